@@ -1,0 +1,143 @@
+"""Storage engines behind one contract.
+
+    import engines
+    with engines.open("data", engine="lsm") as store:
+        store.put(b"hello", b"world")
+        for key, value in store.scan(prefix=b"h"):
+            ...
+
+| engine    | structure              | files of            | best at                        |
+|-----------|------------------------|---------------------|--------------------------------|
+| `memory`  | a sorted map           | nobody: it has none | being the model for the others |
+| `lsm`     | log-structured merge   | LevelDB             | writing                        |
+| `btree`   | copy-on-write B+tree   | bbolt               | reading, and scans             |
+| `bitcask` | a log and a hash index | Riak                | point reads and writes         |
+
+`open` and `which` are the precedent of the standard library's `dbm`: swap the engine by changing one word, and ask
+what wrote a directory. An engine is named by a name of this registry, by an entry point of the group `metcd.engines`,
+or by where its class is: `"package.module:Class"`, `"path/to/file.py:Class"`.
+
+`engines.kvstore` has the contract, `engines.env` the door to the disk, `engines.errors` what can go wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from typing import Any
+
+from engines.env import Env, real_env
+from engines.errors import (
+    CorruptionError,
+    InvalidKey,
+    InvalidOption,
+    InvalidValue,
+    NoSuchStore,
+    ReadOnly,
+    StoreClosed,
+    StoreError,
+    StoreFailed,
+    StoreLocked,
+    UnknownEngine,
+    WrongEngine,
+)
+from engines.kvstore import KVStore, MappingView, Reader, Snapshot, Stats, WriteBatch
+
+__all__ = [
+    "ENGINES",
+    "CorruptionError",
+    "InvalidKey",
+    "InvalidOption",
+    "InvalidValue",
+    "KVStore",
+    "MappingView",
+    "NoSuchStore",
+    "ReadOnly",
+    "Reader",
+    "Snapshot",
+    "Stats",
+    "StoreClosed",
+    "StoreError",
+    "StoreFailed",
+    "StoreLocked",
+    "UnknownEngine",
+    "WriteBatch",
+    "WrongEngine",
+    "engine_class",
+    "open",
+    "which",
+]
+
+# name → "module:Class"; the module is imported when its engine is first asked for
+ENGINES = {
+    "memory": "engines.memory:MemoryStore",
+}
+RESERVED = ("lsm", "btree", "bitcask")  # names of engines to come
+ENTRY_POINTS = "metcd.engines"
+
+
+def engine_class(engine: str) -> type[KVStore]:
+    """The class of an engine, by name, entry point, "module:Class" or "path/to/file.py:Class".
+
+    Raises UnknownEngine, with a sentence that says what is known or what failed.
+    """
+    where = ENGINES.get(engine)
+    if where is None and ":" in engine:
+        where = engine
+    if where is None:
+        for point in entry_points(group=ENTRY_POINTS, name=engine):
+            where = point.value
+    if where is None:
+        if engine in RESERVED:
+            raise UnknownEngine(f"the engine {engine!r} is not built yet: until then there is {_known()}")
+        raise UnknownEngine(f"no engine is called {engine!r}: there is {_known()}, or give one as 'module:Class'")
+    module_name, _, class_name = where.rpartition(":")
+    try:
+        found = getattr(_import(module_name), class_name)
+    except (ImportError, AttributeError, OSError) as error:
+        raise UnknownEngine(f"the engine {engine!r} can't be imported from {where}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, KVStore)):
+        raise UnknownEngine(f"{where} is no engine: it must be a class derived from engines.KVStore")
+    return found
+
+
+def _known() -> str:
+    return ", ".join(ENGINES)
+
+
+def _import(module: str) -> Any:
+    """Imports a module by its name, or from a path that ends in .py."""
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    spec = importlib.util.spec_from_file_location(module.rpartition("/")[2][:-3], module)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{module} is not a Python file")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded  # dataclasses look their module up there
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def which(path: str, env: Env | None = None) -> str | None:
+    """The name of the engine whose files are at `path`; None if there are none, or nobody's. Changes nothing."""
+    env = env or real_env()
+    for name in ENGINES:
+        if engine_class(name).recognises(path, env):
+            return name
+    return None
+
+
+def open(path: str, engine: str = "lsm", *, env: Env | None = None, **options: Any) -> KVStore:
+    """Opens the store at `path`, which is created if nothing is there.
+
+    `options` are the engine's own; its class documents them. Raises UnknownEngine, WrongEngine if another engine's
+    files are there, StoreLocked, CorruptionError, InvalidOption, OSError.
+    """
+    store_class = engine_class(engine)
+    env = env or real_env()
+    found = which(path, env)
+    if found is not None and engine_class(found) is not store_class:
+        raise WrongEngine(path, found, engine)
+    return store_class(path, env=env, **options)  # type: ignore[call-arg]

@@ -1,0 +1,346 @@
+"""The contract that every engine keeps: a durable, ordered map from bytes to bytes.
+
+    Reader ──┬── KVStore    a store: readers and one writer
+             └── Snapshot   a frozen view of one
+
+What a caller may rely on, whichever engine it opened:
+
+1. **Keys and values** are `bytes`. A key has 1 to 32,768 bytes, a value 0 bytes to the engine's `max_value_bytes`.
+   `None` means absent, everywhere. Order is the order of `bytes`: byte by byte, unsigned.
+2. **A write is atomic.** `write(batch)` is the only write there is, `put` and `delete` are batches of one. After a
+   crash at any moment, a batch is there as a whole or not at all; of two batches, the later is never there alone.
+3. **A write is durable** when it returns, unless `sync=False` was asked for: then it is visible at once and in the
+   operating system's hands, so that a killed process loses nothing, and a power cut may take it together with
+   everything after it. `flush()` makes up for it. The store's default is `sync=True`.
+4. **Readers never wait for the writer**, and never see half of a batch. `scan` and `snapshot` show the moment of
+   their call, whatever is written while they are in use.
+5. **A failure is final.** After a failed write or fsync every later call raises `StoreFailed`; nothing is retried.
+6. **Threads** may share a store. Writers take turns; each engine's docstring says how.
+
+Why an ABC: an engine that lacks a method then fails when it is made, not when the method is first needed. Why not a
+`MutableMapping`: `len(store)` and `if store:` would be full scans, and `del` would need a read. For play there is
+`MappingView`. The shape follows LevelDB's DB and WriteBatch, and Python's `selectors`: one contract, several engines.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NoReturn, Self
+
+from engines.env import Env
+from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreFailed
+
+__all__ = ["MAX_KEY_BYTES", "KVStore", "MappingView", "Pair", "Reader", "Snapshot", "Stats", "WriteBatch"]
+
+Pair = tuple[bytes, bytes]
+Operation = tuple[bytes, bytes | None]
+
+MAX_KEY_BYTES = 32_768  # bbolt's MaxKeySize, the smallest of the three formats' limits
+
+
+def check_key(key: object) -> None:
+    """Raises InvalidKey unless `key` is bytes of 1 to MAX_KEY_BYTES."""
+    if type(key) is not bytes:
+        raise InvalidKey(f"a key must be bytes, and this is {type(key).__name__}: encode it first")
+    if not 1 <= len(key) <= MAX_KEY_BYTES:
+        raise InvalidKey(f"a key must have 1 to {MAX_KEY_BYTES:,} bytes, and this one has {len(key):,}")
+
+
+def check_value(value: object, max_bytes: int | None = None) -> None:
+    """Raises InvalidValue unless `value` is bytes, of at most `max_bytes` if that is given."""
+    if type(value) is not bytes:
+        raise InvalidValue(f"a value must be bytes, and this is {type(value).__name__}: None means absent, use delete")
+    if max_bytes is not None and len(value) > max_bytes:
+        raise InvalidValue(f"a value must have at most {max_bytes:,} bytes, and this one has {len(value):,}")
+
+
+def prefix_end(prefix: bytes) -> bytes | None:
+    """The smallest key above every key that begins with `prefix`; None if there is none (b"", b"\\xff\\xff")."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
+
+
+def scan_bounds(start: bytes, stop: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes | None]:
+    """The half-open range [start, stop) that a scan covers, with `prefix` folded into its bounds.
+
+    A stop of None is the end of all keys. The range is empty when stop <= start. Raises InvalidKey for a bound that
+    is not bytes; bounds need not be valid keys (b"" and very long ones are fine).
+    """
+    for name, bound in (("start", start), ("stop", stop), ("prefix", prefix)):
+        if type(bound) is not bytes and not (bound is None and name != "start"):
+            raise InvalidKey(f"the scan's {name} must be bytes, and this is {type(bound).__name__}")
+    if prefix:
+        start = max(start, prefix)
+        end = prefix_end(prefix)
+        if end is not None:
+            stop = end if stop is None else min(stop, end)
+    return start, stop
+
+
+class WriteBatch:
+    """A list of puts and deletes that a store applies as one.
+
+    Operations on the same key are applied in order, so that the last one stands. A batch can be written more than
+    once, and to several stores: writing doesn't change it. Not for use by several threads at once.
+    """
+
+    __slots__ = ("operations", "size_bytes")
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []  # (key, value), or (key, None) for a delete
+        self.size_bytes = 0  # of all keys and values
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Sets `key` to `value`. Raises InvalidKey or InvalidValue, and then adds nothing."""
+        check_key(key)
+        check_value(value)
+        self.operations.append((key, value))
+        self.size_bytes += len(key) + len(value)
+
+    def delete(self, key: bytes) -> None:
+        """Removes `key`, which need not be there. Raises InvalidKey, and then adds nothing."""
+        check_key(key)
+        self.operations.append((key, None))
+        self.size_bytes += len(key)
+
+    def clear(self) -> None:
+        """Forgets all operations."""
+        self.operations.clear()
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def __repr__(self) -> str:
+        return f"<WriteBatch of {len(self.operations)} operations, {self.size_bytes} bytes>"
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of one store since it was opened; sizes are of now. Tests assert them, tools draw them.
+
+    An engine keeps one of these and adds to it; `stats()` hands out a copy.
+    """
+
+    puts: int = 0
+    deletes: int = 0
+    gets: int = 0
+    user_bytes: int = 0  # keys and values that callers asked to write
+    bytes_written: int = 0  # to files: logs, tables, pages, merges
+    bytes_read: int = 0  # from files, caches not counted
+    reads: int = 0  # blocks, pages or records fetched from files
+    fsyncs: int = 0  # of files and of directories
+    disk_bytes: int = 0  # all of the store's files, now
+    live_bytes: int = 0  # of those, what a reader of now can reach
+    dead_bytes: int = 0  # of those, what compaction, merge or reuse will get back
+    engine: dict[str, int] = field(default_factory=dict)  # what only this engine counts
+
+    @property
+    def write_amplification(self) -> float:
+        """Bytes written to files for each byte that callers wrote; 0.0 before the first write."""
+        return self.bytes_written / self.user_bytes if self.user_bytes else 0.0
+
+    @property
+    def space_amplification(self) -> float:
+        """Bytes on disk for each live byte; 0.0 while nothing is live."""
+        return self.disk_bytes / self.live_bytes if self.live_bytes else 0.0
+
+    def copy(self) -> Stats:
+        return replace(self, engine=dict(self.engine))
+
+
+class Reader(ABC):
+    """What a store and a snapshot have in common: reads, all of one moment."""
+
+    @abstractmethod
+    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """The value of `key`, or `default` if it is absent.
+
+        Raises InvalidKey, StoreClosed, StoreFailed; CorruptionError if the value on disk fails its checksum.
+        """
+
+    def multi_get(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """The values of `keys`, in their order, None for each absent one; each is read on its own."""
+        return [self.get(key) for key in keys]
+
+    @abstractmethod
+    def scan(
+        self,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Pair]:
+        """Iterates over the pairs with start <= key < stop that begin with `prefix`, in key order or against it.
+
+        Lazy: what isn't asked for isn't read. Consistent: it shows the moment of the call, and pins what it needs of
+        that moment until it is exhausted, closed or collected. Raises InvalidKey at the call, StoreClosed from the
+        call and from the iteration after `close()`.
+        """
+
+    def __contains__(self, key: bytes) -> bool:
+        return self.get(key) is not None
+
+
+class Snapshot(Reader):
+    """The store as it was when `KVStore.snapshot()` was called, until `close()`.
+
+    A context manager. An open snapshot keeps what it needs on disk: old segments, pages, tables. Closing it twice is
+    fine; every other call after `close()` raises StoreClosed. Closing the store closes its snapshots.
+    """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the view; what only it needed can be reclaimed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class KVStore(Reader):
+    """A durable ordered map; the module's docstring lists its promises.
+
+    An engine is made as `Engine(path, *, env=None, sync=True, ...)`, takes its lock, recovers, and is ready. Each
+    engine's class says which further options it has.
+    """
+
+    name: ClassVar[str]  # the engine's name in the registry
+    persistent: ClassVar[bool] = True  # False: nothing outlives the object
+    max_value_bytes: ClassVar[int] = (1 << 31) - 2
+
+    _closed = False
+    _failure: BaseException | None = None
+
+    @classmethod
+    def recognises(cls, path: str, env: Env) -> bool:
+        """True if the files at `path` are this engine's; reads names and first bytes only, and changes nothing."""
+        return False
+
+    @abstractmethod
+    def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
+        """Applies all of `batch`, or nothing of it; an empty batch does nothing.
+
+        sync=True returns when it is on disk, sync=False when the operating system has it (for the memory engine:
+        when it is visible), sync=None does what the store was opened for. Raises InvalidValue for a value that this
+        engine can't hold (nothing is written then), StoreClosed, StoreFailed, and OSError for the failure that
+        poisons the store.
+        """
+
+    def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
+        """Sets `key` to `value`: a batch of one, with what `write` promises."""
+        batch = WriteBatch()
+        batch.put(key, value)
+        self.write(batch, sync=sync)
+
+    def delete(self, key: bytes, *, sync: bool | None = None) -> None:
+        """Removes `key`, which need not be there: a batch of one, with what `write` promises."""
+        batch = WriteBatch()
+        batch.delete(key)
+        self.write(batch, sync=sync)
+
+    @contextmanager
+    def batch(self, *, sync: bool | None = None) -> Iterator[WriteBatch]:
+        """`with store.batch() as b:` writes b at the end of the block, and discards it if the block raises."""
+        batch = WriteBatch()
+        yield batch
+        self.write(batch, sync=sync)
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """A frozen view of now. Its cost is the engine's, and is documented there."""
+
+    @abstractmethod
+    def load(self, pairs: Iterable[Pair]) -> None:
+        """Replaces the whole content by `pairs`, whose keys ascend strictly; durable when it returns.
+
+        After a crash, the content is the old one or the new one, never a mixture. If `pairs` raises, or isn't sorted
+        (InvalidKey), the old content stays. Streams: the pairs need not fit in memory unless the store must.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Makes every write so far durable, those with sync=False too."""
+
+    @abstractmethod
+    def compact(self) -> None:
+        """Gives back the space of what was deleted and overwritten, as far as open snapshots allow."""
+
+    @abstractmethod
+    def check(self) -> list[str]:
+        """Reads everything, and returns each violation of the format or of an invariant as a sentence; [] is well."""
+
+    @abstractmethod
+    def stats(self) -> Stats:
+        """A copy of the store's counters."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The store's structure for people and pictures, ready for JSON: levels, pages or segments."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Makes everything durable, gives up the lock, and ends snapshots and scans. Closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _poison(self, failure: BaseException) -> None:
+        """Marks the store as failed, for ever; the first failure is the one that is told."""
+        if self._failure is None:
+            self._failure = failure
+
+    def _check_usable(self) -> None:
+        """Raises StoreClosed or StoreFailed if the store is either; every public call begins with it."""
+        if self._closed or self._failure is not None:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        if self._closed:
+            raise StoreClosed("the store is closed: open it again to use it")
+        raise StoreFailed(
+            f"an earlier write failed ({self._failure}), so the store takes no more calls: "
+            "reopen it to see what is on disk"
+        ) from self._failure
+
+
+class MappingView(MutableMapping[bytes, bytes]):
+    """A store dressed as a dict, for play: `d = MappingView(store); d[b"k"] = b"v"; list(d)`.
+
+    `len()` is a full scan and `del` reads before it deletes, which is why the store itself is no mapping.
+    """
+
+    def __init__(self, store: KVStore) -> None:
+        self._store = store
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self._store.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self._store.put(key, value)
+
+    def __delitem__(self, key: bytes) -> None:
+        if key not in self._store:
+            raise KeyError(key)
+        self._store.delete(key)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for key, _ in self._store.scan())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._store.scan())
+
+    def __bool__(self) -> bool:
+        return next(self._store.scan(), None) is not None
