@@ -1,0 +1,428 @@
+"""The data of Raft, and its bytes: entries, messages, hard state, configuration, snapshots.
+
+The classes and their fields are those of etcd-io/raft's raftpb/raft.proto, and the message types carry its numbers. The
+encoding is our own: fixed little-endian structs. The same bytes of an entry go to the write-ahead log and to every
+peer, so an `Entry` is encoded once and keeps the result. Nothing is ever pickled: unpickling what a peer sent would let
+the peer run code here.
+
+All integers are unsigned. Nothing delimits itself; the frame around (a record of the log, a frame of the transport)
+carries the length, and the last variable field takes the rest.
+
+    Entry            0  1  type              0 normal, 1 conf change, 2 conf change v2
+                     1  8  term
+                     9  8  index
+                    17  …  data
+    HardState        0  8  term              8  8  vote             16  8  commit
+    ConfState        0  1  auto_leave        0 or 1
+                     1 16  four counts of 4 bytes: voters, learners, voters_outgoing, learners_next
+                    17  …  the node ids, 8 bytes each, in that order
+    SnapshotMetadata 0  8  index             8  8  term             16  …  ConfState
+    Snapshot         0  4  length n of the metadata
+                     4  n  SnapshotMetadata
+                   4+n  …  data
+    ConfChange       0  1  type              1  8  node id           9  …  context
+    Message          0  1  type              0 to 23
+                     1  1  flags             bit 0: reject, bit 1: a snapshot follows
+                     2  8  to               10  8  from             18  8  term
+                    26  8  log term         34  8  index            42  8  commit
+                    50  8  reject hint      58  8  vote
+                    66  4  length c of the context
+                    70  4  number n of entries
+                    74  c  context
+                  74+c 4n  length of each entry
+                     …  …  the entries
+                     …  …  Snapshot, if flagged
+
+Invariants
+ 1. decode(encode(x)) == x; and what decodes encodes to the same bytes: there is one encoding for each value.
+ 2. A decoder believes no length: each is checked against what is left before anything of that size is made. Whatever
+    the bytes are, it returns or raises `DecodeError`; the cost is O(len(data)).
+ 3. An `Entry` is never changed after it is made. Logs, messages and the peers' queues share it.
+
+Left out: protobuf's wire format (etcd's proto2 field numbers), because nobody but us reads these bytes, and a struct is
+several times faster in Python than a varint parser; `ConfChangeV2`, which comes with joint consensus.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from raft.errors import DecodeError
+
+__all__ = [
+    "CONF_CHANGE_ADD_LEARNER_NODE",
+    "CONF_CHANGE_ADD_NODE",
+    "CONF_CHANGE_REMOVE_NODE",
+    "CONF_CHANGE_UPDATE_NODE",
+    "ENTRY_CONF_CHANGE",
+    "ENTRY_CONF_CHANGE_V2",
+    "ENTRY_NORMAL",
+    "MSG_APP",
+    "MSG_APP_RESP",
+    "MSG_BEAT",
+    "MSG_CHECK_QUORUM",
+    "MSG_FORGET_LEADER",
+    "MSG_HEARTBEAT",
+    "MSG_HEARTBEAT_RESP",
+    "MSG_HUP",
+    "MSG_PRE_VOTE",
+    "MSG_PRE_VOTE_RESP",
+    "MSG_PROP",
+    "MSG_READ_INDEX",
+    "MSG_READ_INDEX_RESP",
+    "MSG_SNAP",
+    "MSG_SNAP_STATUS",
+    "MSG_STORAGE_APPEND",
+    "MSG_STORAGE_APPEND_RESP",
+    "MSG_STORAGE_APPLY",
+    "MSG_STORAGE_APPLY_RESP",
+    "MSG_TIMEOUT_NOW",
+    "MSG_TRANSFER_LEADER",
+    "MSG_UNREACHABLE",
+    "MSG_VOTE",
+    "MSG_VOTE_RESP",
+    "ConfChange",
+    "ConfState",
+    "DecodeError",
+    "Entry",
+    "HardState",
+    "Message",
+    "Snapshot",
+    "SnapshotMetadata",
+]
+
+# Plain ints, not an IntEnum: they are compared and looked up for every message, and an IntEnum member costs several
+# times as much to compare and to hash.
+ENTRY_NORMAL: Final = 0
+ENTRY_CONF_CHANGE: Final = 1
+ENTRY_CONF_CHANGE_V2: Final = 2
+
+CONF_CHANGE_ADD_NODE: Final = 0
+CONF_CHANGE_REMOVE_NODE: Final = 1
+CONF_CHANGE_UPDATE_NODE: Final = 2
+CONF_CHANGE_ADD_LEARNER_NODE: Final = 3
+
+MSG_HUP: Final = 0
+MSG_BEAT: Final = 1
+MSG_PROP: Final = 2
+MSG_APP: Final = 3
+MSG_APP_RESP: Final = 4
+MSG_VOTE: Final = 5
+MSG_VOTE_RESP: Final = 6
+MSG_SNAP: Final = 7
+MSG_HEARTBEAT: Final = 8
+MSG_HEARTBEAT_RESP: Final = 9
+MSG_UNREACHABLE: Final = 10
+MSG_SNAP_STATUS: Final = 11
+MSG_CHECK_QUORUM: Final = 12
+MSG_TRANSFER_LEADER: Final = 13
+MSG_TIMEOUT_NOW: Final = 14
+MSG_READ_INDEX: Final = 15
+MSG_READ_INDEX_RESP: Final = 16
+MSG_PRE_VOTE: Final = 17
+MSG_PRE_VOTE_RESP: Final = 18
+MSG_STORAGE_APPEND: Final = 19
+MSG_STORAGE_APPEND_RESP: Final = 20
+MSG_STORAGE_APPLY: Final = 21
+MSG_STORAGE_APPLY_RESP: Final = 22
+MSG_FORGET_LEADER: Final = 23
+
+_ENTRY = struct.Struct("<BQQ")
+_HARD_STATE = struct.Struct("<QQQ")
+_CONF_STATE = struct.Struct("<BIIII")
+_SNAPSHOT_METADATA = struct.Struct("<QQ")
+_LENGTH = struct.Struct("<I")
+_CONF_CHANGE = struct.Struct("<BQ")
+_MESSAGE = struct.Struct("<BB8QII")
+
+_REJECT = 1
+_HAS_SNAPSHOT = 2
+
+
+def _require(data: bytes, size_bytes: int, what: str) -> None:
+    if len(data) < size_bytes:
+        raise DecodeError(f"{what} needs at least {size_bytes} bytes, but there are {len(data)}")
+
+
+class Entry:
+    """One entry of the log. Never changed after it is made (invariant 3).
+
+    term, index: 0 in a proposal; the leader makes a new entry with its own.
+    type: ENTRY_NORMAL, ENTRY_CONF_CHANGE (data is an encoded `ConfChange`) or ENTRY_CONF_CHANGE_V2.
+    data: the application's bytes; empty in the entry with which a leader opens its term.
+
+    A plain class with slots, because a frozen dataclass takes three times as long to make, and one is made for each
+    proposal on each node.
+    """
+
+    __slots__ = ("_encoded", "data", "index", "term", "type")
+
+    def __init__(self, term: int, index: int, type: int = ENTRY_NORMAL, data: bytes = b"") -> None:
+        self.term = term
+        self.index = index
+        self.type = type
+        self.data = data
+        self._encoded: bytes | None = None
+
+    def size(self) -> int:
+        """Bytes of the encoded entry; all size limits of the library count these. O(1)."""
+        return 17 + len(self.data)
+
+    def encode(self) -> bytes:
+        """The bytes of this entry; made once, then kept. O(size) the first time, O(1) after."""
+        encoded = self._encoded
+        if encoded is None:
+            encoded = self._encoded = _ENTRY.pack(self.type, self.term, self.index) + self.data
+        return encoded
+
+    @classmethod
+    def decode(cls, data: bytes) -> Entry:
+        """The entry that `data`, all of it, encodes. Keeps `data` as its encoding. Raises `DecodeError`. O(size)."""
+        if len(data) < 17:
+            raise DecodeError(f"an entry needs at least 17 bytes, but there are {len(data)}")
+        type_, term, index = _ENTRY.unpack_from(data)
+        if type_ > ENTRY_CONF_CHANGE_V2:
+            raise DecodeError(f"an entry's type is 0, 1 or 2, but this one's is {type_}")
+        entry = cls(term, index, type_, data[17:])
+        entry._encoded = data
+        return entry
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Entry):
+            return NotImplemented
+        return (
+            self.index == other.index
+            and self.term == other.term
+            and self.type == other.type
+            and self.data == other.data
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Entry(term={self.term}, index={self.index}, type={self.type}, data={self.data!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What a node must not forget: its term, whom it voted for in it (0 is nobody), how far it knows of commits."""
+
+    term: int = 0
+    vote: int = 0
+    commit: int = 0
+
+    def is_empty(self) -> bool:
+        return self.term == 0 and self.vote == 0 and self.commit == 0
+
+    def encode(self) -> bytes:
+        return _HARD_STATE.pack(self.term, self.vote, self.commit)
+
+    @classmethod
+    def decode(cls, data: bytes) -> HardState:
+        if len(data) != _HARD_STATE.size:
+            raise DecodeError(f"a hard state has {_HARD_STATE.size} bytes, but there are {len(data)}")
+        return cls(*_HARD_STATE.unpack(data))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfState:
+    """Who takes part: the configuration in force at some index. Ids are unsigned 64-bit numbers, never 0.
+
+    learners, voters_outgoing, learners_next and auto_leave are empty until learners and joint consensus are there;
+    they are in the format from the start, so that no file has to change for them.
+    """
+
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    voters_outgoing: tuple[int, ...] = ()
+    learners_next: tuple[int, ...] = ()
+    auto_leave: bool = False
+
+    def encode(self) -> bytes:
+        groups = (self.voters, self.learners, self.voters_outgoing, self.learners_next)
+        ids = [node_id for group in groups for node_id in group]
+        return _CONF_STATE.pack(self.auto_leave, *map(len, groups)) + struct.pack(f"<{len(ids)}Q", *ids)
+
+    @classmethod
+    def decode(cls, data: bytes) -> ConfState:
+        _require(data, _CONF_STATE.size, "a configuration")
+        auto_leave, *counts = _CONF_STATE.unpack_from(data)
+        total = sum(counts)
+        if len(data) != _CONF_STATE.size + 8 * total:
+            raise DecodeError(
+                f"a configuration of {total} ids has {_CONF_STATE.size + 8 * total} bytes, not {len(data)}"
+            )
+        if auto_leave > 1:
+            raise DecodeError(f"a configuration's auto_leave is 0 or 1, not {auto_leave}")
+        ids = struct.unpack_from(f"<{total}Q", data, _CONF_STATE.size)
+        groups, start = [], 0
+        for count in counts:
+            groups.append(ids[start : start + count])
+            start += count
+        return cls(*groups, auto_leave=bool(auto_leave))
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMetadata:
+    """The last entry that a snapshot holds (index and term), and the configuration in force there."""
+
+    index: int = 0
+    term: int = 0
+    conf_state: ConfState = field(default_factory=ConfState)
+
+    def encode(self) -> bytes:
+        return _SNAPSHOT_METADATA.pack(self.index, self.term) + self.conf_state.encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> SnapshotMetadata:
+        _require(data, _SNAPSHOT_METADATA.size, "the metadata of a snapshot")
+        index, term = _SNAPSHOT_METADATA.unpack_from(data)
+        return cls(index, term, ConfState.decode(data[_SNAPSHOT_METADATA.size :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of the application at an index. `data` is the application's: the state, or where to find it."""
+
+    metadata: SnapshotMetadata = field(default_factory=SnapshotMetadata)
+    data: bytes = b""
+
+    def is_empty(self) -> bool:
+        """True if there is none: a snapshot at index 0 holds no entry."""
+        return self.metadata.index == 0
+
+    def encode(self) -> bytes:
+        metadata = self.metadata.encode()
+        return b"".join((_LENGTH.pack(len(metadata)), metadata, self.data))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Snapshot:
+        _require(data, _LENGTH.size, "a snapshot")
+        (length,) = _LENGTH.unpack_from(data)
+        _require(data, _LENGTH.size + length, "a snapshot with this length of metadata")
+        end = _LENGTH.size + length
+        return cls(SnapshotMetadata.decode(data[_LENGTH.size : end]), data[end:])
+
+
+@dataclass(frozen=True, slots=True)
+class ConfChange:
+    """One change of one member: the data of an ENTRY_CONF_CHANGE. `context` is the application's (a peer's URL)."""
+
+    type: int
+    node_id: int
+    context: bytes = b""
+
+    def encode(self) -> bytes:
+        return _CONF_CHANGE.pack(self.type, self.node_id) + self.context
+
+    @classmethod
+    def decode(cls, data: bytes) -> ConfChange:
+        _require(data, _CONF_CHANGE.size, "a configuration change")
+        type_, node_id = _CONF_CHANGE.unpack_from(data)
+        if type_ > CONF_CHANGE_ADD_LEARNER_NODE:
+            raise DecodeError(f"a configuration change's type is 0 to 3, but this one's is {type_}")
+        return cls(type_, node_id, data[_CONF_CHANGE.size :])
+
+
+@dataclass(slots=True)
+class Message:
+    """Everything that happens to a Raft node is one of these; `type` says which fields mean something.
+
+    type: a MSG_ constant.                      to, from_: node ids.     term: the sender's; 0 in local messages.
+    index, log_term: an entry: the one before `entries` (MsgApp), the last one (MsgVote), the last one matched, or the
+        one refused (MsgAppResp).
+    commit: the sender's commit index.          reject, reject_hint: a refusal, and where to look next.
+    entries: a list that nobody changes.        snapshot: MsgSnap's.
+    context: MsgHeartbeat's read position.      vote: of a hard state in MsgStorageAppend; 0 everywhere else.
+    """
+
+    type: int
+    to: int = 0
+    from_: int = 0
+    term: int = 0
+    log_term: int = 0
+    index: int = 0
+    entries: list[Entry] = field(default_factory=list)
+    commit: int = 0
+    snapshot: Snapshot | None = None
+    reject: bool = False
+    reject_hint: int = 0
+    context: bytes = b""
+    vote: int = 0
+
+    def encode(self) -> bytes:
+        """The bytes of this message. O(bytes), or O(entries) plus one join when the entries are encoded already."""
+        encoded = [entry.encode() for entry in self.entries]
+        flags = (_REJECT if self.reject else 0) | (_HAS_SNAPSHOT if self.snapshot is not None else 0)
+        header = _MESSAGE.pack(
+            self.type,
+            flags,
+            self.to,
+            self.from_,
+            self.term,
+            self.log_term,
+            self.index,
+            self.commit,
+            self.reject_hint,
+            self.vote,
+            len(self.context),
+            len(encoded),
+        )
+        parts = [header, self.context]
+        if encoded:
+            parts.append(struct.pack(f"<{len(encoded)}I", *map(len, encoded)))
+            parts.extend(encoded)
+        if self.snapshot is not None:
+            parts.append(self.snapshot.encode())
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Message:
+        """The message that `data`, all of it, encodes. Raises `DecodeError`. O(len(data))."""
+        _require(data, _MESSAGE.size, "a message")
+        header = _MESSAGE.unpack_from(data)
+        type_, flags, to, from_, term, log_term, index, commit, reject_hint, vote, context_size, count = header
+        if type_ > MSG_FORGET_LEADER:
+            raise DecodeError(f"a message's type is 0 to 23, but this one's is {type_}")
+        if flags > _REJECT | _HAS_SNAPSHOT:
+            raise DecodeError(f"a message's flags are 0 to 3, but this one's are {flags}")
+        at = _MESSAGE.size + context_size
+        _require(data, at + 4 * count, f"a message with {context_size} bytes of context and {count} entries")
+        entries, end = _decode_entries(data, at, count)
+        snapshot = None
+        if flags & _HAS_SNAPSHOT:
+            snapshot = Snapshot.decode(data[end:])
+        elif end != len(data):
+            raise DecodeError(f"a message of {end} bytes is followed by {len(data) - end} more")
+        return cls(
+            type_,
+            to,
+            from_,
+            term,
+            log_term,
+            index,
+            entries,
+            commit,
+            snapshot,
+            bool(flags & _REJECT),
+            reject_hint,
+            data[_MESSAGE.size : at],
+            vote,
+        )
+
+
+def _decode_entries(data: bytes, at: int, count: int) -> tuple[list[Entry], int]:
+    """The `count` entries whose lengths start at `at`, and the offset behind them. Requires: the lengths fit."""
+    entries: list[Entry] = []
+    if count == 0:
+        return entries, at
+    lengths = struct.unpack_from(f"<{count}I", data, at)
+    start = at + 4 * count
+    if start + sum(lengths) > len(data):
+        raise DecodeError(f"{count} entries of {sum(lengths)} bytes don't fit into {len(data) - start}")
+    for length in lengths:
+        entries.append(Entry.decode(data[start : start + length]))
+        start += length
+    return entries, start

@@ -1,0 +1,100 @@
+"""Small rules that several files share: cutting a run of entries at a size, what must be synced, what may be sent early.
+
+A driver writes a `Ready` to disk before it sends its messages, with one exception that saves the leader a disk write of
+latency (Ongaro's thesis, section 10.2.1): a leader may send its entries to the followers while it writes them itself,
+because its own write is counted for the commit only after the driver has said `advance`.
+`may_send_before_sync` names the messages that promise nothing about the sender's disk:
+
+    MsgApp, MsgSnap, MsgHeartbeat       the sender is the leader of its term, which was durable before it asked for votes
+    MsgProp, MsgReadIndex               a request passed on
+    MsgReadIndexResp                    an index that a quorum has
+    all others                          only after the sync: MsgVote and MsgVoteResp promise a vote, MsgAppResp promises
+                                        entries, MsgHeartbeatResp the term
+
+Follows etcd-io/raft: util.go and rawnode.go (MustSync).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from raft.raftpb import (
+    MSG_APP,
+    MSG_HEARTBEAT,
+    MSG_PROP,
+    MSG_READ_INDEX,
+    MSG_READ_INDEX_RESP,
+    MSG_SNAP,
+    Entry,
+    HardState,
+    Message,
+)
+
+__all__ = [
+    "NONE",
+    "NO_LIMIT",
+    "Logger",
+    "end_within",
+    "entries_size",
+    "may_send_before_sync",
+    "must_sync",
+    "payloads_size",
+]
+
+NONE: Final = 0
+"""The id of no node: no leader, no vote."""
+
+NO_LIMIT: Final = (1 << 64) - 1
+
+_EARLY: Final = frozenset((MSG_PROP, MSG_APP, MSG_SNAP, MSG_HEARTBEAT, MSG_READ_INDEX, MSG_READ_INDEX_RESP))
+
+
+class Logger(Protocol):
+    """What `Config.logger` has to offer; a `logging.Logger` does. The text is only made if somebody wants to see it."""
+
+    def debug(self, template: str, /, *args: Any) -> None: ...
+    def info(self, template: str, /, *args: Any) -> None: ...
+    def warning(self, template: str, /, *args: Any) -> None: ...
+
+
+def entries_size(entries: Sequence[Entry]) -> int:
+    """Encoded bytes of all entries together. O(n)."""
+    return sum([17 + len(entry.data) for entry in entries])
+
+
+def payloads_size(entries: Sequence[Entry]) -> int:
+    """Bytes of data in all entries together: an empty entry counts nothing. O(n)."""
+    return sum([len(entry.data) for entry in entries])
+
+
+def end_within(entries: Sequence[Entry], start: int, stop: int, max_size_bytes: int) -> int:
+    """The largest `end` ≤ `stop` for which entries[start:end] fit into max_size_bytes; at least start + 1.
+
+    One entry is always let through, or an entry larger than the limit would stop replication for ever. The caller
+    slices once, so that a long log isn't copied to send a little of it. O(end - start). Requires: start < stop.
+    """
+    if max_size_bytes >= NO_LIMIT:
+        return stop
+    size = entries[start].size()
+    end = start + 1
+    while end < stop:
+        size += 17 + len(entries[end].data)
+        if size > max_size_bytes:
+            break
+        end += 1
+    return end
+
+
+def must_sync(state: HardState, previous: HardState, entry_count: int) -> bool:
+    """Whether a Ready has to be on disk before its messages leave and before `advance`.
+
+    Figure 2 of the paper: currentTerm, votedFor and the log are persistent state. The commit index isn't: after a crash
+    it is learned again, so a Ready that only raises it needs no fsync, and its hard state rides with the next write.
+    """
+    return entry_count > 0 or state.vote != previous.vote or state.term != previous.term
+
+
+def may_send_before_sync(message: Message) -> bool:
+    """Whether a driver may send this message of a Ready before the Ready is on disk (see above)."""
+    return message.type in _EARLY
