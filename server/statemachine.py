@@ -1,0 +1,242 @@
+"""The replicated map: committed entries go into one engine, as one batch with the applied index in it.
+
+A proposal is a list of puts and deletes. Its bytes are the data of a Raft entry, the same on every node:
+
+    0   8  origin           who proposed it: a number that a node draws when it starts
+    8   8  sequence         which of its proposals
+   16   4  count            operations; for each of them
+    …   1  kind             0 delete, 1 put
+    …   4  key size         then the key
+    …   4  value size       a put only; then the value
+
+In the engine, the user's keys and ours are kept apart by their first byte:
+
+    k<key>        → the value as the user gave it; behind an escape byte "=" if it begins with "=" or with
+                    "bitcask_tombstone", which Bitcask's format can't tell from its own tombstones. Every node escapes,
+                    whatever its engine, so that what one engine takes, all take.
+    mapplied      → index and term of the last entry that was applied, 8 bytes each
+    mconf_state   → the members in force there
+
+Invariants:
+
+1. After any crash, the engine holds the effect of exactly the entries 1 to `applied.index`, because the index is in the
+   same atomic batch as the effect. (etcd 3.5.0 wrote the two apart, and after a crash skipped entries.)
+2. The engine is never synced for an entry: what a crash takes from it, the Raft log still has, and applies again.
+   `flush` comes before the log is cut.
+3. Two nodes with the same applied index have the same pairs, byte for byte, on any two engines.
+
+Lookup is for any thread; apply, recover_from_snapshot and close are for the thread that owns the Raft node.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from engines.coding import DecodeError
+from engines.errors import CorruptionError
+from engines.kvstore import KVStore, Operation, Pair, Snapshot, WriteBatch
+from raft.raftpb import ENTRY_NORMAL, ConfState, Entry, SnapshotMetadata
+
+__all__ = [
+    "MAX_KEY_BYTES",
+    "MAX_VALUE_BYTES",
+    "MachineSnapshot",
+    "Proposal",
+    "StateMachine",
+    "decode_proposal",
+    "encode_proposal",
+]
+
+MAX_KEY_BYTES = 32_767  # the engines' limit less the byte of the prefix
+MAX_VALUE_BYTES = 64 << 20  # far above what the front end lets through; every engine takes it
+
+USER = b"k"
+APPLIED = b"mapplied"
+CONF_STATE = b"mconf_state"
+ESCAPE = b"="
+ESCAPED = (b"bitcask_tombstone", ESCAPE)
+
+_HEADER = struct.Struct("<QQI")
+_DELETE = struct.Struct("<BI")
+_PUT = struct.Struct("<BII")
+_APPLIED = struct.Struct("<QQ")
+
+
+class Proposal(NamedTuple):
+    """What `decode_proposal` finds in an entry."""
+
+    origin: int
+    sequence: int
+    operations: list[Operation]
+
+
+class MachineSnapshot(NamedTuple):
+    """The state after one entry: what it stands for, the view that holds it, and its pairs in key order."""
+
+    metadata: SnapshotMetadata
+    view: Snapshot
+
+    def pairs(self) -> Iterator[Pair]:
+        """All pairs of the engine, ours among them, so that loading them restores the applied index too."""
+        return self.view.scan()
+
+
+def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation]) -> bytes:
+    """The bytes of a proposal. O(bytes). Requires: keys and values within this module's limits."""
+    parts = [_HEADER.pack(origin, sequence, len(operations))]
+    for key, value in operations:
+        if value is None:
+            parts += (_DELETE.pack(0, len(key)), key)
+        else:
+            parts += (_PUT.pack(1, len(key), len(value)), key, value)
+    return b"".join(parts)
+
+
+def decode_proposal(data: bytes) -> Proposal:
+    """The proposal that `data`, all of it, encodes. Raises DecodeError; believes no length. O(bytes)."""
+    size = len(data)
+    if size < _HEADER.size:
+        raise DecodeError(f"a proposal needs at least {_HEADER.size} bytes, and there are {size}")
+    origin, sequence, count = _HEADER.unpack_from(data)
+    at = _HEADER.size
+    operations: list[Operation] = []
+    try:
+        for _ in range(count):
+            if data[at] == 1:
+                _, key_size, value_size = _PUT.unpack_from(data, at)
+                key_at = at + _PUT.size
+                value_at = key_at + key_size
+                at = value_at + value_size
+                operations.append((data[key_at:value_at], data[value_at:at]))
+            elif data[at] == 0:
+                key_at = at + _DELETE.size
+                at = key_at + _DELETE.unpack_from(data, at)[1]
+                operations.append((data[key_at:at], None))
+            else:
+                raise DecodeError(f"an operation's kind is 0 or 1, and at byte {at} it is {data[at]}")
+            if at > size:
+                raise DecodeError(f"an operation ends at byte {at}, but the proposal has {size}")
+    except (struct.error, IndexError) as error:
+        raise DecodeError(f"operation {len(operations)} of {count} begins at byte {at} of {size}: {error}") from None
+    if at != size:
+        raise DecodeError(f"the last operation ends at byte {at}, but the proposal has {size}")
+    return Proposal(origin, sequence, operations)
+
+
+class StateMachine:
+    """The map that Raft replicates, on an engine of any kind. It owns the store."""
+
+    def __init__(self, store: KVStore) -> None:
+        """Takes over an open store. Raises CorruptionError if it has content that isn't a state machine's."""
+        self._store = store
+        self.applied_index = 0
+        self.applied_term = 0
+        self.conf_state: ConfState | None = None  # None until a first entry or snapshot says who takes part
+        self._read_own_keys()
+
+    def _read_own_keys(self) -> None:
+        applied = self._store.get(APPLIED)
+        if applied is None:
+            if next(self._store.scan(), None) is not None:
+                raise CorruptionError(
+                    getattr(self._store, "path", "the store"),
+                    None,
+                    f"a node's store has the key {APPLIED!r}, and this one has keys but not that one: "
+                    "it isn't a node's, or it was changed by hand; give the node an empty directory",
+                )
+            self.applied_index = self.applied_term = 0
+            self.conf_state = None
+            return
+        self.applied_index, self.applied_term = _APPLIED.unpack(applied)
+        conf_state = self._store.get(CONF_STATE)
+        self.conf_state = None if conf_state is None else ConfState.decode(conf_state)
+
+    @property
+    def persistent(self) -> bool:
+        """False if the engine forgets everything on close, so that only a snapshot file outlives the process."""
+        return self._store.persistent
+
+    @property
+    def store(self) -> KVStore:
+        """The engine, for its stats and its description."""
+        return self._store
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of a user's key here and now; whether that is recent enough is the caller's business."""
+        value = self._store.get(USER + key)
+        if value is not None and value.startswith(ESCAPE):
+            return value[1:]
+        return value
+
+    def scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
+    ) -> Iterator[Pair]:
+        """The user's pairs with start <= key < stop that begin with `prefix`, lazily, all of the moment of the call."""
+        pairs = self._store.scan(
+            USER + start,
+            None if stop is None else USER + stop,
+            prefix=USER + (prefix or b""),
+            reverse=reverse,
+        )
+        return ((key[1:], value[1:] if value.startswith(ESCAPE) else value) for key, value in pairs)
+
+    def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Proposal]:
+        """Applies committed entries, in one atomic batch with the index and term of the last; returns their proposals.
+
+        Requires: the entries follow on `applied_index` without a gap, and are stable in the Raft log. `conf_state` is
+        given when they changed it. Raises DecodeError for an entry that no node of ours proposed: then nothing was
+        applied, and the node must stop, for whatever it did next would make it differ from the others.
+        """
+        assert entries[0].index == self.applied_index + 1
+        batch = WriteBatch()
+        proposals = []
+        put = batch.operations.append  # sizes and types were checked when the operations were proposed
+        for entry in entries:
+            if entry.type != ENTRY_NORMAL or not entry.data:
+                continue
+            proposal = decode_proposal(entry.data)
+            proposals.append(proposal)
+            for key, value in proposal.operations:
+                if value is not None and value.startswith(ESCAPED):
+                    value = ESCAPE + value
+                put((USER + key, value))
+            batch.size_bytes += len(entry.data)
+        last = entries[-1]
+        batch.put(APPLIED, _APPLIED.pack(last.index, last.term))
+        if conf_state is not None:
+            batch.put(CONF_STATE, conf_state.encode())
+        self._store.write(batch, sync=False)
+        self.applied_index, self.applied_term = last.index, last.term
+        if conf_state is not None:
+            self.conf_state = conf_state
+        return proposals
+
+    def snapshot(self) -> MachineSnapshot:
+        """The state of now. Its view may be read and closed by another thread. Requires: `conf_state` is known."""
+        assert self.conf_state is not None
+        return MachineSnapshot(
+            SnapshotMetadata(self.applied_index, self.applied_term, self.conf_state), self._store.snapshot()
+        )
+
+    def recover_from_snapshot(self, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
+        """Replaces everything by a snapshot's pairs; after a crash it is the old state or the new one.
+
+        Raises CorruptionError if the pairs aren't those of the snapshot that `metadata` describes; what `pairs` itself
+        raises passes through. Readers see the old state until the new one is whole.
+        """
+        self._store.load(pairs)
+        self._read_own_keys()
+        if self.applied_index != metadata.index:
+            raise CorruptionError(
+                "snapshot", None, f"the snapshot is of index {metadata.index}, but its pairs say {self.applied_index}"
+            )
+
+    def flush(self) -> None:
+        """Makes everything that was applied durable, so that the Raft log before it can go. For any thread."""
+        self._store.flush()
+
+    def close(self) -> None:
+        """Closes the store."""
+        self._store.close()
