@@ -257,11 +257,13 @@ class ConfState:
         if auto_leave > 1:
             raise DecodeError(f"a configuration's auto_leave is 0 or 1, not {auto_leave}")
         ids = struct.unpack_from(f"<{total}Q", data, _CONF_STATE.size)
-        groups, start = [], 0
+        groups: list[tuple[int, ...]] = []
+        start = 0
         for count in counts:
             groups.append(ids[start : start + count])
             start += count
-        return cls(*groups, auto_leave=bool(auto_leave))
+        voters, learners, voters_outgoing, learners_next = groups
+        return cls(voters, learners, voters_outgoing, learners_next, bool(auto_leave))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,130 @@
+"""One follower, as its leader sees it.
+
+      1        match             next            last
+      ├──────────┼─────────────────┼───────────────┤
+       known to    sent (replicate)   still to send
+       be there    or guessed (probe)
+
+Invariants
+ 1. match < next. match only grows while the leader leads (paper section 5.3; it is what the commit rule counts).
+ 2. In PROBE, next is a guess, and one message is under way at most. In REPLICATE, everything before next was sent. In
+    SNAPSHOT, next == pending_snapshot + 1.
+ 3. sent_commit ≤ next - 1 after every step back: what may have been lost is told again.
+
+Follows etcd-io/raft: tracker/progress.go.
+"""
+
+from __future__ import annotations
+
+from raft.tracker.inflights import Inflights
+from raft.tracker.state import STATE_NAMES, STATE_PROBE, STATE_REPLICATE, STATE_SNAPSHOT
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """match, next, and the flow of messages to one follower (the leader has one for itself, too). All methods O(1)."""
+
+    __slots__ = (
+        "inflights",
+        "match",
+        "msg_app_flow_paused",
+        "next",
+        "pending_snapshot",
+        "recent_active",
+        "sent_commit",
+        "state",
+    )
+
+    def __init__(self, match: int, next: int, inflights: Inflights) -> None:
+        self.match = match
+        self.next = next
+        self.inflights = inflights
+        self.state = STATE_PROBE
+        self.pending_snapshot = 0
+        self.recent_active = False
+        self.msg_app_flow_paused = False
+        self.sent_commit = 0
+
+    def _reset_state(self, state: int) -> None:
+        self.msg_app_flow_paused = False
+        self.pending_snapshot = 0
+        self.state = state
+        self.inflights.reset()
+
+    def become_probe(self) -> None:
+        """To PROBE. Coming from SNAPSHOT, whose snapshot may have arrived, the guess is the entry behind it."""
+        behind_snapshot = self.pending_snapshot + 1 if self.state == STATE_SNAPSHOT else 0
+        self._reset_state(STATE_PROBE)
+        self.next = max(self.match + 1, behind_snapshot)
+        self.sent_commit = min(self.sent_commit, self.next - 1)
+
+    def become_replicate(self) -> None:
+        """To REPLICATE, from the entry behind match."""
+        self._reset_state(STATE_REPLICATE)
+        self.next = self.match + 1
+
+    def become_snapshot(self, index: int) -> None:
+        """To SNAPSHOT: one at `index` is being sent."""
+        self._reset_state(STATE_SNAPSHOT)
+        self.pending_snapshot = index
+        self.next = index + 1
+        self.sent_commit = index
+
+    def sent_entries(self, count: int, size_bytes: int) -> None:
+        """A MsgApp with `count` entries was sent, starting at next; moves next (REPLICATE) and pauses the flow."""
+        if self.state == STATE_REPLICATE:
+            if count > 0:
+                self.next += count
+                self.inflights.add(self.next - 1, size_bytes)
+            # A message that fills the window, or goes out in spite of a full one, is a probe: none follows until the
+            # follower answers it or a heartbeat (etcd#14633).
+            self.msg_app_flow_paused = self.inflights.full()
+        elif count > 0:
+            self.msg_app_flow_paused = True
+
+    def can_bump_commit(self, commit: int) -> bool:
+        """Whether an empty message would tell the follower of a commit index that it can use and hasn't been told."""
+        return commit > self.sent_commit and self.sent_commit < self.next - 1
+
+    def maybe_update(self, index: int) -> bool:
+        """The follower has everything up to `index`. False if that is old news."""
+        if index <= self.match:
+            return False
+        self.match = index
+        self.next = max(self.next, index + 1)
+        self.msg_app_flow_paused = False
+        return True
+
+    def maybe_decrease(self, rejected: int, match_hint: int) -> bool:
+        """The follower refused a message behind entry `rejected`; it may have match_hint. False if that is old news."""
+        if self.state == STATE_REPLICATE:
+            # Everything up to match was acknowledged, so a refusal of it was sent before the acknowledgement.
+            if rejected <= self.match:
+                return False
+            self.next = self.match + 1
+            self.sent_commit = min(self.sent_commit, self.next - 1)
+            return True
+        # A probe is sent behind next - 1; another refusal answers an earlier probe.
+        if self.next - 1 != rejected:
+            return False
+        self.next = max(min(rejected, match_hint + 1), self.match + 1)
+        self.sent_commit = min(self.sent_commit, self.next - 1)
+        self.msg_app_flow_paused = False
+        return True
+
+    def is_paused(self) -> bool:
+        """Whether nothing may be sent now."""
+        return self.state == STATE_SNAPSHOT or self.msg_app_flow_paused
+
+    def __str__(self) -> str:
+        text = f"{STATE_NAMES[self.state]} match={self.match} next={self.next}"
+        if self.is_paused():
+            text += " paused"
+        if self.pending_snapshot:
+            text += f" pendingSnap={self.pending_snapshot}"
+        if not self.recent_active:
+            text += " inactive"
+        if len(self.inflights):
+            text += f" inflight={len(self.inflights)}" + ("[full]" if self.inflights.full() else "")
+        return text
