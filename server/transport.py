@@ -1,0 +1,441 @@
+"""Node to node: Raft's messages over persistent HTTP connections, and snapshots as HTTP bodies.
+
+    the thread that owns        a sender thread            one connection              a receiver thread       the other
+    the Raft node               for each peer              for each peer               for each connection     node's inbox
+
+    send(messages)  ──────▶  queue, bounded  ──────▶  frame │ frame │ frame  ──────▶  check, decode  ──────▶  receive([...])
+
+A connection begins as a request and, once both sides have said who they are, is a stream of frames in one direction;
+answers come back on the connection that the other node's sender opened.
+
+    POST /raft/stream HTTP/1.1                              HTTP/1.1 101 Switching Protocols
+    Upgrade: metcd-raft/1
+    X-Metcd-Cluster: <cluster id>    X-Metcd-From: <node id>    X-Metcd-To: <node id>
+
+    frame    0  4  size of the payload
+             4  4  crc32c of the payload
+             8  …  payload: for each message 4 bytes of size and the message (raft/raftpb.py)
+
+    POST /raft/snapshot HTTP/1.1                            HTTP/1.1 204 No Content
+    X-Metcd-Message-Size: m         body: the MsgSnap message (m bytes), then the snapshot file
+
+Invariants:
+
+1. `send` never blocks. Whatever has gathered while a frame was on its way leaves in the next frame, so that a slow link
+   makes bigger frames and not a longer queue. A full queue drops what is new, and says so through `unreachable`: Raft
+   then probes, and sends again what matters.
+2. Messages between two nodes arrive in order, once, or not at all. A connection that breaks may lose any tail.
+3. A node listens only to members of its own cluster that meant it; everything else is refused before a byte of Raft is
+   read (a wrong cluster is 412, as etcd answers). A frame that fails its checksum or doesn't decode ends the connection.
+4. Nothing that a peer sends is believed to have a size: frames and snapshots have limits. Nothing is ever unpickled, and
+   no name from the network becomes the name of a file.
+
+Left out: TLS and authentication of peers; until they come, the peer port belongs on a trusted network. Follows etcd's
+rafthttp: its stream and snapshot channels, its X-Etcd headers, and its rule that a full buffer drops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import queue
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, BinaryIO, Protocol
+
+from crc32c import crc32c
+
+from raft.raftpb import MSG_PROP, MSG_READ_INDEX, MSG_SNAP, DecodeError, Message
+
+__all__ = ["Peers", "Receiver", "Transport"]
+
+QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
+FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
+FRAME_MESSAGES_MAX = 1024
+SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
+SNAPSHOT_BYTES_MAX = 1 << 40
+SEND_TIMEOUT_S = 5.0
+HANDSHAKE_TIMEOUT_S = 5.0
+RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
+
+FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
+
+_FRAME = struct.Struct("<II")
+_SIZE = struct.Struct("<I")
+
+Peers = dict[int, tuple[str, int]]  # node id → host and port of its peer listener
+
+
+class Receiver(Protocol):
+    """What a node does with what its peers send; called by the transport's threads."""
+
+    def receive(self, messages: list[Message]) -> None:
+        """Takes messages from one peer, in order. Must not block for long."""
+
+    def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
+        """Takes a MsgSnap and the snapshot file's bytes; returns when it is safely there, raises if it isn't."""
+
+    def unreachable(self, node_id: int, dropped: list[Message]) -> None:
+        """A peer's queue was full, or its connection broke; `dropped` is what surely was not sent."""
+
+    def snapshot_sent(self, node_id: int, delivered: bool) -> None:
+        """A snapshot that `send_snapshot` took has arrived, or has not."""
+
+
+class Transport:
+    """One node's connections to all of its peers, and its listener for theirs."""
+
+    def __init__(self, node_id: int, cluster_id: int, peers: Peers, receiver: Receiver) -> None:
+        """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk."""
+        self.node_id = node_id
+        self.cluster_id = cluster_id
+        self._receiver = receiver
+        self._stopping = threading.Event()
+        self._senders = {
+            peer: _Sender(self, peer, address) for peer, address in sorted(peers.items()) if peer != node_id
+        }
+        self._listener = _Listener(self, peers[node_id], receiver)
+        self._snapshots: set[threading.Thread] = set()
+
+    def start(self) -> None:
+        """Starts the listener and a sender for each peer."""
+        self._listener.start()
+        for sender in self._senders.values():
+            sender.start()
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Queues each message for the node it is addressed to; never blocks. MsgSnap goes by `send_snapshot`."""
+        for message in messages:
+            sender = self._senders.get(message.to)
+            if sender is not None and not sender.put(message):
+                self._receiver.unreachable(message.to, [message])
+
+    def send_snapshot(self, message: Message, snapshot: Callable[[], tuple[BinaryIO, int]]) -> None:
+        """Sends a MsgSnap and the file that `snapshot()` opens (file, size in bytes), in a thread of its own.
+
+        `snapshot` is called in that thread. How it ended is told through `Receiver.snapshot_sent`.
+        """
+        assert message.type == MSG_SNAP
+        thread = threading.Thread(target=self._send_snapshot, args=(message, snapshot), name=f"snapshot-{message.to}")
+        thread.daemon = True
+        self._snapshots = {t for t in self._snapshots if t.is_alive()} | {thread}
+        thread.start()
+
+    def _send_snapshot(self, message: Message, snapshot: Callable[[], tuple[BinaryIO, int]]) -> None:
+        delivered = False
+        try:
+            file, size = snapshot()
+            with file:
+                encoded = message.encode()
+                delivered = self._senders[message.to].post_snapshot(encoded, file, size)
+        except Exception as error:
+            if not self._stopping.is_set():
+                self.log(f"the snapshot for node {message.to} was not delivered: {error}")
+        self._receiver.snapshot_sent(message.to, delivered)
+
+    def stop(self) -> None:
+        """Closes every connection and ends every thread; what was queued is lost, as on a broken connection."""
+        self._stopping.set()
+        self._listener.stop()
+        for sender in self._senders.values():
+            sender.stop()
+        for thread in [*self._senders.values(), *self._snapshots]:
+            thread.join(timeout=SEND_TIMEOUT_S)
+
+    def connected(self) -> dict[int, bool]:
+        """For each peer, whether there is a connection to it now."""
+        return {peer: sender.connected for peer, sender in self._senders.items()}
+
+    def log(self, sentence: str) -> None:
+        print(f"node {self.node_id}: {sentence}", file=sys.stderr, flush=True)
+
+
+class _Sender(threading.Thread):
+    """Takes messages for one peer from its queue, and writes them to the peer in frames."""
+
+    def __init__(self, transport: Transport, peer: int, address: tuple[str, int]) -> None:
+        super().__init__(name=f"sender-{peer}", daemon=True)
+        self._transport = transport
+        self._peer = peer
+        self._address = address
+        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._socket: socket.socket | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def put(self, message: Message) -> bool:
+        """Queues a message; False if the queue is full."""
+        if self._queue.qsize() >= QUEUE_MESSAGES:
+            return False
+        self._queue.put(message)
+        return True
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def run(self) -> None:
+        delay_s, longest_s = RETRY_DELAY_S
+        stopping = self._transport._stopping
+        while (messages := self._gather()) is not None:
+            unsent = messages
+            try:
+                if self._socket is None:
+                    self._socket = self._connect()
+                    delay_s = RETRY_DELAY_S[0]
+                unsent = []
+                self._socket.sendall(_encode_frame(messages))
+            except (OSError, http.client.HTTPException):
+                self._disconnect()
+                if stopping.is_set():
+                    break
+                self._transport._receiver.unreachable(self._peer, unsent)
+                stopping.wait(delay_s)
+                delay_s = min(2 * delay_s, longest_s)
+        self._disconnect()
+
+    def _gather(self) -> list[Message] | None:
+        """Waits for a message, and takes what else is there, up to a frame's limits; None when it is time to stop."""
+        message = self._queue.get()
+        messages = []
+        budget_bytes = FRAME_BYTES_MAX // 2  # one message may be as large as the rest of the limit
+        while message is not None:
+            messages.append(message)
+            budget_bytes -= sum(entry.size() for entry in message.entries) + 128
+            if budget_bytes <= 0 or len(messages) == FRAME_MESSAGES_MAX or self._queue.empty():
+                return messages
+            message = self._queue.get()
+        return None
+
+    def _connect(self) -> socket.socket:
+        """Opens a connection and turns it into a stream. Raises OSError or HTTPException."""
+        connection = socket.create_connection(self._address, timeout=HANDSHAKE_TIMEOUT_S)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            head = f"POST /raft/stream HTTP/1.1\r\nHost: {self._address[0]}\r\n" + "".join(
+                f"{name}: {value}\r\n" for name, value in self._headers().items()
+            )
+            connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: metcd-raft/1\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            if answer.status != 101:
+                raise ConnectionError(f"node {self._peer} answered {answer.status}: {answer.reason}")
+            connection.settimeout(SEND_TIMEOUT_S)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "X-Metcd-Cluster": f"{self._transport.cluster_id:x}",
+            "X-Metcd-From": str(self._transport.node_id),
+            "X-Metcd-To": str(self._peer),
+        }
+
+    def _disconnect(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
+
+    def post_snapshot(self, message: bytes, file: BinaryIO, size: int) -> bool:
+        """Sends a snapshot as one request; True if the peer has it. Raises OSError or HTTPException."""
+        connection = http.client.HTTPConnection(*self._address, timeout=SEND_TIMEOUT_S)
+        try:
+            connection.putrequest("POST", "/raft/snapshot")
+            for name, value in self._headers().items():
+                connection.putheader(name, value)
+            connection.putheader("X-Metcd-Message-Size", str(len(message)))
+            connection.putheader("Content-Length", str(len(message) + size))
+            connection.endheaders(message)
+            while size and (chunk := file.read(min(size, 1 << 20))):
+                connection.send(chunk)
+                size -= len(chunk)
+                if self._transport._stopping.is_set():
+                    return False
+            if connection.sock is not None:
+                connection.sock.settimeout(10 * SEND_TIMEOUT_S)  # the peer verifies and syncs it before it answers
+            return connection.getresponse().status == 204
+        finally:
+            connection.close()
+
+
+class _Listener(ThreadingHTTPServer):
+    """Accepts the peers' connections; each is handled by a thread."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, transport: Transport, address: tuple[str, int], receiver: Receiver) -> None:
+        self.transport = transport
+        self.receiver = receiver
+        self._connections: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="peer-listener", daemon=True)
+        super().__init__(address, _PeerHandler)
+
+    def server_bind(self) -> None:
+        """As http.server's, without looking up the machine's name, which may ask the network."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self.shutdown()
+        self.server_close()
+        with self._guard:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A broken connection is nothing to report; anything else is told in one line."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            self.transport.log(f"a peer's connection from {client_address} ended: {error!r}")
+
+
+class _PeerHandler(BaseHTTPRequestHandler):
+    """One connection from a peer: a stream of frames until it ends, or one snapshot."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = HANDSHAKE_TIMEOUT_S
+    server: _Listener
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.close_connection = True
+        refusal = self._refusal()
+        if refusal:
+            self._answer(*refusal)
+        elif self.path == "/raft/stream":
+            self._stream()
+        elif self.path == "/raft/snapshot":
+            self._snapshot()
+        else:
+            self._answer(404, "peers ask for /raft/stream or /raft/snapshot")
+
+    def _refusal(self) -> tuple[int, str] | None:
+        """Why this peer is not to be heard, as a status and a sentence; None if it may speak."""
+        transport = self.server.transport
+        headers = self.headers
+        if headers.get("X-Metcd-Cluster") != f"{transport.cluster_id:x}":
+            return 412, "this node is of another cluster"
+        if headers.get("X-Metcd-To") != str(transport.node_id):
+            return 412, f"this is node {transport.node_id}"
+        if headers.get("X-Metcd-From", "") not in map(str, transport._senders):
+            return 403, "the sender is not a member of this cluster"
+        return None
+
+    def _answer(self, status: int, reason: str) -> None:
+        self.send_response(status, reason)
+        self.send_header("Content-Length", "0")
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def _stream(self) -> None:
+        """Reads frames until the peer closes, and hands over all that one read brought at once."""
+        self.send_response(101)
+        self.send_header("Upgrade", "metcd-raft/1")
+        self.send_header("Connection", "Upgrade")
+        self.end_headers()
+        self.connection.settimeout(None)
+        sender = int(self.headers["X-Metcd-From"])
+        receive = self.server.receiver.receive
+        read = self.rfile.read
+        try:
+            while header := read(_FRAME.size):
+                size, checksum = _FRAME.unpack(header)
+                if size > FRAME_BYTES_MAX:
+                    raise DecodeError(f"a frame has at most {FRAME_BYTES_MAX} bytes, and this one says {size}")
+                payload = read(size)
+                if len(payload) < size:
+                    break
+                receive(_decode_frame(payload, checksum, sender))
+        except (DecodeError, struct.error) as error:
+            self.server.transport.log(f"the stream from node {sender} is broken off: {error}")
+
+    def _snapshot(self) -> None:
+        """Reads the message and hands the rest of the body to the node as it comes."""
+        try:
+            message_size = int(self.headers["X-Metcd-Message-Size"])
+            body_size = int(self.headers["Content-Length"]) - message_size
+        except (TypeError, ValueError):
+            self._answer(400, "a snapshot has X-Metcd-Message-Size and Content-Length")
+            return
+        if not (0 < message_size <= SNAPSHOT_MESSAGE_BYTES_MAX and 0 <= body_size <= SNAPSHOT_BYTES_MAX):
+            self._answer(413, "the snapshot is larger than this node takes")
+            return
+        try:
+            message = Message.decode(self.rfile.read(message_size))
+            if message.type != MSG_SNAP or str(message.from_) != self.headers["X-Metcd-From"]:
+                raise DecodeError("a snapshot's message is a MsgSnap from its sender")
+            self.server.receiver.receive_snapshot(message, self._body(body_size))
+        except Exception as error:
+            self.server.transport.log(f"a snapshot from node {self.headers['X-Metcd-From']} is refused: {error}")
+            self._answer(422, "the snapshot is not whole")
+            return
+        self._answer(204, "No Content")
+
+    def _body(self, size: int) -> Iterator[bytes]:
+        while size:
+            chunk = self.rfile.read(min(size, 1 << 20))
+            if not chunk:
+                raise ConnectionError(f"the connection ended {size} bytes before the snapshot did")
+            size -= len(chunk)
+            yield chunk
+
+
+def _encode_frame(messages: list[Message]) -> bytes:
+    parts = [b""]
+    for message in messages:
+        encoded = message.encode()
+        parts.append(_SIZE.pack(len(encoded)))
+        parts.append(encoded)
+    payload = b"".join(parts)
+    return _FRAME.pack(len(payload), crc32c(payload)) + payload
+
+
+def _decode_frame(payload: bytes, checksum: int, sender: int) -> list[Message]:
+    """The messages of a frame. Raises DecodeError for anything that `sender` can't have meant."""
+    if crc32c(payload) != checksum:
+        raise DecodeError("a frame fails its checksum")
+    messages = []
+    at = 0
+    while at < len(payload):
+        (size,) = _SIZE.unpack_from(payload, at)
+        at += _SIZE.size
+        if size > len(payload) - at:
+            raise DecodeError(f"a message of {size} bytes begins {len(payload) - at} bytes before its frame ends")
+        message = Message.decode(payload[at : at + size])
+        if message.from_ != sender and message.type not in FORWARDED:
+            raise DecodeError(f"a message says it is from node {message.from_}")
+        messages.append(message)
+        at += size
+    return messages
