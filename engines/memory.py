@@ -69,17 +69,21 @@ class MemoryStore(KVStore):
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         self._check_usable()
         with self._mutex:
+            values, stats = self._values, self._stats
             for key, value in batch.operations:
+                old = values.get(key)
                 for snapshot in self._snapshots:
-                    if key not in snapshot.undo:
-                        snapshot.undo[key] = self._values.get(key)
-                if value is None:
-                    self._values.pop(key, None)
-                    self._stats.deletes += 1
+                    snapshot.undo.setdefault(key, old)
+                if old is not None:
+                    stats.live_bytes -= len(key) + len(old)
+                if value is not None:
+                    values[key] = value
+                    stats.puts += 1
+                    stats.live_bytes += len(key) + len(value)
                 else:
-                    self._values[key] = value
-                    self._stats.puts += 1
-            self._stats.user_bytes += batch.size_bytes
+                    values.pop(key, None)
+                    stats.deletes += 1
+            stats.user_bytes += batch.size_bytes
 
     def scan(
         self,
@@ -103,12 +107,13 @@ class MemoryStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         self._check_usable()
         loaded = SortedDict(_ascending(pairs))
+        live_bytes = sum(len(key) + len(value) for key, value in loaded.items())
         with self._mutex:
             for snapshot in self._snapshots:
                 for key in self._values.keys() | loaded.keys():
-                    if key not in snapshot.undo:
-                        snapshot.undo[key] = self._values.get(key)
+                    snapshot.undo.setdefault(key, self._values.get(key))
             self._values = loaded
+            self._stats.live_bytes = live_bytes
 
     def flush(self) -> None:
         self._check_usable()
@@ -129,9 +134,7 @@ class MemoryStore(KVStore):
     def stats(self) -> Stats:
         self._check_usable()
         with self._mutex:
-            stats = self._stats.copy()
-            stats.live_bytes = sum(len(key) + len(value) for key, value in self._values.items())
-            return stats
+            return self._stats.copy()
 
     def describe(self) -> dict[str, Any]:
         self._check_usable()

@@ -42,6 +42,7 @@ from raft.raftpb import ENTRY_NORMAL, ConfState, Entry, SnapshotMetadata
 __all__ = [
     "MAX_KEY_BYTES",
     "MAX_VALUE_BYTES",
+    "Applied",
     "MachineSnapshot",
     "Proposal",
     "StateMachine",
@@ -70,6 +71,14 @@ class Proposal(NamedTuple):
     origin: int
     sequence: int
     operations: list[Operation]
+
+
+class Applied(NamedTuple):
+    """A proposal that has been applied: at which index, and whose it was."""
+
+    index: int
+    origin: int
+    sequence: int
 
 
 class MachineSnapshot(NamedTuple):
@@ -182,8 +191,8 @@ class StateMachine:
         )
         return ((key[1:], value[1:] if value.startswith(ESCAPE) else value) for key, value in pairs)
 
-    def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Proposal]:
-        """Applies committed entries, in one atomic batch with the index and term of the last; returns their proposals.
+    def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Applied]:
+        """Applies committed entries, in one atomic batch with the index and term of the last; returns whose they were.
 
         Requires: the entries follow on `applied_index` without a gap, and are stable in the Raft log. `conf_state` is
         given when they changed it. Raises DecodeError for an entry that no node of ours proposed: then nothing was
@@ -191,14 +200,14 @@ class StateMachine:
         """
         assert entries[0].index == self.applied_index + 1
         batch = WriteBatch()
-        proposals = []
+        applied = []
         put = batch.operations.append  # sizes and types were checked when the operations were proposed
         for entry in entries:
             if entry.type != ENTRY_NORMAL or not entry.data:
                 continue
-            proposal = decode_proposal(entry.data)
-            proposals.append(proposal)
-            for key, value in proposal.operations:
+            origin, sequence, operations = decode_proposal(entry.data)
+            applied.append(Applied(entry.index, origin, sequence))
+            for key, value in operations:
                 if value is not None and value.startswith(ESCAPED):
                     value = ESCAPE + value
                 put((USER + key, value))
@@ -211,7 +220,7 @@ class StateMachine:
         self.applied_index, self.applied_term = last.index, last.term
         if conf_state is not None:
             self.conf_state = conf_state
-        return proposals
+        return applied
 
     def snapshot(self) -> MachineSnapshot:
         """The state of now. Its view may be read and closed by another thread. Requires: `conf_state` is known."""

@@ -7,7 +7,7 @@ Follows etcd-io/raft: confchange/confchange.go (Simple).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from raft.errors import ConfChangeError
 from raft.quorum import JointConfig, MajorityConfig
@@ -17,7 +17,7 @@ from raft.raftpb import (
     CONF_CHANGE_REMOVE_NODE,
     ConfChange,
 )
-from raft.tracker import Progress, ProgressTracker
+from raft.tracker import Progress
 from raft.util import NONE
 
 __all__ = ["Changer", "check_supported"]
@@ -30,13 +30,21 @@ def check_supported(change: ConfChange) -> None:
 
 
 class Changer:
-    """Changes for the configuration of `tracker`. `last_index` is where probing a new node starts."""
+    """Changes for one configuration. `last_index` is where probing a new node starts."""
 
-    __slots__ = ("last_index", "tracker")
+    __slots__ = ("last_index", "new_progress", "progress", "voters")
 
-    def __init__(self, tracker: ProgressTracker, last_index: int) -> None:
-        self.tracker = tracker
+    def __init__(
+        self,
+        voters: JointConfig,
+        progress: Mapping[int, Progress],
+        last_index: int,
+        new_progress: Callable[[int, int], Progress],
+    ) -> None:
+        self.voters = voters
+        self.progress = progress
         self.last_index = last_index
+        self.new_progress = new_progress
 
     def simple(self, changes: Sequence[ConfChange]) -> tuple[JointConfig, dict[int, Progress]]:
         """Makes changes that alter the set of voters by one node at most.
@@ -44,9 +52,9 @@ class Changer:
         Raises `ConfChangeError` for more than one, for the removal of the last voter, for learners, and inside of a
         joint configuration. O(n log n).
         """
-        if self.tracker.voters.outgoing:
+        if self.voters.outgoing:
             raise ConfChangeError("a simple change can't be made inside of a joint configuration")
-        before = set(self.tracker.voters.incoming)
+        before = set(self.voters.incoming)
         voters = set(before)
         for change in changes:
             check_supported(change)
@@ -65,9 +73,9 @@ class Changer:
 
     def _progress(self, node_id: int) -> Progress:
         """The node's progress so far, or a new one that starts by probing at the end of the log."""
-        progress = self.tracker.progress.get(node_id)
+        progress = self.progress.get(node_id)
         if progress is None:
-            progress = self.tracker.new_progress(match=0, next=max(self.last_index, 1))
+            progress = self.new_progress(0, max(self.last_index, 1))
             # A new node counts as seen, or it would be held for dead before its first message can arrive.
             progress.recent_active = True
         return progress

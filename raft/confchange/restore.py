@@ -14,21 +14,20 @@ from raft.tracker import Progress, ProgressTracker
 __all__ = ["restore"]
 
 
-def restore(
-    conf_state: ConfState, last_index: int, max_inflight_messages: int
-) -> tuple[JointConfig, dict[int, Progress]]:
+def restore(empty: ProgressTracker, conf_state: ConfState, last_index: int) -> tuple[JointConfig, dict[int, Progress]]:
     """The configuration and fresh progress for every node of `conf_state`. O(n² log n), n small.
 
-    Raises `ConfChangeError` if there are learners or a joint configuration in it.
+    Requires: `empty` has no members; it says how wide the window to each node is. Raises `ConfChangeError` if there
+    are learners or a joint configuration in `conf_state`.
     """
     if conf_state.learners or conf_state.learners_next:
         raise ConfChangeError(f"{conf_state} has learners, which are not supported yet")
     if conf_state.voters_outgoing or conf_state.auto_leave:
         raise ConfChangeError(f"{conf_state} is a joint configuration, which is not supported yet")
-    tracker = ProgressTracker(max_inflight_messages)
+    voters, progress = empty.voters, empty.progress
     for node_id in conf_state.voters:
-        changer = Changer(tracker, last_index)
-        tracker.voters, tracker.progress = changer.simple([ConfChange(CONF_CHANGE_ADD_NODE, node_id)])
-    if tracker.voters.incoming != MajorityConfig(conf_state.voters):
+        changer = Changer(voters, progress, last_index, empty.new_progress)
+        voters, progress = changer.simple([ConfChange(CONF_CHANGE_ADD_NODE, node_id)])
+    if voters.incoming != MajorityConfig(conf_state.voters):
         raise ConfChangeError(f"{conf_state} has a voter 0, which stands for no node")
-    return tracker.voters, tracker.progress
+    return voters, progress

@@ -21,16 +21,17 @@ __all__ = ["ProgressTracker"]
 class ProgressTracker:
     """All followers of a leader; in other nodes only the configuration and, in a candidate, the votes mean something."""
 
-    __slots__ = ("max_inflight_messages", "progress", "voters", "votes")
+    __slots__ = ("max_inflight_bytes", "max_inflight_msgs", "progress", "voters", "votes")
 
-    def __init__(self, max_inflight_messages: int) -> None:
-        self.max_inflight_messages = max_inflight_messages
+    def __init__(self, max_inflight_msgs: int, max_inflight_bytes: int = 0) -> None:
+        self.max_inflight_msgs = max_inflight_msgs
+        self.max_inflight_bytes = max_inflight_bytes
         self.voters = JointConfig(MajorityConfig())
         self.progress: dict[int, Progress] = {}
         self.votes: dict[int, bool] = {}
 
     def new_progress(self, match: int, next: int) -> Progress:
-        return Progress(match, next, Inflights(self.max_inflight_messages))
+        return Progress(match, next, Inflights(self.max_inflight_msgs, self.max_inflight_bytes))
 
     def conf_state(self) -> ConfState:
         return ConfState(voters=self.voters.incoming.ids, voters_outgoing=self.voters.outgoing.ids)
