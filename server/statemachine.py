@@ -76,7 +76,7 @@ class Proposal(NamedTuple):
 class Applied(NamedTuple):
     """A proposal that has been applied: at which index, and whose it was."""
 
-    index: int
+    entry_index: int
     origin: int
     sequence: int
 
