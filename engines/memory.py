@@ -183,6 +183,8 @@ class MemorySnapshot(Snapshot):
         while chunk := self._chunk(start, stop, inclusive, reverse):
             for key, value in chunk:
                 if value is not None:
+                    if self._store._closed or not self._open:
+                        self._check_open()
                     yield key, value
             last = chunk[-1][0]
             if reverse:

@@ -1,0 +1,66 @@
+"""The table of engines that the conformance suite and the benchmarks run on.
+
+Every name of `engines.ENGINES` is in it by itself. An engine whose files only grow interesting after megabytes adds one
+line to `TINY`: options so small that a few hundred writes make it flush, compact, split, rotate and merge.
+
+    pytest tests/conformance                                    every engine of the registry
+    pytest tests/conformance --engine lsm --engine btree        these two
+    pytest tests/conformance --engine path/to/file.py:Class     a learner's own, through the same suite
+
+What an engine has to offer is in `engines.kvstore`: the constructor `Engine(path, *, env=None, sync=True)`, the abstract
+methods, and `persistent = False` if nothing outlives the object; then the cases about reopening and power cuts are left
+out for it. A persistent engine also has `recognises`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import engines
+from engines import KVStore
+from engines.env import Env
+
+__all__ = ["TINY", "Engine", "engine_table"]
+
+# engine → options with which a few hundred small writes reach every part of it
+TINY: dict[str, dict[str, Any]] = {
+    "memory": {},
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One row: an engine and how to open it. `where` is a name of the registry or a place, as for `engines.open`."""
+
+    where: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What tests are called by: the name, or what follows the last slash of a path."""
+        return self.where.rpartition("/")[2]
+
+    @property
+    def store_class(self) -> type[KVStore]:
+        return engines.engine_class(self.where)
+
+    @property
+    def persistent(self) -> bool:
+        return self.store_class.persistent
+
+    @property
+    def registered(self) -> bool:
+        return self.where in engines.ENGINES
+
+    def open(self, path: str, *, env: Env | None = None, **options: Any) -> KVStore:
+        """Opens a store of this engine with the tiny options, which `options` override."""
+        return engines.open(path, self.where, env=env, **{**self.options, **options})
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def engine_table(chosen: list[str] | None = None) -> list[Engine]:
+    """The engines of the registry, or those given with `--engine`."""
+    return [Engine(where, TINY.get(where, {})) for where in (chosen or engines.ENGINES)]

@@ -1,0 +1,67 @@
+"""What all tests share: one seed, its place in every failure, Hypothesis's two tiers, and the option `--engine`.
+
+METCD_SEED=7 pytest                         another seed for every random choice of the run; 0 unless told otherwise
+pytest --hypothesis-profile=slow            2,000 examples for each property, in place of the fast tier's
+pytest tests/conformance --engine X         the conformance suite on the engine X (see tests/conformance)
+"""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SEED = int(os.environ.get("METCD_SEED", "0"))
+
+# Two cores shared by several runs make time limits of single examples meaningless, hence no deadline. No database: what
+# a run does follows from its seed alone, and a failure prints the blob that repeats it.
+settings.register_profile(
+    "fast", deadline=None, print_blob=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("slow", settings.get_profile("fast"), max_examples=2_000)
+settings.load_profile("fast")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--engine` is declared here and not in tests/conformance, so that it is known wherever pytest is started."""
+    parser.addoption(
+        "--engine",
+        action="append",
+        metavar="NAME",
+        help="run the conformance suite and the benchmarks on this engine only: a registered name, module:Class or "
+        "path/to/file.py:Class; may be repeated",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Hands our seed to Hypothesis, unless the command line gives it another one."""
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(SEED)
+
+
+def pytest_report_header() -> str:
+    """The seed, on top of every run."""
+    return f"METCD_SEED={SEED}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Adds the command that repeats a failure to its report."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        report.sections.append(("repeat", f"METCD_SEED={SEED} python -m pytest '{item.nodeid}'"))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The run's seed."""
+    return SEED
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Chance, decided by the run's seed and the test's name, so that adding a test doesn't change another one's."""
+    return random.Random(f"{SEED}:{request.node.nodeid}")
