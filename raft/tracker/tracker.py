@@ -33,6 +33,10 @@ class ProgressTracker:
     def new_progress(self, match: int, next: int) -> Progress:
         return Progress(match, next, Inflights(self.max_inflight_msgs, self.max_inflight_bytes))
 
+    def empty_copy(self) -> ProgressTracker:
+        """A tracker without members that is set up like this one."""
+        return ProgressTracker(self.max_inflight_msgs, self.max_inflight_bytes)
+
     def conf_state(self) -> ConfState:
         return ConfState(voters=self.voters.incoming.ids, voters_outgoing=self.voters.outgoing.ids)
 

@@ -1,0 +1,79 @@
+"""The configuration of one node.
+
+Follows etcd-io/raft: raft.go (Config).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from raft.storage import Storage
+from raft.util import NO_LIMIT, NONE, Logger
+
+__all__ = ["READ_ONLY_LEASE_BASED", "READ_ONLY_SAFE", "Config"]
+
+READ_ONLY_SAFE: Final = 0
+READ_ONLY_LEASE_BASED: Final = 1
+
+
+@dataclass(slots=True)
+class Config:
+    """All that a node has to be told. `validate` (called by `Raft`) raises `ValueError` with a sentence.
+
+    id: this node, not 0, below 2**64. Never reused for another node: a node that lost its disk is another node.
+    election_tick: ticks without a leader's message after which a follower campaigns; drawn anew each time from
+        [election_tick, 2 * election_tick - 1]. Ten heartbeats are a good value.
+    heartbeat_tick: ticks between a leader's heartbeats.
+    storage: what was saved; read, never written.
+    applied: the last entry that the application has applied (0 if it doesn't know): nothing up to it is handed out
+        again.
+    rng: the one source of chance, for the election timeout. Seeded alike, and fed alike, a node runs alike.
+    max_size_per_msg: bytes of entries in one MsgApp; one entry always goes, so 0 is "one entry in each".
+    max_committed_size_per_ready: bytes of entries being applied at one time; 0 takes max_size_per_msg.
+    max_uncommitted_entries_size: bytes of data that may wait for their commit on a leader before proposals are refused
+        with `ProposalDroppedError`; 0 is no limit. A first proposal of any size is let through.
+    max_inflight_msgs: MsgApps on their way to one follower. It is also the bound of its queue in the transport.
+    max_inflight_bytes: the same in bytes; 0 is no limit, else not below max_size_per_msg.
+    read_only_option: READ_ONLY_SAFE asks a quorum for each read (batched by heartbeat). READ_ONLY_LEASE_BASED needs
+        the check of quorums, which isn't there yet, and is refused.
+    disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
+    logger: None is the fastest: then no text is made at all.
+    """
+
+    id: int
+    election_tick: int
+    heartbeat_tick: int
+    storage: Storage
+    rng: random.Random
+    applied: int = 0
+    max_size_per_msg: int = 1 << 20
+    max_committed_size_per_ready: int = 0
+    max_uncommitted_entries_size: int = 0
+    max_inflight_msgs: int = 256
+    max_inflight_bytes: int = 0
+    read_only_option: int = READ_ONLY_SAFE
+    disable_proposal_forwarding: bool = False
+    logger: Logger | None = None
+
+    def validate(self) -> None:
+        if not NONE < self.id <= NO_LIMIT:
+            raise ValueError(f"id must be from 1 to 2**64 - 1, not {self.id}")
+        if self.heartbeat_tick <= 0:
+            raise ValueError(f"heartbeat_tick must be at least 1, not {self.heartbeat_tick}")
+        if self.election_tick <= self.heartbeat_tick:
+            raise ValueError(
+                f"election_tick must be more than heartbeat_tick ({self.heartbeat_tick}), not {self.election_tick}"
+            )
+        if self.max_inflight_msgs <= 0:
+            raise ValueError(f"max_inflight_msgs must be at least 1, not {self.max_inflight_msgs}")
+        if 0 < self.max_inflight_bytes < self.max_size_per_msg:
+            raise ValueError(
+                f"max_inflight_bytes must be 0 or at least max_size_per_msg ({self.max_size_per_msg}), "
+                f"not {self.max_inflight_bytes}"
+            )
+        if self.read_only_option == READ_ONLY_LEASE_BASED:
+            raise ValueError("read_only_option READ_ONLY_LEASE_BASED needs check_quorum, which is not supported yet")
+        if self.read_only_option != READ_ONLY_SAFE:
+            raise ValueError(f"read_only_option must be READ_ONLY_SAFE, not {self.read_only_option}")

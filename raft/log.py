@@ -1,0 +1,285 @@
+"""The log: storage and the unstable end as one, with the marks of how far it is committed and applied.
+
+      first                applied   applying   committed              last
+      ├──────────────────────┼──────────┼───────────┼────────────────────┤
+      │◄───────────── storage ─────────────►│◄──────── unstable ────────►│
+                                            offset
+
+Invariants
+ 1. applied ≤ applying ≤ committed ≤ last, and none of them ever decreases.
+ 2. An entry at or before `committed` never changes (State Machine Safety); an attempt is a `RaftPanic`.
+ 3. Terms never decrease along the log (so the search of a term can halve).
+ 4. Entries are handed out for application in order, each once, and only when they are committed, stable on this node's
+    disk (unless the caller allows otherwise), and no snapshot is waiting to be installed in front of them.
+
+Why only stable ones (4): an entry can be committed without this node, by a quorum of others. If it were applied here
+before it is on this disk, a crash could leave a state machine that is ahead of its own log. etcd counts on its driver
+to write a Ready before applying it, and so hands out unstable entries in that mode; this costs one more Ready.
+
+Follows etcd-io/raft: log.go; paper sections 5.3 and 5.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from raft.errors import CompactedError, RaftPanic, UnavailableError
+from raft.log_unstable import Unstable
+from raft.raftpb import Entry, Snapshot
+from raft.storage import Storage
+from raft.util import NO_LIMIT, end_within, entries_size
+
+__all__ = ["RaftLog"]
+
+
+class RaftLog:
+    """A log over `storage`. max_applying_size_bytes bounds what is handed out and not yet reported as applied."""
+
+    __slots__ = (
+        "applied",
+        "applying",
+        "applying_paused",
+        "applying_size_bytes",
+        "committed",
+        "max_applying_size_bytes",
+        "storage",
+        "unstable",
+    )
+
+    def __init__(self, storage: Storage, max_applying_size_bytes: int = NO_LIMIT) -> None:
+        first, last = storage.first_index(), storage.last_index()
+        self.storage = storage
+        self.unstable = Unstable(last + 1)
+        self.committed = self.applying = self.applied = first - 1
+        self.max_applying_size_bytes = max_applying_size_bytes
+        self.applying_size_bytes = 0
+        self.applying_paused = False
+
+    # What the log has.
+
+    def first_index(self) -> int:
+        index = self.unstable.first_index()
+        return index if index is not None else self.storage.first_index()
+
+    def last_index(self) -> int:
+        index = self.unstable.last_index()
+        return index if index is not None else self.storage.last_index()
+
+    def term(self, index: int) -> int:
+        """The term of an entry; that of the last one cut away is known, too.
+
+        Raises `CompactedError` before that, `UnavailableError` behind the end.
+        """
+        term = self.unstable.term(index)
+        if term is not None:
+            return term
+        if index + 1 < self.first_index():
+            raise CompactedError(f"entry {index} is cut away; the first is {self.first_index()}")
+        if index > self.last_index():
+            raise UnavailableError(f"entry {index} was asked for, but the last is {self.last_index()}")
+        return self.storage.term(index)
+
+    def term_or_zero(self, index: int) -> int:
+        """The term of an entry, 0 if it isn't there. No entry has term 0."""
+        try:
+            return self.term(index)
+        except (CompactedError, UnavailableError):
+            return 0
+
+    def last_term(self) -> int:
+        return self.term(self.last_index())
+
+    def match_term(self, index: int, term: int) -> bool:
+        """Whether the entry `index` is there with this term; then all before it are the same, too (Log Matching)."""
+        try:
+            return self.term(index) == term
+        except (CompactedError, UnavailableError):
+            return False
+
+    def is_up_to_date(self, index: int, term: int) -> bool:
+        """Whether a log that ends with (index, term) is at least as up to date as this one (paper section 5.4.1)."""
+        last_index = self.last_index()
+        last_term = self.term(last_index)
+        return term > last_term or (term == last_term and index >= last_index)
+
+    def entries(self, lo: int, max_size_bytes: int) -> list[Entry]:
+        """The entries from lo on, cut at max_size_bytes. Raises `CompactedError`. O(entries returned)."""
+        last = self.last_index()
+        return [] if lo > last else self.slice(lo, last + 1, max_size_bytes)
+
+    def slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:
+        """Entries lo ≤ index < hi, cut at max_size_bytes, but at least one. Raises `CompactedError`."""
+        if lo < self.first_index():
+            raise CompactedError(f"entry {lo} is cut away; the first is {self.first_index()}")
+        if not lo <= hi <= self.last_index() + 1:
+            raise RaftPanic(f"entries [{lo}, {hi}) were asked for, but the last is {self.last_index()}")
+        if lo == hi:
+            return []
+        offset = self.unstable.offset
+        if lo >= offset:
+            return self._unstable_slice(lo, hi, max_size_bytes)
+        stop = min(hi, offset)
+        stable = self.storage.entries(lo, stop, max_size_bytes)
+        if hi <= offset or len(stable) < stop - lo:
+            return stable
+        room = max_size_bytes - entries_size(stable) if max_size_bytes < NO_LIMIT else NO_LIMIT
+        if self.unstable.entries[0].size() > room:
+            return stable
+        return stable + self._unstable_slice(offset, hi, room)
+
+    def _unstable_slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:
+        self.unstable.check_bounds(lo, hi)
+        start = lo - self.unstable.offset
+        entries = self.unstable.entries
+        return entries[start : end_within(entries, start, start + hi - lo, max_size_bytes)]
+
+    def scan(self, lo: int, hi: int, page_size_bytes: int) -> Iterator[list[Entry]]:
+        """Entries lo ≤ index < hi in pages, so that a long stretch is never in memory at once."""
+        while lo < hi:
+            page = self.slice(lo, hi, page_size_bytes)
+            yield page
+            lo += len(page)
+
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot. Raises `SnapshotTemporarilyUnavailableError`."""
+        return self.unstable.snapshot if self.unstable.snapshot is not None else self.storage.snapshot()
+
+    # What is added to it.
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Appends (replacing what was there from the first one's index on); returns the last index. O(entries)."""
+        if not entries:
+            return self.last_index()
+        first, last = entries[0].index, self.last_index()
+        if first <= self.committed:
+            raise RaftPanic(f"entry {first} can't be replaced: the log is committed up to {self.committed}")
+        if first > last + 1:
+            raise RaftPanic(f"entry {first} would leave a hole; the last is {last}")
+        self.unstable.truncate_and_append(entries)
+        return entries[-1].index
+
+    def maybe_append(self, prev_index: int, prev_term: int, entries: Sequence[Entry], leader_commit: int) -> int | None:
+        """AppendEntries at a follower (paper figure 2, receiver's rules 2 to 5). O(entries).
+
+        None if the log has no entry (prev_index, prev_term). Else appends what is new, and returns the index of the
+        last entry that is now known to be the leader's. Only an entry that conflicts truncates the log: a message that
+        came late or twice finds its entries here already, and what follows them, maybe acknowledged since, stays.
+
+        The commit index rises to leader_commit, but not beyond that last entry: behind it this log may hold entries
+        that the leader doesn't have.
+        """
+        if not self.match_term(prev_index, prev_term):
+            return None
+        last_new = prev_index + len(entries)
+        if entries and (entries[0].index != prev_index + 1 or entries[-1].index != last_new):
+            raise RaftPanic(f"entries [{entries[0].index}, {entries[-1].index}] don't follow entry {prev_index}")
+        conflict = self.find_conflict(entries)
+        if conflict:
+            if conflict <= self.committed:
+                raise RaftPanic(f"entry {conflict} conflicts with one that is committed (up to {self.committed})")
+            self.append(entries[conflict - prev_index - 1 :])
+        self.commit_to(min(leader_commit, last_new))
+        return last_new
+
+    def find_conflict(self, entries: Sequence[Entry]) -> int:
+        """The index of the first entry that this log doesn't have, or has with another term; 0 if it has them all.
+
+        O(entries that the log may have already): entries behind its end, the usual case, aren't looked up.
+        """
+        last = self.last_index()
+        for entry in entries:
+            if entry.index > last or not self.match_term(entry.index, entry.term):
+                return entry.index
+        return 0
+
+    def find_conflict_by_term(self, index: int, term: int) -> tuple[int, int]:
+        """The largest i ≤ index whose term is ≤ `term`, and its term; the term is 0 if it isn't known.
+
+        Both sides use it to back up by a whole term for each message instead of by one entry. The follower, refusing an
+        entry of `term`: nothing of mine behind i can be in the leader's log before that entry. The leader, told that
+        the follower has (index, term): nothing of mine behind i can be in the follower's log up to `index`.
+
+        O(log n) lookups, because terms never decrease along the log.
+        """
+        if index > self.last_index():
+            return index, 0
+        lo = self.first_index() - 1
+        if index < lo:
+            return index, 0
+        if self.term(lo) > term:
+            return lo - 1, 0
+        hi = index
+        while lo < hi:
+            middle = (lo + hi + 1) // 2
+            if self.term(middle) <= term:
+                lo = middle
+            else:
+                hi = middle - 1
+        return lo, self.term(lo)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """The log becomes the snapshot. Requires: it is ahead of the commit index."""
+        self.committed = snapshot.metadata.index
+        self.unstable.restore(snapshot)
+
+    # How far it is committed.
+
+    def commit_to(self, index: int) -> None:
+        """Raises the commit index; a smaller one changes nothing: it never decreases."""
+        if index <= self.committed:
+            return
+        if index > self.last_index():
+            raise RaftPanic(
+                f"entry {index} is committed, but the log ends at {self.last_index()}: "
+                "was it damaged, cut or lost? Remove this node from the cluster and add it again, empty"
+            )
+        self.committed = index
+
+    def maybe_commit(self, index: int, term: int) -> bool:
+        """The leader's rule (paper section 5.4.2): a quorum has `index`, and it is of the leader's own `term`.
+
+        An entry of an earlier term is never committed by counting, because a leader that doesn't have it could still
+        be elected (figure 8); it is committed with the first entry of the own term behind it.
+        """
+        if index > self.committed and self.match_term(index, term):
+            self.commit_to(index)
+            return True
+        return False
+
+    # What is handed to the driver.
+
+    def max_appliable_index(self, allow_unstable: bool) -> int:
+        return self.committed if allow_unstable else min(self.committed, self.unstable.offset - 1)
+
+    def next_committed_entries(self, allow_unstable: bool = False) -> list[Entry]:
+        """The entries to apply next (invariant 4), cut at the room left by those being applied. O(entries)."""
+        if not self.has_next_committed_entries(allow_unstable):
+            return []
+        room = self.max_applying_size_bytes - self.applying_size_bytes
+        return self.slice(self.applying + 1, self.max_appliable_index(allow_unstable) + 1, room)
+
+    def has_next_committed_entries(self, allow_unstable: bool = False) -> bool:
+        if self.applying_paused or self.unstable.snapshot is not None:
+            return False
+        return self.applying < self.max_appliable_index(allow_unstable)
+
+    def accept_applying(self, index: int, size_bytes: int, allow_unstable: bool = False) -> None:
+        """The driver has got the entries up to `index`; size_bytes of them are now being applied."""
+        if not self.applying <= index <= self.committed:
+            raise RaftPanic(f"entry {index} can't be applied: {self.applying} is, and {self.committed} is committed")
+        self.applying = index
+        self.applying_size_bytes += size_bytes
+        # Paused if the room is used up, or if the cut left something that the next Ready could take: a slice that was
+        # cut for its size may have left room that the next entry doesn't fit in.
+        self.applying_paused = (
+            self.applying_size_bytes >= self.max_applying_size_bytes or index < self.max_appliable_index(allow_unstable)
+        )
+
+    def applied_to(self, index: int, size_bytes: int) -> None:
+        """The driver has applied everything up to `index`."""
+        if not self.applied <= index <= self.committed:
+            raise RaftPanic(f"entry {index} can't be applied: {self.applied} is, and {self.committed} is committed")
+        self.applied = index
+        self.applying = max(self.applying, index)
+        self.applying_size_bytes = max(0, self.applying_size_bytes - size_bytes)
+        self.applying_paused = self.applying_size_bytes >= self.max_applying_size_bytes

@@ -1,0 +1,280 @@
+"""RawNode: the way in and out for a driver. What happens goes in; what is to be done comes out as a Ready.
+
+    while True:
+        node.tick()                             every 100 ms or so, by the driver's own clock
+        node.step(message)                      for each message from a peer
+        node.propose_batch([data, …])           for what clients want
+        while node.has_ready():
+            ready = node.ready()
+            send the messages that `may_send_before_sync` lets go (util.py); the leader's way to save a disk write
+            write ready.snapshot, ready.entries, ready.hard_state; fsync if ready.must_sync, or if there is a snapshot
+            send the other messages
+            install ready.snapshot; apply ready.committed_entries, in order
+            for a membership change among them: node.apply_conf_change(…)
+            node.advance()
+            answer the reads of ready.read_states once their index is applied
+
+The driver's contract
+ 1. One thread. Between ready() and advance(), step, tick and propose may be called; what follows from them is in the
+    next Ready.
+ 2. The write is one unit: after a crash in the middle of it, either nothing or a prefix of it is there, in the order
+    snapshot, entries, hard state, so that the hard state's commit index never points behind the log (etcd#10219).
+    Entries replace what the log has from the first one's index on.
+ 3. No message but the early ones leaves before what its Ready holds is durable. Where must_sync is False, there is
+    nothing in it that would have to be.
+ 4. `advance` means: all of the Ready is durable, and its committed entries are applied.
+ 5. Messages may be lost, repeated, delayed and reordered; `report_unreachable` tells of a loss, and `report_snapshot`
+    of the end of a transfer, whichever it was: until then its follower gets nothing else.
+ 6. An exception from a call other than the documented ones means that the node must stop.
+
+Follows etcd-io/raft: rawnode.go and node.go (Ready).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from raft.confchange import check_supported
+from raft.config import Config
+from raft.errors import RaftPanic, StepLocalMsgError, StepPeerNotFoundError
+from raft.raft import Raft
+from raft.raftpb import (
+    ENTRY_CONF_CHANGE,
+    MSG_APP_RESP,
+    MSG_BEAT,
+    MSG_CHECK_QUORUM,
+    MSG_HEARTBEAT_RESP,
+    MSG_HUP,
+    MSG_PROP,
+    MSG_READ_INDEX,
+    MSG_SNAP_STATUS,
+    MSG_STORAGE_APPEND,
+    MSG_STORAGE_APPEND_RESP,
+    MSG_STORAGE_APPLY,
+    MSG_STORAGE_APPLY_RESP,
+    MSG_UNREACHABLE,
+    ConfChange,
+    ConfState,
+    Entry,
+    HardState,
+    Message,
+    Snapshot,
+)
+from raft.state import ReadState, SoftState
+from raft.status import Status, get_status
+from raft.util import entries_size, must_sync
+
+__all__ = ["SNAPSHOT_FAILURE", "SNAPSHOT_FINISH", "RawNode", "Ready"]
+
+SNAPSHOT_FINISH: Final = 1
+SNAPSHOT_FAILURE: Final = 2
+
+_LOCAL: Final = frozenset(
+    (
+        MSG_HUP,
+        MSG_BEAT,
+        MSG_UNREACHABLE,
+        MSG_SNAP_STATUS,
+        MSG_CHECK_QUORUM,
+        MSG_STORAGE_APPEND,
+        MSG_STORAGE_APPEND_RESP,
+        MSG_STORAGE_APPLY,
+        MSG_STORAGE_APPLY_RESP,
+    )
+)
+_REQUESTS: Final = frozenset((MSG_PROP, MSG_READ_INDEX))
+_PROGRESS_RESPONSES: Final = frozenset((MSG_APP_RESP, MSG_HEARTBEAT_RESP))
+
+
+@dataclass(slots=True)
+class Ready:
+    """What the driver has to do now. Its lists are the driver's to read, and never change.
+
+    soft_state: the leader and this node's role, if they changed; None otherwise.
+    hard_state: to be written, if it changed.
+    read_states: reads that may be done as soon as their index is applied.
+    entries: to be written to the log, replacing what is there from the first one's index on.
+    snapshot: to be written and installed, before the entries.
+    committed_entries: to be applied. They are on this node's disk already, written with an earlier Ready.
+    messages: to be sent, in this order to each peer; see `may_send_before_sync`.
+    must_sync: whether hard_state and entries have to be on disk before anything else goes on. A snapshot always has.
+    """
+
+    soft_state: SoftState | None
+    hard_state: HardState | None
+    read_states: list[ReadState]
+    entries: list[Entry]
+    snapshot: Snapshot | None
+    committed_entries: list[Entry]
+    messages: list[Message]
+    must_sync: bool
+
+
+class RawNode:
+    """One node of a cluster, for one thread.
+
+    A new cluster starts with the same `MemoryStorage(conf_state=…)` on every node; a node that starts again, with the
+    storage that its log was read back into. Every call is O(what it hands on) in memory, with no input or output.
+    """
+
+    __slots__ = ("_previous_hard_state", "_previous_soft_state", "_steps_on_advance", "raft")
+
+    def __init__(self, config: Config) -> None:
+        self.raft = Raft(config)
+        self._previous_soft_state = self.raft.soft_state()
+        self._previous_hard_state = self.raft.hard_state()
+        self._steps_on_advance: list[Message] | None = None
+
+    # In.
+
+    def tick(self) -> None:
+        """One unit of time. After a pause of the process, one tick and not all that were missed: a burst would make a
+        follower campaign that only slept."""
+        self.raft.tick()
+
+    def campaign(self) -> None:
+        """Asks for the leadership now instead of after a timeout."""
+        self.raft.step(Message(MSG_HUP))
+
+    def propose(self, data: bytes) -> None:
+        """Asks for one entry; `propose_batch` with one. Raises `ProposalDroppedError`."""
+        self.propose_batch([data])
+
+    def propose_batch(self, datas: Sequence[bytes]) -> None:
+        """Asks for entries with these data, in this order, all of them or none. Requires: at least one.
+
+        Nothing here says that they were committed: the driver finds them in committed_entries, or doesn't. A follower
+        sends them to its leader, and they may be lost on the way, silently. Raises `ProposalDroppedError` if there is
+        no leader or too much waits already; then nothing of them was written anywhere.
+        """
+        self._propose([Entry(0, 0, data=data) for data in datas])
+
+    def propose_conf_change(self, change: ConfChange) -> None:
+        """Asks for a membership change. It takes effect when its entry is committed, applied by the driver, and handed
+        to `apply_conf_change`, on each node.
+
+        A change that the leader finds to be made at the wrong time (another one is under way) is committed as an empty
+        entry. Raises `ConfChangeError` for a change that isn't supported, and `ProposalDroppedError`.
+        """
+        check_supported(change)
+        self._propose([Entry(0, 0, ENTRY_CONF_CHANGE, change.encode())])
+
+    def _propose(self, entries: list[Entry]) -> None:
+        if not entries:
+            raise ValueError("a proposal needs at least one entry")
+        self.raft.step(Message(MSG_PROP, from_=self.raft.id, entries=entries))
+
+    def apply_conf_change(self, change: ConfChange) -> ConfState:
+        """Puts a committed membership change in force; returns the configuration, which snapshots have to carry.
+
+        Must be called for each entry of type ENTRY_CONF_CHANGE among committed_entries, before `advance`. A driver that
+        rejects a change calls it with node_id 0. Raises `ConfChangeError` for a change that can't be made.
+        """
+        return self.raft.apply_conf_change(change)
+
+    def read_index(self, request_ctx: bytes) -> None:
+        """Asks for an index at which a read on this node is linearizable; it comes back in read_states.
+
+        One call for all reads that wait is enough. Without a leader, or if a message is lost, nothing comes back: ask
+        again after a while. The same request_ctx may be used again.
+        """
+        self.raft.step(Message(MSG_READ_INDEX, entries=[Entry(0, 0, data=request_ctx)]))
+
+    def step(self, message: Message) -> None:
+        """Takes in a message from a peer. The message belongs to this node from then on.
+
+        Raises `StepLocalMsgError` for a kind that can't come from a peer, `StepPeerNotFoundError` for one that is meant
+        for another node or answers from outside of the configuration, and `ProposalDroppedError` for a proposal sent on
+        by a peer. All of these can be ignored.
+        """
+        kind = message.type
+        if kind in _LOCAL or (message.term == 0 and kind not in _REQUESTS):
+            raise StepLocalMsgError(f"a message of type {kind} at term {message.term} can't come from a peer")
+        if message.to != self.raft.id:
+            raise StepPeerNotFoundError(f"a message for node {message.to} reached node {self.raft.id}")
+        if kind in _PROGRESS_RESPONSES and message.from_ not in self.raft.tracker.progress:
+            raise StepPeerNotFoundError(f"node {message.from_} answered, but it isn't in the configuration")
+        self.raft.step(message)
+
+    def report_unreachable(self, node_id: int) -> None:
+        """Messages to this node were dropped. Call it for each loss that is known, not for each message."""
+        self.raft.step(Message(MSG_UNREACHABLE, from_=node_id))
+
+    def report_snapshot(self, node_id: int, status: int) -> None:
+        """The transfer of a snapshot to this node has ended: SNAPSHOT_FINISH or SNAPSHOT_FAILURE."""
+        self.raft.step(Message(MSG_SNAP_STATUS, from_=node_id, reject=status == SNAPSHOT_FAILURE))
+
+    # Out.
+
+    def has_ready(self) -> bool:
+        """Whether `ready` would have anything in it. O(1)."""
+        r = self.raft
+        unstable = r.log.unstable
+        return bool(
+            r.messages
+            or r.messages_after_append
+            or r.read_states
+            or unstable.has_next_entries()
+            or unstable.next_snapshot() is not None
+            or r.log.has_next_committed_entries()
+            or r.hard_state() != self._previous_hard_state
+            or r.soft_state() != self._previous_soft_state
+        )
+
+    def ready(self) -> Ready:
+        """Takes out all that is to be done. Must be followed by `advance` before the next one. O(size of the Ready)."""
+        if self._steps_on_advance is not None:
+            raise RaftPanic("ready() was called again before advance()")
+        r = self.raft
+        soft_state, hard_state = r.soft_state(), r.hard_state()
+        entries = r.log.unstable.next_entries()
+        ready = Ready(
+            soft_state=soft_state if soft_state != self._previous_soft_state else None,
+            hard_state=hard_state if hard_state != self._previous_hard_state else None,
+            read_states=r.read_states,
+            entries=entries,
+            snapshot=r.log.unstable.next_snapshot(),
+            committed_entries=r.log.next_committed_entries(),
+            messages=r.messages + [m for m in r.messages_after_append if m.to != r.id],
+            must_sync=must_sync(hard_state, self._previous_hard_state, len(entries)),
+        )
+        self._previous_soft_state, self._previous_hard_state = soft_state, hard_state
+        self._steps_on_advance = self._after_write(ready)
+        r.messages, r.messages_after_append, r.read_states = [], [], []
+        r.log.unstable.accept_in_progress()
+        committed = ready.committed_entries
+        if committed:
+            r.log.accept_applying(committed[-1].index, entries_size(committed))
+        return ready
+
+    def _after_write(self, ready: Ready) -> list[Message]:
+        """What this node has to be told when the Ready is written and applied.
+
+        Its own votes and acknowledgements come first, as they would from a peer; they carry the term in which they
+        were made, so a later term doesn't count them. Then what the disk has, with the term as well: entries that a
+        later leader has replaced since are not taken for stable (rabbitmq/ra#637).
+        """
+        r = self.raft
+        steps = [m for m in r.messages_after_append if m.to == r.id]
+        if r.log.unstable.entries or ready.snapshot is not None:
+            stored = Message(MSG_STORAGE_APPEND_RESP, from_=r.id, term=r.term, snapshot=ready.snapshot)
+            if r.log.unstable.entries:
+                stored.index, stored.log_term = r.log.last_index(), r.log.last_term()
+            steps.append(stored)
+        if ready.committed_entries:
+            steps.append(Message(MSG_STORAGE_APPLY_RESP, from_=r.id, entries=ready.committed_entries))
+        return steps
+
+    def advance(self) -> None:
+        """The last Ready is durable, its messages are sent, and its committed entries are applied."""
+        if self._steps_on_advance is None:
+            raise RaftPanic("advance() was called without a ready()")
+        steps, self._steps_on_advance = self._steps_on_advance, None
+        for message in steps:
+            self.raft.step(message)
+
+    def status(self) -> Status:
+        """A copy of what the node knows of itself and, if it leads, of the others."""
+        return get_status(self.raft)

@@ -1,0 +1,74 @@
+"""What a node can say about itself to people and metrics.
+
+Follows etcd-io/raft: status.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raft.raftpb import ConfState
+from raft.state import STATE_LEADER, STATE_NAMES
+from raft.tracker.state import STATE_NAMES as PROGRESS_STATE_NAMES
+
+if TYPE_CHECKING:
+    from raft.raft import Raft
+
+__all__ = ["PeerStatus", "Status", "get_status"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One member as its leader sees it. state: StateProbe, StateReplicate or StateSnapshot."""
+
+    match: int
+    next: int
+    state: str
+    paused: bool
+    recent_active: bool
+    inflight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A copy: it doesn't change with the node.
+
+    raft_state: StateFollower, StateCandidate or StateLeader.
+    lead: 0 if no leader is known.
+    progress: by id, ascending, with this node's own; empty on all but the leader.
+    """
+
+    id: int
+    term: int
+    vote: int
+    commit: int
+    applied: int
+    last_index: int
+    lead: int
+    raft_state: str
+    conf_state: ConfState
+    progress: Mapping[int, PeerStatus]
+
+
+def get_status(r: Raft) -> Status:
+    """O(members)."""
+    progress = {}
+    if r.state == STATE_LEADER:
+        for node_id, pr in r.tracker.progress.items():
+            state = PROGRESS_STATE_NAMES[pr.state]
+            inflight = len(pr.inflights)
+            progress[node_id] = PeerStatus(pr.match, pr.next, state, pr.is_paused(), pr.recent_active, inflight)
+    return Status(
+        id=r.id,
+        term=r.term,
+        vote=r.vote,
+        commit=r.log.committed,
+        applied=r.log.applied,
+        last_index=r.log.last_index(),
+        lead=r.lead,
+        raft_state=STATE_NAMES[r.state],
+        conf_state=r.tracker.conf_state(),
+        progress=progress,
+    )
