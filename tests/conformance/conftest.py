@@ -6,17 +6,15 @@ a disk; the tests about durability say `sync=True` themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engines import KVStore
-from tests.conformance.engine_table import Engine, engine_table
+from tests.conformance.engine_table import Engine, OpenStore, engine_table
 from tests.conformance.layouts import ITEMS, LAYOUTS, arrange
-
-OpenStore = Callable[..., KVStore]
 
 
 def pytest_configure(config: pytest.Config) -> None:

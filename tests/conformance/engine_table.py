@@ -14,6 +14,7 @@ out for it. A persistent engine also has `recognises`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,9 @@ import engines
 from engines import KVStore
 from engines.env import Env
 
-__all__ = ["TINY", "Engine", "engine_table"]
+__all__ = ["TINY", "Engine", "OpenStore", "engine_table"]
+
+OpenStore = Callable[..., KVStore]  # open_store(name="store", **options), a fixture
 
 # engine → options with which a few hundred small writes reach every part of it
 TINY: dict[str, dict[str, Any]] = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,43 +12,9 @@ import pytest
 import engines
 from engines import KVStore, StoreClosed, StoreLocked, WrongEngine
 from engines.env import real_env
-from tests.conformance.conftest import OpenStore
-from tests.conformance.engine_table import Engine
+from tests.conformance.calls import calls_on, run_python
+from tests.conformance.engine_table import Engine, OpenStore
 from tests.conformance.layouts import ITEMS, LAYOUTS, arrange
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script in a process of its own, which has to end within a minute."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
-
-
-def calls_on(store: KVStore) -> dict[str, object]:
-    """Every public method of a store, ready to be called."""
-
-    def batch() -> None:
-        with store.batch() as batch:
-            batch.put(b"a", b"1")
-
-    return {
-        "get": lambda: store.get(b"a"),
-        "multi_get": lambda: store.multi_get([b"a"]),
-        "in": lambda: b"a" in store,
-        "scan": lambda: store.scan(),
-        "put": lambda: store.put(b"a", b"1"),
-        "delete": lambda: store.delete(b"a"),
-        "batch": batch,
-        "snapshot": lambda: store.snapshot(),
-        "load": lambda: store.load([(b"a", b"1")]),
-        "flush": lambda: store.flush(),
-        "compact": lambda: store.compact(),
-        "check": lambda: store.check(),
-        "stats": lambda: store.stats(),
-        "describe": lambda: store.describe(),
-    }
 
 
 def test_a_closed_store_refuses_every_call(full: KVStore) -> None:
@@ -59,7 +23,7 @@ def test_a_closed_store_refuses_every_call(full: KVStore) -> None:
     full.close()
     for name, call in calls_on(full).items():
         with pytest.raises(StoreClosed):
-            call()  # type: ignore[operator]
+            call()
             pytest.fail(f"{name} was answered by a closed store")
 
 

@@ -9,8 +9,7 @@ import random
 import pytest
 
 from engines import InvalidKey, KVStore
-from tests.conformance.conftest import OpenStore
-from tests.conformance.engine_table import Engine
+from tests.conformance.engine_table import Engine, OpenStore
 from tests.conformance.layouts import ITEMS
 from tests.conformance.model import expected_scan
 

@@ -9,7 +9,7 @@ import pytest
 
 from engines import InvalidKey, InvalidValue, KVStore, StoreClosed
 from engines.kvstore import Pair
-from tests.conformance.conftest import OpenStore
+from tests.conformance.engine_table import OpenStore
 from tests.conformance.layouts import ITEMS
 
 NEW = {b"b": b"loaded", b"c": b"loaded", b"z": b""}

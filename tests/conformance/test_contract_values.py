@@ -8,7 +8,7 @@ import pytest
 
 from engines import InvalidKey, InvalidValue, KVStore, MappingView, WriteBatch
 from engines.kvstore import MAX_KEY_BYTES
-from tests.conformance.conftest import OpenStore
+from tests.conformance.engine_table import OpenStore
 from tests.conformance.layouts import ITEMS
 
 NO_KEYS = [b"", "text", None, bytearray(b"key"), memoryview(b"key"), 7, b"k" * (MAX_KEY_BYTES + 1)]
