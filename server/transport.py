@@ -142,7 +142,8 @@ class Transport:
         for sender in self._senders.values():
             sender.stop()
         for thread in [*self._senders.values(), *self._snapshots]:
-            thread.join(timeout=SEND_TIMEOUT_S)
+            if thread.ident is not None:
+                thread.join(timeout=SEND_TIMEOUT_S)
 
     def connected(self) -> dict[int, bool]:
         """For each peer, whether there is a connection to it now."""
