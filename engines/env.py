@@ -2,7 +2,7 @@
 
 Nothing else in engines/ opens a file, reads a clock or draws a random number. So one constructor argument decides
 whether an engine runs on the real disk (`RealEnv`), on a simulated one whose power can be cut between any two calls
-(`simenv.SimEnv`), or on one that fails at call n (`simenv.FaultEnv`).
+(`simenv.SimEnv`), or on one that fails at call n (`faultenv.FaultEnv`).
 
 What a caller has to know about disks, and where each fact is dealt with:
 
