@@ -36,6 +36,7 @@ from engines.errors import (
     InvalidValue,
     NoSuchStore,
     ReadOnly,
+    ReservedValue,
     StoreClosed,
     StoreError,
     StoreFailed,
@@ -56,6 +57,7 @@ __all__ = [
     "NoSuchStore",
     "ReadOnly",
     "Reader",
+    "ReservedValue",
     "Snapshot",
     "Stats",
     "StoreClosed",
@@ -73,8 +75,9 @@ __all__ = [
 # name → "module:Class"; the module is imported when its engine is first asked for
 ENGINES = {
     "memory": "engines.memory:MemoryStore",
+    "bitcask": "engines.bitcask.store:BitcaskStore",
 }
-RESERVED = ("lsm", "btree", "bitcask")  # names of engines to come
+RESERVED = ("lsm", "btree")  # names of engines to come
 ENTRY_POINTS = "metcd.engines"
 
 
