@@ -48,8 +48,8 @@ def check(store: BitcaskStore) -> list[str]:
         table.stats.bytes_read += end
         load_entries(fresh, segments, segments[file_id], entries)
         problems += _check_hint(table, segment, entries)
-    forget_mark(table, fresh)
     if not problems:
+        forget_mark(table, fresh, segments)
         problems += _compare(store, fresh, segments)
     problems += _check_names(table)
     return problems
@@ -136,4 +136,3 @@ def _describe(segment: Segment, state: str) -> dict[str, Any]:
         "garbage_share": round(segment.garbage_share, 4) if state != "retired" else 1.0,
         "hint_bytes": segment.hint_bytes,
     }
-

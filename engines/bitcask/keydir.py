@@ -24,7 +24,7 @@ Invariants:
 3. A merge moves values without changing them, so it notes nothing: both places hold the same bytes.
 4. All changes and all looks at the order are under the store's mutex.
 
-Follows section 2 of the Bitcask paper; the undo map is ours. Costs: apply O(keys × open views), order O(log n) for each
+Follows section 2 of the Bitcask paper; the undo map is ours. Costs: apply O(keys * open views), order O(log n) for each
 changed key. Left out: Riak's expiry, and a keydir shared by several processes.
 """
 

@@ -90,7 +90,9 @@ class Log:
         operations = {key: value for key, value in operations.items() if value is not None or key in places}
         changes: Changes = {}
         if operations:
-            active = self._room_for(MARK_BYTES + sum(HEADER_BYTES + len(k) + len(v or b"") for k, v in operations.items()))
+            active = self._room_for(
+                MARK_BYTES + sum(HEADER_BYTES + len(k) + len(v or b"") for k, v in operations.items())
+            )
             records, changes = self._records(places, operations, active, active.end + MARK_BYTES)
             if len(records) > 1 or active.mark_is_due():
                 self._append_marked(active, len(records), b"".join(records))
@@ -197,4 +199,3 @@ class Log:
         if self.active is not None:
             self.active.file.close()
             self.active = None
-

@@ -14,8 +14,8 @@ older. So:
 3. A tombstone whose key is live has been survived: it is not needed, for us. Riak drops the tombstone of a *file* with
    that file, and so relies on there being one for each dead record that has no successor in its own file. To keep that
    true, a tombstone whose file stays is copied, together with the live value if that doesn't come anyway.
-4. Inputs are removed one by one, the oldest first, each removal synced (engines.bitcask.segment): whichever of them a
-   power cut leaves, what they say in order is what the outputs say.
+4. Inputs are removed the oldest first, and a file with a tombstone only when the removals before it are on the disk
+   (engines.bitcask.segment): whichever of them a power cut leaves, together with the outputs they say the same.
 
 (2) needs no history: it holds for directories of old Riaks too, which wrote no tombstones for overwritten values.
 
@@ -242,7 +242,9 @@ class Merge:
                 place = places.get(key)
                 if offset & TOMBSTONE_BIT:
                     moved.pop(key, None)
-                elif place is not None and (place >> SEGMENT_SHIFT in self._inputs or self._copied_early.get(key) == place):
+                elif place is not None and (
+                    place >> SEGMENT_SHIFT in self._inputs or self._copied_early.get(key) == place
+                ):
                     moved[key] = base | (offset & OFFSET_MASK) << SIZE_BITS | size
                 else:
                     outdated.add(key)
@@ -269,4 +271,3 @@ class Merge:
             live[old >> SEGMENT_SHIFT].live_bytes -= old & SIZE_MASK
             segment.live_bytes += place & SIZE_MASK
         places.update(moved)
-

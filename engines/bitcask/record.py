@@ -64,7 +64,9 @@ __all__ = [
     "tombstone_file",
 ]
 
-Record = tuple[int, int, bytes, bytes]  # (offset, timestamp, key, value): a plain tuple, made half a million times a second
+Record = tuple[
+    int, int, bytes, bytes
+]  # (offset, timestamp, key, value): a plain tuple, made half a million times a second
 
 HEADER = Struct(">IIHI")
 HEADER_BYTES = HEADER.size

@@ -88,7 +88,7 @@ def recover(table: SegmentTable, keydir: Keydir, *, repair: bool = False) -> Non
             table.env.unlink(data_path(table.directory, file_id))
             table.views.pop(file_id, None)
             del table.live[file_id]
-    forget_mark(table, keydir)
+    forget_mark(table, keydir, table.live)
 
 
 def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_torn: bool, repair: bool) -> Segment:
@@ -181,12 +181,12 @@ def load_entries(keydir: Keydir, segments: dict[int, Segment], segment: Segment,
     segment.tombstone_bytes += tombstones
 
 
-def forget_mark(table: SegmentTable, keydir: Keydir) -> None:
+def forget_mark(table: SegmentTable, keydir: Keydir, segments: dict[int, Segment]) -> None:
     """Takes the empty key out of the keydir if it is a mark. (A user of Riak may have stored something under it.)"""
     place = keydir.places.get(b"")
     if place is None or place & SIZE_MASK != MARK_BYTES:
         return
-    segment = table.live[place >> SEGMENT_SHIFT]
+    segment = segments[place >> SEGMENT_SHIFT]
     offset = place >> SIZE_BITS & OFFSET_MASK
     if table.view(segment.id)[offset + HEADER_BYTES : offset + HEADER_BYTES + len(MARK_MAGIC)] == MARK_MAGIC:
         del keydir.places[b""]

@@ -20,8 +20,8 @@ Invariants:
 1. Ids are never used again; a new segment's id is greater than that of every file that exists.
 2. When a segment's name is on the disk, all of every older segment is. So only the newest one can have a torn tail.
 3. A sealed segment is never written to. Its file goes away when no view that was opened before its retirement is left.
-4. Files retire in the order in which merges replaced them, and those of one merge in the order of their ids, each
-   removal on disk before the next: a tombstone's file never goes before the file of the value that it kills.
+4. Files go in the order in which merges replaced them, and those of one merge in the order of their ids. Before a file
+   with a tombstone goes, all removals so far are on the disk: it never goes before a value that it kills.
 
 Follows bitcask_fileops.erl and bitcask_merge_delete.erl; the mapping, the allocation and (2) are ours. Left out:
 Riak's habit of appending tombstones to closed files.
@@ -128,6 +128,7 @@ class SegmentTable:
         self.stats = stats
         self.live: dict[int, Segment] = {}  # by ascending id, the active one included
         self.retired: list[tuple[int, Segment]] = []  # (epoch, segment), in the order in which they go
+        self.unsynced_removals = False
         self.epoch = 0  # counts retirements; a view remembers the epoch that it was opened in
         self.void: set[int] = set()  # what a load has replaced: its intent file stands until they are gone
         self.intent_bytes = 0  # of that file; 0 if there is none
@@ -234,16 +235,18 @@ class SegmentTable:
     def remove_retired(self, oldest_view: int) -> None:
         """Removes the files of segments that no view can need: those retired before the epoch `oldest_view`.
 
-        Each removal is on the disk before the next (invariant 4), except those of a load: its intent file makes them
-        one step, and is removed when the last of them is.
+        Any of them may come back after a power cut, as long as invariant 4 holds: it is merged once more then. Those of a
+        load can't, in whatever order they go: its intent file makes them one step.
         """
         while self.retired and self.retired[0][0] < oldest_view:
             segment = self.retired[0][1]
+            if segment.tombstone_bytes and self.unsynced_removals and segment.id not in self.void:
+                self.sync_names("bitcask.remove")
+                self.unsynced_removals = False
             if segment.hint_bytes:
                 self.env.unlink(hint_path(self.directory, segment.id))
             self.env.unlink(data_path(self.directory, segment.id))
-            if segment.id not in self.void:
-                self.sync_names("bitcask.remove")
+            self.unsynced_removals = True
             self.views.pop(segment.id, None)
             del self.retired[0]
 

@@ -429,10 +429,11 @@ class BitcaskStore(KVStore):
         stats.bytes_read += self._bytes_of_reads
         stats.disk_bytes = table.disk_bytes()
         stats.live_bytes = sum(segment.live_bytes for segment in segments)
+        segments += [segment for _, segment in table.retired]
         stats.dead_bytes = sum(segment.end for segment in segments) - stats.live_bytes
         stats.engine = {
             "keys": len(self._keydir.places),
-            "segments": len(segments),
+            "segments": len(table.live),
             "retired_segments": len(table.retired),
             "open_files": len(table.views),
             "merges": self._merges,

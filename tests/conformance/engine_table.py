@@ -29,7 +29,7 @@ OpenStore = Callable[..., KVStore]  # open_store(name="store", **options), a fix
 # engine → options with which a few hundred small writes reach every part of it
 TINY: dict[str, dict[str, Any]] = {
     "memory": {},
-    "bitcask": {"max_file_size": 4096, "max_open_files": 4},
+    "bitcask": {"max_file_size": 16384, "max_open_files": 4},
 }
 
 
