@@ -184,7 +184,11 @@ def _maybe_send_append(r: Raft, to: int, progress: Progress, send_if_empty: bool
 
 
 def _maybe_send_snapshot(r: Raft, to: int, progress: Progress) -> bool:
-    """Sends the newest snapshot to a follower that was heard from; one that is down doesn't get one again and again."""
+    """Sends the newest snapshot to a follower that was heard from; one that is down doesn't get one again and again.
+
+    A follower ignores a snapshot of a configuration without it. If it was added since, it would be sent the same one
+    for ever (etcd#13741), so it waits for a newer one, like a follower whose snapshot is still being made.
+    """
     if not progress.recent_active:
         return False
     try:
@@ -192,6 +196,9 @@ def _maybe_send_snapshot(r: Raft, to: int, progress: Progress) -> bool:
     except SnapshotTemporarilyUnavailableError:
         return False
     assert not snapshot.is_empty(), "entries are cut away, but there is no snapshot of them"
+    conf_state = snapshot.metadata.conf_state
+    if not any(to in ids for ids in (conf_state.voters, conf_state.learners, conf_state.voters_outgoing)):
+        return False
     if r.logger is not None:
         r.logger.debug("%x sends snapshot at %d to %x [%s]", r.id, snapshot.metadata.index, to, progress)
     progress.become_snapshot(snapshot.metadata.index)
