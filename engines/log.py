@@ -35,7 +35,8 @@ How the reader tells a torn tail from bit rot
     than the damaged offset, the damage is CorruptionError; if none does, it is a torn tail, and the log ends there.
  6. The usual answer is the record's own offset (`synced_each`): every record was synced before the next was written,
     so any whole record behind the damage convicts it. A log with several writes between two syncs has to know more:
-    server/wal.py stores the distance to the last sync in each record. `synced_never` is for logs without any promise.
+    server/wal.py stores in each record how far the file was synced. None is for logs without any promise: every damage
+    is a torn tail, and nothing is searched.
  7. A fragment that is valid but out of order (a MIDDLE without a FIRST) is CorruptionError at once: the bytes are as
     they were written, and neither a crash nor a flipped bit makes them.
     What no reader can tell: rot in the very last records, those that no later one testifies to. It looks exactly like a
@@ -73,7 +74,6 @@ __all__ = [
     "mask",
     "record_offset",
     "synced_each",
-    "synced_never",
     "unmask",
 ]
 
@@ -196,11 +196,6 @@ def synced_each(offset: int, payload: bytes) -> int:
     return offset
 
 
-def synced_never(offset: int, payload: bytes) -> int:
-    """The testimony for a log that was never synced: nothing is promised, so every damage is a torn tail."""
-    return 0
-
-
 @dataclass(frozen=True, slots=True)
 class TornTail:
     """What a crash left behind the last whole record: `size_bytes` from `offset` to the end of the file."""
@@ -216,24 +211,24 @@ class TornTail:
 class LogReader:
     """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 7 of the module.
 
-    source: an open file, or the bytes of one. path: for messages only. testimony: see rule 5.
-    While iterating, `end` is the offset behind the last record returned; at the end it is where a writer goes on, and
+    source: an open file, or the bytes of one; it may be closed after this call, and has `size` bytes. path: for
+    messages only. testimony: see rule 5. While iterating, `end` is the offset behind the last record returned; at the end it is where a writer goes on, and
     `torn` says what lies behind it, if a crash has left something. Raises CorruptionError. Memory: one block and one
     record. O(size of the file), and no more than the file in each search of rule 5.
     """
 
-    def __init__(self, source: File | bytes, path: str, testimony: Testimony = synced_each) -> None:
+    def __init__(self, source: File | bytes, path: str, testimony: Testimony | None = synced_each) -> None:
         self.path = path
         self.end = 0
         self.torn: TornTail | None = None
         self._view: View = source if isinstance(source, bytes) else source.view()
-        self._size = len(self._view)
+        self.size = len(self._view)
         self._testimony = testimony
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         pending: list[bytes] = []  # data of the fragments since a FIRST, which began at `start`
         start = 0
-        for base in range(0, self._size, BLOCK_BYTES):
+        for base in range(0, self.size, BLOCK_BYTES):
             block = self._view[base : base + BLOCK_BYTES]
             at, stop, room = 0, 0, len(block)
             while room - at >= HEADER_BYTES:
@@ -288,15 +283,16 @@ class LogReader:
         """The end of the log at `offset`: clean, torn, or CorruptionError."""
         if all_zero(self._view, offset):
             return
-        for later, payload in find_records(self._view, offset):
-            if self._testimony(later, payload) > offset:
+        testimony = self._testimony
+        for later, payload in find_records(self._view, offset) if testimony else ():
+            if testimony and testimony(later, payload) > offset:
                 raise CorruptionError(
                     self.path,
                     offset,
                     f"{why}; it is no torn tail, because the record at byte {later} was written when this one was on "
                     "disk: restore the file from a copy",
                 )
-        self.torn = TornTail(offset, self._size - offset, why)
+        self.torn = TornTail(offset, self.size - offset, why)
 
 
 def all_zero(view: View, offset: int) -> bool:
