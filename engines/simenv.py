@@ -373,11 +373,10 @@ class SimEnv:
         return sorted(self._directory(path).entries)
 
     def makedirs(self, path: str, site: str) -> None:
-        if self.is_dir(path):
-            return
         above = "/" + "/".join(path_parts(path)[:-1])
-        self.makedirs(above, site)
-        self.mkdir(path)
+        if not self.is_dir(path):
+            self.makedirs(above, site)
+            self.mkdir(path)
         self.sync_dir(above, site)
 
     def mkdir(self, path: str) -> None:
