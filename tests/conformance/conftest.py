@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engines import KVStore
-from tests.conformance.engine_table import Engine, OpenStore, engine_table
+from tests.conformance.engine_table import APPLIES, Engine, OpenStore, engine_table
 from tests.conformance.layouts import ITEMS, LAYOUTS, arrange
 
 
@@ -23,7 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
+        applies = metafunc.config.stash.get(APPLIES, lambda engine, case: True)
         table = engine_table(metafunc.config.getoption("--engine"))
+        table = [engine for engine in table if applies(engine, metafunc.function.__name__)]
         metafunc.parametrize("engine", table, ids=str, scope="session")
 
 
