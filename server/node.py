@@ -338,13 +338,14 @@ class Node:
 
     def _drain(self, timeout_s: float) -> None:
         """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""
+        inbox = self._inbox
         try:
-            event = self._inbox.get(timeout=max(timeout_s, 0))
+            events = [inbox.get(timeout=max(timeout_s, 0))]
         except queue.Empty:
             return
+        events += [inbox.get() for _ in range(inbox.qsize())]
         proposals: list[bytes] = []
-        for _ in range(self._inbox.qsize() + 1):
-            kind, content = event
+        for kind, content in events:
             if kind == _PROPOSE:
                 proposals.append(content)
             elif kind == _READ:
@@ -355,9 +356,6 @@ class Node:
                 content()
             else:
                 self._stopping = True
-            if self._inbox.empty():
-                break
-            event = self._inbox.get()
         if proposals:
             self._propose_all(proposals)
 

@@ -51,6 +51,19 @@ def test_many_threads_share_fsyncs(cluster):
     assert leader.metrics()["wal_fsyncs"] - before < 200
 
 
+def test_what_arrives_while_the_inbox_is_drained_is_not_lost(tmp_path):
+    """An event that is taken out and not looked at is a write that nobody answers."""
+    cluster = LocalCluster(tmp_path, ["memory"])
+    node = Node(cluster.configs[1])
+    called = []
+    node._call_later(lambda: (called.append("a"), node._call_later(lambda: called.append("c"))))
+    node._call_later(lambda: called.append("b"))
+    node._drain(0)
+    node._drain(0)
+    assert called == ["a", "b", "c"]
+    node.stop()
+
+
 def test_a_new_leader_is_found_and_the_old_one_catches_up(cluster):
     cluster.put(cluster.leader(), b"before", b"1")
     old = cluster.leader().id
