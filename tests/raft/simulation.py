@@ -37,7 +37,7 @@ from raft import (
     Entry,
     Message,
     ProposalDroppedError,
-    RaftPanic,
+    RaftError,
     StepPeerNotFoundError,
 )
 from raft.raftpb import (
@@ -116,6 +116,18 @@ class Watched:
     commit: int = 0
     applied: int = 0
     was_leader: bool = False
+
+
+PROFILES = {
+    "solo": Profile(nodes=1, read=60, crash=15, start=60),
+    "pair": Profile(nodes=2, crash=15, start=60),
+    "calm": Profile(),
+    "split": Profile(propose=60, read=40, partition=12, tick=150),
+    "five": Profile(nodes=5, propose=40, crash=10, start=40, partition=12, tick=120),
+    "slow": Profile(nodes=3, propose=60, partition=12, tick=150, driver=150),
+    "snapshots": Profile(crash=10, snapshot=8, partition=10),
+    "members": Profile(nodes=5, snapshot=5, change=25, partition=10, tick=120),
+}
 
 
 class Simulation:
@@ -309,7 +321,8 @@ class Simulation:
             self._start(self.rng.choice(down))
 
     def _crash(self) -> None:
-        peer = self._some_peer()
+        writing = [p for p in self.peers.values() if p.up and p.ready is not None and not p.written]
+        peer = self.rng.choice(writing) if writing and self.rng.random() < 0.5 else self._some_peer()
         if peer is None:
             return
         if peer.ready is not None and not peer.written:
@@ -329,9 +342,13 @@ class Simulation:
         self._watch_application(peer)
 
     def _partition(self) -> None:
-        healed = self.rng.random() < 0.5
-        for node_id in self.ids:
-            self.group[node_id] = 0 if healed else self.rng.randrange(2)
+        """Heals everything, or cuts off the leaders, or divides the nodes at random."""
+        kind = self.rng.choice(("heal", "leaders", "random"))
+        for node_id, peer in self.peers.items():
+            if kind == "random":
+                self.group[node_id] = self.rng.randrange(2)
+            else:
+                self.group[node_id] = int(kind == "leaders" and peer.node.raft.state == STATE_LEADER)
 
     # Checks.
 
@@ -432,13 +449,13 @@ class Simulation:
 
 
 def play(seed: int, profile: Profile, events: int) -> Simulation:
-    """One run from beginning to end. A `RaftPanic` is a violation, too: some node saw what can't be."""
+    """One run from beginning to end. An exception of a node is a violation, too: it saw what can't be."""
     simulation = Simulation(seed, profile)
     try:
         simulation.run(events)
         simulation.converge()
-    except RaftPanic as panic:
-        raise Violation(f"a node stopped: {panic}") from panic
+    except RaftError as error:
+        raise Violation(f"seed {seed}: a node stopped: {error}") from error
     except AssertionError as error:
         raise Violation(f"seed {seed}: {error}") from error
     return simulation
