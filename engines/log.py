@@ -219,7 +219,7 @@ class LogReader:
 
     def __init__(self, source: File | bytes, path: str, testimony: Testimony | None = synced_each) -> None:
         self.path = path
-        self.end = 0
+        self.end = self._end_before = 0  # behind the last record returned, and behind the one before that
         self.torn: TornTail | None = None
         self._view: View = source if isinstance(source, bytes) else source.view()
         self.size = len(self._view)
@@ -241,14 +241,14 @@ class LogReader:
                 if (kind > FIRST) != bool(pending):
                     self._refuse_order(base + at, kind, start if pending else None)
                 if kind == FULL:
-                    self.end = base + stop
+                    self._end_before, self.end = self.end, base + stop
                     yield base + at, data
                 else:
                     if kind == FIRST:
                         start = base + at
                     pending.append(data)
                     if kind == LAST:
-                        self.end = base + stop
+                        self._end_before, self.end = self.end, base + stop
                         yield start, b"".join(pending)
                         pending.clear()
                 at = stop
@@ -257,6 +257,15 @@ class LogReader:
                 return
         if pending:
             self._stop(start, "the record's last fragment is missing")
+
+    def reject(self, offset: int, why: str) -> None:
+        """Ends the log before the record that was just returned, from `offset`: its checksum is right, but the caller
+        sees that it doesn't belong there. Rule 5 decides what that means; CorruptionError, or `torn` is set.
+
+        Requires: the iteration is not gone on with.
+        """
+        self.end = self._end_before
+        self._stop(offset, why)
 
     @staticmethod
     def _complaint(block: bytes, at: int) -> str:

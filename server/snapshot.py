@@ -84,13 +84,13 @@ def write_snapshot(directory: str, metadata: SnapshotMetadata, pairs: Iterable[P
     env = env or real_env()
     path = _path(directory, metadata)
     with _temporary(path, env) as file:
-        _write_records(LogWriter(file), metadata, pairs)
+        write_records(LogWriter(file), metadata, pairs)
         file.sync("server.snapshot.write")
         _publish(path, env, "server.snapshot.write_dir")
     return path
 
 
-def _write_records(log: LogWriter, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
+def write_records(log: LogWriter, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
     header = _KIND[HEADER] + bytes((VERSION,)) + metadata.encode()
     log.append(header)
     checksum = crc32c(header)

@@ -21,9 +21,11 @@ Invariants:
    the last segment can be torn.
 4. A segment goes only when every entry in it lies at or before a mark that is on disk in a segment that stays. The names
    need no sync of the directory to go: a segment that comes back is left over (wal_replay, rule 5).
-5. Opening brings what it has read to the disk before it returns it. A killed process leaves records in the page cache
-   that the node will act upon now, and that no sync has ever covered.
-6. After a failed write or sync every call raises StoreFailed (engines/errors.py says why nothing is retried).
+5. Opening brings what it has read to the disk before it returns it: the last segment's bytes, and its name. A killed
+   process leaves in the page cache what no sync has ever covered, and the node is about to act upon it.
+6. A segment whose torn tail was cut off is followed by a new one, and never appended to: a later crash may bring back
+   what was cut off, in the place of new records and with valid checksums, and only the new segment's salt tells.
+7. After a failed write or sync every call raises StoreFailed (engines/errors.py says why nothing is retried).
 
 Space is allocated a mebibyte ahead: a sync in allocated space needs no journal commit for the file's new size, 46 µs
 against 70; the reader takes the zeros behind the last record for the end. A mapping would save another microsecond of a
@@ -46,7 +48,18 @@ from engines.errors import StoreClosed, StoreFailed
 from engines.log import BLOCK_BYTES, encode_record, record_offset
 from raft.raftpb import Entry, HardState, SnapshotMetadata
 from server.wal_replay import History, Recovery, Segment, WalMismatch, check, dump, replay
-from server.wal_segment import END, ENTRIES, SNAPSHOT, STATE, Head, SegmentName, encode_entries, encode_state, prefix
+from server.wal_segment import (
+    END,
+    ENTRIES,
+    RESTORE,
+    SNAPSHOT,
+    STATE,
+    Head,
+    SegmentName,
+    encode_entries,
+    encode_state,
+    prefix,
+)
 
 __all__ = ["SEGMENT_BYTES", "Wal", "WalMismatch", "WalState", "check", "dump"]
 
@@ -109,9 +122,9 @@ class Wal:
         wal = cls(path, env, env.lock(f"{path}/LOCK"), (node_id, cluster_id), segment_bytes)
         try:
             recovery = replay(path, env, node_id, cluster_id)
-            state = wal._resume(recovery) if recovery.segments else wal._begin()
             for name in recovery.leftovers:
                 env.unlink(f"{path}/{name}")
+            state = wal._resume(recovery) if recovery.segments else wal._begin()
         except BaseException:
             wal._let_go()
             raise
@@ -123,7 +136,7 @@ class Wal:
         return WalState(is_new=True)
 
     def _resume(self, recovery: Recovery) -> WalState:
-        """Opens the last segment behind its last record, with a torn tail cut off, and brings it to disk (5)."""
+        """Opens the last segment behind its last record, with a torn tail cut off, and brings it to disk (5, 6)."""
         self._segments = recovery.segments
         self._history = history = recovery.history
         self._salt = recovery.salt
@@ -132,10 +145,14 @@ class Wal:
         if recovery.torn is not None:
             file.truncate(recovery.end)
         file.sync("server.wal.recover")
-        self._counters["fsyncs"] += 1
+        self._env.sync_dir(self.path, "server.wal.recover_dir")
+        self._counters["fsyncs"] += 2
         self._allocated = file.size()
         self._end = self._synced = recovery.end
-        repaired = f"{path}: cut off a {recovery.torn}" if recovery.torn else None
+        repaired = None
+        if recovery.torn is not None:
+            repaired = f"{path}: cut off a {recovery.torn}"
+            self._cut()
         return WalState(history.hard_state, recovery.entries, history.snapshot, False, repaired)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
@@ -179,8 +196,12 @@ class Wal:
                 f"a mark at {metadata.index} would go back: the newest is at {self._history.snapshot.index}"
             )
         try:
-            self._append(SNAPSHOT, metadata.encode())
-            self._history.mark(metadata)
+            if self._history.term(metadata.index) == metadata.term:
+                self._append(SNAPSHOT, metadata.encode())
+                self._history.mark(metadata)
+            else:
+                self._append(RESTORE, metadata.encode())
+                self._history.restore(metadata)
             self._sync("server.wal.mark")
         except BaseException as error:
             self._poison(error)
@@ -236,7 +257,8 @@ class Wal:
         """Ends the last segment and begins the next (invariant 3)."""
         assert self._file is not None
         self._sync("server.wal.cut")
-        self._file.truncate(self._end)  # gives back what was allocated; no matter if a crash undoes it
+        if self._allocated > self._end:
+            self._file.truncate(self._end)  # gives back what was allocated; no matter if a crash undoes it
         self._file.close()
         last = self._segments[-1].name
         self._create(SegmentName(last.sequence + 1, self._history.last_index + 1), self._salt, self._end)

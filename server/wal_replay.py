@@ -7,6 +7,8 @@ terms. The writer and the reader keep the same one, by the same rules, so that t
  2. A mark of (index, term) says that a snapshot holds everything up to there. If the log has the entry of that index
     and term, what follows it stays. If not, the snapshot came from a leader, and the log has nothing in common with it
     behind that index: all entries go. (A log that keeps them never matches the leader's again: hashicorp/raft#697.)
+    The writer decides that and says it in the mark's kind, because a reader may not find that entry any more: its
+    segment may be gone, and entries behind it still be there.
  3. The last hard state counts.
 
 Which damage is an error, and which is how a crash looks:
@@ -41,6 +43,7 @@ from server.wal_segment import (
     HEAD,
     KIND_NAMES,
     PREFIX_BYTES,
+    RESTORE,
     SNAPSHOT,
     STATE,
     Head,
@@ -116,17 +119,17 @@ class History:
                 runs.append((entry.index, term))
         self.last_index = entries[-1].index
 
-    def mark(self, snapshot: SnapshotMetadata) -> bool:
-        """Rule 2: True if the entries behind the mark stay. Requires: its index is not below the newest mark's."""
-        known = self.term(snapshot.index)
-        stays = snapshot.index <= self.last_index and known in (None, snapshot.term)
-        if not stays:
-            self._runs.clear()
-            self.last_index = self.missing_index = snapshot.index
+    def mark(self, snapshot: SnapshotMetadata) -> None:
+        """Rule 2, a mark behind which entries stay. Requires: its index lies from the newest mark to the last entry."""
         self.snapshot = snapshot
         while len(self._runs) > 1 and self._runs[1][0] <= snapshot.index:
             self._runs.pop(0)
-        return stays
+
+    def restore(self, snapshot: SnapshotMetadata) -> None:
+        """Rule 2, a mark behind which nothing stays. Requires: its index is not below the newest mark's."""
+        self._runs.clear()
+        self.last_index = self.missing_index = snapshot.index
+        self.snapshot = snapshot
 
 
 @dataclass(slots=True)
@@ -227,10 +230,15 @@ class _SegmentReader:
                     if self._salt is None:
                         self._begin(Head.decode(payload), node_id, cluster_id)
                         recovery.segments.append(segment)
-                    self._apply(segment, offset, payload)
+                        continue
+                    parts = split(payload, self._salt, offset)
+                    if parts is None:
+                        reader.reject(offset, "the record here was written for another place or another segment")
+                        break
+                    self._apply(segment, parts[0], payload)
                 except DecodeError as error:
                     raise CorruptionError(
-                        self._path, offset, f"{error}; the checksum is right, so it was written wrong or elsewhere"
+                        self._path, offset, f"{error}; the checksum and the stamp are right, so it was written wrong"
                     ) from None
         if self._salt is None:
             raise CorruptionError(self._path, 0, "a segment begins with a valid HEAD, and this one doesn't")
@@ -240,10 +248,8 @@ class _SegmentReader:
         """Up to where the file was on disk when a record behind a damaged spot was written."""
         if self._salt is None:
             return offset  # the head is on disk before the segment has its name
-        try:
-            return split(payload, self._salt, offset)[1]
-        except DecodeError:
-            return 0  # not a record of this segment: bytes in a value that look like one
+        parts = split(payload, self._salt, offset)
+        return parts[1] if parts else 0  # no record of this segment: bytes in a value that look like one
 
     def _begin(self, head: Head, node_id: int | None, cluster_id: int | None) -> None:
         """Checks that the head is ours, and that the segment follows on the one before it."""
@@ -267,9 +273,7 @@ class _SegmentReader:
             )
         self._salt = recovery.salt = head.salt
 
-    def _apply(self, segment: Segment, offset: int, payload: bytes) -> None:
-        assert self._salt is not None
-        kind, _ = split(payload, self._salt, offset)
+    def _apply(self, segment: Segment, kind: int, payload: bytes) -> None:
         recovery = self._recovery
         history = recovery.history
         if kind == ENTRIES:
@@ -277,14 +281,28 @@ class _SegmentReader:
         elif kind == STATE:
             history.hard_state, entries = decode_state(payload)
             self._append(segment, entries)
-        elif kind == SNAPSHOT:
-            snapshot = SnapshotMetadata.decode(payload[PREFIX_BYTES:])
-            if snapshot.index < history.snapshot.index:
-                raise DecodeError(f"a mark at {snapshot.index} follows the one at {history.snapshot.index}")
-            stays = history.mark(snapshot)
-            recovery.entries = [entry for entry in recovery.entries if stays and entry.index > snapshot.index]
-        elif (kind == HEAD) != (offset == 0):
-            raise DecodeError(f"a {KIND_NAMES[kind]} has no place at byte {offset}")
+        elif kind in (SNAPSHOT, RESTORE):
+            self._mark(kind, SnapshotMetadata.decode(payload[PREFIX_BYTES:]))
+        elif kind == HEAD:
+            raise DecodeError("a second HEAD is in the segment")
+
+    def _mark(self, kind: int, snapshot: SnapshotMetadata) -> None:
+        recovery = self._recovery
+        history = recovery.history
+        if snapshot.index < history.snapshot.index:
+            raise DecodeError(f"a mark at {snapshot.index} follows the one at {history.snapshot.index}")
+        if kind == RESTORE:
+            history.restore(snapshot)
+            recovery.entries = []
+            return
+        if snapshot.index > history.last_index or history.term(snapshot.index) not in (None, snapshot.term):
+            raise DecodeError(
+                f"a mark at {snapshot.index} of term {snapshot.term} keeps what follows it, but the log ends at "
+                f"{history.last_index}, and has term {history.term(snapshot.index)} there"
+            )
+        history.mark(snapshot)
+        kept = recovery.entries
+        del kept[: max(snapshot.index - kept[0].index + 1, 0) if kept else 0]
 
     def _append(self, segment: Segment, entries: list[Entry]) -> None:
         if not entries:
@@ -337,8 +355,8 @@ def describe(payload: bytes) -> str:
         synced = int.from_bytes(payload[9:17], "little")
         if name == "HEAD":
             return f"HEAD      {Head.decode(payload)}"
-        if kind == SNAPSHOT:
-            return f"SNAPSHOT  synced {synced:#x}  {SnapshotMetadata.decode(payload[PREFIX_BYTES:])}"
+        if kind in (SNAPSHOT, RESTORE):
+            return f"{name:8}  synced {synced:#x}  {SnapshotMetadata.decode(payload[PREFIX_BYTES:])}"
         hard_state, entries = decode_state(payload) if kind == STATE else (None, decode_entries(payload))
         told = f"{hard_state}  " if hard_state else ""
         if entries:

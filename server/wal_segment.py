@@ -4,7 +4,7 @@ A segment is a file in the format of engines/log.py. Its name is `%016x-%016x.wa
 that the next entry had when it was begun, as in etcd. The payload of each of its records:
 
     OFFSET SIZE FIELD
-    0      1    kind       1 HEAD, 2 ENTRIES, 3 STATE, 4 SNAPSHOT, 5 END
+    0      1    kind       1 HEAD, 2 ENTRIES, 3 STATE, 4 SNAPSHOT, 5 RESTORE, 6 END
     1      8    stamp      the segment's salt + the offset of this record, modulo 2**64
     9      8    synced     up to this offset the file was on disk when the record was written
     17     …    data       by kind:
@@ -16,12 +16,14 @@ that the next entry had when it was begun, as in etcd. The payload of each of it
                57  24  HardState      and then SnapshotMetadata: what was known when the segment was begun
     ENTRIES    each entry as a length of 4 bytes and its encoding (raft/raftpb.py)
     STATE      HardState (24 bytes), then entries as in ENTRIES
-    SNAPSHOT   SnapshotMetadata: the mark that a snapshot makes in the log
+    SNAPSHOT   SnapshotMetadata: a mark; what lies up to its index is in a snapshot, what follows it stays
+    RESTORE    SnapshotMetadata: a mark; the snapshot replaces the whole log, and nothing of it stays
     END        nothing; written by a clean close, so that the record before it has a witness
 
-Why the stamp: a block that the disk wrote to the wrong place, or that is left from another file, has a valid checksum;
-only its position gives it away. And a value that somebody stored may hold the bytes of a log: found by the search behind
-a damaged spot, it would testify to anything, if it could guess the salt.
+Why the stamp: a block that the disk wrote to the wrong place, or that a crash has left from an older file, may hold
+records with valid checksums; only the stamp gives them away. They count as damage where they are found. And a value that
+somebody stored may hold the bytes of a log: found by the search behind a damaged spot, it would testify to anything, if
+it could guess the salt.
 
 Why `synced`: it is how a torn tail is told from bit rot (engines/log.py, rule 5). Saves that needn't be on disk at once
 share a later sync, so that a crash may take one of them and leave the one behind it; a save's record testifies only to
@@ -44,8 +46,8 @@ from raft.raftpb import Entry, HardState, SnapshotMetadata
 
 __all__ = ["Head", "SegmentName", "decode_entries", "decode_state", "encode_entries", "encode_state", "prefix", "split"]
 
-HEAD, ENTRIES, STATE, SNAPSHOT, END = range(1, 6)
-KIND_NAMES: Final = ("", "HEAD", "ENTRIES", "STATE", "SNAPSHOT", "END")
+HEAD, ENTRIES, STATE, SNAPSHOT, RESTORE, END = range(1, 7)
+KIND_NAMES: Final = ("", "HEAD", "ENTRIES", "STATE", "SNAPSHOT", "RESTORE", "END")
 
 PREFIX_BYTES: Final = 17
 
@@ -110,15 +112,13 @@ def prefix(kind: int, salt: int, offset: int, synced: int) -> bytes:
     return _PREFIX.pack(kind, salt + offset & _U64, synced)
 
 
-def split(payload: bytes, salt: int, offset: int) -> tuple[int, int]:
-    """A record's (kind, synced). Raises DecodeError if it is not a record of this segment, written for this offset."""
+def split(payload: bytes, salt: int, offset: int) -> tuple[int, int] | None:
+    """A record's (kind, synced); None if it is not a record of the segment with this salt, written for this offset."""
     if len(payload) < PREFIX_BYTES:
-        raise DecodeError(f"a record has at least {PREFIX_BYTES} bytes, but this one has {len(payload)}")
+        return None
     kind, stamp, synced = _PREFIX.unpack_from(payload)
-    if stamp != (salt + offset) & _U64:
-        raise DecodeError(f"the stamp {salt + offset & _U64:#018x} was expected, but the record has {stamp:#018x}")
-    if not HEAD <= kind <= END or synced > offset:
-        raise DecodeError(f"a record of kind 1 to 5, synced up to {offset} or less: found kind {kind}, synced {synced}")
+    if stamp != (salt + offset) & _U64 or not HEAD <= kind <= END or synced > offset:
+        return None
     return kind, synced
 
 
