@@ -16,6 +16,7 @@ PYTHON ?= python3
 ARGS ?=
 KEYS ?= 20000
 VENV := .venv
+SOURCES := engines raft server tests
 BIN := $(VENV)/bin
 BENCH_JSON := .benchmarks/last.json
 
@@ -28,8 +29,8 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 
 crash: $(VENV)/.installed
