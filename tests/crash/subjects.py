@@ -25,17 +25,20 @@ class StoreSubject(Subject):
     """Any engine: a workload over a few keys, and scans as states.
 
     `logs` are patterns of names (`fnmatch`) of the files whose end may be torn: cutting one anywhere may shorten
-    history, and a flipped bit may cost what is in its last record. `steps` is the length of the workload. Further
-    options go to the engine, on top of its line in TINY.
+    history, and a flipped bit may cost what is in its last record. `steps` is the length of the workload, of whose writes
+    `durable_share` say sync=True. Further options go to the engine, on top of its line in TINY.
     """
 
     initial: Pairs = ()
 
-    def __init__(self, engine: str, *, logs: Sequence[str] = (), steps: int = 150, **options: Any) -> None:
+    def __init__(
+        self, engine: str, *, logs: Sequence[str] = (), steps: int = 150, durable_share: float = 0.8, **options: Any
+    ) -> None:
         self.name = engines.engine_class(engine).name
         self.engine = engine
         self.logs = logs
         self.step_count = steps
+        self.durable_share = durable_share
         self.options = {**TINY.get(engine, {}), **options}
 
     def open(self, env: Env) -> KVStore:
@@ -58,7 +61,7 @@ class StoreSubject(Subject):
         if choice < 0.90:
             size = 1 if rng.random() < 0.8 else rng.randint(2, 6)
             operations = tuple(self._operation(rng, f"{number}.{i}".encode()) for i in range(size))
-            return Step("write", operations, durable=rng.random() < 0.8)
+            return Step("write", operations, durable=rng.random() < self.durable_share)
         if choice < 0.92:
             return Step("flush", durable=True)
         if choice < 0.955:
