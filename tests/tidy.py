@@ -12,7 +12,7 @@ import re
 import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 __all__ = ["PACKAGES", "REPOSITORY", "RULES", "Source", "sources"]
@@ -50,6 +50,7 @@ class Source:
         return self.path.partition("/")[0]
 
 
+@cache
 def sources(*folders: str) -> list[Source]:
     """Every Python file below the folders of the repository."""
     files = sorted(file for folder in folders for file in (REPOSITORY / folder).rglob("*.py"))
@@ -126,6 +127,17 @@ def _only_names_the_type(tree: ast.Module) -> bool:
         for node in ast.walk(tree)
     )
     return bool(named) and len(named) == len(uses) and not hidden and not called & set(named)
+
+
+def _only_for_types(tree: ast.Module, line: int) -> bool:
+    """True for an import under `if TYPE_CHECKING:`, which does nothing when the program runs."""
+    guarded = (
+        part
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for part in node.body
+    )
+    return any(part.lineno <= line <= (part.end_lineno or part.lineno) for part in guarded)
 
 
 def files_are_short(source: Source) -> Iterator[str]:
