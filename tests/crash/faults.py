@@ -7,9 +7,9 @@ The loop is SQLite's. What may come out of a failure, and nothing else:
     the step succeeds           then the fault was harmless, and the answers stay right
 
 and in each case, on a healthy disk, every acknowledged step is there and nothing was invented: when the same process
-opens again, after kill -9, and after a power cut under each policy. After a failed fsync the power is cut again after
-each later call, because a store that acknowledges anyway is right at the end of most runs: a later fsync of the same
-file mends what the failed one lost, unless the disk forgets it (the fsyncgate rule, which SimEnv keeps).
+opens again, after kill -9, and after a power cut under each policy. If the store goes on after the failure, the power
+is cut after each later call, because a store that acknowledges anyway is right at the end of most runs: a later fsync
+of the same file or a checkpoint mends what was lost.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "EMFILE for ever": {"error": errno.EMFILE, "kinds": OPENS, "forever": True},
 }
 NEVER = 1 << 60
+WATCHED_CALLS = 30
 FAILURES_KEPT = 20
 
 
@@ -102,6 +103,7 @@ class _Run:
         self.handle: Handle | None = None
         self.closed: Handle | None = None  # whose close has failed
         self.outcomes: dict[int, Any] = {}
+        self.watched = 0  # calls since the failure
         self.bad = False
 
     def run(self) -> None:
@@ -196,9 +198,15 @@ class _Run:
     # ---- what is on disk after the failure ----------------------------------------------------------------------
 
     def _watch(self, call: Call) -> None:
-        """After a failed sync: the power may be cut after each later call."""
+        """A failure is behind us, and the store goes on: the power may be cut after each of its later calls.
+
+        All of them after a failed sync; after other failures, which don't make the disk forget anything, the next few.
+        """
         fired = self.disk.fired
-        if fired is not None and fired.kind in ("sync", "sync_dir") and not self.bad:
+        if fired is None or self.bad:
+            return
+        self.watched += 1
+        if fired.kind in ("sync", "sync_dir") or self.watched <= WATCHED_CALLS:
             self._look_at_images((Policy.NOTHING, Policy.EVERYTHING, Policy.REORDER))
 
     def _look_at_images(self, policies: Sequence[Policy]) -> None:
