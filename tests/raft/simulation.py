@@ -35,6 +35,7 @@ from raft import (
     ConfChange,
     ConfState,
     Entry,
+    HardState,
     Message,
     ProposalDroppedError,
     RaftError,
@@ -334,7 +335,7 @@ class Simulation:
 
     def _start(self, peer: Peer) -> None:
         peer.start()
-        synced = [r.term for r in peer.disk.records if hasattr(r, "vote")]
+        synced = [record.term for record in peer.disk.records if isinstance(record, HardState)]
         term = peer.node.status().term
         if synced and term < synced[-1]:
             raise Violation(f"Monotonic: node {peer.id} starts at term {term}, but had written {synced[-1]}")

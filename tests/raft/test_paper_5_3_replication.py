@@ -173,7 +173,13 @@ def test_the_leader_backs_up_by_terms_not_by_entries(
     network.drop = lambda m: 2 in (m.to, m.from_)
     network.elect(1)
     sent: list[Message] = []
-    network.drop = lambda m: 3 in (m.to, m.from_) or (m.to == 2 and m.type == MSG_APP and sent.append(m) is not None)
+
+    def drop(message: Message) -> bool:
+        if message.to == 2 and message.type == MSG_APP:
+            sent.append(message)
+        return 3 in (message.to, message.from_)
+
+    network.drop = drop
     network.tick(2)
     assert terms_of(network.peers[2]) == terms_of(network.peers[1])
     until_accepted = list(itertools.takewhile(lambda m: not m.entries or m.index + len(m.entries) < len(leader), sent))
