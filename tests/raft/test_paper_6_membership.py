@@ -165,6 +165,15 @@ def test_who_has_not_applied_a_change_does_not_campaign() -> None:
     assert node.status().raft_state == "StateCandidate"
 
 
+def test_a_campaign_that_was_refused_is_tried_again_after_a_timeout() -> None:
+    """Looking through the log for membership changes costs; not at every tick from then on."""
+    peer = make_peer(terms=(1,), commit=1)
+    peer.storage.append([Entry(1, 1, ENTRY_CONF_CHANGE, add(4).encode())])
+    for _ in range(peer.node.raft.randomized_election_timeout):
+        peer.node.tick()
+    assert (peer.node.status().raft_state, peer.node.raft.election_elapsed) == ("StateFollower", 0)
+
+
 def test_what_is_not_supported_yet_says_so() -> None:
     leader = make_leader()
     with pytest.raises(ConfChangeError, match="learners are not supported yet"):

@@ -47,6 +47,18 @@ def test_the_log_goes_on_behind_a_snapshot() -> None:
     assert terms_of(follower) == [5, 5]
 
 
+def test_entries_before_a_snapshot_are_no_conflict() -> None:
+    """openraft#511: a late MsgApp starts at an entry that is cut away; it must neither be refused nor truncate."""
+    follower = make_peer()
+    follower.node.step(snapshot_message(9, 4))
+    follower.node.step(Message(MSG_APP, to=1, from_=2, term=5, index=9, log_term=4, entries=entries(10, (5, 5))))
+    drain(follower)
+    late = Message(MSG_APP, to=1, from_=2, term=5, index=6, log_term=3, entries=entries(7, (4, 4, 4, 5)))
+    follower.node.step(late)
+    assert [(m.index, m.reject) for m in drain(follower)] == [(9, False)]
+    assert terms_of(follower) == [5, 5]
+
+
 def test_a_follower_that_has_the_last_entry_keeps_its_log() -> None:
     """The paper: "entries following the snapshot are still valid and must be retained"; it may have acknowledged
     them. The commit index is news, though."""

@@ -335,6 +335,15 @@ def test_only_what_was_written_becomes_stable(index: int, term: int, left: list[
     assert unstable.offset_in_progress == 8
 
 
+def test_a_slice_of_the_unstable_part_stays_within_it() -> None:
+    unstable = make_unstable(5, (1, 1, 1))
+    assert indexes(unstable.slice(6, 8, NO_LIMIT)) == [6, 7]
+    assert indexes(unstable.slice(5, 8, 34)) == [5, 6]
+    for lo, hi in ((4, 6), (6, 9), (7, 6)):
+        with pytest.raises(RaftPanic, match="unstable ones are"):
+            unstable.slice(lo, hi, NO_LIMIT)
+
+
 def test_a_snapshot_waits_until_that_very_one_is_installed() -> None:
     unstable = make_unstable(5, (1,))
     snapshot = Snapshot(SnapshotMetadata(9, 2, ConfState((1,))))

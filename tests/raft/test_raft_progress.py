@@ -196,6 +196,15 @@ def test_an_unreachable_follower_is_probed_again() -> None:
     assert [entry.index for entry in message.entries] == [2]
 
 
+def test_a_commit_is_told_once_and_only_to_whom_it_is_of_use() -> None:
+    """Without entries to carry it, a commit index costs a message; a follower that was told gets no other."""
+    leader = make_leader()
+    assert [(m.to, m.commit) for m in of_type(acknowledge(leader, 2, 1), MSG_APP)] == [(2, 1)]
+    assert of_type(acknowledge(leader, 2, 1), MSG_APP) == []
+    assert [(m.to, m.commit) for m in of_type(acknowledge(leader, 3, 1), MSG_APP)] == [(3, 1)], "a late one"
+    assert of_type(acknowledge(leader, 3, 1), MSG_APP) == []
+
+
 def leader_with_snapshot() -> Peer:
     """A leader that has cut its log at 5; follower 3 needs what is gone."""
     leader = make_leader()
