@@ -119,7 +119,9 @@ class WalSubject(Subject):
             for step in self._next(rng, state, len(steps)):
                 steps.append(step)
                 state = [state, *self.after(state, step)][-1]
-        return [*steps, Step("sync", durable=True), Step(REOPEN, durable=True)]
+        (term, vote, commit), _, _ = state
+        unsynced = ((term, vote, commit), ((term, _last_index(state) + 1, b"for sync"),), False)
+        return [*steps, Step("save", unsynced), Step("sync", durable=True), Step(REOPEN, durable=True)]
 
     def _next(self, rng: random.Random, state: WalModel, number: int) -> Iterator[Step]:
         (term, vote, commit), mark, entries = state
