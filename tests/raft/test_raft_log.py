@@ -263,6 +263,17 @@ def test_what_is_being_applied_is_bounded() -> None:
     assert [entry.index for entry in log.next_committed_entries()] == [4, 5]
 
 
+def test_no_room_left_is_no_room_for_one_more() -> None:
+    """A slice always lets one entry through, so a full room has to be seen before."""
+    log = make_log((1,) * 5, room=34)
+    log.commit_to(5)
+    log.accept_applying(2, 34)
+    log.applied_to(1, 0)
+    assert log.next_committed_entries() == []
+    log.applied_to(2, 34)
+    assert [entry.index for entry in log.next_committed_entries()] == [3, 4]
+
+
 def test_applied_moves_between_itself_and_the_commit_index() -> None:
     log = make_log((1, 1, 1))
     log.commit_to(2)

@@ -186,6 +186,14 @@ def test_messages_are_cut_at_their_size() -> None:
     assert [len(m.entries) for m in sent] == [2, 1]
 
 
+def test_a_hint_without_a_term_is_taken_as_it_is() -> None:
+    """The follower's log is cut there, so it can't say; the leader must not fall back to the beginning."""
+    leader = make_leader(terms=(1, 1, 1, 1))
+    leader.node.step(Message(MSG_APP_RESP, to=1, from_=2, term=2, index=4, reject=True, reject_hint=3, log_term=0))
+    (message,) = [m for m in of_type(drain(leader), MSG_APP) if m.to == 2]
+    assert message.index == 3
+
+
 def test_an_unreachable_follower_is_probed_again() -> None:
     leader = make_leader()
     acknowledge(leader, 2, 1)

@@ -343,6 +343,7 @@ def test_the_status_is_a_copy_with_every_peer() -> None:
         2: (1, "StateReplicate"),
         3: (0, "StateProbe"),
     }
+    assert {node_id: p.recent_active for node_id, p in status.progress.items()} == {1: True, 2: True, 3: False}
     leader.node.propose(b"x")
     assert status.last_index == 1
     assert make_peer(2).node.status().progress == {}
