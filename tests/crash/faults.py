@@ -216,7 +216,11 @@ class _Run:
             key = image.fingerprint()
             if key not in self.outcomes:
                 self.outcomes[key] = recover(self.subject, image)
-            self._judge(self.outcomes[key], self.history.allowed(policy), f"after {policy.value}")
+            self._judge(self.outcomes[key], self._allowed(policy), f"after {policy.value}")
+
+    def _allowed(self, policy: Policy) -> list[Any]:
+        lost = self.disk.fired is not None and not self.subject.failure_keeps_returned
+        return self.history.allowed(None if lost else policy)
 
     def _judge(self, outcome: Any, allowed: Sequence[Any], when: str) -> None:
         if isinstance(outcome, Exception):
@@ -233,5 +237,4 @@ class _Run:
                 pass
             except Exception as error:
                 self._fail(f"close raised {type(error).__name__}: {error}")
-        first = self.history.returned if self.subject.kill_keeps_returned else self.history.acked
-        self._judge(recover(self.subject, self.env), self.history.states[first:], "in the same process")
+        self._judge(recover(self.subject, self.env), self._allowed(Policy.EVERYTHING), "in the same process")

@@ -84,6 +84,7 @@ class Subject(ABC):
     failed: tuple[type[Exception], ...] = (StoreFailed,)  # what every call raises after a failed one
     poisoned_by: frozenset[str] = KINDS  # the kinds of calls whose failure ends the handle's life
     kill_keeps_returned = True  # False: kill -9 may take what has returned without being durable (a buffer in memory)
+    failure_keeps_returned = True  # False: a failed call may do so too (a half-written page that was not durable)
 
     @abstractmethod
     def open(self, env: Env) -> Handle:

@@ -16,7 +16,6 @@ from engines.env import Env
 from tests.conformance.engine_table import TINY
 from tests.crash.machine import KILL, REOPEN, ROOT, Step, Subject
 from tests.crash.raft_subjects import SnapshotSubject, WalSubject
-from tests.crash.raft_subjects import SnapshotSubject, WalSubject
 
 __all__ = ["SUBJECTS", "StoreSubject"]
 
@@ -137,8 +136,6 @@ class StoreSubject(Subject):
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
-    "wal": WalSubject,
-    "snapshot": SnapshotSubject,
     "wal": WalSubject,
     "snapshot": SnapshotSubject,
 }
