@@ -91,16 +91,16 @@ class FaultEnv:
 
     def makedirs(self, path: str, site: str) -> None:
         """As SimEnv's, call by call; on another Env, the whole of it is one call."""
-        if self.env.is_dir(path):
-            return self.env.makedirs(path, site)
         if not isinstance(self.env, SimEnv):
             self._check("mkdir", path)
-            return self.env.makedirs(path, site)
+            self.env.makedirs(path, site)
+            return
         above = "/" + "/".join(path_parts(path)[:-1])
-        self.makedirs(above, site)
-        self._check("mkdir", path)
-        self.env.mkdir(path)
-        return self.sync_dir(above, site)
+        if not self.env.is_dir(path):
+            self.makedirs(above, site)
+            self._check("mkdir", path)
+            self.env.mkdir(path)
+        self.sync_dir(above, site)
 
     def rename(self, old: str, new: str) -> None:
         self._check("rename", new)

@@ -373,11 +373,10 @@ class SimEnv:
         return sorted(self._directory(path).entries)
 
     def makedirs(self, path: str, site: str) -> None:
-        if self.is_dir(path):
-            return
         above = "/" + "/".join(path_parts(path)[:-1])
-        self.makedirs(above, site)
-        self.mkdir(path)
+        if not self.is_dir(path):
+            self.makedirs(above, site)
+            self.mkdir(path)
         self.sync_dir(above, site)
 
     def mkdir(self, path: str) -> None:
@@ -388,9 +387,9 @@ class SimEnv:
         self._called("mkdir", path)
 
     def rename(self, old: str, new: str) -> None:
-        node = self._existing(old)
         source, old_name = self._parent(old)
         target, new_name = self._parent(new)
+        node = self._existing(old)
         replaced = target.entries.get(new_name)
         if isinstance(node, Directory):
             if path_parts(new)[: len(path_parts(old))] == path_parts(old) and node is not replaced:
