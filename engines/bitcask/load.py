@@ -7,7 +7,8 @@ Bitcask has no file that says which data files count: all do. So a list of them 
                             void 1 2 3                       files that don't count any more
                             crc32 5d0c3f1a                   of the lines above
 
-    1  write 7.bitcask.data.new, 8.bitcask.data.new, and sync them      a crash: they are removed, the old content stays
+    1  write 7.bitcask.data.new and 8.bitcask.data.new, sync them       a crash: they are removed, the old content stays
+       and then their names, or else the intent file could be there without them
     2  write and sync the intent file, rename it to its name, sync the names            ← the moment of the load
     3  rename 7 and 8, remove 1, 2 and 3, sync the names                a crash: the next open does it again
     4  remove the intent file
@@ -77,6 +78,7 @@ def _replace(store: BitcaskStore, outputs: list[Output]) -> None:
     table = store._table
     store._log.abandon()
     void = table.file_ids()
+    table.sync_names("bitcask.load.names")
     _write_intent(table, [output.segment.id for output in outputs], void | table.void)
     for output in outputs:
         output.publish()
@@ -138,6 +140,7 @@ def redo_load(table: SegmentTable) -> None:
     if match is None or crc32(content[: match.start(3)]) != int(match[4], 16):
         why = "the list of files that a load has written is damaged: whether the old or the new ones count is lost"
         raise CorruptionError(path, 0, why)
+    table.sync_names("bitcask.load.commit")  # a killed process may have left it in the page cache only
     new, void = (list(map(int, match[group].split())) for group in (1, 2))
     for file_id in new:
         if env.exists(f"{data_path(directory, file_id)}.new"):

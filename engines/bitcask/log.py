@@ -3,7 +3,8 @@
     put      [record]                                  the key is new, or lives in this segment
              [tombstone, timestamp 0][record]          it lives in an older segment
     batch    [mark][tombstone or record]...            several records, all or none of them
-    either   [mark] before it                          if 4 KiB have been synced since the last mark
+
+The first record of a write has an odd timestamp if everything before it has been synced, the others have even ones.
 
 Every one of these is one assignment to the mapping, and recovery takes it as a whole or not at all
 (engines.bitcask.record, engines.bitcask.recovery). A key that lives in an older segment gets a tombstone for its old
@@ -27,14 +28,14 @@ from collections.abc import Mapping
 from zlib import crc32
 
 from engines.bitcask.keydir import SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Changes
-from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, encode_record, encode_tombstone
+from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, Mark, encode_mark, encode_record, encode_tombstone
 from engines.bitcask.recovery import hint_of, scan_entries
-from engines.bitcask.segment import MARK_EVERY_BYTES, ActiveSegment, SegmentTable
+from engines.bitcask.segment import ActiveSegment, SegmentTable
 from engines.env import Env
 
 __all__ = ["Log"]
 
-TIMESTAMP_MASK = 0xFFFF_FFFF
+TIMESTAMP_MASK = 0xFFFF_FFFE
 TOMBSTONE_BYTES = HEADER_BYTES + 22  # and the key
 
 Places = Mapping[bytes, int]
@@ -52,8 +53,8 @@ class Log:
         self._max_file_size = max_file_size
 
     def timestamp(self) -> int:
-        """Now, as records have it: never 0, which has a meaning."""
-        return int(self._unix_time()) & TIMESTAMP_MASK or 1
+        """Now, as records have it: even, and never 0."""
+        return int(self._unix_time()) & TIMESTAMP_MASK or 2
 
     def put(self, places: Places, key: bytes, value: bytes, sync: bool) -> int:
         """Appends a value; returns its place. O(1): 1 µs and the copy."""
@@ -61,16 +62,17 @@ class Log:
         active = self.active
         if active is None or active.end + size > self._max_file_size:
             active = self._room_for(size)
-        timestamp = int(self._unix_time()) & TIMESTAMP_MASK or 1
-        data = encode_record(timestamp, key, value)
+        timestamp = int(self._unix_time()) & TIMESTAMP_MASK or 2
+        witness = 1 if active.synced == active.end else 0
+        home = active.id
         old = places.get(key)
         if old is not None:
             home = old >> SEGMENT_SHIFT
             self._table.live[home].live_bytes -= old & SIZE_MASK
-            if home != active.id:
-                data = encode_tombstone(0, key, home) + data
-        if active.synced - active.marked >= MARK_EVERY_BYTES:
-            data = active.mark(timestamp) + data
+        if home == active.id:
+            data = encode_record(timestamp | witness, key, value)
+        else:
+            data = encode_tombstone(witness, key, home) + encode_record(timestamp, key, value)
         end = active.end + len(data)
         if end > active.allocated:
             self._grow(active, len(data))
@@ -93,12 +95,12 @@ class Log:
             active = self._room_for(
                 MARK_BYTES + sum(HEADER_BYTES + len(k) + len(v or b"") for k, v in operations.items())
             )
-            records, changes = self._records(places, operations, active, active.end + MARK_BYTES)
-            if len(records) > 1 or active.mark_is_due():
+            mark_bytes = MARK_BYTES if len(operations) > 1 else 0
+            records, changes = self._records(places, operations, active, active.end + mark_bytes)
+            if mark_bytes:
                 self._append_marked(active, len(records), b"".join(records))
             else:
-                self._append(active, records[0])
-                changes = {key: place and place - (MARK_BYTES << SIZE_BITS) for key, place in changes.items()}
+                self._append(active, b"".join(records))
         if sync:
             self.sync()
         return changes
@@ -121,9 +123,14 @@ class Log:
     def _records(
         self, places: Places, operations: Mapping[bytes, bytes | None], active: ActiveSegment, offset: int
     ) -> tuple[list[bytes], Changes]:
-        """The records of a batch that is going to begin at `offset`, and the places in it."""
+        """The records of a batch that is going to begin at `offset`, and the places in it.
+
+        One operation alone has no mark before it: then the first record is the witness, and its tombstone half of it.
+        """
         timestamp, get, live = self.timestamp(), places.get, self._table.live
         file_id, base = active.id, active.id << SEGMENT_SHIFT
+        alone = offset == active.end
+        witness = 1 if alone and active.synced == active.end else 0
         records: list[bytes] = []
         changes: dict[bytes, int | None] = {}
         live_bytes = 0
@@ -133,14 +140,17 @@ class Log:
                 home = old >> SEGMENT_SHIFT
                 live[home].live_bytes -= old & SIZE_MASK
                 if value is None or home != file_id:
-                    tombstone = encode_tombstone(timestamp, key, home)
+                    tombstone = encode_tombstone(
+                        witness if alone and value is not None else timestamp | witness, key, home
+                    )
+                    witness = 0
                     records.append(tombstone)
                     offset += len(tombstone)
                     if value is None:
                         active.tombstone_bytes += len(tombstone)
                         changes[key] = None
                         continue
-            record = encode_record(timestamp, key, value or b"")
+            record = encode_record(timestamp | witness, key, value or b"")
             size = len(record)
             records.append(record)
             changes[key] = base | offset << SIZE_BITS | size
@@ -151,7 +161,10 @@ class Log:
 
     def _append_marked(self, active: ActiveSegment, records: int, body: bytes) -> None:
         """Appends records that belong together, behind their mark."""
-        self._append(active, active.mark(self.timestamp(), records, len(body), crc32(body)) + body)
+        timestamp = self.timestamp() | (active.synced == active.end)
+        self._append(
+            active, encode_mark(timestamp, Mark(active.id, active.end, records, len(body), crc32(body))) + body
+        )
 
     def _append(self, active: ActiveSegment, data: bytes) -> None:
         if active.end + len(data) > active.allocated:

@@ -191,8 +191,8 @@ class Merge:
         table.stats.bytes_read += segment.end
 
     def _copy_tombstone(self, file_id: int, timestamp: int, key: bytes, value: bytes) -> None:
-        """Rules 2 and 3. The copy stands for itself, so its timestamp is not 0 (engines.bitcask.record)."""
-        timestamp = timestamp or 1
+        """Rules 2 and 3. The copy stands for itself, so its timestamp is not 0 or 1 (engines.bitcask.record)."""
+        timestamp = max(timestamp, 2)
         tombstone = encode_record(timestamp, key, value)
         place = self._places.get(key)
         if place is None:

@@ -2,7 +2,7 @@
 
     offset  size  field                       big-endian, as everything in this format
          0     4  crc32      of all that follows, zlib's (IEEE) polynomial
-         4     4  timestamp  seconds since 1970; 0 has a meaning of ours, see below
+         4     4  timestamp  seconds since 1970, of which we use the lowest bit, see below
          8     2  key size
         10     4  value size
         14     .  key
@@ -15,24 +15,26 @@ v0 is those 17 bytes alone; v1 appends `1` and a u32, the last file that may hol
 u32, the file that holds it. We write v2. The format knows no escape, so a user's value that begins with these bytes
 would be a deletion: `ReservedValue` refuses it.
 
-A tombstone with timestamp 0 that names an *older* file is the first half of an overwrite. Riak wants such a tombstone
-before a new value whose predecessor lies in an older file; its merges rely on it. If the power is cut between the two
-halves, the old value has to stay, so recovery takes this tombstone only together with the value that follows it.
+A tombstone with timestamp 0 or 1 that names an *older* file is the first half of an overwrite. Riak wants such a
+tombstone before a new value whose predecessor lies in an older file; its merges rely on it. If the power is cut between
+the two halves, the old value has to stay, so recovery takes this tombstone only together with the value behind it.
 
-**A mark.** The key is empty, which no user's key is, and the value is 44 bytes of ours:
+**An odd timestamp is a witness**: when this record was written, everything before it in the file was on the disk. So
+damage to what is before it can't be the trace of a power cut. Every write says so that begins where a sync has ended;
+timestamps are thus true to two seconds, which is more than Riak asks of them (it expires records by the hour).
+
+**A mark.** The key is empty, which no user's key is, and the value is 36 bytes of ours:
 
     offset  size  field
          0     8  magic "METCDv1\\n"
          8     4  file id    of the file that it was written to
         12     8  offset     at which it was written there
-        20     8  synced     every byte of the file before this offset was on disk when the mark was written
-        28     4  records    how many records form one batch with this mark; 0 for a mark alone
-        32     8  size       how many bytes they have
-        40     4  crc32      of those bytes
+        20     4  records    how many records behind the mark are one batch
+        24     8  size       how many bytes they have
+        32     4  crc32      of those bytes
 
-A mark makes the records behind it atomic: recovery takes all of them or none. It also is a witness: damage below
-`synced` can't be the trace of a power cut. To Riak it is an ordinary record, which its merges may move elsewhere; then
-file id and offset aren't its own any more, and it means nothing.
+A mark makes the records behind it atomic: recovery takes all of them or none. To Riak it is an ordinary record, which
+its merges may move elsewhere; then file id and offset aren't its own any more, and it means nothing.
 
 Follows bitcask_fileops.erl and bitcask.hrl of basho/bitcask. Left out: expiry, which Riak computes from the timestamp.
 """
@@ -78,7 +80,7 @@ TOMBSTONE_V1 = b"bitcask_tombstone1"
 TOMBSTONE_V2 = b"bitcask_tombstone2"
 
 MARK_MAGIC = b"METCDv1\n"
-MARK = Struct(">8sIQQIQI")
+MARK = Struct(">8sIQIQI")
 MARK_BYTES = HEADER_BYTES + MARK.size
 
 WINDOW_BYTES = 1 << 20  # how much of a file is copied at once while it is read from end to end
@@ -102,7 +104,6 @@ class Mark(NamedTuple):
 
     file_id: int
     offset: int
-    synced: int
     records: int
     size_bytes: int
     crc: int
@@ -138,7 +139,7 @@ def tombstone_file(value: bytes) -> int | None:
 
 def half_of_overwrite(timestamp: int, value: bytes, file_id: int) -> bool:
     """True for a tombstone in the file `file_id` that means nothing without the value behind it."""
-    if timestamp or not is_tombstone(value):
+    if timestamp > 1 or not is_tombstone(value):
         return False
     victim = tombstone_file(value)
     return victim is not None and victim < file_id

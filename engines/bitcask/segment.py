@@ -32,17 +32,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from engines.bitcask.record import Mark, encode_mark
 from engines.env import Env, File, MutableView, View
 from engines.kvstore import Stats
 
-__all__ = ["MARK_EVERY_BYTES", "ActiveSegment", "Segment", "SegmentTable", "data_file_id", "data_path", "hint_path"]
+__all__ = ["ActiveSegment", "Segment", "SegmentTable", "data_file_id", "data_path", "hint_path"]
 
 DATA_NAME = re.compile(r"([1-9][0-9]{0,9})\.bitcask\.(data|hint)(\.new)?")
 MAX_FILE_ID = 0xFFFF_FFFF  # a v2 tombstone has four bytes for it
 
 FIRST_ALLOCATION = 1 << 16
-MARK_EVERY_BYTES = 4096  # of synced records: a mark has 58 bytes, so 1.4 % of them
 
 
 def data_path(directory: str, file_id: int) -> str:
@@ -85,13 +83,12 @@ class Segment:
 class ActiveSegment(Segment):
     """The segment that is written to, by one thread at a time (engines.bitcask.log); readers slice `map` without asking."""
 
-    __slots__ = ("_limit", "allocated", "file", "map", "marked", "synced")
+    __slots__ = ("_limit", "allocated", "file", "map", "synced")
 
     def __init__(self, file_id: int, file: File, limit: int) -> None:
         super().__init__(file_id)
         self.file = file
         self.synced = 0  # everything before it is on disk
-        self.marked = 0  # `synced` when the last mark was written
         self.allocated = 0
         self._limit = limit
         self.map: MutableView = self._allocate(min(FIRST_ALLOCATION, limit))
@@ -108,15 +105,6 @@ class ActiveSegment(Segment):
     def reserve(self, size: int) -> None:
         """Makes room for `size` bytes at the end: then `map` is another one. ENOSPC comes from here only."""
         self.map = self._allocate(max(self.end + size, min(2 * self.allocated, self._limit)))
-
-    def mark_is_due(self) -> bool:
-        """True if enough has been synced since the last mark that damage to it should have a witness."""
-        return self.synced - self.marked >= MARK_EVERY_BYTES
-
-    def mark(self, timestamp: int, records: int = 0, size_bytes: int = 0, crc: int = 0) -> bytes:
-        """A mark for the present end of the file. Requires: it is written next."""
-        self.marked = self.synced
-        return encode_mark(timestamp, Mark(self.id, self.end, self.synced, records, size_bytes, crc))
 
 
 class SegmentTable:

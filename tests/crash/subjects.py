@@ -135,6 +135,7 @@ class StoreSubject(Subject):
 
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
+    "bitcask": lambda: StoreSubject("bitcask", logs=("*.bitcask.data",), max_file_size=1500),
     "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
     "wal": WalSubject,
     "snapshot": SnapshotSubject,
