@@ -1,10 +1,9 @@
 """The writing end: records go to the end of the active segment, in one copy for each write.
 
     put      [record]                                  the key is new, or lives in this segment
-             [tombstone, timestamp 0][record]          it lives in an older segment
+             [half of an overwrite][record]            it lives in an older segment
     batch    [mark][tombstone or record]...            several records, all or none of them
-
-The first record of a write has an odd timestamp if everything before it has been synced, the others have even ones.
+    either   [mark] before it                          if 4 KiB have been synced since the last mark
 
 Every one of these is one assignment to the mapping, and recovery takes it as a whole or not at all
 (engines.bitcask.record, engines.bitcask.recovery). A key that lives in an older segment gets a tombstone for its old
@@ -28,14 +27,22 @@ from collections.abc import Mapping
 from zlib import crc32
 
 from engines.bitcask.keydir import SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Changes
-from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, Mark, encode_mark, encode_record, encode_tombstone
+from engines.bitcask.record import (
+    HALF_TIMESTAMP,
+    HEADER_BYTES,
+    MARK_BYTES,
+    MAX_TIMESTAMP,
+    Mark,
+    encode_mark,
+    encode_record,
+    encode_tombstone,
+)
 from engines.bitcask.recovery import hint_of, scan_entries
-from engines.bitcask.segment import ActiveSegment, SegmentTable
+from engines.bitcask.segment import MARK_EVERY_BYTES, ActiveSegment, SegmentTable
 from engines.env import Env
 
 __all__ = ["Log"]
 
-TIMESTAMP_MASK = 0xFFFF_FFFE
 TOMBSTONE_BYTES = HEADER_BYTES + 22  # and the key
 
 Places = Mapping[bytes, int]
@@ -48,13 +55,19 @@ class Log:
         self.active: ActiveSegment | None = None
         self.rotations = 0
         self._unix_time = env.unix_time
+        self._time = 0
         self._table = table
         self._stats = table.stats
         self._max_file_size = max_file_size
 
+    def not_before(self, timestamp: int) -> None:
+        """Timestamps begin here, whatever the clock says."""
+        self._time = timestamp
+
     def timestamp(self) -> int:
-        """Now, as records have it: even, and never 0."""
-        return int(self._unix_time()) & TIMESTAMP_MASK or 2
+        """Now, as records have it: not less than before, and never 0."""
+        self._time = time = max(1, self._time, min(int(self._unix_time()), MAX_TIMESTAMP))
+        return time
 
     def put(self, places: Places, key: bytes, value: bytes, sync: bool) -> int:
         """Appends a value; returns its place. O(1): 1 µs and the copy."""
@@ -62,17 +75,20 @@ class Log:
         active = self.active
         if active is None or active.end + size > self._max_file_size:
             active = self._room_for(size)
-        timestamp = int(self._unix_time()) & TIMESTAMP_MASK or 2
-        witness = 1 if active.synced == active.end else 0
+        timestamp = int(self._unix_time())
+        if timestamp != self._time:
+            timestamp = self.timestamp()
         home = active.id
         old = places.get(key)
         if old is not None:
             home = old >> SEGMENT_SHIFT
             self._table.live[home].live_bytes -= old & SIZE_MASK
         if home == active.id:
-            data = encode_record(timestamp | witness, key, value)
+            data = encode_record(timestamp, key, value)
         else:
-            data = encode_tombstone(witness, key, home) + encode_record(timestamp, key, value)
+            data = encode_tombstone(HALF_TIMESTAMP, key, home) + encode_record(timestamp, key, value)
+        if active.synced - active.marked >= MARK_EVERY_BYTES:
+            data = self._mark(active) + data
         end = active.end + len(data)
         if end > active.allocated:
             self._grow(active, len(data))
@@ -95,7 +111,8 @@ class Log:
             active = self._room_for(
                 MARK_BYTES + sum(HEADER_BYTES + len(k) + len(v or b"") for k, v in operations.items())
             )
-            mark_bytes = MARK_BYTES if len(operations) > 1 else 0
+            due = active.synced - active.marked >= MARK_EVERY_BYTES
+            mark_bytes = MARK_BYTES if len(operations) > 1 or due else 0
             records, changes = self._records(places, operations, active, active.end + mark_bytes)
             if mark_bytes:
                 self._append_marked(active, len(records), b"".join(records))
@@ -125,12 +142,11 @@ class Log:
     ) -> tuple[list[bytes], Changes]:
         """The records of a batch that is going to begin at `offset`, and the places in it.
 
-        One operation alone has no mark before it: then the first record is the witness, and its tombstone half of it.
+        One operation alone has no mark before it: then the tombstone of an overwrite is half of it.
         """
         timestamp, get, live = self.timestamp(), places.get, self._table.live
         file_id, base = active.id, active.id << SEGMENT_SHIFT
         alone = offset == active.end
-        witness = 1 if alone and active.synced == active.end else 0
         records: list[bytes] = []
         changes: dict[bytes, int | None] = {}
         live_bytes = 0
@@ -140,17 +156,15 @@ class Log:
                 home = old >> SEGMENT_SHIFT
                 live[home].live_bytes -= old & SIZE_MASK
                 if value is None or home != file_id:
-                    tombstone = encode_tombstone(
-                        witness if alone and value is not None else timestamp | witness, key, home
-                    )
-                    witness = 0
+                    half = alone and value is not None
+                    tombstone = encode_tombstone(HALF_TIMESTAMP if half else timestamp, key, home)
                     records.append(tombstone)
                     offset += len(tombstone)
                     if value is None:
                         active.tombstone_bytes += len(tombstone)
                         changes[key] = None
                         continue
-            record = encode_record(timestamp | witness, key, value or b"")
+            record = encode_record(timestamp, key, value or b"")
             size = len(record)
             records.append(record)
             changes[key] = base | offset << SIZE_BITS | size
@@ -161,10 +175,13 @@ class Log:
 
     def _append_marked(self, active: ActiveSegment, records: int, body: bytes) -> None:
         """Appends records that belong together, behind their mark."""
-        timestamp = self.timestamp() | (active.synced == active.end)
-        self._append(
-            active, encode_mark(timestamp, Mark(active.id, active.end, records, len(body), crc32(body))) + body
-        )
+        self._append(active, self._mark(active, records, len(body), crc32(body)) + body)
+
+    def _mark(self, active: ActiveSegment, records: int = 0, size_bytes: int = 0, crc: int = 0) -> bytes:
+        """A mark for the present end of the segment."""
+        active.marked = active.synced
+        mark = Mark(active.id, active.end, active.synced, records, size_bytes, crc)
+        return encode_mark(self.timestamp(), mark)
 
     def _append(self, active: ActiveSegment, data: bytes) -> None:
         if active.end + len(data) > active.allocated:

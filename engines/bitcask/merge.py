@@ -43,6 +43,7 @@ from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT, decode_hint, encode
 from engines.bitcask.keydir import OFFSET_MASK as PLACE_OFFSET_MASK
 from engines.bitcask.keydir import SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK
 from engines.bitcask.record import (
+    HALF_TIMESTAMP,
     HEADER_BYTES,
     BadRecord,
     encode_record,
@@ -191,8 +192,9 @@ class Merge:
         table.stats.bytes_read += segment.end
 
     def _copy_tombstone(self, file_id: int, timestamp: int, key: bytes, value: bytes) -> None:
-        """Rules 2 and 3. The copy stands for itself, so its timestamp is not 0 or 1 (engines.bitcask.record)."""
-        timestamp = max(timestamp, 2)
+        """Rules 2 and 3. The copy stands for itself, and not for half of an overwrite (engines.bitcask.record)."""
+        if timestamp == HALF_TIMESTAMP:
+            timestamp = 1
         tombstone = encode_record(timestamp, key, value)
         place = self._places.get(key)
         if place is None:

@@ -2,7 +2,7 @@
 
     offset  size  field                       big-endian, as everything in this format
          0     4  crc32      of all that follows, zlib's (IEEE) polynomial
-         4     4  timestamp  seconds since 1970, of which we use the lowest bit, see below
+         4     4  timestamp  seconds since 1970, never less than that of the record before; 0 has a meaning of ours
          8     2  key size
         10     4  value size
         14     .  key
@@ -15,26 +15,27 @@ v0 is those 17 bytes alone; v1 appends `1` and a u32, the last file that may hol
 u32, the file that holds it. We write v2. The format knows no escape, so a user's value that begins with these bytes
 would be a deletion: `ReservedValue` refuses it.
 
-A tombstone with timestamp 0 or 1 that names an *older* file is the first half of an overwrite. Riak wants such a
+A tombstone with timestamp 0 that names an *older* file is half of an overwrite. Riak wants such a
 tombstone before a new value whose predecessor lies in an older file; its merges rely on it. If the power is cut between
 the two halves, the old value has to stay, so recovery takes this tombstone only together with the value behind it.
 
-**An odd timestamp is a witness**: when this record was written, everything before it in the file was on the disk. So
-damage to what is before it can't be the trace of a power cut. Every write says so that begins where a sync has ended;
-timestamps are thus true to two seconds, which is more than Riak asks of them (it expires records by the hour).
-
-**A mark.** The key is empty, which no user's key is, and the value is 36 bytes of ours:
+**A mark.** The key is empty, which no user's key is, and the value is 44 bytes of ours:
 
     offset  size  field
          0     8  magic "METCDv1\\n"
          8     4  file id    of the file that it was written to
         12     8  offset     at which it was written there
-        20     4  records    how many records behind the mark are one batch
-        24     8  size       how many bytes they have
-        32     4  crc32      of those bytes
+        20     8  synced     everything in the file before this offset was on the disk when the mark was written
+        28     4  records    how many records behind the mark are one batch with it; 0 for a mark alone
+        32     8  size       how many bytes they have
+        40     4  crc32      of those bytes
 
-A mark makes the records behind it atomic: recovery takes all of them or none. To Riak it is an ordinary record, which
-its merges may move elsewhere; then file id and offset aren't its own any more, and it means nothing.
+A mark makes the records behind it atomic: recovery takes all of them or none. It also is a witness: damage before
+`synced` can't be the trace of a power cut. To Riak it is an ordinary record, which its merges may move elsewhere; then
+file id and offset aren't its own any more, and it means nothing.
+
+Timestamps mean nothing to us. Riak's merges compare them before they compare files, and drop a value that is older than
+a tombstone of its key, whatever the order of the records: so ours must not go backwards, even if the clock does.
 
 Follows bitcask_fileops.erl and bitcask.hrl of basho/bitcask. Left out: expiry, which Riak computes from the timestamp.
 """
@@ -49,9 +50,12 @@ from zlib import crc32
 from engines.env import View
 
 __all__ = [
+    "HALF_TIMESTAMP",
+    "HEADER",
     "HEADER_BYTES",
     "MARK_BYTES",
-    "MAX_KEY_SIZE",
+    "MARK_MAGIC",
+    "MAX_TIMESTAMP",
     "TOMBSTONE",
     "BadRecord",
     "Mark",
@@ -73,14 +77,16 @@ Record = tuple[
 HEADER = Struct(">IIHI")
 HEADER_BYTES = HEADER.size
 CRC = Struct(">I")
-MAX_KEY_SIZE = 0xFFFF  # what the format holds; the contract's limit is half of it
+
+HALF_TIMESTAMP = 0  # of a tombstone that is half of an overwrite
+MAX_TIMESTAMP = 0xFFFF_FFFF  # of 2106
 
 TOMBSTONE = b"bitcask_tombstone"
 TOMBSTONE_V1 = b"bitcask_tombstone1"
 TOMBSTONE_V2 = b"bitcask_tombstone2"
 
 MARK_MAGIC = b"METCDv1\n"
-MARK = Struct(">8sIQIQI")
+MARK = Struct(">8sIQQIQI")
 MARK_BYTES = HEADER_BYTES + MARK.size
 
 WINDOW_BYTES = 1 << 20  # how much of a file is copied at once while it is read from end to end
@@ -104,6 +110,7 @@ class Mark(NamedTuple):
 
     file_id: int
     offset: int
+    synced: int
     records: int
     size_bytes: int
     crc: int
@@ -139,7 +146,7 @@ def tombstone_file(value: bytes) -> int | None:
 
 def half_of_overwrite(timestamp: int, value: bytes, file_id: int) -> bool:
     """True for a tombstone in the file `file_id` that means nothing without the value behind it."""
-    if timestamp > 1 or not is_tombstone(value):
+    if timestamp != HALF_TIMESTAMP or not is_tombstone(value):
         return False
     victim = tombstone_file(value)
     return victim is not None and victim < file_id

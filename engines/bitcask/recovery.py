@@ -8,10 +8,10 @@ acknowledged, and is cut off. **Damage**: it was on the disk, and no longer is w
 `CorruptionError`, never a shorter history. Which of the two it is:
 
 1. Only the newest file can have a torn tail (invariant 2 of engines.bitcask.segment), and only if it has no hint.
-2. Behind a torn tail there may be whole records, because what wasn't synced reaches the disk in any order. But none of
-   them is a witness (engines.bitcask.record): a record that was written when all before it was on the disk.
-3. So damage to synced records is told from a torn tail, if anything was written after the sync. What only the last sync
-   before a crash has brought to the disk can't be told; nor can damage more than SEARCH_BYTES before the next witness.
+2. Behind a torn tail there may be whole records, because what wasn't synced reaches the disk in any order. But there is
+   no mark (engines.bitcask.record) that says that the bad record was on the disk.
+3. So damage to synced records is told from a torn tail, except for what was synced after the last mark before a crash:
+   the last 4 KiB, and less if there are batches.
 
 What is torn goes as a whole: a batch from its mark on, an overwrite from its tombstone on (engines.bitcask.record).
 What is kept is synced before anybody can read it, since the page cache may hold what the disk doesn't, and a reader may
@@ -25,13 +25,12 @@ Follows bitcask:scan_key_files and bitcask_fileops:fold of basho/bitcask, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from engines.bitcask.hint import TOMBSTONE_BIT, BadHint, Entry, decode_hint, encode_entry, encode_hint, hint_reach
 from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir
 from engines.bitcask.record import (
-    HEADER,
     HEADER_BYTES,
     MARK_BYTES,
     MARK_MAGIC,
@@ -102,6 +101,7 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_t
     if entries is not None:
         segment.end = size
         load_entries(keydir, table.live, segment, entries)
+        _keep_time(table, entries)
         return segment
     try:
         scanned, segment.end = scan_entries(view, size, file_id)
@@ -109,8 +109,8 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_t
         why = None
         if not may_be_torn:
             why = "only the newest file may end in a torn record"
-        elif (witness := _witness(view, bad.offset, size, file_id)) is not None:
-            why = f"but all before byte {witness:,} was on the disk, says the record there"
+        elif (synced := _witness(view, bad.offset, size, file_id)) is not None:
+            why = f"a later mark says that all before byte {synced:,} was on the disk"
         if why is not None and not repair:
             raise CorruptionError(data_path(table.directory, file_id), bad.offset, f"{bad.why}; {why}") from bad
         scanned, segment.end = scan_entries(view, bad.offset, file_id)
@@ -118,7 +118,14 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_t
     _keep(table, segment, size)
     table.write_hint(segment, hint_of(scanned))
     load_entries(keydir, table.live, segment, scanned)
+    _keep_time(table, scanned)
     return segment
+
+
+def _keep_time(table: SegmentTable, entries: list[Entry]) -> None:
+    """Timestamps ascend, so the last one is the greatest."""
+    if entries:
+        table.last_timestamp = max(table.last_timestamp, entries[-1][0])
 
 
 def _keep(table: SegmentTable, segment: Segment, size: int) -> None:
@@ -248,20 +255,28 @@ def _check_batch(view: View, offset: int, start: int, stop: int, mark: Mark) -> 
 
 
 def _witness(view: View, bad: int, stop: int, file_id: int) -> int | None:
-    """Where, behind the bad record, a whole record says that all before it was on the disk; None if none does.
-
-    The bad record's lengths may be what is bad, so that a record may begin at any byte.
-    """
-    window = view[bad : min(stop, bad + SEARCH_BYTES)]
-    size = len(window)
-    for at in range(1, len(window.rstrip(b"\0")) - HEADER_BYTES + 1):
-        crc, timestamp, key_size, value_size = HEADER.unpack_from(window, at)
-        value_at = at + HEADER_BYTES + key_size
-        end = value_at + value_size
-        whole = timestamp & 1 and end <= size and crc32(window[at + 4 : end]) == crc
-        if whole and (key_size or _own_mark(window[value_at:end], bad + at, file_id) is not None):
-            return bad + at
+    """How far the file was synced, if a mark behind the bad record says that it was synced beyond it; else None."""
+    for at in _find_all(view, MARK_MAGIC, bad + 1, stop):
+        offset = at - HEADER_BYTES
+        try:
+            _, _, key, value = next(read_records(view, offset, min(stop, offset + MARK_BYTES)))
+        except BadRecord:
+            continue
+        mark = _own_mark(value, offset, file_id) if not key else None
+        if mark is not None and mark.synced > bad:
+            return mark.synced
     return None
+
+
+def _find_all(view: View, what: bytes, start: int, stop: int) -> Iterator[int]:
+    """Where `what` occurs in view[start:stop]."""
+    while start < stop:
+        window = view[start : min(stop, start + SEARCH_BYTES)]
+        at = window.find(what)
+        while at >= 0:
+            yield start + at
+            at = window.find(what, at + 1)
+        start += max(1, len(window) - len(what) + 1)
 
 
 def directory_has_segments(env: Env, directory: str) -> bool:

@@ -130,6 +130,7 @@ class BitcaskStore(KVStore):
         try:
             redo_load(self._table)
             recover(self._table, self._keydir, repair=repair)
+            self._log.not_before(self._table.last_timestamp)
         except BaseException:
             self._lock.close()
             raise

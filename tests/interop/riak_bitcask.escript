@@ -1,5 +1,4 @@
 #!/usr/bin/env escript
-%%! -noinput
 %% Drives the real Bitcask, one command a line on standard input, one answer a line on standard output.
 %%
 %%   keys and values are hexadecimal; "-" is the empty one
