@@ -292,15 +292,15 @@ class LogReader:
         """The end of the log at `offset`: clean, torn, or CorruptionError."""
         if all_zero(self._view, offset):
             return
-        testimony = self._testimony
-        for later, payload in find_records(self._view, offset) if testimony else ():
-            if testimony and testimony(later, payload) > offset:
-                raise CorruptionError(
-                    self.path,
-                    offset,
-                    f"{why}; it is no torn tail, because the record at byte {later} was written when this one was on "
-                    "disk: restore the file from a copy",
-                )
+        if self._testimony is not None:
+            for later, payload in find_records(self._view, offset):
+                if self._testimony(later, payload) > offset:
+                    raise CorruptionError(
+                        self.path,
+                        offset,
+                        f"{why}; it is no torn tail, because the record at byte {later} was written when this one was "
+                        "on disk: restore the file from a copy",
+                    )
         self.torn = TornTail(offset, self.size - offset, why)
 
 
@@ -324,7 +324,7 @@ def find_records(view: View, offset: int) -> Iterator[tuple[int, bytes]]:
     pending: list[bytes] = []
     start = expected = 0
     for base in range(offset - offset % BLOCK_BYTES, len(view), BLOCK_BYTES):
-        block = view[base : base + BLOCK_BYTES]
+        block = memoryview(view[base : base + BLOCK_BYTES])
         at = max(offset - base, 0)
         while match := _POSSIBLE_TYPE.search(block, at + HEADER_BYTES - 1):
             at = match.start() - HEADER_BYTES + 1
@@ -340,7 +340,7 @@ def find_records(view: View, offset: int) -> Iterator[tuple[int, bytes]]:
                 pending.clear()
                 at += HEADER_BYTES + length
                 continue
-            pending.append(data)
+            pending.append(bytes(data))
             at += HEADER_BYTES + length
             expected = base + BLOCK_BYTES
             if kind in (FULL, LAST):
