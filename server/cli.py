@@ -26,7 +26,6 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -42,11 +41,13 @@ from server.config import NodeConfig, Peers
 from server.errors import NodeError, OutcomeUnknown
 from server.http import FrontEnd
 from server.node import Node
+from server.routes import pair_line
 
 __all__ = ["main"]
 
 DEFAULT_ENDPOINTS = ",".join(f"http://127.0.0.1:{FIRST_PORT + at * PORT_STEP}" for at in range(3))
 LOAD_BATCH = 500  # pairs in one proposal: some 20 KB of Unicode names
+LOAD_BATCH_BYTES = 256 << 10  # of keys and values; a pair that is larger travels alone
 LOAD_ATTEMPTS = 10  # each as long as the client's timeout
 TURN_S = 0.2  # how soon a dead node is noticed
 
@@ -61,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
+    except BrokenPipeError:  # whoever read the output has had enough of it (`metcd scan | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
+        return 1
     except (engines.StoreError, NodeError, UsageError, ClusterError, OSError) as error:
         print(f"metcd: {error}", file=sys.stderr)
         return 2
@@ -82,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = verb("serve", _serve, "run one node in the foreground")
     serve.add_argument("--id", type=int, required=True, help="this node's number, 1 for the first URL of --cluster")
     serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
-    serve.add_argument("--port", type=int, default=FIRST_PORT, help="for clients (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=FIRST_PORT, help="for clients (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
     serve.add_argument("--data", required=True, help="this node's directory")
     serve.add_argument("--engine", default="memory", help="a name, module:Class or path/to/file.py:Class")
@@ -92,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
     cluster.add_argument("--engines", help="one for each node, in turn (default: all that are built)")
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
-    cluster.add_argument("--port", type=int, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
+    cluster.add_argument("--port", type=_port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
 
     clients = [
         verb("get", _get, "print the value of a key", "key"),
@@ -123,6 +127,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
 # ---- nodes ----------------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +147,8 @@ def _serve(options: argparse.Namespace) -> int:
     except OSError as error:
         node.stop()
         raise UsageError(f"clients can't be served on {options.host}:{options.port}: {error.strerror}") from None
+    if not front.local_only:
+        print(f"metcd: whoever reaches {options.host} can read and write everything: there is no TLS", file=sys.stderr)
     node.start()
     front.start()
     print(f"node {options.id} serves http://{options.host}:{options.port} on the engine {options.engine}", flush=True)
@@ -187,8 +199,9 @@ def _cluster(options: argparse.Namespace) -> int:
     stop = _stop_event()
     with LocalCluster([names[at % len(names)] for at in range(count)], options.data, options.port) as cluster:
         cluster.start()
-        cluster.wait_until_healthy()
-        _print_cluster(cluster)
+        cluster.wait_until_healthy(given_up=stop)
+        if not stop.is_set():
+            _print_cluster(cluster)
         while cluster.processes and not stop.wait(TURN_S):
             for node in cluster.dead():
                 print(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}", flush=True)
@@ -254,8 +267,7 @@ def _scan(options: argparse.Namespace) -> int:
         pairs = client.scan(**bounds, limit=options.limit, reverse=options.reverse, consistency=options.consistency)
         for key, value in pairs:
             if options.ndjson:
-                encoded = {"key": base64.b64encode(key).decode(), "value": base64.b64encode(value).decode()}
-                print(json.dumps(encoded, separators=(",", ":")))
+                print(pair_line(key, value).decode(), end="")
             else:
                 print(key.decode(errors="backslashreplace"), value.decode(errors="backslashreplace"), sep="\t")
     return 0
@@ -285,7 +297,7 @@ def _load(options: argparse.Namespace) -> int:
             rest = [pair for pair in pairs if pair[0] > last]
             _write(client, rest, len(pairs), len(pairs) - len(rest))
         else:
-            with sys.stdin if options.source == "-" else open(options.source) as file:
+            with sys.stdin.buffer if options.source == "-" else open(options.source, "rb") as file:
                 _write(client, _ndjson(file, options.source), None, 0)
     return 0
 
@@ -296,12 +308,12 @@ def unicode_names() -> list[Pair]:
     return sorted((b"unicode/U+%04X" % code, name.encode()) for code, name in names if name)
 
 
-def _ndjson(lines: Iterable[str], source: str) -> Iterator[Pair]:
+def _ndjson(lines: Iterable[bytes], source: str) -> Iterator[Pair]:
     for number, line in enumerate(lines, 1):
         try:
             pair = json.loads(line)
             yield base64.b64decode(pair["key"], validate=True), base64.b64decode(pair["value"], validate=True)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UsageError(
                 f'{source}, line {number}: a line is {{"key":"…","value":"…"}} in base64, and this is not: {error}'
             ) from None
@@ -309,9 +321,8 @@ def _ndjson(lines: Iterable[str], source: str) -> Iterator[Pair]:
 
 def _write(client: Client, pairs: Iterable[Pair], total: int | None, done: int) -> None:
     """Writes pairs in batches. A batch whose outcome is unknown is sent again: puts of the same values do no harm."""
-    remaining = iter(pairs)
     with tqdm(total=total, initial=done, unit=" pairs", disable=None) as bar:
-        while batch := list(islice(remaining, LOAD_BATCH)):
+        for batch in _batches(pairs):
             for attempt in range(LOAD_ATTEMPTS):
                 try:
                     client.batch(batch)
@@ -322,6 +333,20 @@ def _write(client: Client, pairs: Iterable[Pair], total: int | None, done: int) 
             bar.update(len(batch))
             done += len(batch)
     print(f"{done:,} pairs are there")
+
+
+def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """Pairs in batches of LOAD_BATCH, or of fewer where they would be more than LOAD_BATCH_BYTES."""
+    batch: list[Pair] = []
+    size = 0
+    for key, value in pairs:
+        size += len(key) + len(value)
+        if batch and (len(batch) == LOAD_BATCH or size > LOAD_BATCH_BYTES):
+            yield batch
+            batch, size = [], len(key) + len(value)
+        batch.append((key, value))
+    if batch:
+        yield batch
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

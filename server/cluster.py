@@ -103,10 +103,13 @@ class LocalCluster:
         self.processes[node.id] = process
         return process
 
-    def wait_until_healthy(self, timeout_s: float = HEALTHY_TIMEOUT_S) -> None:
-        """Returns when every node knows a leader. Raises ClusterError if a node ends, or isn't healthy in time."""
+    def wait_until_healthy(self, timeout_s: float = HEALTHY_TIMEOUT_S, given_up: threading.Event | None = None) -> None:
+        """Returns when every node knows a leader, or `given_up` is set.
+
+        Raises ClusterError if a node ends, or isn't healthy in time.
+        """
         deadline = time.monotonic() + timeout_s
-        pause = threading.Event()
+        pause = given_up or threading.Event()
         for node in self.nodes:
             with Client([node.url], timeout_s=1.0) as client:
                 while not _healthy(client):
@@ -114,7 +117,8 @@ class LocalCluster:
                         raise ClusterError(f"node {node.id} has ended with status {status}; it says why above")
                     if time.monotonic() > deadline:
                         raise ClusterError(f"node {node.id} was not healthy within {timeout_s:g} s")
-                    pause.wait(TURN_S)
+                    if pause.wait(TURN_S):
+                        return
 
     def dead(self) -> list[LocalNode]:
         """The nodes whose processes have ended since the last call, whoever ended them."""
