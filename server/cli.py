@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import json
 import os
 import shlex
@@ -141,7 +142,13 @@ def _serve(options: argparse.Namespace) -> int:
     if options.id not in peers:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
     stop = _stop_event()
-    node = Node(NodeConfig(options.id, peers, options.data, options.engine))
+    try:
+        node = Node(NodeConfig(options.id, peers, options.data, options.engine))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
+            raise
+        host, port = peers[options.id]
+        raise UsageError(f"peers can't be served on {host}:{port}: {error.strerror}") from None
     try:
         front = FrontEnd(node, (options.host, options.port))
     except OSError as error:
@@ -355,21 +362,22 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 def _check(options: argparse.Namespace) -> int:
     """Checks everything that is found at the path: a store, or a node's log, snapshots and store."""
     path, env = options.path.rstrip("/"), real_env()
-    found: list[str] = []
     if not env.exists(path):
         raise UsageError(f"there is nothing at {path}")
-    if env.is_dir(f"{path}/wal"):
-        found += wal.check(f"{path}/wal")
-        found += _check_snapshots(f"{path}/snap")
-        path = f"{path}/engine"
-    elif engines.which(path) is None:
+    is_node = env.is_dir(f"{path}/wal")
+    store_path = f"{path}/engine" if is_node else path
+    engine = engines.which(store_path)
+    if engine is None and not is_node:
         raise UsageError(f"{path} is neither a node's directory nor a store of {', '.join(engines.ENGINES)}")
-    if (engine := engines.which(path)) is not None:
-        with engines.open(path, engine) as store:
-            found += store.check()
+    # the memory engine leaves no files to be recognised by, only the lock that a running node holds
+    with engines.open(store_path, engine or "memory") as store:
+        found = store.check()
+        if is_node:
+            found += wal.check(f"{path}/wal")
+            found += _check_snapshots(f"{path}/snap")
     for sentence in found:
         print(sentence)
-    print(f"{options.path}: {len(found)} violations found" if found else f"{options.path}: well")
+    print(f"{path}: {len(found)} violations found" if found else f"{path}: well")
     return 1 if found else 0
 
 

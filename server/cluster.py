@@ -28,6 +28,7 @@ from server.client import Client
 __all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines"]
 
 NODES_MAX = 6  # node 7's ports would be above 65,535
+PORT_MAX = 65_535
 PORT_STEP = 10_000
 FIRST_PORT = 3379
 HEALTHY_TIMEOUT_S = 20.0
@@ -65,9 +66,11 @@ class LocalCluster:
 
     def __init__(self, engines: list[str], data_dir: str, first_port: int = FIRST_PORT) -> None:
         """`engines`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
-        PORT_STEP above. Raises ClusterError if there are more than NODES_MAX."""
+        PORT_STEP above. Raises ClusterError if there are more than NODES_MAX, or no such ports."""
         if not 1 <= len(engines) <= NODES_MAX:
             raise ClusterError(f"a cluster on one machine has 1 to {NODES_MAX} nodes, not {len(engines)}")
+        if (last_port := first_port + (len(engines) - 1) * PORT_STEP + 1) > PORT_MAX:
+            raise ClusterError(f"node {len(engines)}'s peer port would be {last_port}: begin with a lower --port")
         self.nodes = [
             LocalNode(at + 1, engine, f"{data_dir}/node{at + 1}", port := first_port + at * PORT_STEP, port + 1)
             for at, engine in enumerate(engines)
