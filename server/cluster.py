@@ -89,11 +89,15 @@ class LocalCluster:
 
     def start(self) -> None:
         """Starts all nodes. Raises ClusterError if a port is taken."""
+        self.require_free_ports()
+        for node in self.nodes:
+            self.start_node(node)
+
+    def require_free_ports(self) -> None:
+        """Raises ClusterError, with a sentence that names it, if a port is taken."""
         for node in self.nodes:
             for port in (node.client_port, node.peer_port):
                 _require_free(port)
-        for node in self.nodes:
-            self.start_node(node)
 
     def start_node(self, node: LocalNode) -> subprocess.Popen[bytes]:
         """Starts one node; what it prints comes out here, behind its number."""
