@@ -213,7 +213,7 @@ def test_a_taken_port_is_named(tmp_path, refused):
         port = str(taken.getsockname()[1])
         assert port in refused(*serve(tmp_path, port=port))
         assert port in refused(*serve(tmp_path, cluster=f"http://127.0.0.1:{port}"))
-        assert port in refused("cluster", "--port", port, "--data", str(tmp_path))
+        assert port in refused("cluster", "--nodes", "1", "--port", port, "--data", str(tmp_path))
 
 
 def recorded(directory):
