@@ -436,7 +436,7 @@ class Node:
             changed = self.machine.applied_index == 0 or self._conf_state != self.machine.conf_state
             self._answer(self.machine.apply(entries, self._conf_state if changed else None))
             if self._storage.wants_cut(entries, self.config):
-                self._storage.begin_cut(self._call_later)
+                self._storage.begin_cut(self.config, self._call_later)
         self._reads.answer(self.machine.applied_index)
 
     def _answer(self, applied: list[Applied]) -> None:
@@ -451,7 +451,7 @@ class Node:
         """Begins to load the snapshot that was just recorded; what is committed meanwhile waits."""
         self._log(f"loads the snapshot of index {metadata.index}")
         self._conf_state = metadata.conf_state
-        self._storage.begin_install(self._call_later)
+        self._storage.begin_install(self._call_later, self._apply_backlog)
 
     def _send_snapshot(self, message: Message) -> None:
         """Sends the state of now in place of the one that Raft named: it is newer, and it is at hand."""
