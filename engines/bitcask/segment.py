@@ -45,10 +45,12 @@ MARK_EVERY_BYTES = 4096  # of synced records: a mark has 58 bytes, so 1.4 % of t
 
 
 def data_path(directory: str, file_id: int) -> str:
+    """Where the records of a segment are."""
     return f"{directory}/{file_id}.bitcask.data"
 
 
 def hint_path(directory: str, file_id: int) -> str:
+    """Where its keys are, without their values."""
     return f"{directory}/{file_id}.bitcask.hint"
 
 

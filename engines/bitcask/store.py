@@ -49,6 +49,7 @@ from typing import Any, Literal
 from zlib import crc32
 
 from engines.bitcask.check import check, describe
+from engines.bitcask.dump import dump
 from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
 from engines.bitcask.load import finish_load, load, redo_load
 from engines.bitcask.locks import OWN_LOCK, DirectoryLock
@@ -138,6 +139,11 @@ class BitcaskStore(KVStore):
     @classmethod
     def recognises(cls, path: str, env: Env) -> bool:
         return env.is_dir(path) and (env.exists(f"{path}/{OWN_LOCK}") or directory_has_segments(env, path))
+
+    @classmethod
+    def dump(cls, path: str, env: Env) -> Iterator[str]:
+        """As the contract says; engines.bitcask.dump has an example."""
+        return dump(path, env)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 

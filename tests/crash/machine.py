@@ -431,7 +431,7 @@ def power_cut(subject: Subject, seed: int = SEED, *, images: int | None = None, 
 
 def sync_sites(subject: Subject, seed: int = SEED, tries: int = 3) -> set[str]:
     """The sites of all syncs that the workloads of `tries` seeds make, in recoveries too."""
-    return set().union(*(power_cut(subject, seed + number, second_cut_share=0.3).sites for number in range(tries)))
+    return set().union(*(power_cut(subject, seed + number, second_cut_share=0.0).sites for number in range(tries)))
 
 
 def site_mutants(
