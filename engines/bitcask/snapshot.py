@@ -81,10 +81,7 @@ class BitcaskSnapshot(Snapshot):
             keys, places = self._chunk(start, stop, inclusive, reverse, count)
             if not keys:
                 return
-            for pair in self._read_chunk(keys, places):
-                if self._store._closed or not self._open:
-                    self._check_open()
-                yield pair
+            yield from self._read_chunk(keys, places)
             if len(keys) < count:
                 return
             if reverse:
@@ -119,26 +116,33 @@ class BitcaskSnapshot(Snapshot):
         store = self._store
         views = store._table.views
         for key, place in zip(keys, places):
+            if store._closed or not self._open:
+                self._check_open()
             if place is None:
                 continue
-            offset = place >> SIZE_BITS & OFFSET_MASK
-            size = place & SIZE_MASK
             view = views.get(place >> SEGMENT_SHIFT)
             if view is not None:
+                size = place & SIZE_MASK
+                offset = place >> SIZE_BITS & OFFSET_MASK
                 record = view[offset : offset + size]
                 if crc32(record[4:]) == int.from_bytes(record[:4]) and record.startswith(key, HEADER_BYTES):
                     store._hits_of_scans += 1
                     store._bytes_of_reads += size
                     yield key, record[HEADER_BYTES + len(key) :]
                     continue
-            try:
-                value = store._read(key, place)
-            except KeyError:
-                self._check_open()
-                raise
-            store._hits -= 1  # it was no get
-            store._hits_of_scans += 1
-            yield key, value
+            yield key, self._read_again(key, place)
+
+    def _read_again(self, key: bytes, place: int) -> bytes:
+        """The value of a pair whose file is not mapped, or gone, or damaged."""
+        store = self._store
+        try:
+            value = store._read(key, place)
+        except KeyError:
+            self._check_open()
+            raise
+        store._hits -= 1  # it was no get
+        store._hits_of_scans += 1
+        return value
 
     def _check_open(self) -> None:
         self._store._check_usable()
