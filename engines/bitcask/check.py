@@ -103,7 +103,9 @@ def _place(place: int | None) -> str:
 
 def _check_names(table: SegmentTable) -> Iterator[str]:
     """The data files are those that the store knows."""
-    found = {file[0] for name in table.env.list(table.directory) if (file := data_file_id(name)) and file[1] == "data"}
+    env, directory = table.env, table.directory
+    names = [name for name in env.list(directory) if not env.is_dir(f"{directory}/{name}")]
+    found = {file[0] for name in names if (file := data_file_id(name)) and file[1] == "data"}
     known = table.file_ids()
     for file_id in sorted(found - known):
         yield f"{data_path(table.directory, file_id)} is not one of the store's files"

@@ -25,8 +25,9 @@ everything is there twice.
 
 Which segments? Those at the old end: then all of (2) and (3) is dropped and nothing copied twice. How far from the old
 end, garbage decides: the shortest run of the oldest segments of which `garbage_share` can be dropped, or else the
-shortest with `dead_bytes` of garbage. Thus a merge writes at most (1 - share) of what it reads, and a store is never
-more than 1 / (1 - share) times its live data, plus that many bytes. Any other set may be merged by its ids.
+shortest with `dead_bytes` of garbage; and then the next, until there is none. Thus a merge writes at most (1 - share) of
+what it reads, and afterwards the closed segments have at most 1 / (1 - share) times their live data, and less than that
+many bytes of garbage. Any other set may be merged by its ids.
 
 Readers see nothing of it. Writers wait while the inputs are chosen, and for one pass over the keys of each output.
 Follows bitcask:merge of basho/bitcask. Left out: merge windows, expiry.

@@ -61,11 +61,13 @@ def sweep(table: SegmentTable) -> list[int]:
     found: dict[str, set[int]] = {"data": set(), "hint": set(), "data.new": set(), "hint.new": set()}
     for name in env.list(directory):
         file = data_file_id(name)
-        if file is None or env.is_dir(f"{directory}/{name}"):
+        if file is None:
             continue
         file_id, kind = file
-        found[kind].add(file_id)
         table.next_id = max(table.next_id, file_id + 1)
+        if env.is_dir(f"{directory}/{name}"):
+            continue  # somebody's, but no other file can have its name
+        found[kind].add(file_id)
         if kind.endswith(".new"):
             env.unlink(f"{directory}/{name}")
         elif kind == "data" and env.mode(f"{directory}/{name}") & PENDING_DELETE:

@@ -328,19 +328,24 @@ class BitcaskStore(KVStore):
             self._merge(None)
 
     def merge(self, file_ids: Collection[int] | None = None) -> list[int]:
-        """Merges the segments with these ids, or those that are worth while; returns the ids of what was merged.
+        """Merges the segments with these ids; or those that are worth while, until none is. Returns the merged ids.
 
         Raises InvalidOption for an id that no sealed segment has.
         """
         self._check_usable()
+        merged: list[int] = []
         with self._merging:
-            chosen = self._choose() if file_ids is None else sorted(set(file_ids))
-            unknown = [file_id for file_id in chosen if file_id not in self._sealed()]
-            if unknown:
-                raise InvalidOption(f"no sealed segment has the id {unknown[0]}: describe() lists them")
-            if chosen:
-                self._merge(chosen)
-            return chosen
+            if file_ids is None:
+                while chosen := self._choose():
+                    self._merge(chosen)
+                    merged += chosen
+            elif file_ids:
+                merged = sorted(set(file_ids))
+                unknown = [file_id for file_id in merged if file_id not in self._sealed()]
+                if unknown:
+                    raise InvalidOption(f"no sealed segment has the id {unknown[0]}: describe() lists them")
+                self._merge(merged)
+        return merged
 
     def _merge(self, chosen: list[int] | None) -> None:
         """Merges the chosen segments, or all. Requires: the merging lock."""
