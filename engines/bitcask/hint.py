@@ -80,6 +80,14 @@ def _entries(data: bytes, stop: int) -> Iterator[Entry]:
         yield timestamp, size, offset, data[key_at:at]
 
 
-def hint_reach(entries: Iterable[Entry]) -> int:
-    """Where the last of the listed records ends: the size of the data file, if the hint is of this file."""
-    return max((size + (offset & OFFSET_MASK) for _, size, offset, _ in entries), default=0)
+def hint_reach(entries: Iterable[Entry]) -> tuple[int, int]:
+    """Where the last of the listed records ends, which is the size of the data file if the hint is of this file; and
+    the greatest timestamp."""
+    reach = newest = 0
+    for timestamp, size, offset, _ in entries:
+        end = size + (offset & OFFSET_MASK)
+        if end > reach:
+            reach = end
+        if timestamp > newest:
+            newest = timestamp
+    return reach, newest

@@ -99,11 +99,10 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_t
     table.live[file_id] = segment = Segment(file_id)
     view = table.view(file_id)
     size = len(view)
-    entries = _read_hint(table, segment, size)
-    if entries is not None:
+    hint = _read_hint(table, segment, size)
+    if hint is not None:
         segment.end = size
-        load_entries(keydir, table.live, segment, entries)
-        _keep_time(table, entries)
+        load_entries(keydir, table.live, segment, decode_hint(hint))
         return segment
     try:
         scanned, segment.end = scan_entries(view, size, file_id)
@@ -120,14 +119,8 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_t
     _keep(table, segment, size)
     table.write_hint(segment, hint_of(scanned))
     load_entries(keydir, table.live, segment, scanned)
-    _keep_time(table, scanned)
+    table.last_timestamp = max(table.last_timestamp, hint_reach(scanned)[1])
     return segment
-
-
-def _keep_time(table: SegmentTable, entries: list[Entry]) -> None:
-    """Timestamps ascend, so the last one is the greatest."""
-    if entries:
-        table.last_timestamp = max(table.last_timestamp, entries[-1][0])
 
 
 def _keep(table: SegmentTable, segment: Segment, size: int) -> None:
@@ -142,8 +135,10 @@ def _keep(table: SegmentTable, segment: Segment, size: int) -> None:
         file.close()
 
 
-def _read_hint(table: SegmentTable, segment: Segment, size: int) -> list[Entry] | None:
-    """The entries of the segment's hint; None if the data file has to be read instead.
+def _read_hint(table: SegmentTable, segment: Segment, size: int) -> bytes | None:
+    """The segment's hint, if it is whole and of this file; None if the data file has to be read instead.
+
+    It is gone through here, and once more by the caller: a list of its entries would take 200 bytes for each key.
 
     Raises CorruptionError if a hint that is whole lists a record beyond the end of the data: the file was cut.
     """
@@ -157,15 +152,17 @@ def _read_hint(table: SegmentTable, segment: Segment, size: int) -> list[Entry] 
         file.close()
     table.stats.bytes_read += len(data)
     try:
-        entries = list(decode_hint(data))
+        reach, newest = hint_reach(decode_hint(data))
     except BadHint:
         return None
-    reach = hint_reach(entries)
     if reach > size:
         why = f"the file ends here, and its hint lists a record that ends at byte {reach:,}"
         raise CorruptionError(data_path(table.directory, segment.id), size, why)
     segment.hint_bytes = len(data)
-    return entries if reach == size else None
+    if reach != size:
+        return None
+    table.last_timestamp = max(table.last_timestamp, newest)
+    return data
 
 
 def hint_of(entries: Iterable[Entry]) -> bytes:

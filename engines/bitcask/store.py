@@ -22,7 +22,7 @@
 | check    | reading everything, and comparing                                           |
 | dump     | files as text                                                               |
 
-Best at point reads and writes whose keys fit in memory: some 150 bytes for each key, whatever the values' size. Worst
+Best at point reads and writes whose keys fit in memory: a key of 16 bytes takes 170 there, whatever its value. Worst
 at ordered scans of what isn't cached. The paper: Sheehy and Smith, "Bitcask: A Log-Structured Hash Table for Fast
 Key/Value Data" (2010); the format and the rules of merging are those of basho/bitcask 2, whose Erlang opens our
 directories, and we its. FORMAT.md has the bytes.

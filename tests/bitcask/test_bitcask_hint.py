@@ -51,9 +51,10 @@ def test_a_key_size_that_leads_into_the_trailer_is_refused() -> None:
 
 
 def test_reach_is_the_end_of_the_last_listed_record() -> None:
-    assert hint_reach(ENTRIES) == 76
-    assert hint_reach(ENTRIES[:2]) == 56, "the tombstone's bit is no part of its offset"
-    assert hint_reach([]) == 0
+    assert hint_reach(ENTRIES) == (76, 6)
+    assert hint_reach(ENTRIES[:2]) == (56, 6), "the tombstone's bit is no part of its offset"
+    assert hint_reach([(9, 5, 0, b"a"), (3, 5, 5, b"b")]) == (10, 9), "old clocks went back"
+    assert hint_reach([]) == (0, 0)
 
 
 def test_a_damaged_hint_changes_nothing() -> None:
