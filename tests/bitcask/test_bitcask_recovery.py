@@ -158,3 +158,18 @@ def test_a_riak_with_torn_tails_everywhere_opens_with_repair() -> None:
         open_sim(env)
     assert content(env, repair=True) == {b"a": b"1", b"b": b"2"}
     assert content(env) == {b"a": b"1", b"b": b"2"}
+
+
+def test_a_half_that_was_moved_stands_for_itself() -> None:
+    """Riak's merges may copy the tombstone of an overwrite without its value; what follows it is another key's."""
+    moved = encode_tombstone(0, b"a", 1)
+    for rest, expected in (
+        (encode_tombstone(5, b"b", 1), {}),
+        (encode_tombstone(0, b"b", 1) + encode_record(5, b"b", b"new"), {b"b": b"new"}),
+        (encode_tombstone(0, b"b", 1), {b"b": b"old"}),
+        (encode_tombstone(5, b"b", 1) + encode_record(6, b"c", b"3")[:-1], {}),
+    ):
+        env = SimEnv()
+        put_file(env, "1.bitcask.data", encode_record(5, b"a", b"old") + encode_record(5, b"b", b"old"))
+        put_file(env, "3.bitcask.data", moved + rest)
+        assert content(env) == expected
