@@ -114,7 +114,7 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, may_be_t
             why = f"a later mark says that all before byte {synced:,} was on the disk"
         if why is not None and not repair:
             raise CorruptionError(data_path(table.directory, file_id), bad.offset, f"{bad.why}; {why}") from bad
-        scanned, segment.end = scan_entries(view, bad.offset, file_id)
+        scanned, segment.end = _whole_part(view, bad.offset, file_id)
     table.stats.bytes_read += segment.end
     _keep(table, segment, size)
     table.write_hint(segment, hint_of(scanned))
@@ -236,6 +236,19 @@ def scan_entries(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]
     if half is not None:
         raise BadRecord(half, "an overwrite ends in the middle: its tombstone is here, and its value is not")
     return [(timestamp, size, offset, key) for key, (timestamp, size, offset) in found.items()], end
+
+
+def _whole_part(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]:
+    """`scan_entries` of what is whole before `stop`, at which a bad record begins.
+
+    A tombstone that one of Riak's merges had moved there may now be the last record, and looks like half of an overwrite.
+    It goes too: the merge was not done, so what it had moved is still where it came from.
+    """
+    while True:
+        try:
+            return scan_entries(view, stop, file_id)
+        except BadRecord as bad:
+            stop = bad.offset
 
 
 def _own_mark(value: bytes, offset: int, file_id: int) -> Mark | None:

@@ -166,7 +166,7 @@ def test_a_half_that_was_moved_stands_for_itself() -> None:
     for rest, expected in (
         (encode_tombstone(5, b"b", 1), {}),
         (encode_tombstone(0, b"b", 1) + encode_record(5, b"b", b"new"), {b"b": b"new"}),
-        (encode_tombstone(0, b"b", 1), {b"b": b"old"}),
+        (encode_tombstone(0, b"b", 1), {b"a": b"old", b"b": b"old"}),  # the merge was cut off: its inputs still count
         (encode_tombstone(5, b"b", 1) + encode_record(6, b"c", b"3")[:-1], {}),
     ):
         env = SimEnv()
