@@ -22,11 +22,7 @@ def test_a_segment_is_closed_when_the_next_record_does_not_fit() -> None:
     env = SimEnv()
     with open_sim(env) as store:
         for number in range(11):
-            if number in (4, 9):  # the last that fits; a batch and a put find the room in different ways
-                with store.batch() as batch:
-                    batch.put(b"k%02d" % number, b"v" * 23)
-            else:
-                store.put(b"k%02d" % number, b"v" * 23)
+            store.put(b"k%02d" % number, b"v" * 23)
         assert [(s["data_bytes"], s["state"]) for s in store.describe()["segments"]] == [
             (200, "sealed"),
             (200, "sealed"),
@@ -37,6 +33,17 @@ def test_a_segment_is_closed_when_the_next_record_does_not_fit() -> None:
         assert [s["data_bytes"] for s in store.describe()["segments"]] == [200, 200, 40, 1019, 40]
         expected = dict(store.scan())
     assert content(env) == expected
+
+
+def test_a_batch_fills_a_segment_to_the_last_byte() -> None:
+    """3 * 40 bytes, and behind them room for a mark of 58 and a record of 22; for one of 23 there is none."""
+    for value, segments in ((b"v" * 5, 1), (b"v" * 6, 2)):
+        with open_sim(SimEnv()) as store:
+            for number in range(3):
+                store.put(b"k%02d" % number, b"v" * 23)
+            with store.batch() as batch:
+                batch.put(b"k03", value)
+            assert store.stats().engine["segments"] == segments
 
 
 def test_opening_and_closing_leaves_no_segments() -> None:
