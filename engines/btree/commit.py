@@ -1,0 +1,182 @@
+"""The commit protocol: how one tree takes the place of another, on disk and in memory, and what a crash leaves.
+
+    synced    pages of the new tree, its freelist   -> fsync -> its meta -> fsync -> readers see it
+    unsynced  pages of the new tree, its freelist            -> its meta          -> readers see it
+
+Two metas, one in page 0 and one in page 1. At any time one of them belongs to the last *durable* commit, D:
+
+    after a synced commit          D = 41 in page 1,  the one before it, 40, in page 0
+    one unsynced commit            D = 41 in page 1,  44 in page 0        (an odd distance, of 3 at least)
+    another                        D = 41 in page 1,  46 in page 0        44's meta is overwritten, D's never
+    a synced commit after those    D = 47 in page 1,  46 in page 0        its first fsync has made 46 durable
+
+Invariants:
+
+1. D's meta is not written to, and no page that D's tree or freelist reaches, until another commit is durable. D is pinned
+   in the freelist as if somebody were reading it.
+2. A synced meta is written only when everything that it refers to is durable, all earlier commits included; its txid is
+   the last one plus 1, so that it lies in the page that doesn't hold the last one.
+3. An unsynced meta lies in the page that doesn't hold D's, and is sealed with a sum over its own pages (meta.py).
+
+So after a power cut at any moment: one of the metas is D's, or the newer one's if that became durable. A torn meta fails
+its checksum, and D counts. An unsynced meta that is whole counts if its sum is right: then it is some commit younger than
+D, exactly as it was; otherwise D counts. In both cases the store shows a prefix of its history that has every synced write.
+The real bbolt doesn't know the sum: let ours open the file first after a power cut, if there were unsynced writes.
+
+After a kill without a power cut nothing is missing, and the newest meta counts: metas are written by one system call.
+
+Follows bbolt's tx.go (Commit). bbolt's NoSync promises nothing; what is here about unsynced commits is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from engines.btree.bulk import bucket_header
+from engines.btree.freelist import Freelist, freelist_body
+from engines.btree.meta import NO_FREELIST, Meta, Seal, checked_sum, term
+from engines.btree.node import Node
+from engines.btree.page import BucketValue
+from engines.btree.pager import Pager, Pin
+from engines.btree.tree import Changes, TreeWriter
+
+__all__ = ["Build", "Committer", "State"]
+
+# Given the writer of a transaction, writes a tree for the bucket, and returns its root; None leaves the old one.
+Build = Callable[[TreeWriter], int | None]
+
+
+class State(NamedTuple):
+    """One committed tree, as readers see it: the file, the meta, and the root of the bucket that the contract lives in."""
+
+    pager: Pager
+    meta: Meta
+    root_id: int  # its page; 0 if the bucket lies inline in the root bucket's leaf, or isn't there
+    root: Node
+    sequence: int  # the bucket's own counter, which bbolt's users may have set
+
+
+class Committer:
+    """The writer's side of an open file: freelist, the durable commit, and the sum of what is not durable yet.
+
+    Not for several threads: the store's write lock is held around every call.
+    """
+
+    def __init__(self, state: State, freelist: Freelist, bucket: bytes, fill: float, meta_page: int) -> None:
+        self.pager = state.pager
+        self.freelist = freelist
+        self.durable = state.meta.txid
+        self._bucket = bucket
+        self._fill = fill
+        self._freelist_run = self._run_of_freelist(state.meta)
+        self._misplaced = meta_page != state.meta.page  # bbolt's backups are: their newest meta is always in page 0
+        self._terms: dict[int, int] = {}  # of the pages that were written since D and are in use, by page id
+        self._total = 0
+
+    def _run_of_freelist(self, meta: Meta) -> list[int]:
+        if meta.freelist == NO_FREELIST:
+            return []
+        pages = len(self.pager.run(meta.freelist)[0]) // self.pager.page_bytes
+        return list(range(meta.freelist, meta.freelist + pages))
+
+    def commit(self, state: State, build: Build, publish: Callable[[State], None], *, sync: bool) -> bool:
+        """Makes the next state out of `state`, and hands it to `publish`; False if nothing was to be done.
+
+        A StoreError, or whatever else `build` raises, leaves everything as it was. An OSError leaves the disk as a crash
+        would, and the caller stops using the store.
+        """
+        sync = sync or self._misplaced
+        self._free(self.freelist.release(self._pins()))
+        meta = state.meta
+        writer = TreeWriter(self.pager, self.freelist, self._next_txid(meta, sync), self._fill)
+        try:
+            root = build(writer)
+            if root is not None:
+                next_state, freelist_run = self._planted(writer, state, root, sync)
+            elif not sync or meta.txid == self.durable:
+                return False
+            else:
+                next_state = state._replace(meta=meta._replace(txid=writer.txid, seal=None))
+                freelist_run = self._freelist_run
+        except BaseException:
+            writer.rollback()
+            raise
+        if sync:
+            self._write_synced(next_state.meta)
+        else:
+            self.pager.write_meta(next_state.meta)
+        self._freelist_run = freelist_run
+        publish(next_state)
+        self._settle(writer)
+        return True
+
+    def _write_synced(self, meta: Meta) -> None:
+        """The two fsyncs. After the first one every earlier commit is durable, after the second this one is too."""
+        self.pager.sync("btree.commit.data")
+        self.pager.write_meta(meta)
+        self.pager.sync("btree.commit.meta")
+        self._terms.clear()
+        self._total = 0
+        self.durable = meta.txid
+        self._misplaced = False
+
+    def _next_txid(self, meta: Meta, sync: bool) -> int:
+        """The txid whose meta goes where it may (invariants 2 and 3)."""
+        if sync:
+            return meta.txid + (2 if self._misplaced else 1)
+        return meta.txid + (3 if meta.txid == self.durable else 2)
+
+    def _planted(self, writer: TreeWriter, state: State, root: int, sync: bool) -> tuple[State, list[int]]:
+        """The state with the bucket's new root entered into the root bucket, and a freelist written for it."""
+        meta = state.meta
+        freelist = self.freelist
+        value = BucketValue(bucket_header.pack(root, state.sequence))
+        top = writer.apply(meta.root, Changes([self._bucket], [value]))
+        assert top is not None
+        dropped = writer.dropped
+        dropped += self._freelist_run
+        at, pages = writer.allocate_freelist(len(freelist.free) + freelist.waiting_count + len(dropped))
+        writer.write_freelist(at, pages, *freelist_body(freelist.listed(dropped)))
+        seal = None if sync else self._seal(writer)
+        next_meta = Meta(meta.page_bytes, top, at, freelist.high_water, writer.txid, meta.sequence, meta.flags, seal)
+        next_state = State(self.pager, next_meta, root, self.pager.load(root), state.sequence)
+        return next_state, list(range(at, at + pages))
+
+    def _seal(self, writer: TreeWriter) -> Seal:
+        """Brings the sum up to date: plus the pages written, minus those dropped that were in it."""
+        terms, total = self._terms, self._total
+        for pgid, crc in writer.written.items():
+            added = terms[pgid] = term(pgid, crc)
+            total += added
+        for pgid in writer.dropped:
+            total -= terms.pop(pgid, 0)
+        self._total = checked_sum([total])
+        return Seal(self.durable, self._total)
+
+    def _pins(self) -> list[int]:
+        """The pinned txids, ascending: the readers', and D."""
+        pins = self.pager.pins()
+        if self.durable not in pins:
+            pins.append(self.durable)
+            pins.sort()
+        return pins
+
+    def _settle(self, writer: TreeWriter) -> None:
+        """Sorts out who still needs what was dropped. After `publish`: whoever reads the old tree has pinned it by now."""
+        pins = self._pins()
+        self._free(self.freelist.drop(writer.dropped, writer.txid, pins))
+        if pins[0] == writer.txid:
+            self.freelist.forget_births()
+
+    def _free(self, ids: list[int]) -> None:
+        """Pages became free; their nodes go from the cache. (Tests fill the pages with rubbish here.)"""
+        nodes = self.pager.nodes
+        for pgid in ids:
+            nodes.pop(pgid, None)
+
+
+def pin(pager: Pager, txid: int) -> Pin:
+    """Pins a txid. The caller has to check that it is still the newest after that, and to take a newer one if not."""
+    pager.arrived.append(txid)
+    return Pin(txid, pager.gone)

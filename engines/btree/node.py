@@ -1,0 +1,132 @@
+"""Nodes: a page's content as Python lists, and the rules by which nodes are split and joined.
+
+    leaf     keys    [b"a", b"b", b"f"]        values    [b"1", b"2", b"3"]
+    branch   keys    [b"a", b"g", b"p"]        children  [  5,    9,    6 ]     child i has the keys of [key i, key i+1)
+
+Invariants:
+
+1. **A node is never changed** once it belongs to a tree: a change makes another node, which may share the lists that stay
+   the same. So nodes can be cached and read by any thread without a lock, and what a commit wrote is the cache.
+2. keys ascend strictly. A branch's key is a lower bound: greater than every key of the child before it, and not greater
+   than any of its own child's. (bbolt writes the child's first key; after a delete the old bound stays, which is legal.)
+3. `size_bytes` is the node on disk without its trailer: 16 + 16 for each element + keys + values.
+
+Splits follow bbolt's: a node that doesn't fit into one page, and has more than four keys, gives its first keys to a page
+until that is filled to `fill`, at least two, and so on with the rest. Four or fewer keys share an overflow run.
+
+Follows bbolt's node.go. Left out: its mutable nodes with parent pointers; here a write makes new nodes bottom-up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+
+from engines.btree.page import (
+    ELEMENT_BYTES,
+    HEADER_BYTES,
+    MAX_COUNT,
+    TRAILER_BYTES,
+    BucketValue,
+    branch_body,
+    leaf_body,
+)
+
+__all__ = ["EMPTY", "MIN_KEYS", "Node"]
+
+MIN_KEYS = 2  # keys that each side of a split has
+
+
+class Node:
+    """A branch (with children) or a leaf (with values). `children` is empty for a leaf, and for a leaf only.
+
+    A class with slots and not a dataclass, because every page read or written makes one.
+    """
+
+    __slots__ = ("body", "children", "has_buckets", "keys", "packed", "pages", "size_bytes", "small", "values")
+
+    def __init__(
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        children: list[int],
+        size_bytes: int,
+        pages: int = 1,
+        packed: bool = True,
+        has_buckets: bool = False,
+        body: bytes | None = None,
+    ) -> None:
+        self.keys = keys
+        self.values = values
+        self.children = children
+        self.size_bytes = size_bytes
+        self.pages = pages  # of its run on disk
+        self.packed = packed  # the run's data is as page.py would lay it out
+        self.has_buckets = has_buckets  # some value is a BucketValue
+        self.body = body  # elements and data, from when they are known until they are written
+        self.small = False  # tree.py: has shrunk so far that it should be joined with a neighbour
+
+    @classmethod
+    def leaf(cls, keys: list[bytes], values: list[bytes]) -> Node:
+        size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys)) + sum(map(len, values))
+        return cls(keys, values, [], size, has_buckets=BucketValue in map(type, values))
+
+    @classmethod
+    def branch(cls, keys: list[bytes], children: list[int]) -> Node:
+        size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys))
+        return cls(keys, [], children, size)
+
+    def encode(self) -> bytes:
+        """Elements and data."""
+        return branch_body(self.keys, self.children) if self.children else leaf_body(self.keys, self.values)
+
+    def child_index(self, key: bytes) -> int:
+        """Which child of a branch `key` belongs to: the last whose bound is not above it, else the first."""
+        return bisect_right(self.keys, key, 1) - 1
+
+    def fits(self, page_bytes: int) -> bool:
+        """True if the node may stay whole: it fits into one page, or has too few keys to be split."""
+        count = len(self.keys)
+        if count <= 2 * MIN_KEYS:
+            return True
+        return self.size_bytes + TRAILER_BYTES <= page_bytes and count <= MAX_COUNT
+
+    def joined(self, right: Node) -> Node:
+        """This node and its right neighbour as one, which may be too large."""
+        keys = self.keys + right.keys
+        if self.children:
+            return Node.branch(keys, self.children + right.children)
+        return Node.leaf(keys, self.values + right.values)
+
+    def split(self, page_bytes: int, fill: float) -> list[Node]:
+        """The node in pieces that fit, each but the last filled to `fill` of a page; [self] if it fits as it is."""
+        if self.fits(page_bytes):
+            return [self]
+        ends = list(accumulate(self._element_sizes(), initial=HEADER_BYTES))
+        room = int((page_bytes - TRAILER_BYTES) * fill)
+        count = len(self.keys)
+        pieces: list[Node] = []
+        start = 0
+        while count - start > 2 * MIN_KEYS and (
+            HEADER_BYTES + ends[count] - ends[start] + TRAILER_BYTES > page_bytes or count - start > MAX_COUNT
+        ):
+            end = bisect_right(ends, ends[start] - HEADER_BYTES + room) - 1
+            end = min(max(end, start + MIN_KEYS), count - MIN_KEYS, start + MAX_COUNT)
+            pieces.append(self._part(start, end))
+            start = end
+        pieces.append(self._part(start, count))
+        return pieces
+
+    def _element_sizes(self) -> list[int]:
+        if self.children:
+            return [ELEMENT_BYTES + len(key) for key in self.keys]
+        return [ELEMENT_BYTES + len(key) + len(value) for key, value in zip(self.keys, self.values)]
+
+    def _part(self, start: int, end: int) -> Node:
+        keys = self.keys[start:end]
+        if self.children:
+            return Node.branch(keys, self.children[start:end])
+        return Node.leaf(keys, self.values[start:end])
+
+
+EMPTY = Node([], [], [], HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there
