@@ -109,16 +109,22 @@ def _known() -> str:
 
 
 def _import(module: str) -> Any:
-    """Imports a module by its name, or from a path that ends in .py."""
+    """Imports a module by its name, or from a path that ends in .py; the same module each time."""
     if not module.endswith(".py"):
         return importlib.import_module(module)
-    spec = importlib.util.spec_from_file_location(module.rpartition("/")[2][:-3], module)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{module} is not a Python file")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded  # dataclasses look their module up there
-    spec.loader.exec_module(loaded)
-    return loaded
+    found = importlib.util.spec_from_file_location("engine", module)
+    assert found is not None and found.origin is not None, "a name that ends in .py is a Python file's"
+    name = found.origin  # the absolute path, which no module of another kind is called
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, name)
+        assert spec is not None and spec.loader is not None
+        loaded = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
+        try:
+            spec.loader.exec_module(loaded)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
 
 
 def which(path: str, env: Env | None = None) -> str | None:

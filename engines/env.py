@@ -2,7 +2,7 @@
 
 Nothing else in engines/ opens a file, reads a clock or draws a random number. So one constructor argument decides
 whether an engine runs on the real disk (`RealEnv`), on a simulated one whose power can be cut between any two calls
-(`simenv.SimEnv`), or on one that fails at call n (`simenv.FaultEnv`).
+(`simenv.SimEnv`), or on one that fails at call n (`faultenv.FaultEnv`).
 
 What a caller has to know about disks, and where each fact is dealt with:
 
@@ -120,7 +120,10 @@ class Env(Protocol):
         """The names in a directory, sorted."""
 
     def makedirs(self, path: str, site: str) -> None:
-        """Creates a directory and its missing parents, each made durable by a sync of the one above it."""
+        """Creates a directory and its missing parents, each made durable by a sync of the one above it.
+
+        The one above the first that was there is synced too: who made that may have been killed before the sync.
+        """
 
     def rename(self, old: str, new: str) -> None:
         """Renames a file, replacing `new`: atomic for readers, durable after `sync_dir`."""
@@ -273,9 +276,12 @@ class RealEnv:
         return sorted(os.listdir(path))
 
     def makedirs(self, path: str, site: str) -> None:
-        if self.is_dir(path):
-            return
         parent = os.path.dirname(os.path.abspath(path))
+        if self.is_dir(path):
+            # Whoever made it may have been killed before the sync. A parent that can't be read isn't our making.
+            with contextlib.suppress(PermissionError):
+                self.sync_dir(parent, site)
+            return
         self.makedirs(parent, site)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)

@@ -27,8 +27,9 @@ class Config:
         [election_tick, 2 * election_tick - 1]. Ten heartbeats are a good value.
     heartbeat_tick: ticks between a leader's heartbeats.
     storage: what was saved; read, never written.
-    applied: the last entry that the application has applied (0 if it doesn't know): nothing up to it is handed out
-        again.
+    applied: the last entry that the application has applied: nothing up to it is handed out again. At least the index
+        of storage's snapshot, if there is one; and the configuration that storage starts with must be the one in force
+        there, because membership changes before it aren't handed out again, either.
     rng: the one source of chance, for the election timeout. Seeded alike, and fed alike, a node runs alike.
     max_size_per_msg: bytes of entries in one MsgApp; one entry always goes, so 0 is "one entry in each".
     max_committed_size_per_ready: bytes of entries being applied at one time; 0 takes max_size_per_msg.

@@ -10,7 +10,8 @@ Invariants
  1. A leader never overwrites or deletes entries of its own log; it only appends (Leader Append-Only).
  2. It commits by counting only entries of its own term (paper section 5.4.2 and figure 8).
  3. It answers no read before an entry of its term is committed: until then it may not know of all commits of earlier
-    terms (etcd#7331). Reads that come earlier wait.
+    terms (etcd#7331). Reads that come earlier wait, at a leader alone too: after a restart its commit index may be
+    older than what it had acknowledged, because a commit index by itself is not synced.
  4. One membership change is under way at most: the next is refused until the entry of the last is applied.
 
 Follows etcd-io/raft: raft.go (stepLeader, maybeSendAppend, bcastAppend, sendHeartbeat, appendEntry).
@@ -184,7 +185,11 @@ def _maybe_send_append(r: Raft, to: int, progress: Progress, send_if_empty: bool
 
 
 def _maybe_send_snapshot(r: Raft, to: int, progress: Progress) -> bool:
-    """Sends the newest snapshot to a follower that was heard from; one that is down doesn't get one again and again."""
+    """Sends the newest snapshot to a follower that was heard from; one that is down doesn't get one again and again.
+
+    A follower ignores a snapshot of a configuration without it. If it was added since, it would be sent the same one
+    for ever (etcd#13741), so it waits for a newer one, like a follower whose snapshot is still being made.
+    """
     if not progress.recent_active:
         return False
     try:
@@ -192,6 +197,9 @@ def _maybe_send_snapshot(r: Raft, to: int, progress: Progress) -> bool:
     except SnapshotTemporarilyUnavailableError:
         return False
     assert not snapshot.is_empty(), "entries are cut away, but there is no snapshot of them"
+    conf_state = snapshot.metadata.conf_state
+    if not any(to in ids for ids in (conf_state.voters, conf_state.learners, conf_state.voters_outgoing)):
+        return False
     if r.logger is not None:
         r.logger.debug("%x sends snapshot at %d to %x [%s]", r.id, snapshot.metadata.index, to, progress)
     progress.become_snapshot(snapshot.metadata.index)
@@ -301,10 +309,7 @@ def _handle_heartbeat_response(r: Raft, m: Message, progress: Progress) -> None:
 def _handle_read_index(r: Raft, m: Message) -> None:
     if len(m.entries) != 1:
         return
-    if r.tracker.is_singleton() and r.id in r.tracker.progress:
-        # Whatever was committed in this cluster was committed by this node.
-        _answer_read(r, m, r.log.committed)
-    elif r.log.term_or_zero(r.log.committed) == r.term:
+    if r.log.term_or_zero(r.log.committed) == r.term:
         _confirm_reads(r, [m])
     elif len(r.pending_read_index_messages) < MAX_PENDING_READS:
         r.pending_read_index_messages.append(m)
@@ -315,6 +320,7 @@ def _confirm_reads(r: Raft, requests: Sequence[Message]) -> None:
     for request in requests:
         r.read_only.add_request(r.id, r.log.committed, request)
     _broadcast_heartbeat(r)
+    _answer_confirmed_reads(r)  # a leader alone is a quorum by itself
 
 
 def _answer_confirmed_reads(r: Raft) -> None:

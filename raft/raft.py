@@ -119,7 +119,9 @@ class Raft:
         self.id = config.id
         self.logger = config.logger
         hard_state, conf_state = config.storage.initial_state()
-        self.log = RaftLog(config.storage, config.max_committed_size_per_ready or config.max_size_per_msg)
+        # At least 1: with 0 the room for entries being applied would be used up before there are any.
+        max_applying_size_bytes = max(1, config.max_committed_size_per_ready or config.max_size_per_msg)
+        self.log = RaftLog(config.storage, max_applying_size_bytes)
         self.tracker = ProgressTracker(config.max_inflight_msgs, config.max_inflight_bytes)
         voters, progress = confchange.restore(self.tracker, conf_state, self.log.last_index())
         self.tracker.voters, self.tracker.progress = voters, progress

@@ -25,7 +25,9 @@ The driver's contract
  4. `advance` means: all of the Ready is durable, and its committed entries are applied.
  5. Messages may be lost, repeated, delayed and reordered; `report_unreachable` tells of a loss, and `report_snapshot`
     of the end of a transfer, whichever it was: until then its follower gets nothing else.
- 6. An exception from a call other than the documented ones means that the node must stop.
+ 6. After a node is added, a snapshot is taken once that is applied: older ones are of a configuration without the node,
+    and it can't be sent them.
+ 7. An exception from a call other than the documented ones means that the node must stop.
 
 Follows etcd-io/raft: rawnode.go and node.go (Ready).
 """
@@ -170,7 +172,9 @@ class RawNode:
         """Puts a committed membership change in force; returns the configuration, which snapshots have to carry.
 
         Must be called for each entry of type ENTRY_CONF_CHANGE among committed_entries, before `advance`. A driver that
-        rejects a change calls it with node_id 0. Raises `ConfChangeError` for a change that can't be made.
+        rejects a change calls it with node_id 0. A driver whose own node is removed stops the node some time after: a
+        leader that is removed goes on leading, so that its removal gets to the others, but takes no more proposals.
+        Raises `ConfChangeError` for a change that can't be made.
         """
         return self.raft.apply_conf_change(change)
 

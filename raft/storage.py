@@ -16,7 +16,8 @@ Invariants
  3. The snapshot, if there is one, is at or behind the dummy's index: what was cut away is in the snapshot.
 
 A new cluster needs no log entries to agree on its members: every node starts with the same
-`MemoryStorage(conf_state=ConfState(voters=(1, 2, 3)))` at index 0.
+`MemoryStorage(conf_state=ConfState(voters=(1, 2, 3)))` at index 0. A node that joins later starts with that same first
+configuration, too: it isn't in it, and learns that it was added from the log or from a snapshot.
 
 Not thread-safe: the thread that owns the node owns the storage.
 

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import queue
 import socket
 import struct
@@ -50,8 +51,9 @@ from typing import Any, BinaryIO, Protocol
 from crc32c import crc32c
 
 from raft.raftpb import MSG_PROP, MSG_READ_INDEX, MSG_SNAP, DecodeError, Message
+from server.config import Peers
 
-__all__ = ["Peers", "Receiver", "Transport"]
+__all__ = ["Receiver", "Transport"]
 
 QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
 FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
@@ -66,8 +68,6 @@ FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that a
 
 _FRAME = struct.Struct("<II")
 _SIZE = struct.Struct("<I")
-
-Peers = dict[int, tuple[str, int]]  # node id → host and port of its peer listener
 
 
 class Receiver(Protocol):
@@ -114,24 +114,22 @@ class Transport:
             if sender is not None and not sender.put(message):
                 self._receiver.unreachable(message.to, [message])
 
-    def send_snapshot(self, message: Message, snapshot: Callable[[], tuple[BinaryIO, int]]) -> None:
-        """Sends a MsgSnap and the file that `snapshot()` opens (file, size in bytes), in a thread of its own.
+    def send_snapshot(self, message: Message, write: Callable[[], str]) -> None:
+        """Sends a MsgSnap and the file that `write()` writes and names, in a thread of its own.
 
-        `snapshot` is called in that thread. How it ended is told through `Receiver.snapshot_sent`.
+        `write` is called in that thread. How it ended is told through `Receiver.snapshot_sent`.
         """
         assert message.type == MSG_SNAP
-        thread = threading.Thread(target=self._send_snapshot, args=(message, snapshot), name=f"snapshot-{message.to}")
+        thread = threading.Thread(target=self._send_snapshot, args=(message, write), name=f"snapshot-{message.to}")
         thread.daemon = True
         self._snapshots = {t for t in self._snapshots if t.is_alive()} | {thread}
         thread.start()
 
-    def _send_snapshot(self, message: Message, snapshot: Callable[[], tuple[BinaryIO, int]]) -> None:
+    def _send_snapshot(self, message: Message, write: Callable[[], str]) -> None:
         delivered = False
         try:
-            file, size = snapshot()
-            with file:
-                encoded = message.encode()
-                delivered = self._senders[message.to].post_snapshot(encoded, file, size)
+            with open(write(), "rb") as file:
+                delivered = self._senders[message.to].post_snapshot(message.encode(), file)
         except Exception as error:
             if not self._stopping.is_set():
                 self.log(f"the snapshot for node {message.to} was not delivered: {error}")
@@ -144,7 +142,8 @@ class Transport:
         for sender in self._senders.values():
             sender.stop()
         for thread in [*self._senders.values(), *self._snapshots]:
-            thread.join(timeout=SEND_TIMEOUT_S)
+            if thread.ident is not None:
+                thread.join(timeout=SEND_TIMEOUT_S)
 
     def connected(self) -> dict[int, bool]:
         """For each peer, whether there is a connection to it now."""
@@ -247,7 +246,7 @@ class _Sender(threading.Thread):
         if connection is not None:
             connection.close()
 
-    def post_snapshot(self, message: bytes, file: BinaryIO, size: int) -> bool:
+    def post_snapshot(self, message: bytes, file: BinaryIO) -> bool:
         """Sends a snapshot as one request; True if the peer has it. Raises OSError or HTTPException."""
         connection = http.client.HTTPConnection(*self._address, timeout=SEND_TIMEOUT_S)
         try:
@@ -255,11 +254,10 @@ class _Sender(threading.Thread):
             for name, value in self._headers().items():
                 connection.putheader(name, value)
             connection.putheader("X-Metcd-Message-Size", str(len(message)))
-            connection.putheader("Content-Length", str(len(message) + size))
+            connection.putheader("Content-Length", str(len(message) + os.fstat(file.fileno()).st_size))
             connection.endheaders(message)
-            while size and (chunk := file.read(min(size, 1 << 20))):
+            while chunk := file.read(1 << 20):
                 connection.send(chunk)
-                size -= len(chunk)
                 if self._transport._stopping.is_set():
                     return False
             if connection.sock is not None:

@@ -1,4 +1,4 @@
-"""What all tests share: one seed, its place in every failure, Hypothesis's two tiers, and the option `--engine`.
+"""What all tests share: one seed, its place in every failure, Hypothesis's two tiers, the option `--engine`.
 
 METCD_SEED=7 pytest                         another seed for every random choice of the run; 0 unless told otherwise
 pytest --hypothesis-profile=slow            2,000 examples for each property, in place of the fast tier's
@@ -37,8 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Hands our seed to Hypothesis, unless the command line gives it another one."""
+    config.addinivalue_line("markers", "persistent: about what outlives a store; only for engines that keep files")
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = str(SEED)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Takes the tests about files away from the engines without files: they are not skipped, they don't apply."""
+    foreign = {
+        item
+        for item in items
+        if item.get_closest_marker("persistent") and not item.callspec.params["engine"].persistent
+    }
+    if foreign:
+        config.hook.pytest_deselected(items=list(foreign))
+        items[:] = [item for item in items if item not in foreign]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With METCD_NO_SKIPS=1, a run in which a test was skipped has failed: something that it needs is missing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("METCD_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_report_header() -> str:

@@ -44,10 +44,6 @@ class JointConfig:
             return VOTE_PENDING
         return VOTE_WON
 
-    def is_singleton(self) -> bool:
-        """Whether one node alone decides everything."""
-        return len(self.incoming) == 1 and not self.outgoing
-
     def __contains__(self, node_id: int) -> bool:
         return node_id in self.incoming or node_id in self.outgoing
 

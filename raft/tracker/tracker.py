@@ -40,10 +40,6 @@ class ProgressTracker:
     def conf_state(self) -> ConfState:
         return ConfState(voters=self.voters.incoming.ids, voters_outgoing=self.voters.outgoing.ids)
 
-    def is_singleton(self) -> bool:
-        """Whether one node alone decides everything."""
-        return self.voters.is_singleton()
-
     def committed(self) -> int:
         """The largest index that a quorum has, whatever its term. O(n log n)."""
         return self.voters.committed_index({node_id: pr.match for node_id, pr in self.progress.items()})

@@ -13,31 +13,16 @@ from typing import Any
 import pytest
 
 from engines import KVStore
-from tests.conformance.engine_table import Engine, OpenStore, engine_table
+from tests.conformance.engine_table import APPLIES, Engine, OpenStore, engine_table
 from tests.conformance.layouts import ITEMS, LAYOUTS, arrange
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "persistent: about what outlives the store; only for engines that keep files")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
+        applies = metafunc.config.stash.get(APPLIES, lambda engine, case: True)
         table = engine_table(metafunc.config.getoption("--engine"))
+        table = [engine for engine in table if applies(engine, metafunc.function.__name__)]
         metafunc.parametrize("engine", table, ids=str, scope="session")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes the tests about files away from the engines without files: they are not skipped, they don't apply."""
-    foreign = [item for item in items if item.get_closest_marker("persistent") and not _engine_of(item).persistent]
-    if foreign:
-        config.hook.pytest_deselected(items=foreign)
-        items[:] = [item for item in items if item not in set(foreign)]
-
-
-def _engine_of(item: pytest.Item) -> Engine:
-    engine: Engine = item.callspec.params["engine"]  # type: ignore[attr-defined]
-    return engine
 
 
 @pytest.fixture

@@ -18,13 +18,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 import engines
 from engines import KVStore
 from engines.env import Env
 
-__all__ = ["TINY", "Engine", "OpenStore", "engine_table"]
+__all__ = ["APPLIES", "TINY", "Engine", "OpenStore", "engine_table"]
 
 OpenStore = Callable[..., KVStore]  # open_store(name="store", **options), a fixture
+
+# says which cases (by the test function's name) run on which engine; all on each unless a plugin puts it there
+APPLIES = pytest.StashKey[Callable[["Engine", str], bool]]()
 
 # engine → options with which a few hundred small writes reach every part of it
 TINY: dict[str, dict[str, Any]] = {

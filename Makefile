@@ -1,0 +1,62 @@
+# Each target makes .venv by itself, and makes it anew when pyproject.toml changes.
+#
+#   make cluster                        three nodes on this machine; Ctrl-C ends them
+#   make test                           the fast tier: under three minutes on two cores
+#   make lint                           ruff format, ruff check, mypy --strict
+#   make crash                          the long power-cut run, and every test that is marked slow
+#   make interop                        against the real systems whose formats these are
+#   make bench                          microbenchmarks of the engines, in one table
+#
+#   METCD_SEED=7 make test              another seed
+#   make test ARGS="-k scan -x"         more words for the command behind the target
+#   make bench KEYS=100000              a larger store
+#   make test PYTHON=python3.13         another Python for .venv
+
+PYTHON ?= python3
+ARGS ?=
+KEYS ?= 20000
+VENV := .venv
+SOURCES := engines raft server tests
+BIN := $(VENV)/bin
+BENCH_JSON := .benchmarks/last.json
+
+.PHONY: cluster test lint crash interop bench clean
+
+cluster: $(VENV)/.installed
+	$(BIN)/metcd cluster $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+crash: $(VENV)/.installed
+	$(BIN)/python -m tests.crash $(ARGS)
+	$(BIN)/python -m pytest -m slow --ignore=tests/interop
+
+# Here a test that is skipped, because something it needs is missing, is a failure.
+interop: $(VENV)/.installed-interop
+	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
+
+bench: $(VENV)/.installed
+	@mkdir -p $(dir $(BENCH_JSON))
+	METCD_BENCH_KEYS=$(KEYS) $(BIN)/python -m pytest tests/bench -q --benchmark-enable --benchmark-only \
+	    --benchmark-quiet --benchmark-json=$(BENCH_JSON) $(ARGS)
+	@$(BIN)/python tests/bench/table.py $(BENCH_JSON)
+
+clean:
+	rm -rf $(VENV) .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# pip reads [dependency-groups] since 25.1
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q -e . --group dev
+	@touch $@
+
+$(VENV)/.installed-interop: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group interop
+	@touch $@

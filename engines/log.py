@@ -1,0 +1,348 @@
+"""LevelDB's log format: a file of checksummed records that survives a torn tail and finds a flipped bit.
+
+The file is cut into blocks of 32,768 bytes, so that a reader who meets damage knows where to go on. A record that
+does not fit in what is left of a block is cut into fragments; a fragment never crosses a block's border.
+
+    block 0                                    block 1                     block 2
+    ┌──────────┬─────────┬────────────────────┐┌──────────────────────────┐┌─────────────┬──────┬ ─ ─ ─
+    │ FULL "a" │ FULL "b"│ FIRST of "c"       ││ MIDDLE of "c"            ││ LAST of "c" │ FULL │
+    └──────────┴─────────┴────────────────────┘└──────────────────────────┘└─────────────┴──────┴ ─ ─ ─
+
+    OFFSET SIZE FIELD       of one fragment
+    0      4    checksum    crc32c of type and data, masked: rotated right by 15 bits, plus 0xa282ead8
+    4      2    length      of the data, little-endian as everything here
+    6      1    type        1 FULL, 2 FIRST, 3 MIDDLE, 4 LAST; 0 is what preallocated space reads as
+    7      …    data
+
+The checksum is masked because a log may hold bytes that hold checksums, and the crc of a string that contains its own
+crc is a constant.
+
+Invariants of the writer
+ 1. Fewer than 7 bytes left in a block: they are zeros, and the next fragment begins the next block.
+ 2. Exactly 7 bytes left: a FIRST without data (or an empty record's FULL) fills them.
+ 3. Every record has at least one fragment: the empty record is a FULL of length 0.
+ 4. A record is handed to the file in one write. Where one write ends and the next begins leaves no trace.
+
+How the reader tells a torn tail from bit rot
+    A crash loses what was written after the last completed sync: any part of it, in any order, with zeros or garbage
+    in its place; a later record may survive an earlier one. Bit rot damages what was synced long ago. Both look like a
+    record that fails its checksum. So what counts is whether the damaged record had been synced, and only a record
+    behind it can testify to that: whoever wrote the later record knew up to where the file was on disk at the time.
+ 5. Reading stops at the first fragment that is not valid. If all bytes from there on are zero, it is the clean end of
+    a preallocated file. Otherwise the rest of the file is searched, at every byte, for whole valid records (the length
+    at the damaged spot cannot be believed, so nobody knows where the next one begins). Each is shown to the caller's
+    `Testimony`: "up to which offset was the file on disk before this record was written?" If one answers with more
+    than the damaged offset, the damage is CorruptionError; if none does, it is a torn tail, and the log ends there.
+ 6. The usual answer is the record's own offset (`synced_each`): every record was synced before the next was written,
+    so any whole record behind the damage convicts it. A log with several writes between two syncs has to know more:
+    server/wal.py stores in each record how far the file was synced. None is for logs without any promise: every damage
+    is a torn tail, and nothing is searched.
+ 7. A fragment that is valid but out of order (a MIDDLE without a FIRST) is CorruptionError at once: the bytes are as
+    they were written, and neither a crash nor a flipped bit makes them.
+    What no reader can tell: rot in the very last records, those that no later one testifies to. It looks exactly like a
+    torn tail. A caller who must know writes one more record when it closes the log.
+
+Left out: LevelDB's `initial_offset` (reading from the middle), which LevelDB itself never uses.
+
+Follows LevelDB's db/log_format.h, db/log_writer.cc and db/log_reader.cc; the files are the same byte for byte. LevelDB's
+reader differs in rule 5: it skips the rest of the damaged block, goes on, and loses what was there, silently unless
+`paranoid_checks` is set. `LenientReader` (engines/log_tools.py) does the same, for repair; the dump is there as well.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from crc32c import crc32c
+
+from engines.env import File, View
+from engines.errors import CorruptionError
+
+__all__ = [
+    "BLOCK_BYTES",
+    "HEADER_BYTES",
+    "LogReader",
+    "LogWriter",
+    "Testimony",
+    "TornTail",
+    "encode_record",
+    "encode_records",
+    "mask",
+    "record_offset",
+    "synced_each",
+    "unmask",
+]
+
+BLOCK_BYTES: Final = 32_768
+HEADER_BYTES: Final = 7
+ZERO, FULL, FIRST, MIDDLE, LAST = range(5)
+TYPE_NAMES: Final = ("ZERO", "FULL", "FIRST", "MIDDLE", "LAST")
+
+_HEADER = struct.Struct("<IHB")
+_MASK_DELTA: Final = 0xA282EAD8
+# The crc of the type byte alone, with which the crc of the data goes on: LevelDB keeps the same table.
+_TYPE_CRC: Final = tuple(crc32c(bytes((kind,))) for kind in range(256))
+_POSSIBLE_TYPE = re.compile(rb"[\x01-\x04]")
+
+Testimony = Callable[[int, bytes], int]  # (offset, payload) of a later record → the file was on disk up to there
+
+
+def mask(crc: int) -> int:
+    """A crc32c as it is stored. O(1)."""
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def unmask(masked: int) -> int:
+    """The crc32c that `mask` made `masked` of. O(1)."""
+    rotated = (masked - _MASK_DELTA) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+
+
+def fragment_checksum(kind: int, data: bytes | memoryview) -> int:
+    """The masked checksum of a fragment of this type and data. O(len(data))."""
+    return mask(crc32c(data, _TYPE_CRC[kind]))
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def record_offset(offset: int) -> int:
+    """Where the record that is written at `offset` really begins: behind the zeros that may end the block. O(1)."""
+    left = BLOCK_BYTES - offset % BLOCK_BYTES
+    return offset if left >= HEADER_BYTES else offset + left
+
+
+def encode_record(block_offset: int, payload: bytes) -> bytes:
+    """The bytes of one record, with the zeros before it if the block has no room for a header.
+
+    block_offset: where in its block the writer stands, 0 to 32,767. Pure: what becomes of the bytes (an append, a
+    pwrite into preallocated space, a mapping) is the caller's. O(len(payload)).
+    """
+    size = len(payload)
+    if size + HEADER_BYTES <= BLOCK_BYTES - block_offset:
+        crc = crc32c(payload, _TYPE_CRC[FULL])
+        return _HEADER.pack(((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF, size, FULL) + payload
+    return _encode_fragments(block_offset, payload)
+
+
+def _encode_fragments(block_offset: int, payload: bytes) -> bytes:
+    """`encode_record` for a record that doesn't fit in its block."""
+    left = BLOCK_BYTES - block_offset
+    parts: list[bytes | memoryview] = []
+    if left < HEADER_BYTES:
+        parts.append(bytes(left))
+        left = BLOCK_BYTES
+    rest = memoryview(payload)
+    first = True
+    while True:
+        data = rest[: left - HEADER_BYTES]
+        rest = rest[len(data) :]
+        kind = (FIRST if rest else FULL) if first else (MIDDLE if rest else LAST)
+        parts.append(_HEADER.pack(fragment_checksum(kind, data), len(data), kind))
+        parts.append(data)
+        if not rest:
+            return b"".join(parts)
+        first = False
+        left = BLOCK_BYTES
+
+
+def encode_records(block_offset: int, payloads: Sequence[bytes]) -> bytes:
+    """The bytes of several records, one behind the other, for one write. Otherwise as `encode_record`."""
+    parts = []
+    for payload in payloads:
+        encoded = encode_record(block_offset, payload)
+        parts.append(encoded)
+        block_offset = (block_offset + len(encoded)) % BLOCK_BYTES
+    return b"".join(parts)
+
+
+class LogWriter:
+    """Appends records to a file.
+
+    offset: where the file's log ends; the writer needs it to know its place in the block. To go on with an existing
+    log, read it to its end, cut the file to `LogReader.end`, and pass that. Syncing is the caller's. Not for several
+    threads at once. After an OSError the file may hold a part of the record: write no more.
+    """
+
+    __slots__ = ("_append", "offset")
+
+    def __init__(self, file: File, offset: int = 0) -> None:
+        self._append = file.append
+        self.offset = offset
+
+    def append(self, payload: bytes) -> None:
+        """Writes one record with one call of `file.append`. Raises OSError. O(len(payload))."""
+        encoded = encode_record(self.offset % BLOCK_BYTES, payload)
+        self._append(encoded)
+        self.offset += len(encoded)
+
+    def append_many(self, payloads: Sequence[bytes]) -> None:
+        """Writes several records with one call of `file.append`. Raises OSError. O(bytes)."""
+        encoded = encode_records(self.offset % BLOCK_BYTES, payloads)
+        self._append(encoded)
+        self.offset += len(encoded)
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def synced_each(offset: int, payload: bytes) -> int:
+    """The testimony for a log that was synced after every record (or group of records written in one call of one
+    record): everything before a record was on disk when it was written."""
+    return offset
+
+
+@dataclass(frozen=True, slots=True)
+class TornTail:
+    """What a crash left behind the last whole record: `size_bytes` from `offset` to the end of the file."""
+
+    offset: int
+    size_bytes: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"torn tail of {self.size_bytes} bytes at byte {self.offset}: {self.why}"
+
+
+class LogReader:
+    """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 7 of the module.
+
+    source: an open file, or the bytes of one; it may be closed after this call, and has `size` bytes. path: for
+    messages only. testimony: see rule 5. While iterating, `end` is the offset behind the last record returned; at the end it is where a writer goes on, and
+    `torn` says what lies behind it, if a crash has left something. Raises CorruptionError. Memory: one block and one
+    record. O(size of the file), and no more than the file in each search of rule 5.
+    """
+
+    def __init__(self, source: File | bytes, path: str, testimony: Testimony | None = synced_each) -> None:
+        self.path = path
+        self.end = self._end_before = 0  # behind the last record returned, and behind the one before that
+        self.torn: TornTail | None = None
+        self._view: View = source if isinstance(source, bytes) else source.view()
+        self.size = len(self._view)
+        self._testimony = testimony
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        pending: list[bytes] = []  # data of the fragments since a FIRST, which began at `start`
+        start = 0
+        for base in range(0, self.size, BLOCK_BYTES):
+            block = self._view[base : base + BLOCK_BYTES]
+            at, stop, room = 0, 0, len(block)
+            while room - at >= HEADER_BYTES:
+                checksum, length, kind = _HEADER.unpack_from(block, at)
+                stop = at + HEADER_BYTES + length
+                data = block[at + HEADER_BYTES : stop]
+                if stop > room or checksum != fragment_checksum(kind, data) or not FULL <= kind <= LAST:
+                    self._stop(start if pending else base + at, self._complaint(block, at))
+                    return
+                if (kind > FIRST) != bool(pending):
+                    self._refuse_order(base + at, kind, start if pending else None)
+                if kind == FULL:
+                    self._end_before, self.end = self.end, base + stop
+                    yield base + at, data
+                else:
+                    if kind == FIRST:
+                        start = base + at
+                    pending.append(data)
+                    if kind == LAST:
+                        self._end_before, self.end = self.end, base + stop
+                        yield start, b"".join(pending)
+                        pending.clear()
+                at = stop
+            if room < BLOCK_BYTES and room > at:
+                self._stop(start if pending else base + at, f"{room - at} bytes are no whole header")
+                return
+        if pending:
+            self._stop(start, "the record's last fragment is missing")
+
+    def reject(self, offset: int, why: str) -> None:
+        """Ends the log before the record that was just returned, from `offset`: its checksum is right, but the caller
+        sees that it doesn't belong there. Rule 5 decides what that means; CorruptionError, or `torn` is set.
+
+        Requires: the iteration is not gone on with.
+        """
+        self.end = self._end_before
+        self._stop(offset, why)
+
+    @staticmethod
+    def _complaint(block: bytes, at: int) -> str:
+        """What is wrong with the fragment at `at`: expected and found."""
+        checksum, length, kind = _HEADER.unpack_from(block, at)
+        left = len(block) - at - HEADER_BYTES
+        if length > left:
+            return f"a fragment of {length} bytes was expected, but the block has only {left} more"
+        actual = fragment_checksum(kind, block[at + HEADER_BYTES : at + HEADER_BYTES + length])
+        if checksum != actual:
+            return f"the checksum {checksum:#010x} was expected, but type and data have {actual:#010x}"
+        return f"a fragment's type is 1 to 4, but this one's is {kind}"
+
+    def _refuse_order(self, offset: int, kind: int, start: int | None) -> None:
+        before = "no record was begun" if start is None else f"the record begun at byte {start} has not ended"
+        raise CorruptionError(
+            self.path,
+            offset,
+            f"a valid fragment of type {TYPE_NAMES[kind]} is here, but {before}: something else than this log's writer "
+            "wrote it; restore the file from a copy",
+        )
+
+    def _stop(self, offset: int, why: str) -> None:
+        """The end of the log at `offset`: clean, torn, or CorruptionError."""
+        if all_zero(self._view, offset):
+            return
+        testimony = self._testimony
+        for later, payload in find_records(self._view, offset) if testimony else ():
+            if testimony and testimony(later, payload) > offset:
+                raise CorruptionError(
+                    self.path,
+                    offset,
+                    f"{why}; it is no torn tail, because the record at byte {later} was written when this one was on "
+                    "disk: restore the file from a copy",
+                )
+        self.torn = TornTail(offset, self.size - offset, why)
+
+
+def all_zero(view: View, offset: int) -> bool:
+    """True if every byte from `offset` on is zero. O(bytes left), at the speed of memcmp."""
+    zeros = bytes(BLOCK_BYTES)
+    for start in range(offset, len(view), BLOCK_BYTES):
+        piece = view[start : start + BLOCK_BYTES]
+        if piece != zeros[: len(piece)]:
+            return False
+    return True
+
+
+def find_records(view: View, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Every whole valid record that begins at or behind `offset`, at whatever byte: (offset, payload).
+
+    Damage hides where the next record begins, so every byte that could be a type is tried; a wrong guess passes its
+    checksum once in 2**32. The bytes of a record that is skipped may contain what looks like records, because somebody
+    stored a log as a value: a caller who can, checks that the payload belongs where it was found.
+    """
+    pending: list[bytes] = []
+    start = expected = 0
+    for base in range(offset - offset % BLOCK_BYTES, len(view), BLOCK_BYTES):
+        block = view[base : base + BLOCK_BYTES]
+        at = max(offset - base, 0)
+        while match := _POSSIBLE_TYPE.search(block, at + HEADER_BYTES - 1):
+            at = match.start() - HEADER_BYTES + 1
+            checksum, length, kind = _HEADER.unpack_from(block, at)
+            data = block[at + HEADER_BYTES : at + HEADER_BYTES + length]
+            if len(data) < length or checksum != fragment_checksum(kind, data):
+                at += 1
+                continue
+            if kind in (FULL, FIRST):
+                pending.clear()
+                start = base + at
+            elif not pending or base + at != expected:
+                pending.clear()
+                at += HEADER_BYTES + length
+                continue
+            pending.append(data)
+            at += HEADER_BYTES + length
+            expected = base + BLOCK_BYTES
+            if kind in (FULL, LAST):
+                yield start, b"".join(pending)
+                pending.clear()

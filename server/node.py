@@ -1,0 +1,491 @@
+"""The driver: one thread that owns the Raft node, and everything that waits for it.
+
+    HTTP threads              inbox                the node's thread                                  other threads
+    propose, read_barrier ─▶ ┌───────┐   ┌───────────────────────────────────────────┐
+    peers' messages ───────▶ │ queue │──▶│ 1 drain everything that waits, step it      │
+    snapshot jobs ─────────▶ └───────┘   │ 2 tick, if it is time                       │
+                                         │ 3 take a Ready:                             │
+                                         │     send what promises nothing (MsgApp)     │──▶ transport's senders
+                                         │     persist: one write, one fsync           │
+                                         │     send what promises something            │──▶ transport's senders
+    waiters wake up ◀────────────────────│     apply as one engine batch, answer       │──▶ snapshot jobs
+                                         └───────────────────────────────────────────┘
+
+Invariants:
+
+1. Only this thread touches the RawNode, its storage, and the applied index. Everything else hands in events.
+2. What a message promises is on disk before the message leaves: a vote, a term, an acknowledged entry. What promises
+   nothing may overtake the fsync: a leader's MsgApp (thesis 10.2.1), a forwarded proposal.
+3. A PUT is answered after it is applied here. If the deadline passes first, the answer is "unknown": the entry may be in
+   somebody's log, and may yet be applied.
+4. A linearizable read waits for a ReadIndex round that began after the read did, and for that index to be applied here.
+   The reads that arrive while a round is on its way share the next one.
+5. A failure of the disk, a damaged file, an entry that can't be applied: the thread ends, every waiter is told, and the
+   node says why. It is never retried and never skipped; a restart reads from the disk what really is there.
+6. The work of snapshots (reading a whole engine, writing a file, loading one) never runs in this thread.
+
+Draining makes batches by itself: while one fsync runs, proposals gather, and all of them share the next one.
+
+Follows etcd's server/etcdserver/raft.go and contrib/raftexample/raft.go, whose `proposeC`, `confChangeC`, `commitC` and
+`errorC` are here the inbox, the entries applied, and `failure`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import engines
+from engines.kvstore import Operation, check_key, check_value
+from raft import (
+    SNAPSHOT_FAILURE,
+    SNAPSHOT_FINISH,
+    Config,
+    ProposalDroppedError,
+    RawNode,
+    Ready,
+    StepLocalMsgError,
+    StepPeerNotFoundError,
+    may_send_before_sync,
+)
+from raft.raftpb import (
+    ENTRY_CONF_CHANGE,
+    MSG_PROP,
+    MSG_SNAP,
+    ConfChange,
+    ConfState,
+    Entry,
+    Message,
+    SnapshotMetadata,
+)
+from raft.state import STATE_NAMES
+from server.config import NodeConfig
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.reads import ReadRounds, Waiter
+from server.statemachine import (
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    Applied,
+    StateMachine,
+    decode_proposal,
+    encode_proposal,
+)
+from server.storage import NodeStorage
+from server.transport import Transport
+
+__all__ = ["Node", "NodeConfig"]
+
+PROPOSAL_BYTES_MAX = 4 << 20  # of one proposal
+PROPOSALS_WAITING_MAX = 16_384  # on one node; then Overloaded
+MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
+UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
+INFLIGHT_MESSAGES_MAX = 256
+
+
+class _Public(NamedTuple):
+    """What the node's thread lets the others see of the Raft node."""
+
+    role: str
+    leader: int
+    term: int
+    commit_index: int
+
+
+# The kinds of events in the inbox: (kind, what it carries)
+_PROPOSE, _READ, _MESSAGES, _CALL, _STOP = range(5)
+
+
+class Node:
+    """One member of a cluster. Every public method may be called by any thread."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        """Opens the node's files and recovers; `start` makes it take part.
+
+        Raises StoreLocked, WrongEngine, CorruptionError, UnknownEngine, and OSError for a taken port.
+        """
+        self.id = config.id
+        self.config = config
+        self._env = config.env
+        self._env.makedirs(config.data_dir, "server.node.mkdir")
+        with contextlib.ExitStack() as undo:
+            store = engines.open(
+                f"{config.data_dir}/engine", config.engine, env=config.env, sync=False, **config.engine_options
+            )
+            undo.callback(store.close)
+            self.machine = StateMachine(store)
+            self._storage = NodeStorage(config.data_dir, config.id, config.cluster_id, self.machine, self._env)
+            undo.callback(self._storage.close)
+            self._transport = Transport(config.id, config.cluster_id, config.peers, self)
+            undo.pop_all()
+        self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
+        self._raft = RawNode(self._raft_config())
+        self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._origin = self._env.rng.getrandbits(64)  # tells our proposals in the log from everybody else's
+        self._sequence = 0
+        self._sequence_guard = threading.Lock()
+        self._waiting: dict[int, Waiter] = {}  # sequence → who waits for that proposal
+        self._reads = ReadRounds(self._origin)
+        self._backlog: list[Entry] = []  # committed while a snapshot is being loaded
+        self._counters = dict.fromkeys(("proposals", "messages_in", "messages_out", "readies"), 0)
+        self._public = _Public("follower", 0, 0, 0)
+        self._stopping = False
+        self.failure: BaseException | None = None
+        self.stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"node-{config.id}", daemon=True)
+
+    def _raft_config(self) -> Config:
+        return Config(
+            id=self.id,
+            election_tick=self.config.election_tick,
+            heartbeat_tick=self.config.heartbeat_tick,
+            storage=self._storage.recovered(self._conf_state),
+            rng=random.Random(self._env.rng.getrandbits(64)),
+            applied=self.machine.applied_index,
+            max_size_per_msg=MESSAGE_BYTES_MAX,
+            max_committed_size_per_ready=16 * MESSAGE_BYTES_MAX,
+            max_uncommitted_entries_size=UNCOMMITTED_BYTES_MAX,
+            max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
+        )
+
+    # ---- for any thread ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the listener for peers and the node's thread."""
+        self._transport.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops taking part, makes everything durable and closes it; waiters get NodeStopped. Twice is fine."""
+        self._inbox.put((_STOP, None))
+        if self._thread.ident is None:
+            self._close()
+        else:
+            self._thread.join()
+
+    def propose(self, operations: Sequence[Operation], timeout_s: float = 5.0) -> int:
+        """Replicates puts (key, value) and deletes (key, None) as one; returns the log index once applied here.
+
+        Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped: then nothing was written. Raises
+        OutcomeUnknown after `timeout_s`: then it may have been, or may be yet.
+        """
+        waiter = Waiter()
+        sequence = self._propose(operations, waiter)
+        try:
+            index = waiter.wait(timeout_s)
+        finally:
+            self._waiting.pop(sequence, None)
+        if index is None:
+            raise OutcomeUnknown(
+                f"the write was not applied within {timeout_s:g} s and may still be: read the key to find out"
+            )
+        return index
+
+    def propose_nowait(self, operations: Sequence[Operation]) -> None:
+        """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess.
+
+        Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped.
+        """
+        if not self._public.leader:
+            raise NoLeader("no leader is known, so the write was not proposed: try again soon")
+        self._propose(operations, None)
+
+    def _propose(self, operations: Sequence[Operation], waiter: Waiter | None) -> int:
+        size = 0
+        for key, value in operations:
+            check_key(key)
+            if len(key) > MAX_KEY_BYTES:
+                raise engines.InvalidKey(
+                    f"a key has at most {MAX_KEY_BYTES:,} bytes here, and this one has {len(key):,}"
+                )
+            size += len(key)
+            if value is not None:
+                check_value(value, MAX_VALUE_BYTES)
+                size += len(value)
+        if size > PROPOSAL_BYTES_MAX:
+            raise TooLarge(f"one proposal may have {PROPOSAL_BYTES_MAX:,} bytes, and this one has {size:,}: split it")
+        if self._stopping:
+            raise NodeStopped("the node has stopped")
+        if len(self._waiting) >= PROPOSALS_WAITING_MAX:
+            raise Overloaded(f"{PROPOSALS_WAITING_MAX:,} proposals are waiting already: try again later")
+        with self._sequence_guard:
+            self._sequence = sequence = self._sequence + 1
+        if waiter is not None:
+            self._waiting[sequence] = waiter
+        self._inbox.put((_PROPOSE, encode_proposal(self._origin, sequence, operations)))
+        return sequence
+
+    def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
+        """Returns the applied index, once what this node has applied is recent enough to be read.
+
+        "linearizable": everything acknowledged anywhere before this call is visible. "stale": no promise, no waiting;
+        the answer may be of any earlier time. "lease": the same as linearizable for now; reading on the leader's clock
+        alone needs voters that keep out of elections while they hear from the leader, which Raft doesn't have here yet.
+        Raises NoLeader (also when `timeout_s` passes), NodeStopped, ValueError for any other word.
+        """
+        if consistency not in ("linearizable", "lease", "stale"):
+            raise ValueError(f"consistency must be linearizable, lease or stale, and not {consistency!r}")
+        if self._stopping:
+            raise NodeStopped("the node has stopped")
+        if consistency == "stale":
+            return self.machine.applied_index
+        waiter = Waiter()
+        self._inbox.put((_READ, waiter))
+        index = waiter.wait(timeout_s)
+        if index is None:
+            raise NoLeader(f"no leader confirmed the read within {timeout_s:g} s: try again, or read stale")
+        return index
+
+    def status(self) -> dict[str, Any]:
+        """What the node is and knows, ready for JSON."""
+        public = self._public
+        stats = self.machine.store.stats()
+        return {
+            "id": self.id,
+            "pid": self._env.pid(),
+            "engine": self.config.engine,
+            "role": public.role,
+            "leader": public.leader,
+            "term": public.term,
+            "commit_index": public.commit_index,
+            "applied_index": self.machine.applied_index,
+            "peers": {str(peer): f"http://{host}:{port}" for peer, (host, port) in sorted(self.config.peers.items())},
+            "connected": {str(peer): connected for peer, connected in self._transport.connected().items()},
+            "stats": {
+                **{name: getattr(stats, name) for name in stats.__slots__},
+                "write_amplification": round(stats.write_amplification, 3),
+                "space_amplification": round(stats.space_amplification, 3),
+            },
+        }
+
+    def healthy(self) -> bool:
+        """True if a leader is known and the node's thread is alive."""
+        return bool(self._public.leader) and not self._stopping and self._thread.is_alive()
+
+    def metrics(self) -> dict[str, int | float]:
+        """Counters and gauges by name."""
+        stats = self.machine.store.stats()
+        return {
+            **{f"{name}_total": count for name, count in self._counters.items()},
+            "reads_total": self._reads.reads,
+            "read_rounds_total": self._reads.rounds,
+            **{f"wal_{name}": count for name, count in self._storage.stats().items()},
+            "proposals_waiting": len(self._waiting),
+            "applied_index": self.machine.applied_index,
+            "leader": self._public.leader,
+            "engine_fsyncs_total": stats.fsyncs,
+            "engine_bytes_written_total": stats.bytes_written,
+            "engine_disk_bytes": stats.disk_bytes,
+        }
+
+    # ---- for the transport's threads --------------------------------------------------------------------------------
+
+    def receive(self, messages: list[Message]) -> None:
+        """Takes messages from a peer."""
+        self._inbox.put((_MESSAGES, messages))
+
+    def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
+        """Writes a snapshot's file, verifies it, and only then lets Raft hear of it."""
+        assert message.snapshot is not None
+        self._storage.receive_snapshot(message.snapshot.metadata, body)
+        self._inbox.put((_MESSAGES, [message]))
+
+    def unreachable(self, node_id: int, dropped: list[Message]) -> None:
+        """Tells Raft; proposals that surely were not sent are answered so."""
+        self._inbox.put((_CALL, lambda: self._raft.report_unreachable(node_id)))
+        error = Overloaded("the leader can't be reached fast enough, so the write was not sent: try again")
+        self._refuse([entry.data for m in dropped if m.type == MSG_PROP for entry in m.entries], error)
+
+    def snapshot_sent(self, node_id: int, delivered: bool) -> None:
+        """Tells Raft how a snapshot's journey ended."""
+        status = SNAPSHOT_FINISH if delivered else SNAPSHOT_FAILURE
+        self._inbox.put((_CALL, lambda: self._raft.report_snapshot(node_id, status)))
+
+    # ---- the node's thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            deadline = self._env.now() + self.config.tick_s
+            while not self._stopping:
+                self._drain(deadline - self._env.now())
+                now = self._env.now()
+                if now >= deadline:
+                    self._raft.tick()
+                    self._reads.tick()
+                    # However late it is, it is one tick: a node that was stopped must not find that it has heard from
+                    # nobody for ten of them.
+                    deadline = max(deadline + self.config.tick_s, now)
+                self._begin_read_round()
+                while self._raft.has_ready():
+                    self._handle(self._raft.ready())
+                    self._begin_read_round()
+                self._publish()
+        except BaseException as error:
+            self.failure = error
+            self._log(f"stops, because of {type(error).__name__}: {error}")
+        finally:
+            self._close()
+
+    def _publish(self) -> None:
+        raft = self._raft.raft
+        self._public = _Public(
+            STATE_NAMES[raft.state].removeprefix("State").lower(), raft.lead, raft.term, raft.log.committed
+        )
+
+    def _drain(self, timeout_s: float) -> None:
+        """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""
+        inbox = self._inbox
+        try:
+            events = [inbox.get(timeout=max(timeout_s, 0))]
+        except queue.Empty:
+            return
+        events += [inbox.get() for _ in range(inbox.qsize())]
+        proposals: list[bytes] = []
+        for kind, content in events:
+            if kind == _PROPOSE:
+                proposals.append(content)
+            elif kind == _READ:
+                self._reads.add(content)
+            elif kind == _MESSAGES:
+                self._step(content)
+            elif kind == _CALL:
+                content()
+            else:
+                self._stopping = True
+        if proposals:
+            self._propose_all(proposals)
+
+    def _step(self, messages: list[Message]) -> None:
+        self._counters["messages_in"] += len(messages)
+        for message in messages:
+            try:
+                self._raft.step(message)
+            except ProposalDroppedError:
+                # The proposal was forwarded to us, and we don't lead any more; its node answers "unknown" in time.
+                continue
+            except (StepLocalMsgError, StepPeerNotFoundError) as error:
+                self._log(f"ignores a message from node {message.from_}: {error}")
+
+    def _propose_all(self, proposals: list[bytes]) -> None:
+        """Hands proposals to Raft, in messages of at most MESSAGE_BYTES_MAX (or one proposal)."""
+        self._counters["proposals"] += len(proposals)
+        start = size = 0
+        for at, data in enumerate(proposals):
+            if size and size + len(data) > MESSAGE_BYTES_MAX:
+                self._propose_some(proposals[start:at])
+                start, size = at, 0
+            size += len(data)
+        self._propose_some(proposals[start:])
+
+    def _propose_some(self, proposals: list[bytes]) -> None:
+        try:
+            self._raft.propose_batch(proposals)
+        except ProposalDroppedError:
+            error: NodeError
+            if self._raft.raft.lead:
+                error = Overloaded("too much is waiting to be committed, so the write was refused: try again later")
+            else:
+                error = NoLeader("no leader is known, so the write was not proposed: try again soon")
+            self._refuse(proposals, error)
+
+    def _refuse(self, proposals: list[bytes], error: NodeError) -> None:
+        """Answers those of our proposals that were surely not written."""
+        for data in proposals:
+            origin, sequence, _ = decode_proposal(data)
+            waiter = self._waiting.get(sequence) if origin == self._origin else None
+            if waiter is not None:
+                waiter.resolve(error)
+
+    def _begin_read_round(self) -> None:
+        self._reads.begin(self._raft.raft.lead, self._raft.read_index)
+
+    def _handle(self, ready: Ready) -> None:
+        """One Ready: send, persist, send, apply, answer; in the order of this module's invariants 2 and 3."""
+        self._counters["readies"] += 1
+        self._send([message for message in ready.messages if may_send_before_sync(message)])
+        self._storage.persist(ready)
+        self._send([message for message in ready.messages if not may_send_before_sync(message)])
+        if ready.snapshot is not None:
+            self._install_snapshot(ready.snapshot.metadata)
+        for state in ready.read_states:
+            self._reads.confirm(state.request_ctx, state.index)
+        for entry in ready.committed_entries:
+            if entry.type == ENTRY_CONF_CHANGE:
+                self._conf_state = self._raft.apply_conf_change(ConfChange.decode(entry.data))
+        self._backlog += ready.committed_entries
+        self._raft.advance()
+        if not self._storage.installing:
+            self._apply_backlog()
+
+    def _send(self, messages: list[Message]) -> None:
+        self._counters["messages_out"] += len(messages)
+        for message in messages:
+            if message.type == MSG_SNAP:
+                self._send_snapshot(message)
+        self._transport.send(message for message in messages if message.type != MSG_SNAP)
+
+    def _apply_backlog(self) -> None:
+        """Applies what is committed, answers who waits for it, and cuts the log when it is time."""
+        entries, self._backlog = self._backlog, []
+        entries = [entry for entry in entries if entry.index > self.machine.applied_index]
+        if entries:
+            changed = self.machine.applied_index == 0 or self._conf_state != self.machine.conf_state
+            self._answer(self.machine.apply(entries, self._conf_state if changed else None))
+            if self._storage.wants_cut(entries, self.config):
+                self._storage.begin_cut(self._call_later)
+        self._reads.answer(self.machine.applied_index)
+
+    def _answer(self, applied: list[Applied]) -> None:
+        waiting, ours = self._waiting, self._origin
+        for index, origin, sequence in applied:
+            if origin == ours:
+                waiter = waiting.get(sequence)
+                if waiter is not None:
+                    waiter.resolve(index)
+
+    def _install_snapshot(self, metadata: SnapshotMetadata) -> None:
+        """Begins to load the snapshot that was just recorded; what is committed meanwhile waits."""
+        self._log(f"loads the snapshot of index {metadata.index}")
+        self._conf_state = metadata.conf_state
+        self._storage.begin_install(self._call_later)
+
+    def _send_snapshot(self, message: Message) -> None:
+        """Sends the state of now in place of the one that Raft named: it is newer, and it is at hand."""
+        if self._storage.installing:
+            self._raft.report_snapshot(message.to, SNAPSHOT_FAILURE)
+            return
+        self._transport.send_snapshot(*self._storage.outgoing_snapshot(message))
+
+    def _call_later(self, call: Any) -> None:
+        """Has a function called in the node's thread; how the storage's jobs report their end."""
+        self._inbox.put((_CALL, call))
+
+    def _close(self) -> None:
+        """Ends everything, in the order in which it depends on each other."""
+        self._stopping = True
+        self._public = self._public._replace(leader=0)
+        stopped = NodeStopped(
+            "the node has stopped" if self.failure is None else f"the node has failed: {self.failure}"
+        )
+        unknown = OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out")
+        self._transport.stop()
+        for waiter in list(self._waiting.values()):
+            waiter.resolve(unknown)
+        self._reads.refuse_all(stopped)
+        while not self._inbox.empty():
+            kind, content = self._inbox.get()
+            if kind == _READ:
+                content.resolve(stopped)
+        self._storage.close()
+        try:
+            self.machine.close()
+        except Exception as error:
+            self._log(f"its store closed badly: {error}")
+        self.stopped.set()
+
+    def _log(self, sentence: str) -> None:
+        print(f"node {self.id}: {sentence}", file=sys.stderr, flush=True)

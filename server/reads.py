@@ -1,0 +1,121 @@
+"""Linearizable reads: the rounds in which a leader is confirmed, and the threads that wait for them.
+
+A read may be answered here as soon as two things are known: that some node was still the leader after the read had
+begun, and that everything which was committed then has been applied here. Raft's ReadIndex gives both in one round of
+heartbeats; the round is shared by all reads that gathered while the one before it was on its way.
+
+    reads       a  b        c d e f                g
+    rounds         ├──── 1 (a b) ────┤├── 2 (c d e f) ──┤├── 3 (g)
+                                     └ confirmed at index 17: a and b are answered once 17 is applied
+
+Invariants:
+
+1. A read never joins a round that has begun: what confirms the round must have been sent after the read began.
+2. At most one round is on its way. One that isn't confirmed in RETRY_TICKS was lost; its reads join the next.
+3. A context is never used twice, so that a late confirmation of a lost round confirms nothing (etcd#20418).
+
+Follows etcd's server/etcdserver/v3_server.go (linearizableReadLoop).
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable
+
+from server.errors import NodeError, NoLeader
+
+__all__ = ["ReadRounds", "Waiter"]
+
+RETRY_TICKS = 3
+
+_CONTEXT = struct.Struct("<QQ")
+
+
+class Waiter:
+    """What one waiting thread waits for. A bare lock is half the cost of an Event, and there is one for each request."""
+
+    __slots__ = ("_lock", "_outcome")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._outcome: int | NodeError | None = None
+
+    def resolve(self, outcome: int | NodeError) -> None:
+        """Wakes the waiting thread; the first outcome counts. For one thread, the node's."""
+        if self._outcome is None:
+            self._outcome = outcome
+            self._lock.release()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The index it was resolved with, or None after `timeout_s`; raises the error it was resolved with."""
+        if not self._lock.acquire(timeout=timeout_s):
+            return None
+        assert self._outcome is not None
+        if isinstance(self._outcome, NodeError):
+            raise self._outcome
+        return self._outcome
+
+
+class ReadRounds:
+    """The reads of one node, from their arrival to their answer. Only for the node's thread."""
+
+    def __init__(self, origin: int) -> None:
+        """`origin` tells this node's contexts from those of all others, earlier runs of this node among them."""
+        self._origin = origin
+        self._gathered: list[Waiter] = []  # not yet in a round
+        self._round: tuple[bytes, list[Waiter]] | None = None  # on its way: its context, and who is in it
+        self._ticks = 0  # since it began
+        self._confirmed: list[tuple[int, list[Waiter]]] = []  # an index to be applied, and who may read then
+        self.reads = 0
+        self.rounds = 0
+
+    def add(self, waiter: Waiter) -> None:
+        """A read has begun."""
+        self._gathered.append(waiter)
+
+    def begin(self, leader: int, read_index: Callable[[bytes], object]) -> None:
+        """Begins a round for all gathered reads, unless one is on its way; without a leader they are refused."""
+        if not self._gathered or self._round is not None:
+            return
+        waiters, self._gathered = self._gathered, []
+        if not leader:
+            for waiter in waiters:
+                waiter.resolve(NoLeader("no leader is known to confirm the read: try again soon, or read stale"))
+            return
+        self.reads += len(waiters)
+        self.rounds += 1
+        context = _CONTEXT.pack(self._origin, self.rounds)
+        self._round, self._ticks = (context, waiters), 0
+        read_index(context)
+
+    def tick(self) -> None:
+        """Time passes; a round that takes too long is given up, and its reads gather again."""
+        if self._round is not None:
+            self._ticks += 1
+            if self._ticks > RETRY_TICKS:
+                self._gathered[:0] = self._round[1]
+                self._round = None
+
+    def confirm(self, context: bytes, index: int) -> None:
+        """A leader was confirmed for the round of this context, when `index` was committed."""
+        if self._round is not None and context == self._round[0]:
+            self._confirmed.append((index, self._round[1]))
+            self._round = None
+
+    def answer(self, applied_index: int) -> None:
+        """Wakes the confirmed reads whose index has been applied."""
+        if not self._confirmed:
+            return
+        for index, waiters in self._confirmed:
+            if index <= applied_index:
+                for waiter in waiters:
+                    waiter.resolve(applied_index)
+        self._confirmed = [(index, waiters) for index, waiters in self._confirmed if index > applied_index]
+
+    def refuse_all(self, error: NodeError) -> None:
+        """The node stops: every read that waits gets `error`."""
+        for waiters in (self._gathered, self._round[1] if self._round else [], *(w for _, w in self._confirmed)):
+            for waiter in waiters:
+                waiter.resolve(error)

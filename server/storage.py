@@ -1,0 +1,266 @@
+"""The durable side of a node: its write-ahead log, its snapshot files, and the copy in memory that Raft reads.
+
+    data_dir/
+      engine           the state machine's store, whatever the engine makes of that name
+      wal/             entries, hard state, and marks where the log begins (server/wal.py)
+      snap/            snapshot files (server/snapshot.py)
+
+How a map in memory loses nothing: every entry is in the log, on this disk, before anybody is told that it is there. A
+restart replays what follows the newest snapshot. An engine with files of its own remembers its applied index as well,
+and replays only what follows that.
+
+                 cut              applied by          last
+                 (mark)           the engine          entry
+    log   ────────┼─────────────────┼───────────────────┤
+          gone    │  a persistent engine starts here    │
+                  │  the memory engine starts at the newest snapshot file, which is at the cut or behind it
+
+Invariants:
+
+1. The log is cut only behind what survives without it: a persistent engine is flushed first; for the memory engine a
+   snapshot file is synced first.
+2. A snapshot from the leader is a whole, verified file before its mark is in the log, and its mark is in the log before
+   the engine loads it (etcd#10219: file, mark, hard state). A crash in between leaves an engine behind the mark, and
+   the file that takes it there.
+3. Entries, hard state and mark of one Ready are one write and one fsync. A commit index that changed alone is no reason
+   to write: it rides with the next write, and the leader tells it again after a restart.
+
+Follows etcd's server/storage/storage.go and raftexample's replayWAL, saveSnap and maybeTriggerSnapshot.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from engines.env import Env
+from engines.errors import CorruptionError
+from raft import MemoryStorage, Ready
+from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
+from server.snapshot import find_snapshots, purge, read_snapshot, receive_snapshot, remove_leftovers, write_snapshot
+from server.statemachine import MachineSnapshot, StateMachine
+from server.wal import Wal
+
+__all__ = ["NodeStorage"]
+
+SNAPSHOTS_KEPT = 2
+
+Later = Callable[[Callable[[], None]], None]  # has a function called in the node's thread
+
+
+class CutLimits(Protocol):
+    """The part of a NodeConfig that says when the log is cut, and how much of it stays."""
+
+    @property
+    def snapshot_entries(self) -> int: ...
+    @property
+    def snapshot_bytes(self) -> int: ...
+    @property
+    def catch_up_entries(self) -> int: ...
+
+
+class NodeStorage:
+    """What a node has on disk. For the node's thread, but for `receive_snapshot`; its jobs run in threads of their own."""
+
+    def __init__(self, data_dir: str, node_id: int, cluster_id: int, machine: StateMachine, env: Env) -> None:
+        """Opens the log, and brings the state machine to where the log's entries follow on.
+
+        Raises StoreLocked, CorruptionError, and what the WAL raises for another node's directory.
+        """
+        self._machine = machine
+        self._env = env
+        self._snap_dir = f"{data_dir}/snap"
+        env.makedirs(self._snap_dir, "server.node.mkdir")
+        self._wal, state = Wal.open(f"{data_dir}/wal", env, node_id=node_id, cluster_id=cluster_id)
+        self.memory = MemoryStorage()
+        self.installing = False
+        self._cutting = False
+        self._uncut_entries = 0
+        self._uncut_bytes = 0
+        self._unsaved: HardState | None = None  # a commit index that rides with the next write
+        self._jobs: set[threading.Thread] = set()
+        self._writing = threading.Lock()  # one snapshot file is written at a time
+        try:
+            remove_leftovers(self._snap_dir, env)
+            self._recover_machine(state.snapshot, state.entries)
+        except BaseException:
+            self._wal.close()
+            raise
+        self._recovered = state
+
+    def _recover_machine(self, mark: SnapshotMetadata, entries: list[Entry]) -> None:
+        """Loads the newest snapshot file that the log leads to, if the engine is behind the log's beginning."""
+        last = entries[-1].index if entries else mark.index
+        machine = self._machine
+        if machine.applied_index > last:
+            raise CorruptionError(
+                self._wal.path,
+                None,
+                f"the engine has applied entry {machine.applied_index}, but the log ends at {last}: the log was lost or "
+                "replaced; remove the node's directory, so that it starts anew from the leader's snapshot",
+            )
+        if machine.persistent and machine.applied_index >= mark.index:
+            return
+        for found in find_snapshots(self._snap_dir, self._env):  # the newest first
+            if found.metadata.index > last:
+                # It came from the leader, and the crash came before its mark: the leader will send it again, and until
+                # then it must not take one of the places of those that are kept.
+                self._env.unlink(found.path)
+            elif found.metadata.index >= mark.index and found.metadata.index > machine.applied_index:
+                metadata, pairs = read_snapshot(found.path, self._env)
+                machine.recover_from_snapshot(metadata, pairs)
+                return
+        if machine.applied_index < mark.index:
+            raise CorruptionError(
+                self._snap_dir,
+                None,
+                f"the log begins behind entry {mark.index}, the engine is at {machine.applied_index}, and there is no "
+                "whole snapshot between the two; remove the node's directory, so that it starts anew from the leader's",
+            )
+
+    def recovered(self, conf_state: ConfState) -> MemoryStorage:
+        """The storage as Raft finds it at its start; `conf_state` is who takes part at the applied index."""
+        state = self._recovered
+        if state.snapshot.index:
+            self.memory.apply_snapshot(Snapshot(replace(state.snapshot, conf_state=conf_state)))
+        else:
+            self.memory = MemoryStorage(conf_state)
+        self.memory.append(state.entries)
+        # What the engine has applied was committed, even if the commit index that said so was not yet written.
+        commit = max(state.hard_state.commit, self._machine.applied_index, state.snapshot.index)
+        self.memory.set_hard_state(replace(state.hard_state, commit=commit))
+        return self.memory
+
+    def persist(self, ready: Ready) -> None:
+        """Brings a Ready to the disk, and then into the memory that Raft reads. Raises OSError, StoreFailed."""
+        hard_state = ready.hard_state or self._unsaved
+        if ready.snapshot is not None:
+            self._wal.save_snapshot(ready.snapshot.metadata)
+        if ready.must_sync or ready.entries:
+            self._wal.save(hard_state, ready.entries, must_sync=ready.must_sync)
+            self._unsaved = None
+        else:
+            self._unsaved = hard_state
+        if ready.snapshot is not None:
+            self.memory.apply_snapshot(ready.snapshot)
+        if ready.hard_state is not None:
+            self.memory.set_hard_state(ready.hard_state)
+        if ready.entries:
+            self.memory.append(ready.entries)
+
+    # ---- cutting the log --------------------------------------------------------------------------------------------
+
+    def wants_cut(self, applied: Sequence[Entry], limits: CutLimits) -> bool:
+        """Counts what was applied; True if enough of it has gathered since the last cut."""
+        self._uncut_entries += len(applied)
+        self._uncut_bytes += sum(entry.size() for entry in applied)
+        self._catch_up_entries = limits.catch_up_entries
+        enough = self._uncut_entries >= limits.snapshot_entries or self._uncut_bytes >= limits.snapshot_bytes
+        return enough and not self._cutting and not self.installing
+
+    def begin_cut(self, later: Later) -> None:
+        """Makes durable what was applied, in a job; then, in the node's thread, cuts the log."""
+        self._cutting = True
+        self._uncut_entries = self._uncut_bytes = 0
+        snapshot = self._machine.snapshot()
+
+        def job() -> None:
+            with snapshot.view:
+                if self._machine.persistent:
+                    self._machine.flush()
+                else:
+                    self._write(snapshot)
+            later(lambda: self._cut(snapshot.metadata))
+
+        self._start(job, later)
+
+    def _write(self, snapshot: MachineSnapshot) -> str:
+        with self._writing:
+            path = write_snapshot(self._snap_dir, snapshot.metadata, snapshot.pairs(), self._env)
+            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env)
+            return path
+
+    def _cut(self, metadata: SnapshotMetadata) -> None:
+        self._cutting = False
+        if metadata.index <= self.memory.snapshot().metadata.index:
+            return  # a snapshot from the leader has overtaken this one
+        self.memory.create_snapshot(metadata.index, metadata.conf_state, b"")
+        self._wal.save_snapshot(metadata)
+        cut_index = metadata.index - self._catch_up_entries
+        if cut_index >= self.memory.first_index():
+            self.memory.compact(cut_index)
+        self._wal.release(metadata.index)
+
+    # ---- snapshots to and from peers --------------------------------------------------------------------------------
+
+    def outgoing_snapshot(self, message: Message) -> tuple[Message, Callable[[], str]]:
+        """The MsgSnap for the state of now, and a function that writes its file and returns the path, for a job."""
+        snapshot = self._machine.snapshot()
+
+        def write() -> str:
+            with snapshot.view:
+                return self._write(snapshot)
+
+        return replace(message, snapshot=Snapshot(snapshot.metadata)), write
+
+    def receive_snapshot(self, metadata: SnapshotMetadata, body: Iterator[bytes]) -> None:
+        """Writes and verifies the file of a snapshot from the leader. For the transport's threads."""
+        with self._writing:
+            receive_snapshot(self._snap_dir, metadata, body, self._env)
+            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env)
+
+    def begin_install(self, later: Later) -> None:
+        """Loads the newest mark's snapshot into the engine, in a job; nothing is applied until it is done."""
+        self.installing = True
+        wanted = self.memory.snapshot().metadata
+
+        def job() -> None:
+            for found in find_snapshots(self._snap_dir, self._env):
+                if found.metadata.index == wanted.index:
+                    metadata, pairs = read_snapshot(found.path, self._env)
+                    self._machine.recover_from_snapshot(metadata, pairs)
+                    later(self._installed)
+                    return
+            raise CorruptionError(self._snap_dir, None, f"the snapshot of index {wanted.index} was here, and is gone")
+
+        self._start(job, later)
+
+    def _installed(self) -> None:
+        self.installing = False
+        self._wal.release(self.memory.snapshot().metadata.index)
+
+    def _start(self, job: Callable[[], None], later: Later) -> None:
+        """Runs a job in a thread; what it raises is raised in the node's thread, which ends by it."""
+
+        def run() -> None:
+            try:
+                job()
+            except BaseException as error:
+                failure = error
+
+                def fail() -> None:
+                    raise failure
+
+                later(fail)
+
+        thread = threading.Thread(target=run, name="snapshot-job", daemon=True)
+        self._jobs = {t for t in self._jobs if t.is_alive()} | {thread}
+        thread.start()
+
+    def stats(self) -> dict[str, int]:
+        """The log's counters."""
+        return self._wal.stats()
+
+    def close(self) -> None:
+        """Waits for jobs, writes what was left to ride along, and closes the log."""
+        for thread in self._jobs:
+            thread.join()
+        try:
+            if self._unsaved is not None:
+                self._wal.save(self._unsaved, [], must_sync=False)
+            self._wal.close()
+        except Exception as error:
+            print(f"the log closed badly: {error}", file=sys.stderr, flush=True)

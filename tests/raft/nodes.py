@@ -1,0 +1,74 @@
+"""Single nodes for tests: with a given log and hard state, and with what they say collected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from raft import ConfState, Entry, HardState, Message
+from raft.raftpb import MSG_APP_RESP, MSG_VOTE_RESP
+from tests.raft.network import Peer
+
+__all__ = ["drain", "entries", "make_leader", "make_peer", "of_type", "terms_of"]
+
+
+def entries(first: int, terms: Sequence[int], data: bytes = b"") -> list[Entry]:
+    """Entries from index `first` on, with these terms."""
+    return [Entry(term, index, data=data) for index, term in enumerate(terms, first)]
+
+
+def make_peer(
+    node_id: int = 1,
+    voters: Sequence[int] = (1, 2, 3),
+    *,
+    terms: Sequence[int] = (),
+    term: int = 0,
+    vote: int = 0,
+    commit: int = 0,
+    **config: Any,
+) -> Peer:
+    """A node that starts with entries 1, 2, … of these terms, and this hard state."""
+    peer = Peer(node_id, ConfState(tuple(voters)), **config)
+    for entry in entries(1, terms):
+        peer.disk.write(entry)
+    peer.disk.write(HardState(term or max(terms, default=0), vote, commit))
+    peer.disk.sync()
+    peer.start()
+    return peer
+
+
+def make_leader(voters: Sequence[int] = (1, 2, 3), **options: Any) -> Peer:
+    """Node 1 as the leader of the next term, its first entry written; nobody else has answered anything since."""
+    peer = make_peer(1, voters, **options)
+    peer.node.campaign()
+    drain(peer)
+    term = peer.node.status().term
+    for node_id in voters[1 : len(voters) // 2 + 1]:
+        peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=node_id, term=term))
+    drain(peer)
+    assert peer.node.status().raft_state == "StateLeader"
+    return peer
+
+
+def acknowledge(peer: Peer, from_: int, index: int) -> list[Message]:
+    """Another node has everything up to `index`; gives back what the leader says to that."""
+    term = peer.node.status().term
+    peer.node.step(Message(MSG_APP_RESP, to=peer.id, from_=from_, term=term, index=index))
+    return drain(peer)
+
+
+def drain(peer: Peer) -> list[Message]:
+    """Processes every Ready; gives back all messages."""
+    messages = []
+    while peer.node.has_ready():
+        messages.extend(peer.process())
+    return messages
+
+
+def of_type(messages: Sequence[Message], kind: int) -> list[Message]:
+    return [message for message in messages if message.type == kind]
+
+
+def terms_of(peer: Peer) -> list[int]:
+    """The terms of the log, in order."""
+    return [term for _, term in peer.log()]

@@ -1,0 +1,121 @@
+"""Three nodes in one process, on loopback and in a temporary directory, for tests of the server."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from server.config import NodeConfig
+from server.errors import NodeError
+from server.node import Node
+
+PATIENCE_S = 30.0  # how long a test waits for what should happen within moments, before it says that it doesn't
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago; held together, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def eventually(what: str, look: Callable[[], Any]) -> Any:
+    """What `look` returns, as soon as that is true; fails after PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        pause.wait(0.005)
+    raise AssertionError(f"within {PATIENCE_S} s it did not happen that {what}")
+
+
+class LocalCluster:
+    """Nodes 1 to n; each can be stopped and started again on its files."""
+
+    def __init__(self, directory: Any, engines: Iterable[str] = ("memory",) * 3, **options: Any) -> None:
+        names = list(engines)
+        ports = free_ports(len(names))
+        peers = {at: ("127.0.0.1", port) for at, port in enumerate(ports, 1)}
+        self.configs = {
+            at: NodeConfig(at, peers, str(directory / f"node{at}"), engine, tick_s=0.02, **options)
+            for at, engine in enumerate(names, 1)
+        }
+        self.nodes: dict[int, Node] = {}
+
+    def __enter__(self) -> LocalCluster:
+        for node_id in self.configs:
+            self.start(node_id)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node_id in list(self.nodes):
+            self.stop(node_id)
+
+    def start(self, node_id: int, **changes: Any) -> Node:
+        node = Node(dataclasses.replace(self.configs[node_id], **changes))
+        node.start()
+        self.nodes[node_id] = node
+        return node
+
+    def stop(self, node_id: int) -> None:
+        self.nodes.pop(node_id).stop()
+
+    def leader(self) -> Node:
+        """The node that the running nodes agree on."""
+
+        def agreed() -> Node | None:
+            leaders = {node.status()["leader"] for node in self.nodes.values()}
+            return self.nodes.get(leaders.pop()) if len(leaders) == 1 else None
+
+        return eventually("the nodes agree on a leader", agreed)
+
+    def follower(self) -> Node:
+        """A running node that doesn't lead."""
+        leader = self.leader()
+        return next(node for node in self.nodes.values() if node is not leader)
+
+    def put(self, node: Node, key: bytes, value: bytes) -> int:
+        """A PUT that is sent again for as long as the node says that nothing was done."""
+
+        def attempt() -> int:
+            try:
+                return node.propose([(key, value)])
+            except NodeError:
+                return 0
+
+        return eventually(f"{key!r} is written", attempt)
+
+    def read(self, node: Node, key: bytes) -> bytes | None:
+        """A linearizable GET."""
+
+        def confirmed() -> bool:
+            try:
+                return node.read_barrier() >= 0
+            except NodeError:
+                return False
+
+        eventually("a read is confirmed", confirmed)
+        return node.machine.lookup(key)
+
+    def converged(self) -> list[tuple[bytes, bytes]]:
+        """Every pair of every running node's engine, ours included, once all have applied the same index."""
+
+        def same() -> bool:
+            status = [node.status() for node in self.nodes.values()]
+            return len({s["applied_index"] for s in status}) == 1 == len({s["commit_index"] for s in status})
+
+        eventually("all nodes have applied the same", same)
+        contents = [list(node.machine.store.scan()) for node in self.nodes.values()]
+        assert all(content == contents[0] for content in contents)
+        return contents[0]

@@ -1,0 +1,283 @@
+"""The driver, with three nodes in one process: what is acknowledged, what is refused, what a restart finds."""
+
+import errno
+import threading
+
+import pytest
+
+from engines import CorruptionError, InvalidKey, InvalidValue, StoreLocked
+from engines.env import RealEnv
+from server.errors import NodeStopped, NoLeader, OutcomeUnknown, TooLarge
+from server.node import Node
+from tests.server.local_nodes import LocalCluster, eventually
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with LocalCluster(tmp_path) as cluster:
+        yield cluster
+
+
+def test_a_write_through_any_node_is_read_from_every_node(cluster):
+    for node_id, node in cluster.nodes.items():
+        cluster.put(node, b"key%d" % node_id, b"value")
+        for reader in cluster.nodes.values():
+            assert cluster.read(reader, b"key%d" % node_id) == b"value"
+    index = cluster.put(cluster.follower(), b"key1", b"new")
+    assert index > 0
+    assert cluster.read(cluster.leader(), b"key1") == b"new"
+    assert (b"kkey1", b"new") in cluster.converged()
+
+
+def test_operations_of_one_proposal_are_applied_together(cluster):
+    leader = cluster.leader()
+    leader.propose([(b"a", b"1"), (b"b", b"2"), (b"a", None)])
+    assert list(leader.machine.scan()) == [(b"b", b"2")]
+
+
+def test_many_threads_share_fsyncs(cluster):
+    """Draining makes batches: 200 writes by 20 threads cost far fewer than 200 fsyncs."""
+    leader = cluster.leader()
+    before = leader.metrics()["wal_fsyncs"]
+    threads = [
+        threading.Thread(target=lambda t=t: [leader.propose([(b"%d-%d" % (t, n), b"v")]) for n in range(10)])
+        for t in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(leader.machine.scan())) == 200
+    assert leader.metrics()["wal_fsyncs"] - before < 200
+
+
+def test_what_arrives_while_the_inbox_is_drained_is_not_lost(tmp_path):
+    """An event that is taken out and not looked at is a write that nobody answers."""
+    cluster = LocalCluster(tmp_path, ["memory"])
+    node = Node(cluster.configs[1])
+    called = []
+    node._call_later(lambda: (called.append("a"), node._call_later(lambda: called.append("c"))))
+    node._call_later(lambda: called.append("b"))
+    node._drain(0)
+    node._drain(0)
+    assert called == ["a", "b", "c"]
+    node.stop()
+
+
+def test_a_new_leader_is_found_and_the_old_one_catches_up(cluster):
+    cluster.put(cluster.leader(), b"before", b"1")
+    old = cluster.leader().id
+    cluster.stop(old)
+    survivor = cluster.leader()
+    assert survivor.id != old
+    cluster.put(survivor, b"after", b"2")
+    cluster.start(old)
+    assert [pair for pair in cluster.converged() if pair[0].startswith(b"k")] == [(b"kafter", b"2"), (b"kbefore", b"1")]
+
+
+def test_a_whole_cluster_on_memory_engines_restarts_with_everything(cluster):
+    """The lesson's homework: how does a map in memory lose nothing?"""
+    for number in range(50):
+        cluster.put(cluster.leader(), b"%02d" % number, b"v%d" % number)
+    for node_id in (1, 2, 3):
+        cluster.stop(node_id)
+    for node_id in (1, 2, 3):
+        cluster.start(node_id)
+    reader = cluster.follower()
+    assert cluster.read(reader, b"49") == b"v49"
+    assert list(reader.machine.scan()) == [(b"%02d" % number, b"v%d" % number) for number in range(50)]
+
+
+def test_without_a_majority_a_write_is_unknown_and_a_read_is_refused(cluster):
+    leader = cluster.leader()
+    cluster.put(leader, b"key", b"old")
+    for node_id in {1, 2, 3} - {leader.id}:
+        cluster.stop(node_id)
+    with pytest.raises(OutcomeUnknown, match="may still be"):
+        leader.propose([(b"key", b"new")], timeout_s=0.05)
+    with pytest.raises(NoLeader):
+        leader.read_barrier(timeout_s=0.05)
+    assert leader.read_barrier("stale") > 0
+    assert leader.machine.lookup(b"key") == b"old"
+
+
+def test_the_unknown_write_is_applied_when_a_majority_is_back(cluster):
+    leader = cluster.leader()
+    others = {1, 2, 3} - {leader.id}
+    for node_id in others:
+        cluster.stop(node_id)
+    with pytest.raises(OutcomeUnknown):
+        leader.propose([(b"key", b"late")], timeout_s=0.05)
+    for node_id in others:
+        cluster.start(node_id)
+    eventually("the entry is committed", lambda: leader.machine.lookup(b"key") == b"late")
+
+
+def test_a_node_alone_knows_no_leader(tmp_path):
+    cluster = LocalCluster(tmp_path)
+    node = cluster.start(1)
+    try:
+        assert not node.healthy()
+        with pytest.raises(NoLeader):
+            node.propose([(b"k", b"v")])
+        with pytest.raises(NoLeader):
+            node.propose_nowait([(b"k", b"v")])
+        with pytest.raises(NoLeader):
+            node.read_barrier()
+    finally:
+        cluster.stop(1)
+
+
+def test_bad_proposals_are_refused_and_write_nothing(cluster):
+    leader = cluster.leader()
+    index = leader.status()["commit_index"]
+    for operations, error in [
+        ([(b"", b"v")], InvalidKey),
+        ([(b"x" * 32_768, b"v")], InvalidKey),
+        ([("str", b"v")], InvalidKey),
+        ([(b"k", "str")], InvalidValue),
+        ([(b"k", b"x" * (5 << 20))], TooLarge),
+    ]:
+        with pytest.raises(error):
+            leader.propose(operations)
+    with pytest.raises(ValueError, match="consistency"):
+        leader.read_barrier("strong")
+    assert leader.status()["commit_index"] == index
+
+
+def test_a_single_node_is_a_cluster(tmp_path):
+    with LocalCluster(tmp_path, ["memory"]) as cluster:
+        cluster.put(cluster.leader(), b"k", b"v")
+        cluster.stop(1)
+        node = cluster.start(1)
+        assert cluster.read(node, b"k") == b"v"
+
+
+def test_the_log_is_cut_and_a_restart_begins_at_the_snapshot(tmp_path):
+    with LocalCluster(tmp_path, snapshot_entries=20, catch_up_entries=5) as cluster:
+        for number in range(100):
+            cluster.put(cluster.leader(), b"%03d" % number, b"v")
+        for node_id in (1, 2, 3):
+            snapshots = list((tmp_path / f"node{node_id}" / "snap").iterdir())
+            eventually(
+                "a snapshot is there", lambda node_id=node_id: any((tmp_path / f"node{node_id}" / "snap").iterdir())
+            )
+            assert len(snapshots) <= 3
+        for node_id in (1, 2, 3):
+            cluster.stop(node_id)
+        for node_id in (1, 2, 3):
+            cluster.start(node_id)
+        cluster.put(cluster.leader(), b"after", b"v")
+        assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 101
+
+
+def test_a_follower_that_was_away_too_long_gets_a_snapshot(tmp_path):
+    with LocalCluster(tmp_path, snapshot_entries=20, catch_up_entries=5) as cluster:
+        cluster.put(cluster.leader(), b"first", b"v")
+        away = cluster.follower().id
+        cluster.stop(away)
+        for number in range(100):
+            cluster.put(cluster.leader(), b"%03d" % number, b"v")
+        cluster.start(away)
+        cluster.put(cluster.leader(), b"last", b"v")
+        assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 102
+        # and it finds all of it again by itself
+        cluster.stop(away)
+        cluster.start(away)
+        cluster.put(cluster.leader(), b"again", b"v")
+        assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 103
+
+
+def test_a_node_whose_disk_was_emptied_stops_and_says_why(tmp_path, capfd):
+    """It has forgotten its vote and what it acknowledged, so it must not take part under its old id (etcd#10817)."""
+    with LocalCluster(tmp_path) as cluster:
+        for number in range(10):
+            cluster.put(cluster.leader(), b"%03d" % number, b"v")
+        cluster.converged()
+        lost = cluster.follower().id
+        cluster.stop(lost)
+        for path in (tmp_path / f"node{lost}" / "wal").iterdir():
+            path.unlink()
+        node = cluster.start(lost)
+        assert node.stopped.wait(10)
+        assert "commit" in str(node.failure)
+    assert f"node {lost}: stops" in capfd.readouterr().err
+
+
+def test_a_lost_snapshot_is_an_error_and_not_an_empty_store(tmp_path):
+    """What the log no longer has, and no snapshot has, must not be silently absent."""
+    with LocalCluster(tmp_path, snapshot_entries=20, catch_up_entries=5) as cluster:
+        for number in range(60):
+            cluster.put(cluster.leader(), b"%03d" % number, b"v")
+        lost = cluster.follower().id
+        eventually("it has a snapshot", lambda: any((tmp_path / f"node{lost}" / "snap").iterdir()))
+        cluster.stop(lost)
+        for path in (tmp_path / f"node{lost}" / "snap").iterdir():
+            path.unlink()
+        with pytest.raises(CorruptionError, match="starts anew"):
+            cluster.start(lost)
+
+
+def test_a_second_node_on_the_same_directory_is_refused(cluster):
+    config = cluster.configs[1]
+    with pytest.raises(StoreLocked, match="this process"):
+        Node(config)
+    cluster.stop(1)
+    cluster.start(1)  # and the lock goes with its holder
+
+
+class FullDisk(RealEnv):
+    """A disk on which, once `full` is set, no sync of the log succeeds."""
+
+    full = False
+
+    def open(self, path, mode):
+        file = super().open(path, mode)
+        if "/wal/" not in path:
+            return file
+        return _FullFile(self, file)
+
+
+class _FullFile:
+    def __init__(self, env, file):
+        self._env = env
+        self._file = file
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def sync(self, site):
+        if self._env.full:
+            raise OSError(errno.EIO, "simulated")
+        self._file.sync(site)
+
+
+def test_a_failed_fsync_of_the_log_stops_the_node_and_acknowledges_nothing(tmp_path, capfd):
+    """After a failed fsync the pages may be gone: nothing may be acknowledged, and nothing retried."""
+    env = FullDisk()
+    with LocalCluster(tmp_path, ["memory"], env=env) as cluster:
+        node = cluster.leader()
+        cluster.put(node, b"k", b"v")
+        env.full = True
+        with pytest.raises((OutcomeUnknown, NodeStopped)):
+            node.propose([(b"k", b"lost")])
+        assert node.stopped.wait(10)
+        assert isinstance(node.failure, OSError)
+        assert not node.healthy()
+        with pytest.raises(NodeStopped):
+            node.propose([(b"k", b"x")])
+        with pytest.raises(NodeStopped):
+            node.read_barrier()
+    assert "simulated" in capfd.readouterr().err
+
+
+def test_a_taken_peer_port_leaves_nothing_locked(tmp_path):
+    import socket
+
+    cluster = LocalCluster(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(cluster.configs[1].peers[1])
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            Node(cluster.configs[1])
+    Node(cluster.configs[1]).stop()

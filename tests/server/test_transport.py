@@ -1,0 +1,216 @@
+"""Node to node: what arrives, what is refused, and what is told when something is lost."""
+
+import queue
+import socket
+import struct
+import threading
+
+import pytest
+from crc32c import crc32c
+
+from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_SNAP, Entry, Message, Snapshot, SnapshotMetadata
+from server import transport as transport_module
+from server.transport import Transport
+
+PATIENCE_S = 10.0  # how long a test waits for what will come at once, before it calls it lost
+CLUSTER = 0xC1
+
+
+class Inbox:
+    """A receiver that keeps everything."""
+
+    def __init__(self) -> None:
+        self.messages = queue.SimpleQueue()
+        self.losses = queue.SimpleQueue()
+        self.sent_snapshots = queue.SimpleQueue()
+        self.snapshots = queue.SimpleQueue()
+        self.refuse_snapshots = False
+
+    def receive(self, messages):
+        for message in messages:
+            self.messages.put(message)
+
+    def receive_snapshot(self, message, body):
+        content = b"".join(body)
+        if self.refuse_snapshots:
+            raise ValueError("the trailer is missing")
+        self.snapshots.put((message, content))
+
+    def unreachable(self, node_id, dropped):
+        self.losses.put((node_id, dropped))
+
+    def snapshot_sent(self, node_id, delivered):
+        self.sent_snapshots.put((node_id, delivered))
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def peers():
+    return {1: ("127.0.0.1", free_port()), 2: ("127.0.0.1", free_port())}
+
+
+@pytest.fixture
+def pair(peers):
+    inboxes = {1: Inbox(), 2: Inbox()}
+    transports = {node_id: Transport(node_id, CLUSTER, peers, inboxes[node_id]) for node_id in peers}
+    for transport in transports.values():
+        transport.start()
+    yield transports, inboxes
+    for transport in transports.values():
+        transport.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sender-", "peer-listener"))]
+
+
+def heartbeat(number: int, from_: int = 1, to: int = 2) -> Message:
+    return Message(MSG_HEARTBEAT, to=to, from_=from_, term=1, commit=number)
+
+
+def test_messages_arrive_once_and_in_order(pair):
+    transports, inboxes = pair
+    sent = [heartbeat(number) for number in range(3000)]
+    sent[7] = Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, i, data=b"x" * i) for i in range(1, 50)])
+    for message in sent:
+        transports[1].send([message])
+    assert [inboxes[2].messages.get(timeout=PATIENCE_S) for _ in sent] == sent
+    transports[2].send([heartbeat(1, from_=2, to=1)])
+    assert inboxes[1].messages.get(timeout=PATIENCE_S).from_ == 2
+
+
+def test_a_message_to_nobody_is_dropped(pair):
+    transports, inboxes = pair
+    transports[1].send([heartbeat(1, to=99), heartbeat(2)])
+    assert inboxes[2].messages.get(timeout=PATIENCE_S).commit == 2
+
+
+def test_a_peer_that_is_away_is_reported_and_found_again(peers):
+    """The messages that surely were not sent are named, so that their proposals can be answered."""
+    inbox = Inbox()
+    one = Transport(1, CLUSTER, peers, inbox)
+    one.start()
+    try:
+        lost = heartbeat(1)
+        one.send([lost])
+        assert inbox.losses.get(timeout=PATIENCE_S) == (2, [lost])
+        other = Inbox()
+        two = Transport(2, CLUSTER, peers, other)
+        two.start()
+        try:
+            one.send([heartbeat(2)])
+            assert other.messages.get(timeout=PATIENCE_S).commit == 2
+        finally:
+            two.stop()
+    finally:
+        one.stop()
+
+
+def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
+    """A drop that nobody hears of stalls replication (etcd#9884)."""
+    monkeypatch.setattr(transport_module, "QUEUE_MESSAGES", 3)
+    inbox = Inbox()
+    one = Transport(1, CLUSTER, peers, inbox)  # not started: nothing leaves the queue
+    messages = [heartbeat(number) for number in range(5)]
+    one.send(messages)
+    assert [inbox.losses.get(timeout=0) for _ in range(2)] == [(2, [messages[3]]), (2, [messages[4]])]
+    assert inbox.losses.empty()
+    one.stop()
+
+
+def greet(port: int, **headers: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+    words = {"X-Metcd-Cluster": f"{CLUSTER:x}", "X-Metcd-From": "1", "X-Metcd-To": "2"} | headers
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in words.items())
+    connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-Metcd-Cluster": "c2"}, b"412"),
+        ({"X-Metcd-To": "3"}, b"412"),
+        ({"X-Metcd-From": "2"}, b"403"),
+        ({"X-Metcd-From": "99"}, b"403"),
+        ({"X-Metcd-From": "one"}, b"403"),
+    ],
+)
+def test_strangers_are_refused_before_a_byte_of_raft_is_read(pair, peers, headers, status):
+    _, inboxes = pair
+    with greet(peers[2][1], **headers) as connection:
+        assert connection.recv(4096).split()[1] == status
+    assert inboxes[2].messages.empty()
+
+
+def frame(payload: bytes, checksum: int | None = None, size: int | None = None) -> bytes:
+    return (
+        struct.pack("<II", len(payload) if size is None else size, crc32c(payload) if checksum is None else checksum)
+        + payload
+    )
+
+
+def sized(message: bytes) -> bytes:
+    return struct.pack("<I", len(message)) + message
+
+
+GOOD = sized(heartbeat(1).encode())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        frame(GOOD, checksum=1),
+        frame(GOOD, size=1 << 31),
+        frame(GOOD[:-1]),
+        frame(GOOD + b"\0\0"),
+        frame(sized(b"no message")),
+        frame(sized(heartbeat(1, from_=2).encode())),
+    ],
+    ids=["checksum", "huge", "cut message", "trailing bytes", "not a message", "another sender"],
+)
+def test_a_broken_frame_ends_its_connection_and_nothing_else(pair, peers, broken):
+    transports, inboxes = pair
+    with greet(peers[2][1]) as connection:
+        assert b" 101 " in connection.recv(4096)
+        connection.sendall(broken)
+        assert connection.recv(1) == b""
+    assert inboxes[2].messages.empty()
+    transports[1].send([heartbeat(5)])
+    assert inboxes[2].messages.get(timeout=PATIENCE_S).commit == 5
+
+
+def snapshot_message() -> Message:
+    return Message(MSG_SNAP, to=2, from_=1, term=1, snapshot=Snapshot(SnapshotMetadata(5, 1)))
+
+
+def test_a_snapshot_arrives_whole(pair, tmp_path):
+    transports, inboxes = pair
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 20_000)
+    transports[1].send_snapshot(snapshot_message(), lambda: str(path))
+    message, content = inboxes[2].snapshots.get(timeout=PATIENCE_S)
+    assert message == snapshot_message()
+    assert content == path.read_bytes()
+    assert inboxes[1].sent_snapshots.get(timeout=PATIENCE_S) == (2, True)
+
+
+def test_a_snapshot_that_is_refused_or_can_not_be_written_is_reported_as_not_delivered(pair, tmp_path):
+    transports, inboxes = pair
+    inboxes[2].refuse_snapshots = True
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    transports[1].send_snapshot(snapshot_message(), lambda: str(path))
+    assert inboxes[1].sent_snapshots.get(timeout=PATIENCE_S) == (2, False)
+    transports[1].send_snapshot(snapshot_message(), lambda: str(tmp_path / "missing"))
+    assert inboxes[1].sent_snapshots.get(timeout=PATIENCE_S) == (2, False)
+
+
+def test_a_taken_port_is_an_error_at_once(peers):
+    with socket.socket() as taken:
+        taken.bind(peers[1])
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            Transport(1, CLUSTER, peers, Inbox())
