@@ -1,7 +1,7 @@
 """The commit protocol: how one tree takes the place of another, on disk and in memory, and what a crash leaves.
 
     synced    pages of the new tree, its freelist   -> fsync -> its meta -> fsync -> readers see it
-    unsynced  pages of the new tree, its freelist            -> its meta          -> readers see it
+    unsynced  pages of the new tree                          -> its meta          -> readers see it
 
 Two metas, one in page 0 and one in page 1. At any time one of them belongs to the last *durable* commit, D:
 
@@ -16,7 +16,9 @@ Invariants:
    in the freelist as if somebody were reading it.
 2. A synced meta is written only when everything that it refers to is durable, all earlier commits included; its txid is
    the last one plus 1, so that it lies in the page that doesn't hold the last one.
-3. An unsynced meta lies in the page that doesn't hold D's, and is sealed with a sum over its own pages (meta.py).
+3. An unsynced commit writes no freelist, as bbolt's don't with NoFreelistSync: D's dropped pages pile up in the list, and
+   each commit would write all of it. Opening finds the free pages by a walk then; the next synced commit lists them.
+4. An unsynced meta lies in the page that doesn't hold D's, and is sealed with a sum over its own pages (meta.py).
 
 So after a power cut at any moment: one of the metas is D's, or the newer one's if that became durable. A torn meta fails
 its checksum, and D counts. An unsynced meta that is whole counts if its sum is right: then it is some commit younger than
@@ -74,11 +76,11 @@ class Committer:
         self._terms: dict[int, int] = {}  # of the pages that were written since D and are in use, by page id
         self._total = 0
 
-    def _run_of_freelist(self, meta: Meta) -> list[int]:
+    def _run_of_freelist(self, meta: Meta) -> range:
         if meta.freelist == NO_FREELIST:
-            return []
+            return range(0)
         pages = len(self.pager.run(meta.freelist)[0]) // self.pager.page_bytes
-        return list(range(meta.freelist, meta.freelist + pages))
+        return range(meta.freelist, meta.freelist + pages)
 
     def commit(self, state: State, build: Build, publish: Callable[[State], None], *, sync: bool) -> bool:
         """Makes the next state out of `state`, and hands it to `publish`; False if nothing was to be done.
@@ -87,18 +89,16 @@ class Committer:
         would, and the caller stops using the store.
         """
         sync = sync or self._misplaced
-        self._free(self.freelist.release(self._pins()))
         meta = state.meta
+        released = self.freelist.release(self._pins())
+        if released:
+            self._free(released)
         writer = TreeWriter(self.pager, self.freelist, self._next_txid(meta, sync), self._fill)
         try:
             root = build(writer)
-            if root is not None:
-                next_state, freelist_run = self._planted(writer, state, root, sync)
-            elif not sync or meta.txid == self.durable:
+            if root is None and (not sync or meta.txid == self.durable):
                 return False
-            else:
-                next_state = state._replace(meta=meta._replace(txid=writer.txid, seal=None))
-                freelist_run = self._freelist_run
+            next_state, freelist_run = self._prepare(writer, state, root, sync)
         except BaseException:
             writer.rollback()
             raise
@@ -122,26 +122,40 @@ class Committer:
         self._misplaced = False
 
     def _next_txid(self, meta: Meta, sync: bool) -> int:
-        """The txid whose meta goes where it may (invariants 2 and 3)."""
+        """The txid whose meta goes where it may (invariants 2 and 4)."""
         if sync:
             return meta.txid + (2 if self._misplaced else 1)
         return meta.txid + (3 if meta.txid == self.durable else 2)
 
-    def _planted(self, writer: TreeWriter, state: State, root: int, sync: bool) -> tuple[State, list[int]]:
-        """The state with the bucket's new root entered into the root bucket, and a freelist written for it."""
+    def _prepare(self, writer: TreeWriter, state: State, root: int | None, sync: bool) -> tuple[State, range]:
+        """The next state, all of whose pages are written: the root bucket with the new root in it, and a freelist.
+
+        Without a new root, the old trees under another meta.
+        """
         meta = state.meta
+        top = meta.root
+        if root is None:
+            root, node = state.root_id, state.root
+        else:
+            value = BucketValue(bucket_header.pack(root, state.sequence))
+            top = writer.apply(top, Changes([self._bucket], [value])) or top
+            node = self.pager.load(root)
+        writer.dropped += self._freelist_run
+        if sync:
+            at, freelist_run, seal = *self._write_freelist(writer), None
+        else:
+            at, freelist_run, seal = NO_FREELIST, range(0), self._seal(writer)
+        high_water = self.freelist.high_water
+        next_meta = Meta(meta.page_bytes, top, at, high_water, writer.txid, meta.sequence, meta.flags, seal)
+        return State(self.pager, next_meta, root, node, state.sequence), freelist_run
+
+    def _write_freelist(self, writer: TreeWriter) -> tuple[int, range]:
+        """Writes all ids that the new trees don't reach; the first page of the freelist, and all of its pages."""
         freelist = self.freelist
-        value = BucketValue(bucket_header.pack(root, state.sequence))
-        top = writer.apply(meta.root, Changes([self._bucket], [value]))
-        assert top is not None
         dropped = writer.dropped
-        dropped += self._freelist_run
         at, pages = writer.allocate_freelist(len(freelist.free) + freelist.waiting_count + len(dropped))
         writer.write_freelist(at, pages, *freelist_body(freelist.listed(dropped)))
-        seal = None if sync else self._seal(writer)
-        next_meta = Meta(meta.page_bytes, top, at, freelist.high_water, writer.txid, meta.sequence, meta.flags, seal)
-        next_state = State(self.pager, next_meta, root, self.pager.load(root), state.sequence)
-        return next_state, list(range(at, at + pages))
+        return at, range(at, at + pages)
 
     def _seal(self, writer: TreeWriter) -> Seal:
         """Brings the sum up to date: plus the pages written, minus those dropped that were in it."""
@@ -157,10 +171,9 @@ class Committer:
     def _pins(self) -> list[int]:
         """The pinned txids, ascending: the readers', and D."""
         pins = self.pager.pins()
-        if self.durable not in pins:
-            pins.append(self.durable)
-            pins.sort()
-        return pins
+        if not pins:
+            return [self.durable]
+        return pins if self.durable in pins else sorted([*pins, self.durable])
 
     def _settle(self, writer: TreeWriter) -> None:
         """Sorts out who still needs what was dropped. After `publish`: whoever reads the old tree has pinned it by now."""

@@ -73,8 +73,8 @@ class Freelist:
             pgid = self.high_water
             self.high_water += count
         self._born[pgid] = txid
-        for tail in range(pgid + 1, pgid + count):
-            self._born[tail] = txid
+        if count > 1:
+            self._born.update(dict.fromkeys(range(pgid, pgid + count), txid))
         return pgid
 
     def _find_run(self, count: int) -> int | None:
@@ -101,8 +101,7 @@ class Freelist:
         self.high_water = high_water
         self._add(freed)
 
-    def _add(self, ids: Iterable[int]) -> None:
-        ids = list(ids)
+    def _add(self, ids: list[int]) -> None:
         if not ids:
             return
         self._no_run_of = None
@@ -118,26 +117,25 @@ class Freelist:
         `pins` are the pinned txids, ascending. Returns the ids that became free.
         """
         born = self._born
-        freed = [pgid for pgid in ids if not self._wait(pgid, born.pop(pgid, 0), txid, pins)]
-        self._add(freed)
-        return freed
-
-    def _wait(self, pgid: int, born: int, dropped: int, pins: list[int]) -> bool:
-        """Makes the page wait for the newest pin in [born, dropped); False if there is none."""
-        index = bisect_left(pins, dropped) - 1
-        if index < 0 or pins[index] < born:
-            return False
-        self._waiting.setdefault(pins[index], []).append((pgid, born, dropped))
-        return True
+        return self._place([(pgid, born.pop(pgid, 0), txid) for pgid in ids], pins)
 
     def release(self, pins: list[int]) -> list[int]:
         """Places again what waited for pins that are gone; `pins` as for `drop`. Returns the ids that became free."""
-        gone = [pin for pin in self._waiting if pin not in pins]
         freed: list[int] = []
-        for pin in gone:
-            for pgid, born, dropped in self._waiting.pop(pin):
-                if not self._wait(pgid, born, dropped, pins):
-                    freed.append(pgid)
+        for pin in [pin for pin in self._waiting if pin not in pins]:
+            freed += self._place(self._waiting.pop(pin), pins)
+        return freed
+
+    def _place(self, pages: list[tuple[int, int, int]], pins: list[int]) -> list[int]:
+        """Each of the pages waits for the newest pin in [born, dropped), or becomes free; the ids of those that did."""
+        freed: list[int] = []
+        for page in pages:
+            pgid, born, dropped = page
+            index = bisect_left(pins, dropped) - 1
+            if index < 0 or pins[index] < born:
+                freed.append(pgid)
+            else:
+                self._waiting.setdefault(pins[index], []).append(page)
         self._add(freed)
         return freed
 

@@ -64,8 +64,8 @@ SEAL_BYTES = 28
 MIN_PAGE_BYTES, MAX_PAGE_BYTES = 1024, 1 << 24  # where bbolt looks for its second meta
 
 _prefix = struct.Struct("<IIII")
-_fields = struct.Struct("<QQQQQ")
-_u64 = struct.Struct("<Q")
+_fields = struct.Struct("<QQQQQQ")
+_words = struct.Struct("<7Q")
 _seal = struct.Struct("<4sQQII")
 _u32 = struct.Struct("<I")
 SEAL_MAGIC = b"PROV"
@@ -80,17 +80,19 @@ class MetaError(ValueError):
     """Bytes that are no meta, and why."""
 
 
-def fnv1a_64(data: bytes, basis: int = _FNV_BASIS) -> int:
-    """FNV-1a: h = (h xor byte) x prime for each byte; a run of zero bytes is one multiplication by a power of it.
+def fnv1a_64(words: Iterable[int], basis: int = _FNV_BASIS) -> int:
+    """FNV-1a over 8-byte little-endian words: h = (h xor byte) x prime for each byte.
 
-    The 40 bytes of a meta's changing fields are mostly zeros: 1 µs in place of 3.
+    A word's high bytes are mostly zeros, and a run of those is one multiplication by a power of the prime: 1.5 µs for a
+    meta in place of 6.
     """
-    for at in range(0, len(data), 8):
-        word = data[at : at + 8]
-        digits = word.rstrip(b"\0")
-        for byte in digits:
-            basis = (basis ^ byte) * _FNV_PRIME & _MASK
-        basis = basis * _FNV_POWERS[len(word) - len(digits)] & _MASK
+    for word in words:
+        zeros = 8
+        while word:
+            basis = (basis ^ word & 0xFF) * _FNV_PRIME & _MASK
+            word >>= 8
+            zeros -= 1
+        basis = basis * _FNV_POWERS[zeros] & _MASK
     return basis
 
 
@@ -100,11 +102,9 @@ def checked_sum(terms: Iterable[int]) -> int:
 
 
 def term(pgid: int, crc: int) -> int:
-    """What one page adds to a provisional meta's sum: its id and checksum, mixed so that no two errors cancel out."""
-    mixed = pgid * 0x9E3779B97F4A7C15 + crc & _MASK
-    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK
-    return mixed ^ mixed >> 31
+    """What one page adds to a provisional meta's sum: its checksum times a number of its own, so that no two errors are
+    likely to cancel out."""
+    return crc * (pgid * 0x9E3779B97F4A7C15 | 1) & _MASK
 
 
 class Seal(NamedTuple):
@@ -137,8 +137,8 @@ class Meta(NamedTuple):
     def encode(self) -> bytes:
         """Header, meta and seal: what is written at the beginning of its page."""
         prefix, basis = _prefix_of(self.page_bytes, self.flags)
-        fields = _fields.pack(self.root, self.sequence, self.freelist, self.high_water, self.txid)
-        body = b"".join((prefix, fields, _u64.pack(fnv1a_64(fields, basis))))
+        fields = (self.root, self.sequence, self.freelist, self.high_water, self.txid)
+        body = b"".join((prefix, _fields.pack(*fields, fnv1a_64(fields, basis))))
         head = header.pack(self.txid % 2, META, 0, 0)
         if self.seal is None:
             return b"".join((head, body, bytes(SEAL_BYTES)))
@@ -156,13 +156,12 @@ class Meta(NamedTuple):
             raise MetaError(f"its magic number should be {MAGIC:08x}, and is {magic:08x}")
         if version != VERSION:
             raise MetaError(f"its version should be {VERSION}, and is {version}")
-        stored: int = _u64.unpack_from(body, 56)[0]
-        found = fnv1a_64(body[:56])
+        root, sequence, freelist, high_water, txid, stored = _fields.unpack_from(body, 16)
+        found = fnv1a_64(_words.unpack_from(body))
         if stored != found:
             raise MetaError(f"its checksum should be {stored:016x}, and its bytes give {found:016x}")
         if page_bytes & (page_bytes - 1) or not MIN_PAGE_BYTES <= page_bytes <= MAX_PAGE_BYTES:
             raise MetaError(f"its page size should be a power of two from 1 KiB to 16 MiB, and is {page_bytes}")
-        root, sequence, freelist, high_water, txid = _fields.unpack_from(body, 16)
         if not 2 <= root < high_water or not (2 <= freelist < high_water or freelist == NO_FREELIST):
             raise MetaError(
                 f"its root {root} and freelist {freelist} should lie below its high-water mark {high_water}"
@@ -189,5 +188,5 @@ def _prefix_of(page_bytes: int, flags: int) -> tuple[bytes, int]:
     found = _prefixes.get((page_bytes, flags))
     if found is None:
         prefix = _prefix.pack(MAGIC, VERSION, page_bytes, flags)
-        found = _prefixes[page_bytes, flags] = prefix, fnv1a_64(prefix)
+        found = _prefixes[page_bytes, flags] = prefix, fnv1a_64(struct.unpack("<2Q", prefix))
     return found

@@ -100,7 +100,8 @@ class Pager:
         self.arrived: deque[int] = deque()
         self.gone: deque[int] = deque()
         self.stats = stats
-        self._pins: Counter[int] = Counter()
+        self._pin_counts: Counter[int] = Counter()
+        self._pinned: list[int] = []
         self._max_cached = max_cached
         self._max_bytes = max_bytes
         self._trimming = threading.Lock()
@@ -229,14 +230,16 @@ class Pager:
 
     def pins(self) -> list[int]:
         """The txids that readers have pinned, ascending. For the writer."""
-        pins = self._pins
-        for _ in range(len(self.gone)):  # first, because who is gone has arrived before, and is counted below
-            pins[self.gone.popleft()] -= 1
-        for _ in range(len(self.arrived)):
-            pins[self.arrived.popleft()] += 1
-        for txid in [txid for txid, count in pins.items() if count == 0]:
-            del pins[txid]
-        return sorted(pins)
+        if self.arrived or self.gone:
+            counts = self._pin_counts
+            for _ in range(len(self.gone)):  # first, because who is gone has arrived before, and is counted below
+                counts[self.gone.popleft()] -= 1
+            for _ in range(len(self.arrived)):
+                counts[self.arrived.popleft()] += 1
+            for txid in [txid for txid, count in counts.items() if count == 0]:
+                del counts[txid]
+            self._pinned = sorted(counts)
+        return self._pinned
 
     # ------------------------------------------------------------------------------------------------------- writing
 

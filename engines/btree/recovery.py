@@ -265,7 +265,7 @@ def is_whole(pager: Pager, meta: Meta, base: Meta) -> bool:
         return False
     young = set(free_ids(pager, base))
     terms: dict[int, int] = {}
-    todo = [meta.root, meta.freelist]
+    todo = [meta.root]
     try:
         while todo:
             pgid = todo.pop()

@@ -25,7 +25,7 @@ Follows bbolt's rebalance and spill (node.go), in one pass in place of two.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engines.btree.freelist import Freelist
 from engines.btree.node import EMPTY, Node
@@ -52,8 +52,7 @@ APPEND_FILL = 1.0  # of pages that ascending keys leave behind: nothing will be 
 SMALL = 4  # a piece below a quarter of a page is joined with its neighbour, as bbolt's are
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """Keys, strictly ascending, and their new values; None deletes."""
 
     keys: list[bytes]
