@@ -16,10 +16,11 @@ Follows no file of bbolt's: its Compact puts key by key, with a fill percent of 
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator
 
 from engines.btree.cursor import leaves_forward
-from engines.btree.node import EMPTY, Node
+from engines.btree.node import Node
 from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES, LEAF, BucketValue
 from engines.btree.pager import Pager, buckets_in
 from engines.btree.tree import TreeWriter
@@ -39,7 +40,7 @@ class _Level:
     def __init__(self, writer: TreeWriter) -> None:
         self._writer = writer
         self._keys: list[bytes] = []
-        self._children: list[int] = []
+        self._children = array("Q")
         self._size = 0
         self._above: _Level | None = None
 
@@ -91,7 +92,7 @@ def build_tree(writer: TreeWriter, pairs: Iterable[Pair]) -> int:
                 level.add(piece.keys[0], writer.write(piece, cache=False))
             keys, values, size = rest.keys, rest.values, rest.size_bytes - HEADER_BYTES
     if not keys:
-        return writer.write(Node([], [], [], EMPTY.size_bytes)) if not level._children else level.finish()
+        return writer.write(Node.leaf([], [])) if not level._children else level.finish()
     for piece in Node.leaf(keys, values).split(page_bytes, FILL):
         level.add(piece.keys[0], writer.write(piece, cache=False))
     return level.finish()

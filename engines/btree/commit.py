@@ -69,12 +69,13 @@ class Committer:
         self.pager = state.pager
         self.freelist = freelist
         self.durable = state.meta.txid
-        self._bucket = bucket
+        self.bucket = bucket
         self._fill = fill
         self._freelist_run = self._run_of_freelist(state.meta)
-        self._misplaced = meta_page != state.meta.page  # bbolt's backups are: their newest meta is always in page 0
-        self._terms: dict[int, int] = {}  # of the pages that were written since D and are in use, by page id
-        self._total = 0
+        self.misplaced = meta_page != state.meta.page  # bbolt's backups are: their newest meta is always in page 0
+        self.terms: dict[int, int] = {}  # of the pages that were written since D and are in use, by page id
+        self.total = 0
+        self.root_place: int | None = None  # of our bucket's root id in the root bucket's page, once point.py knows it
 
     def _run_of_freelist(self, meta: Meta) -> range:
         if meta.freelist == NO_FREELIST:
@@ -88,12 +89,12 @@ class Committer:
         A StoreError, or whatever else `build` raises, leaves everything as it was. An OSError leaves the disk as a crash
         would, and the caller stops using the store.
         """
-        sync = sync or self._misplaced
+        sync = sync or self.misplaced
         meta = state.meta
         released = self.freelist.release(self._pins())
         if released:
             self._free(released)
-        writer = TreeWriter(self.pager, self.freelist, self._next_txid(meta, sync), self._fill)
+        writer = TreeWriter(self.pager, self.freelist, self.next_txid(meta, sync=sync), self._fill)
         try:
             root = build(writer)
             if root is None and (not sync or meta.txid == self.durable):
@@ -116,15 +117,15 @@ class Committer:
         self.pager.sync("btree.commit.data")
         self.pager.write_meta(meta)
         self.pager.sync("btree.commit.meta")
-        self._terms.clear()
-        self._total = 0
+        self.terms.clear()
+        self.total = 0
         self.durable = meta.txid
-        self._misplaced = False
+        self.misplaced = False
 
-    def _next_txid(self, meta: Meta, sync: bool) -> int:
+    def next_txid(self, meta: Meta, *, sync: bool) -> int:
         """The txid whose meta goes where it may (invariants 2 and 4)."""
         if sync:
-            return meta.txid + (2 if self._misplaced else 1)
+            return meta.txid + (2 if self.misplaced else 1)
         return meta.txid + (3 if meta.txid == self.durable else 2)
 
     def _prepare(self, writer: TreeWriter, state: State, root: int | None, sync: bool) -> tuple[State, range]:
@@ -138,9 +139,9 @@ class Committer:
             root, node = state.root_id, state.root
         else:
             value = BucketValue(bucket_header.pack(root, state.sequence))
-            top = writer.apply(top, Changes([self._bucket], [value])) or top
+            top = writer.apply(top, Changes([self.bucket], [value])) or top
             node = self.pager.load(root)
-        writer.dropped += self._freelist_run
+        writer.dropped += [(pgid, 0) for pgid in self._freelist_run]
         if sync:
             at, freelist_run, seal = *self._write_freelist(writer), None
         else:
@@ -154,19 +155,21 @@ class Committer:
         freelist = self.freelist
         dropped = writer.dropped
         at, pages = writer.allocate_freelist(len(freelist.free) + freelist.waiting_count + len(dropped))
-        writer.write_freelist(at, pages, *freelist_body(freelist.listed(dropped)))
+        writer.write_freelist(at, pages, *freelist_body(freelist.listed(pgid for pgid, _ in dropped)))
         return at, range(at, at + pages)
 
     def _seal(self, writer: TreeWriter) -> Seal:
         """Brings the sum up to date: plus the pages written, minus those dropped that were in it."""
-        terms, total = self._terms, self._total
+        terms, total = self.terms, self.total
         for pgid, crc in writer.written.items():
             added = terms[pgid] = term(pgid, crc)
             total += added
-        for pgid in writer.dropped:
-            total -= terms.pop(pgid, 0)
-        self._total = checked_sum([total])
-        return Seal(self.durable, self._total)
+        for index, (pgid, born) in enumerate(writer.dropped):
+            if pgid in terms:
+                total -= terms.pop(pgid)
+                writer.dropped[index] = pgid, born or self.durable + 1
+        self.total = checked_sum(total)
+        return Seal(self.durable, self.total)
 
     def _pins(self) -> list[int]:
         """The pinned txids, ascending: the readers', and D."""
@@ -179,8 +182,20 @@ class Committer:
         """Sorts out who still needs what was dropped. After `publish`: whoever reads the old tree has pinned it by now."""
         pins = self._pins()
         self._free(self.freelist.drop(writer.dropped, writer.txid, pins))
-        if pins[0] == writer.txid:
-            self.freelist.forget_births()
+
+    def settle_point(self, young: list[tuple[int, int]], old: list[tuple[int, int]], txid: int) -> None:
+        """`_settle` for point.py: without readers, what is younger than D is free at once, and the rest waits for D."""
+        pager = self.pager
+        if pager.arrived or pager.gone or pager.pins():
+            self._free(self.freelist.drop(young + old, txid, self._pins()))
+            return
+        pages = [pgid for pgid, _ in young]
+        self.freelist.reuse(pages)
+        nodes = pager.nodes
+        for pgid in pages:
+            nodes.pop(pgid, None)
+        if old:
+            self.freelist.drop(old, txid, [self.durable])
 
     def _free(self, ids: list[int]) -> None:
         """Pages became free; their nodes go from the cache. (Tests fill the pages with rubbish here.)"""

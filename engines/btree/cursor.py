@@ -17,6 +17,7 @@ Requires, of everything here: whoever calls has pinned the tree, so that no page
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Protocol
@@ -41,7 +42,7 @@ def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
 
 def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
     """The leaves of the tree in order, from the one that `start` belongs to."""
-    path: list[tuple[list[int], int]] = []  # of each branch on the way: its children, and which one comes next
+    path: list[tuple[array[int], int]] = []  # of each branch on the way: its children, and which one comes next
     node = root
     while node.children:
         index = bisect_right(node.keys, start, 1)
@@ -62,7 +63,7 @@ def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
 
 def leaves_backward(pager: Pager, root: Node, stop: bytes | None) -> Iterator[Node]:
     """The leaves of the tree against their order, from the one with the last key below `stop`."""
-    path: list[tuple[list[int], int]] = []  # as above; which child comes next, one too many
+    path: list[tuple[array[int], int]] = []  # as above; which child comes next, one too many
     node = root
     while node.children:
         index = len(node.children) if stop is None else max(bisect_left(node.keys, stop), 1)

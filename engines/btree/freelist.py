@@ -50,7 +50,6 @@ class Freelist:
         self.free = array("Q", sorted(free))
         self.high_water = high_water
         self._waiting: dict[int, list[tuple[int, int, int]]] = {}  # pin → (page id, born, dropped)
-        self._born: dict[int, int] = {}  # page id → txid, of pages younger than the oldest pin
         self._no_run_of: int | None = None  # a search for so many in a row has failed, and nothing was freed since
 
     @property
@@ -61,8 +60,8 @@ class Freelist:
         """The ids of all waiting pages, in no order."""
         return [pgid for pages in self._waiting.values() for pgid, _, _ in pages]
 
-    def allocate(self, count: int, txid: int) -> int:
-        """The first id of `count` pages in a row, which transaction `txid` may write; from the end if none are free."""
+    def allocate(self, count: int) -> int:
+        """The first id of `count` pages in a row, which may be written; from the end of the file if none are free."""
         free = self.free
         if count == 1 and free:
             pgid = free.pop()
@@ -72,10 +71,24 @@ class Freelist:
         else:
             pgid = self.high_water
             self.high_water += count
-        self._born[pgid] = txid
-        if count > 1:
-            self._born.update(dict.fromkeys(range(pgid, pgid + count), txid))
         return pgid
+
+    def allocate_singles(self, count: int) -> list[int]:
+        """The ids of as many single pages."""
+        pages = self.free[-count:].tolist()
+        del self.free[-count:]
+        if len(pages) < count:
+            more = range(self.high_water, self.high_water + count - len(pages))
+            self.high_water = more.stop
+            pages += more
+        return pages
+
+    def reuse(self, pages: list[int]) -> None:
+        """Single pages that the newest tree has just dropped, and that no pinned tree can reach, are free."""
+        free = self.free
+        self._no_run_of = None
+        for pgid in pages:
+            insort(free, pgid)
 
     def _find_run(self, count: int) -> int | None:
         if len(self.free) < count or (self._no_run_of is not None and count >= self._no_run_of):
@@ -93,11 +106,8 @@ class Freelist:
         """
         freed: list[int] = []
         for pgid, count in runs:
-            ids = range(pgid, pgid + count)
-            for page in ids:
-                self._born.pop(page, None)
             if pgid < high_water:
-                freed += ids
+                freed += range(pgid, pgid + count)
         self.high_water = high_water
         self._add(freed)
 
@@ -111,13 +121,13 @@ class Freelist:
         else:
             self.free = array("Q", sorted([*self.free, *ids]))
 
-    def drop(self, ids: Iterable[int], txid: int, pins: list[int]) -> list[int]:
-        """The newest tree is now `txid`, and no longer reaches the pages `ids`: they wait, or are free.
+    def drop(self, pages: Iterable[tuple[int, int]], txid: int, pins: list[int]) -> list[int]:
+        """The newest tree is now `txid`, and no longer reaches the pages (id, born): they wait, or are free.
 
-        `pins` are the pinned txids, ascending. Returns the ids that became free.
+        `born` may be too low: the page waits longer then. `pins` are the pinned txids, ascending. Returns the ids that
+        became free.
         """
-        born = self._born
-        return self._place([(pgid, born.pop(pgid, 0), txid) for pgid in ids], pins)
+        return self._place([(pgid, born, txid) for pgid, born in pages], pins)
 
     def release(self, pins: list[int]) -> list[int]:
         """Places again what waited for pins that are gone; `pins` as for `drop`. Returns the ids that became free."""
@@ -139,13 +149,9 @@ class Freelist:
         self._add(freed)
         return freed
 
-    def forget_births(self) -> None:
-        """Every pin is as young as the newest page now: born long ago is all there is to say about any of them."""
-        self._born.clear()
-
-    def listed(self, dropping: list[int]) -> array[int]:
+    def listed(self, dropping: Iterable[int]) -> array[int]:
         """The ids for the disk: free, waiting, and those that the transaction at hand is about to drop."""
-        others = self.waiting() + dropping
+        others = [*self.waiting(), *dropping]
         if len(others) > FEW:
             return array("Q", sorted([*self.free, *others]))
         ids = array("Q", self.free)

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -66,7 +67,7 @@ MIN_PAGE_BYTES, MAX_PAGE_BYTES = 1024, 1 << 24  # where bbolt looks for its seco
 _prefix = struct.Struct("<IIII")
 _fields = struct.Struct("<QQQQQQ")
 _words = struct.Struct("<7Q")
-_seal = struct.Struct("<4sQQII")
+_seal = struct.Struct("<4sQQI")
 _u32 = struct.Struct("<I")
 SEAL_MAGIC = b"PROV"
 
@@ -96,9 +97,9 @@ def fnv1a_64(words: Iterable[int], basis: int = _FNV_BASIS) -> int:
     return basis
 
 
-def checked_sum(terms: Iterable[int]) -> int:
-    """The sum of a provisional meta's terms."""
-    return sum(terms) & _MASK
+def checked_sum(total: int) -> int:
+    """A sum of terms as a provisional meta has it."""
+    return total & _MASK
 
 
 def term(pgid: int, crc: int) -> int:
@@ -136,14 +137,13 @@ class Meta(NamedTuple):
 
     def encode(self) -> bytes:
         """Header, meta and seal: what is written at the beginning of its page."""
-        prefix, basis = _prefix_of(self.page_bytes, self.flags)
+        head, prefix, basis = _prefix_of(self.txid % 2, self.page_bytes, self.flags)
         fields = (self.root, self.sequence, self.freelist, self.high_water, self.txid)
-        body = b"".join((prefix, _fields.pack(*fields, fnv1a_64(fields, basis))))
-        head = header.pack(self.txid % 2, META, 0, 0)
+        body = prefix + _fields.pack(*fields, fnv1a_64(fields, basis))
         if self.seal is None:
             return b"".join((head, body, bytes(SEAL_BYTES)))
-        seal = _seal.pack(SEAL_MAGIC, self.seal.base, self.seal.total, 0, 0)[:24]
-        return b"".join((head, body, seal, _u32.pack(crc32c(body + seal))))
+        sealed = body + _seal.pack(SEAL_MAGIC, *self.seal, 0)
+        return b"".join((head, sealed, _u32.pack(crc32c(sealed))))
 
     @classmethod
     def decode(cls, page: bytes) -> Meta:
@@ -176,17 +176,12 @@ def _read_seal(page: bytes, body: bytes) -> Seal | None:
         return None
     if crc32c(body + raw[:24]) != _u32.unpack_from(raw, 24)[0]:
         return None
-    _, base, total, _, _ = _seal.unpack(raw)
+    _, base, total, _ = _seal.unpack_from(raw)
     return Seal(base, total)
 
 
-_prefixes: dict[tuple[int, int], tuple[bytes, int]] = {}
-
-
-def _prefix_of(page_bytes: int, flags: int) -> tuple[bytes, int]:
-    """The first 16 bytes, which never change in a file, and the hash's state behind them."""
-    found = _prefixes.get((page_bytes, flags))
-    if found is None:
-        prefix = _prefix.pack(MAGIC, VERSION, page_bytes, flags)
-        found = _prefixes[page_bytes, flags] = prefix, fnv1a_64(struct.unpack("<2Q", prefix))
-    return found
+@cache
+def _prefix_of(page: int, page_bytes: int, flags: int) -> tuple[bytes, bytes, int]:
+    """The page header, the first 16 bytes of the meta, which never change, and the hash's state behind them."""
+    prefix = _prefix.pack(MAGIC, VERSION, page_bytes, flags)
+    return header.pack(page, META, 0, 0), prefix, fnv1a_64(struct.unpack("<2Q", prefix))

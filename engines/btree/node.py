@@ -19,6 +19,7 @@ Follows bbolt's node.go. Left out: its mutable nodes with parent pointers; here 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from itertools import accumulate
 
@@ -30,55 +31,80 @@ from engines.btree.page import (
     BucketValue,
     branch_body,
     leaf_body,
+    values_of,
 )
 
-__all__ = ["EMPTY", "MIN_KEYS", "Node"]
+__all__ = ["EMPTY", "MIN_KEYS", "NO_CHILDREN", "Node"]
 
 MIN_KEYS = 2  # keys that each side of a split has
+NO_CHILDREN = array("Q")
 
 
 class Node:
     """A branch (with children) or a leaf (with values). `children` is empty for a leaf, and for a leaf only.
 
-    A class with slots and not a dataclass, because every page read or written makes one.
+    A class with slots and not a dataclass, because every page read or written makes one. Page ids are an array, and a
+    leaf's values stay in the page's bytes until somebody reads one: to copy a list is to touch each object in it.
     """
 
-    __slots__ = ("body", "children", "has_buckets", "keys", "packed", "pages", "size_bytes", "small", "values")
+    __slots__ = ("_values", "body", "born", "children", "has_buckets", "keys", "packed", "pages", "size_bytes", "small")
 
     def __init__(
         self,
         keys: list[bytes],
-        values: list[bytes],
-        children: list[int],
+        values: list[bytes] | None,
+        children: array[int],
         size_bytes: int,
-        pages: int = 1,
-        packed: bool = True,
-        has_buckets: bool = False,
+        born: int = 0,
         body: bytes | None = None,
     ) -> None:
         self.keys = keys
-        self.values = values
+        self._values = values  # None: they are in `body`, and none of them is a bucket
         self.children = children
         self.size_bytes = size_bytes
-        self.pages = pages  # of its run on disk
-        self.packed = packed  # the run's data is as page.py would lay it out
-        self.has_buckets = has_buckets  # some value is a BucketValue
-        self.body = body  # elements and data, from when they are known until they are written
+        self.born = born  # the transaction that wrote it; 0: one before the file was opened, or it isn't known
+        self.body = body  # elements and data, where they are at hand
+        self.pages = 1  # of its run on disk
+        self.packed = True  # the run's data is as page.py would lay it out
+        self.has_buckets = False  # some value is a BucketValue
         self.small = False  # tree.py: has shrunk so far that it should be joined with a neighbour
 
     @classmethod
     def leaf(cls, keys: list[bytes], values: list[bytes]) -> Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys)) + sum(map(len, values))
-        return cls(keys, values, [], size, has_buckets=BucketValue in map(type, values))
+        node = cls(keys, values, NO_CHILDREN, size)
+        node.has_buckets = BucketValue in map(type, values)
+        return node
 
     @classmethod
-    def branch(cls, keys: list[bytes], children: list[int]) -> Node:
+    def branch(cls, keys: list[bytes], children: array[int]) -> Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys))
         return cls(keys, [], children, size)
 
+    @property
+    def values(self) -> list[bytes]:
+        """A leaf's values, in the order of its keys."""
+        values = self._values
+        if values is None:
+            body = self.body
+            if body is None:  # another thread was faster
+                values = self._values
+                assert values is not None
+                return values
+            self._values = values = values_of(body, len(self.keys))
+            self.body = None
+        return values
+
     def encode(self) -> bytes:
         """Elements and data."""
+        if self.body is not None:
+            return self.body
         return branch_body(self.keys, self.children) if self.children else leaf_body(self.keys, self.values)
+
+    def settle(self) -> None:
+        """The node was written: bytes whose values are at hand as well aren't kept."""
+        if self._values is not None:
+            self.body = None
 
     def child_index(self, key: bytes) -> int:
         """Which child of a branch `key` belongs to: the last whose bound is not above it, else the first."""
@@ -129,4 +155,4 @@ class Node:
         return Node.leaf(keys, self.values[start:end])
 
 
-EMPTY = Node([], [], [], HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there
+EMPTY = Node([], [], NO_CHILDREN, HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there

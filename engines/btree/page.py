@@ -67,6 +67,7 @@ __all__ = [
     "run_pages",
     "seal",
     "splice_leaf",
+    "values_of",
     "verify_seal",
 ]
 
@@ -165,7 +166,7 @@ def read_leaf(run: bytes, count: int) -> tuple[list[bytes], list[bytes], int, bo
     return keys, values, used, packed
 
 
-def read_branch(run: bytes, count: int) -> tuple[list[bytes], list[int], int]:
+def read_branch(run: bytes, count: int) -> tuple[list[bytes], array[int], int]:
     """A branch's keys, its children's page ids, and the end of its data; as `read_leaf`."""
     elements = _elements(run, count)
     if not count:
@@ -177,7 +178,14 @@ def read_branch(run: bytes, count: int) -> tuple[list[bytes], list[int], int]:
     _check_order(keys)
     words = array("Q")
     words.frombytes(elements.tobytes())
-    return keys, words[1::2].tolist(), used
+    return keys, words[1::2], used
+
+
+def values_of(body: bytes, count: int) -> list[bytes]:
+    """The values in a leaf's body that was written by this module and has no buckets."""
+    elements = array("I", body[: ELEMENT_BYTES * count])
+    starts = map(add, map(add, elements[1::4], elements[2::4]), range(0, ELEMENT_BYTES * count, ELEMENT_BYTES))
+    return [body[start : start + size] for start, size in zip(starts, elements[3::4])]
 
 
 def has_buckets(run: bytes, count: int) -> bool:
@@ -203,7 +211,7 @@ def leaf_body(keys: list[bytes], values: list[bytes]) -> bytes:
     return b"".join((elements.tobytes(), *chain.from_iterable(zip(keys, values))))
 
 
-def branch_body(keys: list[bytes], children: list[int]) -> bytes:
+def branch_body(keys: list[bytes], children: array[int]) -> bytes:
     """The elements and the data of a branch."""
     count = len(keys)
     key_sizes = array("I", map(len, keys))
@@ -212,7 +220,7 @@ def branch_body(keys: list[bytes], children: list[int]) -> bytes:
     elements[0::4] = array("I", map(sub, ends, range(0, ELEMENT_BYTES * count, ELEMENT_BYTES)))
     elements[1::4] = key_sizes
     words = array("Q", elements.tobytes())
-    words[1::2] = array("Q", children)
+    words[1::2] = children
     return b"".join((words.tobytes(), *keys))
 
 

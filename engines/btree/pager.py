@@ -107,14 +107,14 @@ class Pager:
         self._trimming = threading.Lock()
         self.file: File | None = None
         self.map: MutableView | View = b""
-        self._writable: MutableView | None = None
+        self.writable: MutableView  # the same, for the writer; not there if the file was opened for reading
 
     def attach(self, file: File, *, writable: bool) -> None:
         """Maps an open file. Requires: nobody else changes its size from now on (the lock is held)."""
         self.file = file
         if writable:
             file.allocate(file.size())  # fills holes: writing to one through a mapping could find the disk full
-            self.map = self._writable = file.map()
+            self.map = self.writable = file.map()
         else:
             self.map = file.view()
 
@@ -258,13 +258,12 @@ class Pager:
                 )
         assert self.file is not None
         self.file.allocate(size)
-        self.map = self._writable = self.file.map()
+        self.map = self.writable = self.file.map()
 
     def write(self, pgid: int, run: bytes, node: Node | None) -> None:
         """Writes a run at page `pgid`, and caches the node that it holds. Requires: `grow`n, and the pages are free."""
         start = pgid * self.page_bytes
-        assert self._writable is not None
-        self._writable[start : start + len(run)] = run
+        self.writable[start : start + len(run)] = run
         self.stats.bytes_written += len(run)
         if node is None or node.pages > MAX_CACHED_RUN:
             self.nodes.pop(pgid, None)

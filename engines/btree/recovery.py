@@ -273,7 +273,7 @@ def is_whole(pager: Pager, meta: Meta, base: Meta) -> bool:
                 terms[pgid] = _read_young(pager, pgid, todo)
     except (CorruptionError, PageError):
         return False
-    return checked_sum(terms.values()) == meta.seal.total
+    return checked_sum(sum(terms.values())) == meta.seal.total
 
 
 def _read_young(pager: Pager, pgid: int, todo: list[int]) -> int:

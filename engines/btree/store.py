@@ -41,6 +41,7 @@ from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.freelist import Freelist
 from engines.btree.page import BucketValue
 from engines.btree.pager import Pager, Pin
+from engines.btree.point import commit_point
 from engines.btree.recovery import Options, free_ids, has_magic, open_database, read_metas, state_of
 from engines.btree.survey import Survey, depth, survey
 from engines.btree.transaction import Update, View
@@ -53,6 +54,7 @@ __all__ = ["BTreeStore"]
 
 DEFAULT_BUCKET = b"metcd"  # not `key`: etcd's tools take a bucket of that name for etcd's own
 FILE_IN_DIRECTORY = "metcd.db"
+READ_ONLY = "the store was opened for reading only"
 PAGE_SIZES = [1 << n for n in range(10, 17)]
 MAX_DEPTH = (None,) * 64  # levels that a tree can have; a damaged file could go round in circles
 
@@ -224,13 +226,52 @@ class BTreeStore(KVStore):
         if waiter.failure is not None:
             raise waiter.failure
 
+    def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
+        """As the contract says; without sync, and if nobody else is writing, without a batch."""
+        if sync or (sync is None and self._sync) or not self._write_lock.acquire(blocking=False):
+            super().put(key, value, sync=sync)
+            return
+        try:
+            check_key(key)
+            check_value(value, self.max_value_bytes)
+            self._write_point(key, value)
+        finally:
+            self._write_lock.release()
+
+    def delete(self, key: bytes, *, sync: bool | None = None) -> None:
+        """As `put`."""
+        if sync or (sync is None and self._sync) or not self._write_lock.acquire(blocking=False):
+            super().delete(key, sync=sync)
+            return
+        try:
+            check_key(key)
+            self._write_point(key, None)
+        finally:
+            self._write_lock.release()
+
+    def _write_point(self, key: bytes, value: bytes | None) -> None:
+        """One unsynced change. Requires: the write lock, and nobody waits for it with an earlier one."""
+        if self._closed or self._failure is not None:
+            self._refuse()
+        if self._writer is None:
+            raise ReadOnly(READ_ONLY)
+        if not self._commit_point(key, value):
+            self._apply(Changes([key], [value]), False)
+        stats = self._stats
+        stats.user_bytes += len(key)
+        if value is None:
+            stats.deletes += 1
+        else:
+            stats.puts += 1
+            stats.user_bytes += len(value)
+
     def _check_writable(self) -> None:
         if self._closed or self._failure is not None:
             self._refuse()
         if self._owner is not None and self._owner == threading.get_ident():
             raise RuntimeError("the store is in use by this thread: write to the transaction that is open, or end it")
         if self._options.read_only:
-            raise ReadOnly("the store was opened for reading only")
+            raise ReadOnly(READ_ONLY)
 
     def _commit_waiting(self) -> None:
         """Commits all that wait as one transaction; if that is refused, each on its own, so that one can't spoil others."""
@@ -263,16 +304,17 @@ class BTreeStore(KVStore):
     def _commit_batches(self, waiters: list[_Waiter]) -> None:
         self._check_usable()
         first = waiters[0].batch.operations
-        if len(waiters) == 1 and len(first) == 1:
+        sync = any(waiter.sync for waiter in waiters) if len(waiters) > 1 else waiters[0].sync
+        if len(waiters) == len(first) == 1:
             ((key, value),) = first
-            changes = Changes([key], [value])
+            if sync or not self._commit_point(key, value):
+                self._apply(Changes([key], [value]), sync)
         else:
             merged: dict[bytes, bytes | None] = {}
             for waiter in waiters:
                 merged.update(waiter.batch.operations)
             keys = sorted(merged)
-            changes = Changes(keys, [merged[key] for key in keys])
-        self._apply(changes, any(waiter.sync for waiter in waiters))
+            self._apply(Changes(keys, [merged[key] for key in keys]), sync)
         stats = self._stats
         for waiter in waiters:
             operations = waiter.batch.operations
@@ -284,6 +326,19 @@ class BTreeStore(KVStore):
     def _apply(self, changes: Changes, sync: bool) -> None:
         state = self._state
         self._commit(lambda writer: writer.apply_to_node(state.root_id, state.root, changes), sync)
+
+    def _commit_point(self, key: bytes, value: bytes | None) -> bool:
+        """One unsynced change on the short way; False if that isn't open to it. Requires: the write lock."""
+        assert self._writer is not None
+        try:
+            committed = commit_point(self._writer, self._state, key, value, self._publish)
+        except StoreError:
+            raise
+        except BaseException as failure:
+            self._fail(failure)
+            raise
+        self._written = self._written or bool(committed)
+        return committed is not None
 
     def _commit(self, build: Build, sync: bool) -> None:
         """One transaction. Requires: the write lock. What isn't rolled back poisons the store."""
@@ -353,7 +408,7 @@ class BTreeStore(KVStore):
         def build(writer: TreeWriter) -> int:
             root = self._state.root_id
             for pgid, pages in pages_of_tree(writer.pager, root) if root else ():
-                writer.drop(pgid, pages)
+                writer.drop(pgid, pages, 0)
             return build_tree(writer, _ascending(pairs))
 
         with self._owned():

@@ -24,11 +24,12 @@ Follows bbolt's rebalance and spill (node.go), in one pass in place of two.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from typing import NamedTuple
 
 from engines.btree.freelist import Freelist
-from engines.btree.node import EMPTY, Node
+from engines.btree.node import NO_CHILDREN, Node
 from engines.btree.page import (
     BRANCH,
     ELEMENT_BYTES,
@@ -67,7 +68,7 @@ class TreeWriter:
         self.freelist = freelist
         self.txid = txid
         self.written: dict[int, int] = {}  # first page id of a run → its checksum
-        self.dropped: list[int] = []
+        self.dropped: list[tuple[int, int]] = []  # (page id, born)
         self._page_bytes = pager.page_bytes
         self._fill = fill
         self._high_water = freelist.high_water
@@ -90,13 +91,14 @@ class TreeWriter:
         """Makes the pieces one tree, and writes what is left to write: its root."""
         while len(pieces) > 1:
             keys = [piece.keys[0] for piece in pieces]
-            pieces = Node.branch(keys, [self.write(piece) for piece in pieces]).split(self._page_bytes, self._fill)
-        root = pieces[0] if pieces else Node([], [], [], EMPTY.size_bytes)
+            children = array("Q", [self.write(piece) for piece in pieces])
+            pieces = Node.branch(keys, children).split(self._page_bytes, self._fill)
+        root = pieces[0] if pieces else Node.leaf([], [])
         if len(root.children) != 1:
             return self.write(root)
         pgid = root.children[0]  # a branch over one child is superfluous at the top, as may be the one below it
         while len((node := self.pager.load(pgid)).children) == 1:
-            self.drop(pgid, node.pages)
+            self.drop(pgid, node.pages, node.born)
             pgid = node.children[0]
         return pgid
 
@@ -111,7 +113,7 @@ class TreeWriter:
         if pieces is None:
             return None
         if pgid:
-            self.drop(pgid, node.pages)
+            self.drop(pgid, node.pages, node.born)
         if len(pieces) == 1 and pieces[0].size_bytes < node.size_bytes:
             pieces[0].small = self._is_small(pieces[0])
         return pieces
@@ -144,7 +146,8 @@ class TreeWriter:
             size += ELEMENT_BYTES + len(key) + len(value)
             keys.insert(index, key)
             values.insert(index, value)
-        piece = Node(keys, values, [], size, has_buckets=has_buckets)
+        piece = Node(keys, values, NO_CHILDREN, size)
+        piece.has_buckets = has_buckets
         if size + TRAILER_BYTES > self._page_bytes:
             return piece.split(self._page_bytes, APPEND_FILL if rightmost and index == count else self._fill)
         if pgid and node.packed and node.pages == 1 and count < SPLICE_LIMIT:
@@ -218,7 +221,7 @@ class TreeWriter:
 
     def _patched(self, pgid: int, node: Node, index: int, child: int) -> Node:
         """The branch with another child at `index`: the keys stay, and so do the page's bytes but for one id."""
-        children = node.children.copy()
+        children = node.children[:]
         children[index] = child
         piece = Node(node.keys, [], children, node.size_bytes)
         if node.packed and node.pages == 1:
@@ -238,7 +241,8 @@ class TreeWriter:
         if not slots:
             return []
         keys = [key for key, _, _ in slots]
-        branch = Node.branch(keys, [pgid if piece is None else self.write(piece) for _, pgid, piece in slots])
+        children = array("Q", [pgid if piece is None else self.write(piece) for _, pgid, piece in slots])
+        branch = Node.branch(keys, children)
         appended = rightmost and len(replaced) == 1 and len(node.children) - 1 in replaced
         return branch.split(self._page_bytes, APPEND_FILL if appended else self._fill)
 
@@ -260,7 +264,7 @@ class TreeWriter:
                 continue
             for pgid, node in pair:
                 if pgid:
-                    self.drop(pgid, node.pages)
+                    self.drop(pgid, node.pages, node.born)
             joined = pair[0][1].joined(pair[1][1]).split(self._page_bytes, self._fill)
             slots[left : left + 2] = [(node.keys[0], 0, node) for node in joined]
             at = left if len(joined) == 1 else left + len(joined)
@@ -272,16 +276,15 @@ class TreeWriter:
 
     def write(self, node: Node, *, cache: bool = True) -> int:
         """Writes a node to pages of its own, and returns the first one's id. Raises StoreFull, OSError."""
-        body = node.body
-        if body is None:
-            body = node.encode()
-        node.body = None
+        body = node.encode()
+        node.born = self.txid
         node.pages = run_pages(HEADER_BYTES + len(body), self._page_bytes)
         pgid = self._allocate(node.pages)
         flags = BRANCH if node.children else LEAF
         run, crc = seal(pgid, flags, len(node.keys), body, node.pages * self._page_bytes, node.pages)
         self.pager.write(pgid, run, node if cache else None)
         self.written[pgid] = crc
+        node.settle()
         return pgid
 
     def write_freelist(self, pgid: int, pages: int, count: int, body: bytes) -> None:
@@ -296,17 +299,17 @@ class TreeWriter:
         return self._allocate(pages), pages
 
     def _allocate(self, pages: int) -> int:
-        pgid = self.freelist.allocate(pages, self.txid)
+        pgid = self.freelist.allocate(pages)
         self._runs.append((pgid, pages))
         self.pager.grow(self.freelist.high_water)
         return pgid
 
-    def drop(self, pgid: int, pages: int) -> None:
-        """Notes that the new tree doesn't reach the run at `pgid`."""
+    def drop(self, pgid: int, pages: int, born: int) -> None:
+        """Notes that the new tree doesn't reach the run at `pgid`, which transaction `born` has written."""
         if pages == 1:
-            self.dropped.append(pgid)
+            self.dropped.append((pgid, born))
         else:
-            self.dropped += range(pgid, pgid + pages)
+            self.dropped += [(page, born) for page in range(pgid, pgid + pages)]
 
     def rollback(self) -> None:
         """Gives back every page; what was written to them is in nobody's tree."""
