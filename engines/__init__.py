@@ -111,6 +111,8 @@ def _known() -> str:
 def _import(module: str) -> Any:
     """Imports a module by its name, or from a path that ends in .py; the same module each time."""
     if not module.endswith(".py"):
+        if not module or module.startswith("."):
+            raise ImportError(f"{module!r} is no module's absolute name")
         return importlib.import_module(module)
     found = importlib.util.spec_from_file_location("engine", module)
     assert found is not None and found.origin is not None, "a name that ends in .py is a Python file's"

@@ -387,9 +387,9 @@ class SimEnv:
         self._called("mkdir", path)
 
     def rename(self, old: str, new: str) -> None:
-        node = self._existing(old)
         source, old_name = self._parent(old)
         target, new_name = self._parent(new)
+        node = self._existing(old)
         replaced = target.entries.get(new_name)
         if isinstance(node, Directory):
             if path_parts(new)[: len(path_parts(old))] == path_parts(old) and node is not replaced:

@@ -27,7 +27,7 @@ from raft.errors import CompactedError, RaftPanic, UnavailableError
 from raft.log_unstable import Unstable
 from raft.raftpb import Entry, Snapshot
 from raft.storage import Storage
-from raft.util import NO_LIMIT, end_within, entries_size
+from raft.util import NO_LIMIT, entries_size
 
 __all__ = ["RaftLog"]
 
@@ -117,7 +117,7 @@ class RaftLog:
             return []
         offset = self.unstable.offset
         if lo >= offset:
-            return self._unstable_slice(lo, hi, max_size_bytes)
+            return self.unstable.slice(lo, hi, max_size_bytes)
         stop = min(hi, offset)
         stable = self.storage.entries(lo, stop, max_size_bytes)
         if hi <= offset or len(stable) < stop - lo:
@@ -125,13 +125,7 @@ class RaftLog:
         room = max_size_bytes - entries_size(stable) if max_size_bytes < NO_LIMIT else NO_LIMIT
         if self.unstable.entries[0].size() > room:
             return stable
-        return stable + self._unstable_slice(offset, hi, room)
-
-    def _unstable_slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:
-        self.unstable.check_bounds(lo, hi)
-        start = lo - self.unstable.offset
-        entries = self.unstable.entries
-        return entries[start : end_within(entries, start, start + hi - lo, max_size_bytes)]
+        return stable + self.unstable.slice(offset, hi, room)
 
     def scan(self, lo: int, hi: int, page_size_bytes: int) -> Iterator[list[Entry]]:
         """Entries lo ≤ index < hi in pages, so that a long stretch is never in memory at once."""

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from raft.errors import RaftPanic
 from raft.raftpb import Entry, Snapshot
+from raft.util import end_within
 
 __all__ = ["Unstable"]
 
@@ -116,17 +117,18 @@ class Unstable:
             self.offset = first
             self.offset_in_progress = first
         else:
-            self.check_bounds(first, first)
+            self._check_bounds(first, first)
             self.entries[first - self.offset :] = entries
             # What was being written behind `first` is no longer what the log says: it is handed out again.
             self.offset_in_progress = min(self.offset_in_progress, first)
 
-    def slice(self, lo: int, hi: int) -> list[Entry]:
-        """Entries lo ≤ index < hi, all of them here. O(hi - lo)."""
-        self.check_bounds(lo, hi)
-        return self.entries[lo - self.offset : hi - self.offset]
+    def slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:
+        """Entries lo ≤ index < hi, all of them here, cut at max_size_bytes, but at least one. O(entries returned)."""
+        self._check_bounds(lo, hi)
+        start = lo - self.offset
+        return self.entries[start : end_within(self.entries, start, hi - self.offset, max_size_bytes)]
 
-    def check_bounds(self, lo: int, hi: int) -> None:
+    def _check_bounds(self, lo: int, hi: int) -> None:
         end = self.offset + len(self.entries)
         if not self.offset <= lo <= hi <= end:
             raise RaftPanic(f"entries [{lo}, {hi}) were asked for, but the unstable ones are [{self.offset}, {end})")

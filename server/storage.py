@@ -75,6 +75,8 @@ class NodeStorage:
         self._snap_dir = f"{data_dir}/snap"
         env.makedirs(self._snap_dir, "server.node.mkdir")
         self._wal, state = Wal.open(f"{data_dir}/wal", env, node_id=node_id, cluster_id=cluster_id)
+        if state.repaired is not None:
+            print(state.repaired, file=sys.stderr, flush=True)
         self.memory = MemoryStorage()
         self.installing = False
         self._cutting = False

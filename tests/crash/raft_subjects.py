@@ -119,27 +119,34 @@ class WalSubject(Subject):
             for step in self._next(rng, state, len(steps)):
                 steps.append(step)
                 state = [state, *self.after(state, step)][-1]
-        return [*steps, Step("sync", durable=True), Step(REOPEN, durable=True)]
+        return [*steps, Step("sync", durable=True), self._unsynced(state), Step(REOPEN, durable=True)]
+
+    @staticmethod
+    def _unsynced(state: WalModel) -> Step:
+        """Something for a sync or a close to bring to the disk."""
+        return Step("save", (None, ((state[0][0], _last_index(state) + 1, b"unsynced"),), False))
 
     def _next(self, rng: random.Random, state: WalModel, number: int) -> Iterator[Step]:
-        (_, _, commit), mark, entries = state
+        (_, _, commit), _, entries = state
         choice = rng.random()
         committed = [entry for entry in entries if entry[1] <= commit]
         if choice < 0.08 and committed:
-            term, index, _ = rng.choice(committed)
-            yield Step("mark", (index, term), durable=True)
+            marked_term, index, _ = rng.choice(committed)
+            yield Step("mark", (index, marked_term), durable=True)
             if rng.random() < 0.8:
                 yield Step("release", (index,))
         elif choice < 0.11:
             yield from self._install(rng, state)
         elif choice < 0.14:
+            yield self._unsynced(state)
             yield Step("sync", durable=True)
-        elif choice < 0.17:
+        elif choice < 0.18:
+            yield self._unsynced(state)
             yield Step(REOPEN, durable=True)
-        elif choice < 0.20:
+        elif choice < 0.21:
             yield Step(KILL)
-        elif choice < 0.23:
-            yield Step("release", (rng.randint(0, mark[0] + 5),))
+        elif choice < 0.24:
+            yield Step("release", (rng.randint(0, _last_index(state) + 5),))
         else:
             yield self._save(rng, state, number)
 
@@ -172,9 +179,10 @@ class WalSubject(Subject):
     @staticmethod
     def _data(rng: random.Random, number: int) -> bytes:
         """Some bytes that tell where they come from: mostly few, sometimes sectors, rarely more than a block."""
-        return b"%d " % number + b"." * rng.choice(
-            (0, 0, 5, 30, 30, rng.choice((600, 1500, 33_000)) if number % 7 == 0 else 0)
-        )
+        size = rng.choice((0, 0, 5, 30, 30, 0))
+        if number % 7 == 6 and rng.random() < 0.2:
+            size = rng.choice((600, 1500, 33_000 if number > 30 else 0))
+        return b"%d " % number + b"." * size
 
     def small_steps(self, rng: random.Random) -> list[Step]:
         """A few segments, which end with synced saves: so each but the last of them has a witness."""
@@ -247,14 +255,15 @@ class SnapshotSubject(Subject):
         self._receive(handle.env, metadata, pairs, whole=step.kind == "receive")
 
     def _receive(self, env: Env, metadata: SnapshotMetadata, pairs: Any, whole: bool) -> None:
-        """What the leader has in a file of its own comes in pieces; if not `whole`, the last one is missing."""
+        """What the leader has in a file of its own comes in pieces; if not `whole`, the last byte is missing."""
         leader = _Bytes()
-        _write_to(leader, metadata, pairs)
+        write_records(LogWriter(leader), metadata, pairs)  # type: ignore[arg-type]
         data = b"".join(leader.written)
+        data = data if whole else data[:-1]
         receiver = SnapshotReceiver(ROOT, metadata, env)
         try:
-            for start in range(0, len(data) if whole else len(data) - 1, 700):
-                receiver.write(data[start : start + 700] if whole else data[start : start + 350])
+            for start in range(0, len(data), 700):
+                receiver.write(data[start : start + 700])
         except OSError:
             receiver.discard()
             raise
@@ -310,8 +319,3 @@ class _Bytes:
 
     def append(self, data: bytes) -> None:
         self.written.append(data)
-
-
-def _write_to(file: _Bytes, metadata: SnapshotMetadata, pairs: Any) -> None:
-
-    write_records(LogWriter(file), metadata, pairs)  # type: ignore[arg-type]

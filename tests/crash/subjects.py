@@ -15,6 +15,7 @@ from engines import KVStore, WriteBatch
 from engines.env import Env
 from tests.conformance.engine_table import TINY
 from tests.crash.machine import KILL, REOPEN, ROOT, Step, Subject
+from tests.crash.raft_subjects import SnapshotSubject, WalSubject
 
 __all__ = ["SUBJECTS", "StoreSubject"]
 
@@ -25,17 +26,30 @@ class StoreSubject(Subject):
     """Any engine: a workload over a few keys, and scans as states.
 
     `logs` are patterns of names (`fnmatch`) of the files whose end may be torn: cutting one anywhere may shorten
-    history, and a flipped bit may cost what is in its last record. `steps` is the length of the workload. Further
-    options go to the engine, on top of its line in TINY.
+    history, and a flipped bit may cost what is in its last record. `steps` is the length of the workload, of whose writes
+    `durable_share` say sync=True. `losses(path, offset, size, damage)` replaces `may_lose` where patterns don't say it
+    (a damaged meta page that can't be told from a torn one). Further options go to the engine, on top of its line in
+    TINY.
     """
 
     initial: Pairs = ()
 
-    def __init__(self, engine: str, *, logs: Sequence[str] = (), steps: int = 150, **options: Any) -> None:
+    def __init__(
+        self,
+        engine: str,
+        *,
+        logs: Sequence[str] = (),
+        losses: Callable[[str, int, int, str], int] | None = None,
+        steps: int = 150,
+        durable_share: float = 0.8,
+        **options: Any,
+    ) -> None:
         self.name = engines.engine_class(engine).name
         self.engine = engine
         self.logs = logs
+        self.losses = losses
         self.step_count = steps
+        self.durable_share = durable_share
         self.options = {**TINY.get(engine, {}), **options}
 
     def open(self, env: Env) -> KVStore:
@@ -58,7 +72,7 @@ class StoreSubject(Subject):
         if choice < 0.90:
             size = 1 if rng.random() < 0.8 else rng.randint(2, 6)
             operations = tuple(self._operation(rng, f"{number}.{i}".encode()) for i in range(size))
-            return Step("write", operations, durable=rng.random() < 0.8)
+            return Step("write", operations, durable=rng.random() < self.durable_share)
         if choice < 0.92:
             return Step("flush", durable=True)
         if choice < 0.955:
@@ -113,6 +127,8 @@ class StoreSubject(Subject):
         return [*steps[:25], Step("compact"), *steps[25:]]
 
     def may_lose(self, path: str, offset: int, size: int, damage: str) -> int:
+        if self.losses is not None:
+            return self.losses(path, offset, size, damage)
         if not any(fnmatch(path.rpartition("/")[2], pattern) for pattern in self.logs):
             return 0
         return 1_000_000 if damage == "cut" else 1
@@ -120,4 +136,6 @@ class StoreSubject(Subject):
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
+    "wal": WalSubject,
+    "snapshot": SnapshotSubject,
 }

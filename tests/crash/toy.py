@@ -50,6 +50,8 @@ FLAWS = {
     "checkpoint_in_place": "the checkpoint is written over the old one",
     "buffered": "unsynced writes stay in the process until the next sync",
     "leaks_lock": "a failure in open leaves the lock held",
+    "syncs_twice": "recovery syncs its directory once more, for nothing",
+    "hangs": "a damaged record is read again and again",
 }
 
 
@@ -109,6 +111,8 @@ class ToyStore(KVStore):
         first = self._read_checkpoint()
         # The checkpoint was perhaps read under a name that is only in the cache, after kill -9 before its sync.
         self.env.sync_dir(self.path, "toy.recover.name")
+        if self.flaw == "syncs_twice":
+            self.env.sync_dir(self.path, "toy.twice")
         logs = [int(name[:-4]) for name in self.env.list(self.path) if name.endswith(".log")]
         torn: str | None = None
         for number in sorted(logs):
@@ -145,6 +149,9 @@ class ToyStore(KVStore):
         end = 0
         while end < len(data):
             payload, after = self._record(data, end)
+            if payload is None and self.flaw == "hangs":
+                data = self._read(name)
+                continue
             if payload is None:
                 break
             self._take(decode(payload))

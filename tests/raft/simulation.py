@@ -35,6 +35,7 @@ from raft import (
     ConfChange,
     ConfState,
     Entry,
+    HardState,
     Message,
     ProposalDroppedError,
     RaftError,
@@ -334,7 +335,7 @@ class Simulation:
 
     def _start(self, peer: Peer) -> None:
         peer.start()
-        synced = [r.term for r in peer.disk.records if hasattr(r, "vote")]
+        synced = [record.term for record in peer.disk.records if isinstance(record, HardState)]
         term = peer.node.status().term
         if synced and term < synced[-1]:
             raise Violation(f"Monotonic: node {peer.id} starts at term {term}, but had written {synced[-1]}")
@@ -409,8 +410,10 @@ class Simulation:
             if leader is None:
                 continue
             if leader.id not in leader.node.status().conf_state.voters:
-                # Its driver stops a node that was removed; else it would lead, and take no proposals, for ever.
-                leader.up = False
+                # It would lead, and take no proposals, for ever, so its driver stops it. It starts again, because it
+                # may have been added again since, and not know it.
+                leader.crash(self.rng)
+                self._start(leader)
             elif self._agreed(leader, target):
                 return
             elif leader.storage.snapshot().metadata.conf_state != leader.node.status().conf_state:

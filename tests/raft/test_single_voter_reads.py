@@ -5,7 +5,7 @@ import random
 from raft import Config, ConfState, Entry, HardState, MemoryStorage, RawNode
 
 
-def test_a_restarted_single_voter_answers_no_read_before_its_terms_first_commit():
+def test_a_restarted_single_voter_answers_no_read_before_its_terms_first_commit() -> None:
     """Its commit index may be older than what it acknowledged: a commit index that changed alone isn't synced.
 
     Reading at that index would miss acknowledged writes; etcd-io/raft answers a single voter's reads at once.
