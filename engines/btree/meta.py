@@ -12,6 +12,7 @@
     48     8    txid
     56     8    FNV-1a-64 of the 56 bytes above
     64     28   our seal of a provisional meta (below), or zeros; bbolt writes zeros
+    496    108  header, meta and seal of a provisional meta once more (pager.py says why), or zeros
 
 A commit writes to page `txid % 2`, and so to the one that doesn't hold the last durable meta. bbolt takes the valid meta
 with the higher txid, and its txids go up by one.
@@ -46,6 +47,7 @@ from engines.btree.page import HEADER_BYTES, META, header
 
 __all__ = [
     "MAGIC",
+    "META_AREA_BYTES",
     "META_BYTES",
     "NO_FREELIST",
     "VERSION",
@@ -62,6 +64,8 @@ VERSION = 2
 NO_FREELIST = (1 << 64) - 1
 META_BYTES = 64
 SEAL_BYTES = 28
+META_AREA_BYTES = 128  # of a page: what header, meta and seal lie in
+SPARE_PLACE = 512  # in a page: another sector than the meta's own
 MIN_PAGE_BYTES, MAX_PAGE_BYTES = 1024, 1 << 24  # where bbolt looks for its second meta
 
 _prefix = struct.Struct("<IIII")

@@ -9,8 +9,9 @@ Pages are written through the mapping: 0.4 µs for each, where a `pwrite` takes 
    refused when it is shorter than its high-water mark says.
 2. Only pages that no tree on disk reaches are written (freelist.py), so that it doesn't matter when the kernel writes
    them back; commit.py says when they are synced.
-3. Metas are not written through the mapping but with `pwrite`, which the kernel finishes even if the process is killed:
-   a copy of 108 bytes in user space could be cut in two.
+3. A provisional meta (meta.py) is written to a spare place in its page first, and then over the one before it. A process
+   can be killed half-way through copying 108 bytes, and then the spare place has the meta of a commit whose pages are all
+   written. A synced meta needs no such care: nobody was told of it yet, and the one before it is durable.
 
 Readers *pin* the txid that they read, without a lock: they append it to `arrived`, and check that it is still the newest.
 If it is, the writer will see the pin before it gives a page of that tree away, because it publishes a new tree first and
@@ -32,7 +33,7 @@ import threading
 from array import array
 from collections import Counter, deque
 
-from engines.btree.meta import Meta
+from engines.btree.meta import META_AREA_BYTES, SPARE_PLACE, Meta
 from engines.btree.node import Node
 from engines.btree.page import (
     BRANCH,
@@ -271,10 +272,14 @@ class Pager:
             self._remember(pgid, node)
 
     def write_meta(self, meta: Meta) -> None:
-        """Writes a meta to its page."""
+        """Writes a meta to its page; a provisional one twice, so that there is a whole one at any moment (invariant 3)."""
         data = meta.encode()
-        assert self.file is not None
-        self.file.pwrite(data, meta.page * self.page_bytes)
+        start = meta.page * self.page_bytes
+        if meta.seal is None:
+            data = data.ljust(SPARE_PLACE + META_AREA_BYTES, b"\0")
+        else:
+            self.writable[start + SPARE_PLACE : start + SPARE_PLACE + len(data)] = data
+        self.writable[start : start + len(data)] = data
         self.stats.bytes_written += len(data)
 
     def sync(self, site: str) -> None:

@@ -1,8 +1,8 @@
 """Opening: making a new file, choosing the meta that counts, and reading what it refers to.
 
 A new file has four pages, as bbolt's: two metas (txid 0 and 1), an empty freelist, an empty leaf for the root bucket. It
-is written under another name, synced, renamed and its directory synced, so that no crash leaves half of one: bbolt writes
-it in place, and has been found unable to open what remained (bbolt issue 567, etcd issue 16596).
+is written under another name, synced, and renamed, so that no crash leaves half of one: bbolt writes it in place, and has
+been found unable to open what remained (bbolt issue 567, etcd issue 16596).
 
     path.new      the file that is being made, locked; a leftover of a crash is overwritten
     path.compact  the copy that compaction is making (store.py); a leftover is removed
@@ -12,12 +12,14 @@ Choosing a meta:
 1. Both are decoded; a damaged one doesn't count. None left: CorruptionError.
 2. The one with the higher txid is the newest. If it is *provisional* (an odd distance of at least 3 from the other,
    meta.py), every page that it has and the other one hasn't is read, and their sum compared with its seal. If that is
-   wrong, the other one counts, and is written over it under the next txid, so that the loser never comes back.
+   wrong, the other one counts.
 3. The file must be as long as the meta says, before anything is mapped: to touch a mapping behind the end of its file is
    SIGBUS, which nobody can catch.
 
-Then the file is synced once. After a kill the newest meta may be in the page cache only, and the next commits write to
-pages that the one before it still needs.
+Then the file and its directory are synced. After a kill the newest meta may be in the page cache only, and the next commits
+write to pages that the one before it still needs; and so may the file's name, if it has just been made or compacted. If
+there was a provisional meta, the one that counts is written over the other under the next txid, and synced, before
+anything else: what was rejected must never come back, and what was accepted must no longer need its base to be believed.
 
 Follows bbolt's db.go (Open, init, mmap, meta). Left out: NoFreelistSync for our own commits; such files are read.
 """
@@ -31,7 +33,18 @@ from engines.btree.bulk import bucket_header, bucket_ids, pages_of_tree
 from engines.btree.commit import Committer, State
 from engines.btree.cursor import lookup
 from engines.btree.freelist import Freelist, freelist_body, read_freelist
-from engines.btree.meta import MAGIC, MAX_PAGE_BYTES, MIN_PAGE_BYTES, NO_FREELIST, Meta, MetaError, checked_sum, term
+from engines.btree.meta import (
+    MAGIC,
+    MAX_PAGE_BYTES,
+    META_AREA_BYTES,
+    MIN_PAGE_BYTES,
+    NO_FREELIST,
+    SPARE_PLACE,
+    Meta,
+    MetaError,
+    checked_sum,
+    term,
+)
 from engines.btree.node import EMPTY, Node
 from engines.btree.page import (
     BRANCH,
@@ -65,8 +78,6 @@ __all__ = [
     "state_of",
 ]
 
-META_AREA_BYTES = 128  # of a page: what decoding a meta and its seal needs
-
 
 def parent_of(path: str) -> str:
     """The directory that a path's last name is in."""
@@ -96,8 +107,7 @@ def create(env: Env, path: str, page_bytes: int) -> Lock | None:
             file.sync("btree.create.file")
         finally:
             file.close()
-        env.rename(temporary, path)
-        env.sync_dir(parent, "btree.create.name")
+        env.rename(temporary, path)  # made durable by the opening that follows
     except BaseException:
         lock.close()
         raise
@@ -145,6 +155,7 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
     try:
         file = env.open(path, "r" if options.read_only else "r+")
         page_bytes, metas = read_metas(file, path)
+        metas = spare_metas(file, page_bytes, metas)
         pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_bytes)
         pager.attach(file, writable=not options.read_only)
         return _recovered(pager, metas, options)
@@ -156,16 +167,19 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
 
 
 def _recovered(pager: Pager, metas: list[Meta | MetaError], options: Options) -> tuple[State, Committer | None]:
-    meta, page, rejected = recover(pager, metas)
+    meta, page, settled = recover(pager, metas)
     if options.read_only:
         return state_of(pager, meta, options.bucket), None
-    if rejected:
+    pager.sync("btree.open.file")
+    if not settled:
         meta = meta._replace(txid=meta.txid + 1, seal=None)
-        pager.write_meta(meta)
         page = meta.page
+        pager.write_meta(meta)
+        pager.sync("btree.open.meta")
+    pager.stats.fsyncs += 1
+    pager.env.sync_dir(parent_of(pager.path), "btree.open.name")
     state = state_of(pager, meta, options.bucket)
     freelist = Freelist(free_ids(pager, meta), meta.high_water)
-    pager.sync("btree.open.sync")
     leftover = pager.path + ".compact"
     if pager.env.exists(leftover):
         pager.env.unlink(leftover)
@@ -218,26 +232,37 @@ def read_metas(file: File, path: str) -> tuple[int, list[Meta | MetaError]]:
         except MetaError as error:
             raise CorruptionError(path, 0, f"no bolt database, or both of its metas are damaged: {error}") from None
     assert page_bytes is not None
-    metas: list[Meta | MetaError] = []
-    for page in (0, 1):
-        try:
-            metas.append(Meta.decode(file.pread(META_AREA_BYTES, page * page_bytes)))
-        except MetaError as error:
-            metas.append(error)
-    return page_bytes, metas
+    return page_bytes, [_decode(file, page * page_bytes) for page in (0, 1)]
+
+
+def _decode(file: File, place: int) -> Meta | MetaError:
+    try:
+        return Meta.decode(file.pread(META_AREA_BYTES, place))
+    except MetaError as error:
+        return error
+
+
+def spare_metas(file: File, page_bytes: int, metas: list[Meta | MetaError]) -> list[Meta | MetaError]:
+    """The metas, with what lies in its page's spare place for a damaged one, if that builds upon the other one."""
+    found = metas.copy()
+    for page, other in ((0, metas[1]), (1, metas[0])):
+        if isinstance(metas[page], MetaError) and isinstance(other, Meta):
+            spare = _decode(file, page * page_bytes + SPARE_PLACE)
+            if isinstance(spare, Meta) and spare.seal is not None and spare.seal.base == other.txid:
+                found[page] = spare
+    return found
 
 
 def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, bool]:
-    """The meta that counts, the page it is in, and whether a provisional one was found wanting.
+    """The meta that counts, the page it is in, and False if there was a provisional one, which counts or doesn't.
 
     Requires: the pager is attached. Raises CorruptionError.
     """
     found = [(meta, page) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
     found.sort(key=lambda meta_and_page: meta_and_page[0].txid, reverse=True)
-    rejected = False
-    if len(found) == 2 and is_provisional(found[0][0], found[1][0]) and not is_whole(pager, found[0][0], found[1][0]):
+    settled = len(found) == 1 or not is_provisional(found[0][0], found[1][0])
+    if not settled and not is_whole(pager, found[0][0], found[1][0]):
         pager.nodes.clear()
-        rejected = True
         del found[0]
     meta, page = found[0]
     if meta.high_water * meta.page_bytes > len(pager.map):
@@ -247,7 +272,7 @@ def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, boo
             f"the file should have {meta.high_water} pages of {meta.page_bytes} bytes, and it ends here: "
             "restore it from a backup, or copy it again",
         )
-    return meta, page, rejected
+    return meta, page, settled
 
 
 def is_provisional(newest: Meta, other: Meta) -> bool:

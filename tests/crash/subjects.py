@@ -134,8 +134,15 @@ class StoreSubject(Subject):
         return 1_000_000 if damage == "cut" else 1
 
 
+def _btree() -> Subject:
+    from tests.crash.btree_subject import BTreeSubject  # which derives from what is above
+
+    return BTreeSubject()
+
+
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
+    "btree": _btree,
     "wal": WalSubject,
     "snapshot": SnapshotSubject,
 }
