@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import json
 import os
 import shlex
@@ -26,7 +27,6 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -42,11 +42,13 @@ from server.config import NodeConfig, Peers
 from server.errors import NodeError, OutcomeUnknown
 from server.http import FrontEnd
 from server.node import Node
+from server.routes import pair_line
 
 __all__ = ["main"]
 
 DEFAULT_ENDPOINTS = ",".join(f"http://127.0.0.1:{FIRST_PORT + at * PORT_STEP}" for at in range(3))
 LOAD_BATCH = 500  # pairs in one proposal: some 20 KB of Unicode names
+LOAD_BATCH_BYTES = 256 << 10  # of keys and values; a pair that is larger travels alone
 LOAD_ATTEMPTS = 10  # each as long as the client's timeout
 TURN_S = 0.2  # how soon a dead node is noticed
 
@@ -61,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
+    except BrokenPipeError:  # whoever read the output has had enough of it (`metcd scan | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
+        return 1
     except (engines.StoreError, NodeError, UsageError, ClusterError, OSError) as error:
         print(f"metcd: {error}", file=sys.stderr)
         return 2
@@ -82,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = verb("serve", _serve, "run one node in the foreground")
     serve.add_argument("--id", type=int, required=True, help="this node's number, 1 for the first URL of --cluster")
     serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
-    serve.add_argument("--port", type=int, default=FIRST_PORT, help="for clients (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=FIRST_PORT, help="for clients (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
     serve.add_argument("--data", required=True, help="this node's directory")
     serve.add_argument("--engine", default="memory", help="a name, module:Class or path/to/file.py:Class")
@@ -92,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
     cluster.add_argument("--engines", help="one for each node, in turn (default: all that are built)")
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
-    cluster.add_argument("--port", type=int, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
+    cluster.add_argument("--port", type=_port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
 
     clients = [
         verb("get", _get, "print the value of a key", "key"),
@@ -123,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
 # ---- nodes ----------------------------------------------------------------------------------------------------------
 
 
@@ -131,12 +142,20 @@ def _serve(options: argparse.Namespace) -> int:
     if options.id not in peers:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
     stop = _stop_event()
-    node = Node(NodeConfig(options.id, peers, options.data, options.engine))
+    try:
+        node = Node(NodeConfig(options.id, peers, options.data, options.engine))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
+            raise
+        host, port = peers[options.id]
+        raise UsageError(f"peers can't be served on {host}:{port}: {error.strerror}") from None
     try:
         front = FrontEnd(node, (options.host, options.port))
     except OSError as error:
         node.stop()
         raise UsageError(f"clients can't be served on {options.host}:{options.port}: {error.strerror}") from None
+    if not front.local_only:
+        print(f"metcd: whoever reaches {options.host} can read and write everything: there is no TLS", file=sys.stderr)
     node.start()
     front.start()
     print(f"node {options.id} serves http://{options.host}:{options.port} on the engine {options.engine}", flush=True)
@@ -187,8 +206,9 @@ def _cluster(options: argparse.Namespace) -> int:
     stop = _stop_event()
     with LocalCluster([names[at % len(names)] for at in range(count)], options.data, options.port) as cluster:
         cluster.start()
-        cluster.wait_until_healthy()
-        _print_cluster(cluster)
+        cluster.wait_until_healthy(given_up=stop)
+        if not stop.is_set():
+            _print_cluster(cluster)
         while cluster.processes and not stop.wait(TURN_S):
             for node in cluster.dead():
                 print(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}", flush=True)
@@ -254,8 +274,7 @@ def _scan(options: argparse.Namespace) -> int:
         pairs = client.scan(**bounds, limit=options.limit, reverse=options.reverse, consistency=options.consistency)
         for key, value in pairs:
             if options.ndjson:
-                encoded = {"key": base64.b64encode(key).decode(), "value": base64.b64encode(value).decode()}
-                print(json.dumps(encoded, separators=(",", ":")))
+                print(pair_line(key, value).decode(), end="")
             else:
                 print(key.decode(errors="backslashreplace"), value.decode(errors="backslashreplace"), sep="\t")
     return 0
@@ -285,7 +304,7 @@ def _load(options: argparse.Namespace) -> int:
             rest = [pair for pair in pairs if pair[0] > last]
             _write(client, rest, len(pairs), len(pairs) - len(rest))
         else:
-            with sys.stdin if options.source == "-" else open(options.source) as file:
+            with sys.stdin.buffer if options.source == "-" else open(options.source, "rb") as file:
                 _write(client, _ndjson(file, options.source), None, 0)
     return 0
 
@@ -296,12 +315,12 @@ def unicode_names() -> list[Pair]:
     return sorted((b"unicode/U+%04X" % code, name.encode()) for code, name in names if name)
 
 
-def _ndjson(lines: Iterable[str], source: str) -> Iterator[Pair]:
+def _ndjson(lines: Iterable[bytes], source: str) -> Iterator[Pair]:
     for number, line in enumerate(lines, 1):
         try:
             pair = json.loads(line)
             yield base64.b64decode(pair["key"], validate=True), base64.b64decode(pair["value"], validate=True)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise UsageError(
                 f'{source}, line {number}: a line is {{"key":"…","value":"…"}} in base64, and this is not: {error}'
             ) from None
@@ -309,9 +328,8 @@ def _ndjson(lines: Iterable[str], source: str) -> Iterator[Pair]:
 
 def _write(client: Client, pairs: Iterable[Pair], total: int | None, done: int) -> None:
     """Writes pairs in batches. A batch whose outcome is unknown is sent again: puts of the same values do no harm."""
-    remaining = iter(pairs)
     with tqdm(total=total, initial=done, unit=" pairs", disable=None) as bar:
-        while batch := list(islice(remaining, LOAD_BATCH)):
+        for batch in _batches(pairs):
             for attempt in range(LOAD_ATTEMPTS):
                 try:
                     client.batch(batch)
@@ -324,27 +342,42 @@ def _write(client: Client, pairs: Iterable[Pair], total: int | None, done: int) 
     print(f"{done:,} pairs are there")
 
 
+def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """Pairs in batches of LOAD_BATCH, or of fewer where they would be more than LOAD_BATCH_BYTES."""
+    batch: list[Pair] = []
+    size = 0
+    for key, value in pairs:
+        size += len(key) + len(value)
+        if batch and (len(batch) == LOAD_BATCH or size > LOAD_BATCH_BYTES):
+            yield batch
+            batch, size = [], len(key) + len(value)
+        batch.append((key, value))
+    if batch:
+        yield batch
+
+
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def _check(options: argparse.Namespace) -> int:
     """Checks everything that is found at the path: a store, or a node's log, snapshots and store."""
     path, env = options.path.rstrip("/"), real_env()
-    found: list[str] = []
     if not env.exists(path):
         raise UsageError(f"there is nothing at {path}")
-    if env.is_dir(f"{path}/wal"):
-        found += wal.check(f"{path}/wal")
-        found += _check_snapshots(f"{path}/snap")
-        path = f"{path}/engine"
-    elif engines.which(path) is None:
+    is_node = env.is_dir(f"{path}/wal")
+    store_path = f"{path}/engine" if is_node else path
+    engine = engines.which(store_path)
+    if engine is None and not is_node:
         raise UsageError(f"{path} is neither a node's directory nor a store of {', '.join(engines.ENGINES)}")
-    if (engine := engines.which(path)) is not None:
-        with engines.open(path, engine) as store:
-            found += store.check()
+    # the memory engine leaves no files to be recognised by, only the lock that a running node holds
+    with engines.open(store_path, engine or "memory") as store:
+        found = store.check()
+        if is_node:
+            found += wal.check(f"{path}/wal")
+            found += _check_snapshots(f"{path}/snap")
     for sentence in found:
         print(sentence)
-    print(f"{options.path}: {len(found)} violations found" if found else f"{options.path}: well")
+    print(f"{path}: {len(found)} violations found" if found else f"{path}: well")
     return 1 if found else 0
 
 

@@ -11,6 +11,8 @@ Which node is asked, and when another one is:
 2. A write whose answer doesn't come, or that is answered "unknown" (504), may have been done. It is not sent again:
    OutcomeUnknown is raised. Whoever knows that a second time does no harm may send it again.
 3. A read does no harm, and is sent again wherever 1 or 2 would apply.
+4. A kept-alive connection that the node has closed in the meantime is noticed before a request is sent on it. Without
+   that look, the first write after a pause would end as "unknown" (RFC 9112 section 9.3.1 has every client face it).
 
 Threads may share a client; each has its own connection to each node. Left out: HTTPS, and pools that shrink.
 """
@@ -20,19 +22,26 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import select
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, urlsplit
 
 from engines.kvstore import Operation, Pair
-from server import errors
-from server.errors import NodeError, NoLeader, OutcomeUnknown
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 
 __all__ = ["Client", "RequestRefused"]
 
 PAUSE_S = 0.05  # after every node was asked in vain
+
+# X-Metcd-Error says which of these it was; the status says whether anything was done
+_ERRORS: dict[str, type[NodeError]] = {
+    each.__name__: each for each in (NoLeader, Overloaded, NodeStopped, OutcomeUnknown, TooLarge)
+}
+_BY_STATUS: dict[int, type[NodeError]] = {413: TooLarge, 503: NoLeader, 504: OutcomeUnknown}
 
 
 class RequestRefused(NodeError):
@@ -41,6 +50,15 @@ class RequestRefused(NodeError):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class _Answer(NamedTuple):
+    """What a node answered: the status, the index of a write (0: none), the name of an error (""), the body."""
+
+    status: int
+    log_index: int
+    error: str
+    body: bytes
 
 
 class _NotSent(Exception):
@@ -63,16 +81,20 @@ class Client:
 
     def get(self, key: bytes, *, consistency: str = "linearizable") -> bytes | None:
         """The value of `key`, or None. Raises NoLeader, RequestRefused."""
-        status, body = self._ask("GET", _path(key, consistency))
-        return body if status == 200 else None
+        answer = self._ask("GET", _path(key, consistency))
+        return answer.body if answer.status == 200 else None
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Sets `key`; applied when it returns. Raises NoLeader, Overloaded, OutcomeUnknown, RequestRefused."""
-        self._ask("PUT", _path(key), value)
+    def put(self, key: bytes, value: bytes) -> int:
+        """Sets `key`; applied when it returns its log index.
 
-    def delete(self, key: bytes) -> None:
-        """Removes `key`, which need not be there; raises as `put` does."""
-        self._ask("DELETE", _path(key))
+        Raises NoLeader, Overloaded, NodeStopped (nothing was written, whichever node was asked until the timeout),
+        OutcomeUnknown (it may have been), TooLarge, RequestRefused.
+        """
+        return self._ask("PUT", _path(key), value).log_index
+
+    def delete(self, key: bytes) -> int:
+        """Removes `key`, which need not be there; returns and raises as `put` does."""
+        return self._ask("DELETE", _path(key)).log_index
 
     def batch(self, operations: Iterable[Operation]) -> int:
         """Applies puts (key, value) and deletes (key, None) as one; returns its log index. Raises as `put` does."""
@@ -82,8 +104,7 @@ class Client:
             if value is not None:
                 line = {"op": "put", "key": _encode(key), "value": _encode(value)}
             lines.append(json.dumps(line))
-        _, body = self._ask("POST", "/_/batch", "\n".join(lines).encode())
-        index: int = json.loads(body)["index"]
+        index: int = json.loads(self._ask("POST", "/_/batch", "\n".join(lines).encode()).body)["index"]
         return index
 
     def scan(
@@ -101,24 +122,22 @@ class Client:
         query = [f"{name}={quote_from_bytes(bound, safe='')}" for name, bound in bounds.items() if bound]
         query += [f"limit={limit}"] if limit is not None else []
         query += ["reverse=true"] if reverse else []
-        _, body = self._ask("GET", "?".join(["/_/scan", "&".join([*query, f"consistency={consistency}"])]))
-        for line in body.splitlines():
+        target = "?".join(["/_/scan", "&".join([*query, f"consistency={consistency}"])])
+        for line in self._ask("GET", target).body.splitlines():
             pair = json.loads(line)
             yield base64.b64decode(pair["key"]), base64.b64decode(pair["value"])
 
     def status(self) -> dict[str, Any]:
         """The status of the node that answers first."""
-        _, body = self._ask("GET", "/_/status")
-        status: dict[str, Any] = json.loads(body)
+        status: dict[str, Any] = json.loads(self._ask("GET", "/_/status").body)
         return status
 
     def health(self) -> bool:
         """True if the first node answers, and knows a leader. Never raises NoLeader."""
         try:
-            status, _ = self._send(0, "GET", "/_/health", None, time.monotonic() + self._timeout_s)
+            return self._send(0, "GET", "/_/health", None, time.monotonic() + self._timeout_s).status == 200
         except (_NotSent, OSError, http.client.HTTPException):
             return False
-        return status == 200
 
     def close(self) -> None:
         """Closes the connections of all threads."""
@@ -133,19 +152,21 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Asks one node after the other until one has done it (status 200, 204 or 404 with its body), or refuses it."""
+    def _ask(self, method: str, target: str, body: bytes | None = None) -> _Answer:
+        """Asks one node after the other until one has done it (or says that a key is absent), or refuses it."""
         deadline = time.monotonic() + self._timeout_s
         reads = method == "GET"
         why: object = "none was asked"
+        first = self._first
+        pause = threading.Event()
         for attempt in range(1 << 30):
-            at = (self._first + attempt) % len(self._addresses)
-            if attempt and at == self._first:
-                threading.Event().wait(min(PAUSE_S, max(0.0, deadline - time.monotonic())))
+            at = (first + attempt) % len(self._addresses)
+            if attempt and at == first:
+                pause.wait(min(PAUSE_S, max(0.0, deadline - time.monotonic())))
             if time.monotonic() >= deadline:
                 break
             try:
-                status, answer = self._send(at, method, path, body, deadline)
+                answer = self._send(at, method, target, body, deadline)
             except _NotSent as error:
                 why = error
                 continue
@@ -154,20 +175,22 @@ class Client:
                     raise OutcomeUnknown(f"the answer did not come ({error!r}): the write may be applied") from error
                 why = error
                 continue
-            if status in (200, 204) or (status == 404 and path.startswith("/") and not path.startswith("/_/")):
+            if answer.status in (200, 204) or (answer.status == 404 and not answer.error):
                 self._first = at
-                return status, answer
-            failure = _failure(status, answer)
-            if status != 503 and not (reads and status == 504):
+                return answer
+            why = failure = _failure(answer)
+            if answer.status != 503 and not (reads and answer.status == 504):
                 raise failure
-            why = failure
         if isinstance(why, NodeError):
             raise why
         raise NoLeader(f"no node answered within {self._timeout_s:g} s; the last one: {why}")
 
-    def _send(self, at: int, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
+    def _send(self, at: int, method: str, target: str, body: bytes | None, deadline: float) -> _Answer:
         """One request to one node. Raises _NotSent if it can't have been received; OSError, HTTPException otherwise."""
-        connection, reused = self._connection(at)
+        connection = self._connection(at)
+        if connection.sock is not None and _has_been_closed(connection.sock):
+            connection.close()
+        reused = connection.sock is not None
         connection.timeout = max(0.01, deadline - time.monotonic())
         try:
             if connection.sock is None:
@@ -177,9 +200,10 @@ class Client:
             connection.close()
             raise _NotSent(f"http://{connection.host}:{connection.port} can't be reached: {error}") from error
         try:
-            connection.request(method, path, body)
+            connection.request(method, target, body)
             response = connection.getresponse()
-            return response.status, response.read()
+            index, error_name = response.getheader("X-Metcd-Index", "0"), response.getheader("X-Metcd-Error", "")
+            return _Answer(response.status, int(index), error_name, response.read())
         except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected) as error:
             connection.close()
             if reused and method == "GET":
@@ -189,30 +213,32 @@ class Client:
             connection.close()
             raise
 
-    def _connection(self, at: int) -> tuple[http.client.HTTPConnection, bool]:
-        """This thread's connection to a node, and whether it has been used before."""
+    def _connection(self, at: int) -> http.client.HTTPConnection:
+        """This thread's connection to a node."""
         mine: dict[int, http.client.HTTPConnection] = self._local.__dict__.setdefault("connections", {})
         connection = mine.get(at)
         if connection is None:
             connection = mine[at] = http.client.HTTPConnection(*self._addresses[at])
             with self._guard:
                 self._connections.append(connection)
-        return connection, connection.sock is not None
+        return connection
 
 
-def _failure(status: int, answer: bytes) -> NodeError:
+def _has_been_closed(idle: socket.socket) -> bool:
+    """True if there is something to read where nothing was asked: the end of the connection, or a farewell (408)."""
+    poll = select.poll()
+    poll.register(idle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _failure(answer: _Answer) -> NodeError:
     """The error that an answer stands for."""
     try:
-        sentence = str(json.loads(answer)["error"])
+        sentence = str(json.loads(answer.body)["error"])
     except (ValueError, KeyError, TypeError):
-        sentence = f"the node answered {status}: {answer[:100]!r}"
-    if status == 504:
-        return OutcomeUnknown(sentence)
-    if status == 503:
-        return NoLeader(sentence)
-    if status == 413:
-        return errors.TooLarge(sentence)
-    return RequestRefused(status, sentence)
+        sentence = f"the node answered {answer.status}: {answer.body[:100]!r}"
+    kind = _ERRORS.get(answer.error) or _BY_STATUS.get(answer.status)
+    return kind(sentence) if kind is not None else RequestRefused(answer.status, sentence)
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from server.client import Client
 __all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines"]
 
 NODES_MAX = 6  # node 7's ports would be above 65,535
+PORT_MAX = 65_535
 PORT_STEP = 10_000
 FIRST_PORT = 3379
 HEALTHY_TIMEOUT_S = 20.0
@@ -65,9 +66,11 @@ class LocalCluster:
 
     def __init__(self, engines: list[str], data_dir: str, first_port: int = FIRST_PORT) -> None:
         """`engines`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
-        PORT_STEP above. Raises ClusterError if there are more than NODES_MAX."""
+        PORT_STEP above. Raises ClusterError if there are more than NODES_MAX, or no such ports."""
         if not 1 <= len(engines) <= NODES_MAX:
             raise ClusterError(f"a cluster on one machine has 1 to {NODES_MAX} nodes, not {len(engines)}")
+        if (last_port := first_port + (len(engines) - 1) * PORT_STEP + 1) > PORT_MAX:
+            raise ClusterError(f"node {len(engines)}'s peer port would be {last_port}: begin with a lower --port")
         self.nodes = [
             LocalNode(at + 1, engine, f"{data_dir}/node{at + 1}", port := first_port + at * PORT_STEP, port + 1)
             for at, engine in enumerate(engines)
@@ -86,11 +89,15 @@ class LocalCluster:
 
     def start(self) -> None:
         """Starts all nodes. Raises ClusterError if a port is taken."""
+        self.require_free_ports()
+        for node in self.nodes:
+            self.start_node(node)
+
+    def require_free_ports(self) -> None:
+        """Raises ClusterError, with a sentence that names it, if a port is taken."""
         for node in self.nodes:
             for port in (node.client_port, node.peer_port):
                 _require_free(port)
-        for node in self.nodes:
-            self.start_node(node)
 
     def start_node(self, node: LocalNode) -> subprocess.Popen[bytes]:
         """Starts one node; what it prints comes out here, behind its number."""
@@ -103,10 +110,13 @@ class LocalCluster:
         self.processes[node.id] = process
         return process
 
-    def wait_until_healthy(self, timeout_s: float = HEALTHY_TIMEOUT_S) -> None:
-        """Returns when every node knows a leader. Raises ClusterError if a node ends, or isn't healthy in time."""
+    def wait_until_healthy(self, timeout_s: float = HEALTHY_TIMEOUT_S, given_up: threading.Event | None = None) -> None:
+        """Returns when every node knows a leader, or `given_up` is set.
+
+        Raises ClusterError if a node ends, or isn't healthy in time.
+        """
         deadline = time.monotonic() + timeout_s
-        pause = threading.Event()
+        pause = given_up or threading.Event()
         for node in self.nodes:
             with Client([node.url], timeout_s=1.0) as client:
                 while not _healthy(client):
@@ -114,7 +124,8 @@ class LocalCluster:
                         raise ClusterError(f"node {node.id} has ended with status {status}; it says why above")
                     if time.monotonic() > deadline:
                         raise ClusterError(f"node {node.id} was not healthy within {timeout_s:g} s")
-                    pause.wait(TURN_S)
+                    if pause.wait(TURN_S):
+                        return
 
     def dead(self) -> list[LocalNode]:
         """The nodes whose processes have ended since the last call, whoever ended them."""

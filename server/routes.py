@@ -24,7 +24,8 @@ alone and raises BadRequest, `perform` has the body and always answers. Neither 
     504                   the outcome is unknown: the write may be applied, now or later
     500                   a failed store, or a bug of ours; it is logged
 
-Their body is {"error": "one sentence"}, and X-Metcd-Error is the class in server/errors.py, for `server.client`.
+Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
+tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
 
 Left out, until they exist: /_/members, /_/leader and /_/snapshot, which are 404 like any unknown path.
 """
@@ -47,6 +48,7 @@ __all__ = ["Answer", "Call", "Node", "Serving", "error_answer", "find_call", "pa
 
 SCAN_BLOCK_BYTES = 64 << 10  # of lines that are sent at once; what a scan holds in memory beside one pair
 RESERVED = (b"_/", b"v3/")
+_RESERVED_SENTENCE = "Paths that begin with /_/ or /v3/ are reserved, and there is nothing under this one."
 RETRY_AFTER_S = 1  # an election takes that long
 
 _log = logging.getLogger("metcd.http")
@@ -309,9 +311,7 @@ def find_call(request: Request) -> Call:
         routes = KEY_ROUTES
         key = percent_decode(path[1:])
         if key.startswith(RESERVED):
-            raise BadRequest(
-                404, "Paths that begin with /_/ or /v3/ are reserved, and there is nothing under this one."
-            )
+            raise BadRequest(404, _RESERVED_SENTENCE, b"X-Metcd-Error: NoSuchPath\r\n")
         fault = _key_fault(key)
         if fault is not None:
             raise BadRequest(400, f"The path is the key, and {fault}.")
