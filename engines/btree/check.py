@@ -25,7 +25,7 @@ Follows bbolt's tx_check.go. Cost: O(pages) reads, O(pages) memory for the page 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engines.btree.freelist import read_freelist
 from engines.btree.meta import NO_FREELIST, Meta, MetaError
@@ -75,9 +75,13 @@ def check_file(env: Env, path: str) -> list[str]:
 
 
 class Checker:
-    """One walk over one meta's trees. `run` returns the problems; `page_map` then has a letter for each page."""
+    """One walk over one meta's trees. `run` returns the problems; `page_map` then has a letter for each page.
 
-    def __init__(self, view: View, meta: Meta) -> None:
+    `free` are the free pages as somebody knows them who has the file open: it counts if the meta has no freelist.
+    """
+
+    def __init__(self, view: View, meta: Meta, free: Sequence[int] | None = None) -> None:
+        self._free = free
         self._view = view
         self._meta = meta
         self._page_bytes = meta.page_bytes
@@ -104,6 +108,8 @@ class Checker:
             self._check_node(*self._todo.pop())
         if meta.freelist != NO_FREELIST:
             self._check_freelist(meta.freelist)
+        elif self._free is not None:
+            self._check_free_pages(self._free)
         return self._problems
 
     # ---------------------------------------------------------------------------------------------------------- metas
@@ -281,6 +287,10 @@ class Checker:
             self._tell(f"page {pgid}: {error}")
             return
         self._check_seal_of_freelist(pgid, run, used)
+        self._check_free_pages(ids)
+
+    def _check_free_pages(self, ids: Sequence[int]) -> None:
+        """Each page is either reachable or in the list, and in the list once."""
         free: set[int] = set()
         for page in ids:
             if page in free:

@@ -32,7 +32,7 @@ Follows bbolt's tx.go (Commit). bbolt's NoSync promises nothing; what is here ab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from engines.btree.bulk import bucket_header
@@ -170,6 +170,10 @@ class Committer:
                 writer.dropped[index] = pgid, born or self.durable + 1
         self.total = checked_sum(total)
         return Seal(self.durable, self.total)
+
+    def unused(self) -> Sequence[int]:
+        """The ids of all pages that the newest trees don't reach."""
+        return self.freelist.listed(self._freelist_run)
 
     def _pins(self) -> list[int]:
         """The pinned txids, ascending: the readers', and D."""

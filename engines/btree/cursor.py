@@ -145,6 +145,7 @@ def descend(
 
 
 def without_buckets(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """The pairs that are no buckets."""
     return (pair for pair in pairs if type(pair[1]) is not BucketValue)
 
 

@@ -4,10 +4,6 @@
     get    -> the newest state's root -> cached nodes, bisected -> the value          (no lock, no pin, no page read)
     scan   -> a pin on the newest state -> the leaves of that tree, one after the other
 
-**Group commit.** A writer puts its batch into a queue and asks for the write lock. The one who gets it commits everything
-that waits as one transaction, and wakes the others by letting go: they find their batch done. So with many writers there
-is one pair of fsyncs for all who came during the last one.
-
 **Reading without a pin.** `get` uses cached nodes only. It may be led astray by a page that was written again meanwhile, but
 not without a newer state being there at the end: then, and when a node is missing, it reads again through a view.
 
@@ -28,7 +24,6 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,11 +34,12 @@ from engines.btree.commit import Build, Committer, State, pin
 from engines.btree.compact import rewrite
 from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.freelist import Freelist
+from engines.btree.group import GroupCommit, Waiter
 from engines.btree.page import BucketValue
 from engines.btree.pager import Pager, Pin
 from engines.btree.point import commit_point
 from engines.btree.recovery import Options, free_ids, has_magic, open_database, read_metas, state_of
-from engines.btree.survey import Survey, depth, survey
+from engines.btree.survey import Survey, add_survey, picture, survey
 from engines.btree.transaction import Update, View
 from engines.btree.tree import Changes, TreeWriter
 from engines.env import Env, Lock, real_env
@@ -57,18 +53,6 @@ FILE_IN_DIRECTORY = "metcd.db"
 READ_ONLY = "the store was opened for reading only"
 PAGE_SIZES = [1 << n for n in range(10, 17)]
 MAX_DEPTH = (None,) * 64  # levels that a tree can have; a damaged file could go round in circles
-
-
-class _Waiter:
-    """A write that waits for its commit."""
-
-    __slots__ = ("batch", "done", "failure", "sync")
-
-    def __init__(self, batch: WriteBatch, sync: bool) -> None:
-        self.batch = batch
-        self.sync = sync
-        self.done = False
-        self.failure: BaseException | None = None
 
 
 class _StreamFailed(Exception):
@@ -121,8 +105,8 @@ class BTreeStore(KVStore):
         self._options = Options(bucket, page_size, fill_percent, max_size, cache_pages, read_only)
         self._sync = sync
         self._stats = Stats()
-        self._queue: deque[_Waiter] = deque()
-        self._write_lock = threading.Lock()
+        self._group = GroupCommit(self._commit_batches)
+        self._write_lock = self._group.lock
         self._owner: int | None = None  # the thread that holds the lock for longer, with a caller's code in between
         self._alive: list[object] = [True]  # emptied when the store ends; scans look at it
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
@@ -218,13 +202,7 @@ class BTreeStore(KVStore):
             for _, value in batch.operations:
                 if value is not None:
                     check_value(value, self.max_value_bytes)
-        waiter = _Waiter(batch, self._sync if sync is None else sync)
-        self._queue.append(waiter)
-        with self._write_lock:
-            if not waiter.done:
-                self._commit_waiting()
-        if waiter.failure is not None:
-            raise waiter.failure
+        self._group.submit(Waiter(batch, self._sync if sync is None else sync))
 
     def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
         """As the contract says; without sync, and if nobody else is writing, without a batch."""
@@ -273,35 +251,7 @@ class BTreeStore(KVStore):
         if self._options.read_only:
             raise ReadOnly(READ_ONLY)
 
-    def _commit_waiting(self) -> None:
-        """Commits all that wait as one transaction; if that is refused, each on its own, so that one can't spoil others."""
-        waiters: list[_Waiter] = []
-        while self._queue:
-            waiters.append(self._queue.popleft())
-        try:
-            self._commit_batches(waiters)
-        except StoreError as refusal:
-            if len(waiters) == 1:
-                waiters[0].failure = refusal
-            else:
-                for waiter in waiters:
-                    self._commit_alone(waiter)
-        except BaseException as failure:
-            for waiter in waiters:
-                waiter.failure = failure
-            if not isinstance(failure, Exception):
-                raise
-        finally:
-            for waiter in waiters:
-                waiter.done = True
-
-    def _commit_alone(self, waiter: _Waiter) -> None:
-        try:
-            self._commit_batches([waiter])
-        except Exception as failure:
-            waiter.failure = failure
-
-    def _commit_batches(self, waiters: list[_Waiter]) -> None:
+    def _commit_batches(self, waiters: list[Waiter]) -> None:
         self._check_usable()
         first = waiters[0].batch.operations
         sync = any(waiter.sync for waiter in waiters) if len(waiters) > 1 else waiters[0].sync
@@ -459,7 +409,8 @@ class BTreeStore(KVStore):
             state, pin = self._pinned()
             assert state.pager.file is not None
             _, metas = read_metas(state.pager.file, state.pager.path)
-        checker = Checker(state.pager.map, state.meta)
+            unused = None if self._writer is None else self._writer.unused()
+        checker = Checker(state.pager.map, state.meta, unused)
         checker.check_metas(metas)
         problems = checker.run()
         del pin
@@ -471,31 +422,10 @@ class BTreeStore(KVStore):
         state, pin = self._pinned()
         if self._survey is None or self._survey[0] is not state:
             self._survey = state, survey(state.pager, state.meta.root)
-        found = self._survey[1]
         stats = self._stats.copy()
-        page_bytes = state.meta.page_bytes
-        free, waiting = self._free_and_waiting()
-        stats.disk_bytes = len(state.pager.map)
-        stats.live_bytes = found.live_bytes - self._overhead_bytes(state)
-        stats.dead_bytes = (free + waiting) * page_bytes
-        stats.engine = {
-            "pages": state.meta.high_water,
-            "leaf_pages": found.leaf_pages,
-            "branch_pages": found.branch_pages,
-            "overflow_pages": found.overflow_pages,
-            "free_pages": free,
-            "pending_pages": waiting,
-            "depth": depth(state.pager, state.root_id) if state.root_id else 1,
-            "fill_percent": found.fill_percent(page_bytes),
-            "keys": found.keys,
-            "txid": state.meta.txid,
-        }
+        add_survey(stats, self._survey[1], state, self._options.bucket, *self._free_and_waiting())
         del pin
         return stats
-
-    def _overhead_bytes(self, state: State) -> int:
-        """The bucket's own entry in the root bucket, which is nobody's data."""
-        return len(self._options.bucket) + 16 if state.root_id else 0
 
     def _free_and_waiting(self) -> tuple[int, int]:
         if self._writer is None:
@@ -507,27 +437,10 @@ class BTreeStore(KVStore):
         """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free."""
         self._check_usable()
         state, pin = self._pinned()
-        checker = Checker(state.pager.map, state.meta)
-        checker.run()
         view = View(self, state, pin)
-        meta = state.meta
-        free, waiting = self._free_and_waiting()
-        return {
-            "engine": self.name,
-            "path": state.pager.path,
-            "page_size": meta.page_bytes,
-            "txid": meta.txid,
-            "durable_txid": meta.txid if self._writer is None else self._writer.durable,
-            "root": meta.root,
-            "bucket_root": state.root_id,
-            "depth": depth(state.pager, state.root_id) if state.root_id else 1,
-            "buckets": [name.decode("utf-8", "backslashreplace") for name in view.root_bucket().buckets()],
-            "pages": meta.high_water,
-            "free": free,
-            "pending": waiting,
-            "readers": len(self._views),
-            "map": "".join(checker.page_map),
-        }
+        durable = state.meta.txid if self._writer is None else self._writer.durable
+        names = view.root_bucket().buckets()
+        return {"engine": self.name, **picture(state, names, durable, len(self._views), *self._free_and_waiting())}
 
     def close(self) -> None:
         """As the contract says. The last state is entered into both metas, so that damage to one of them is no loss."""

@@ -66,6 +66,7 @@ def inline_leaf(pager: Pager, value: bytes) -> Node:
 
 
 def no_deletes(key: bytes) -> NoReturn:
+    """What a cursor over a view does when it is asked to delete."""
     raise ReadOnly("a view can't delete: use store.update()")
 
 
