@@ -1,4 +1,4 @@
-"""Bulk loading: a tree from a sorted stream, bottom-up, each page written once and full; and the walk that drops a tree.
+"""Bulk loading: a tree from a sorted stream, bottom-up, each page written once and full.
 
     pairs -> [leaf][leaf][leaf][leaf]...      written as they fill up
                key,id  key,id  key,id   ->  [branch][branch]...       one more level, filled by the one below
@@ -15,23 +15,21 @@ Follows no file of bbolt's: its Compact puts key by key, with a fill percent of 
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Iterable, Iterator
 
 from engines.btree.cursor import leaves_forward
 from engines.btree.node import Node
-from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES, LEAF, BucketValue
-from engines.btree.pager import Pager, buckets_in
+from engines.btree.page import ELEMENT_BYTES, HEADER_BYTES, BucketValue
+from engines.btree.pager import Pager
 from engines.btree.tree import TreeWriter
+from engines.btree.walk import bucket_header
 from engines.kvstore import Pair
 
-__all__ = ["bucket_header", "bucket_ids", "build_tree", "copy_tree", "pages_of_tree"]
+__all__ = ["build_tree", "copy_tree"]
 
 FILL = 1.0
 BUFFERED_PAGES = 8  # that a level collects before it is cut into nodes
-
-bucket_header = struct.Struct("<QQ")  # a bucket value's first 16 bytes: root page id (0: inline), sequence
 
 
 class _Level:
@@ -114,29 +112,3 @@ def _copied_pairs(source: Pager, root: int, writer: TreeWriter) -> Iterator[Pair
                 if child:
                     value = BucketValue(bucket_header.pack(copy_tree(source, child, writer), sequence))
             yield key, value
-
-
-def bucket_ids(node: Node) -> list[int]:
-    """The roots of the buckets in a leaf that have pages of their own."""
-    roots: list[int] = [bucket_header.unpack_from(value)[0] for value in buckets_in(node)]
-    return [root for root in roots if root]
-
-
-def pages_of_tree(pager: Pager, root: int) -> Iterator[tuple[int, int]]:
-    """(first page id, pages) of every run of the tree at page `root`, its buckets' trees included.
-
-    Leaves without buckets are not decoded: their header says how long they are.
-    """
-    todo = [root]
-    seen: set[int] = set()
-    while todo:
-        pgid = todo.pop()
-        if pgid in seen:
-            raise pager.corrupt(pgid, "two branches refer to it")
-        seen.add(pgid)
-        flags, pages, has_buckets = pager.outline(pgid)
-        yield pgid, pages
-        if flags == BRANCH:
-            todo += pager.load(pgid).children
-        elif flags == LEAF and has_buckets:
-            todo += bucket_ids(pager.load(pgid))

@@ -10,6 +10,7 @@ far as bytes can still be made sense of. So it works on files that could not be 
 | flags, or a page's own id, are wrong; an element's data leaves the page    | since 1.3.7          |
 | keys out of order; a key outside of its branch's bounds                    | since 1.3.7          |
 | a separator of no bytes (bbolt's next write there panics)                  | no                   |
+| a separator below its child's first key (bbolt's next write there adds a second entry for the child) | no |
 | a meta is damaged                                                          | no, it takes the other |
 | the newest meta lies in the wrong page: the next commit would overwrite it | no                   |
 | leaves of one tree at several depths; a branch with fewer than two children | no                  |
@@ -231,6 +232,8 @@ class Checker:
         for start, end, _, child in self._spans(where, run, count, branch=True):
             key = run[start:end]
             self._check_key(where, key, previous, low, high)
+            if previous is None and low and key > low:
+                self._tell(f"{where}: its first key is {key[:40]!r}, and its branch's separator {low[:40]!r}")
             children.append((key, child))
             previous, used = key, max(used, end)
         bounds = [key for key, _ in children[1:]] + [high]
@@ -245,6 +248,8 @@ class Checker:
         for start, middle, end, flags in self._spans(where, run, count, branch=False):
             key = run[start:middle]
             self._check_key(where, key, previous, low, high)
+            if previous is None and low and key > low:
+                self._tell(f"{where}: its first key is {key[:40]!r}, and its branch's separator {low[:40]!r}")
             previous, used = key, max(used, end)
             if flags & 1:
                 self._check_bucket(f"{where}, bucket {key[:40]!r}", run[middle:end])

@@ -35,13 +35,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from engines.btree.bulk import bucket_header
 from engines.btree.freelist import Freelist, freelist_body
 from engines.btree.meta import NO_FREELIST, Meta, Seal, checked_sum, term
 from engines.btree.node import Node
 from engines.btree.page import BucketValue
 from engines.btree.pager import Pager, Pin
 from engines.btree.tree import Changes, TreeWriter
+from engines.btree.walk import bucket_header
 
 __all__ = ["Build", "Committer", "State"]
 

@@ -7,8 +7,9 @@ Invariants:
 
 1. **A node is never changed** once it belongs to a tree: a change makes another node, which may share the lists that stay
    the same. So nodes can be cached and read by any thread without a lock, and what a commit wrote is the cache.
-2. keys ascend strictly. A branch's key is a lower bound: greater than every key of the child before it, and not greater
-   than any of its own child's. (bbolt writes the child's first key; after a delete the old bound stays, which is legal.)
+2. keys ascend strictly. A branch's key is the first key of its child, exactly. For reading a lower bound would do, and
+   after a delete the old one still is; but bbolt, when it writes, looks its nodes up in their parents by their first key,
+   and inserts a second entry if it isn't there. Its own files have exact keys for the same reason.
 3. `size_bytes` is the node on disk without its trailer: 16 + 16 for each element + keys + values.
 
 Splits follow bbolt's: a node that doesn't fit into one page, and has more than four keys, gives its first keys to a page

@@ -41,7 +41,6 @@ from engines.btree.page import (
     HEADER_BYTES,
     LEAF,
     TRAILER_BYTES,
-    BucketValue,
     PageError,
     has_buckets,
     header,
@@ -287,8 +286,3 @@ class Pager:
         assert self.file is not None
         self.stats.fsyncs += 1
         self.file.sync(site)
-
-
-def buckets_in(node: Node) -> list[BucketValue]:
-    """The values of a leaf that are buckets."""
-    return [value for value in node.values if type(value) is BucketValue] if node.has_buckets else []

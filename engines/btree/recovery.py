@@ -29,16 +29,14 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from engines.btree.bulk import bucket_header, bucket_ids, pages_of_tree
 from engines.btree.commit import Committer, State
 from engines.btree.cursor import lookup
-from engines.btree.freelist import Freelist, freelist_body, read_freelist
+from engines.btree.freelist import Freelist, freelist_body
 from engines.btree.meta import (
     MAGIC,
     MAX_PAGE_BYTES,
     META_AREA_BYTES,
     MIN_PAGE_BYTES,
-    NO_FREELIST,
     SPARE_PLACE,
     Meta,
     MetaError,
@@ -62,6 +60,7 @@ from engines.btree.page import (
 )
 from engines.btree.pager import Pager
 from engines.btree.transaction import inline_leaf
+from engines.btree.walk import bucket_header, bucket_ids, free_ids
 from engines.env import Env, File, Lock
 from engines.errors import CorruptionError, NoSuchStore
 from engines.kvstore import Stats
@@ -313,20 +312,3 @@ def _read_young(pager: Pager, pgid: int, todo: list[int]) -> int:
         keys, values, _, _ = read_leaf(run, count)
         todo += bucket_ids(Node.leaf(keys, values))
     return term(pgid, crc)
-
-
-def free_ids(pager: Pager, meta: Meta) -> array[int]:
-    """The ids that a meta's freelist has; found by a walk over all trees if bbolt wrote none. Raises CorruptionError."""
-    if meta.freelist == NO_FREELIST:
-        used = {page for pgid, pages in pages_of_tree(pager, meta.root) for page in range(pgid, pgid + pages)}
-        return array("Q", (pgid for pgid in range(2, meta.high_water) if pgid not in used))
-    run, _, _ = pager.run(meta.freelist)
-    try:
-        ids, used_bytes = read_freelist(run)
-        verify_seal(run, used_bytes)
-    except PageError as error:
-        raise pager.corrupt(meta.freelist, str(error)) from None
-    distinct = sorted(set(ids))
-    if len(distinct) < len(ids) or (ids and not 2 <= distinct[0] <= distinct[-1] < meta.high_water):
-        raise pager.corrupt(meta.freelist, "the freelist names a page twice, or one that doesn't exist: run check")
-    return array("Q", distinct)

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engines.btree.bulk import build_tree, pages_of_tree
+from engines.btree.bulk import build_tree
 from engines.btree.check import Checker
 from engines.btree.commit import Build, Committer, State, pin
 from engines.btree.compact import rewrite
@@ -38,10 +38,11 @@ from engines.btree.group import GroupCommit, Waiter
 from engines.btree.page import BucketValue
 from engines.btree.pager import Pager, Pin
 from engines.btree.point import commit_point
-from engines.btree.recovery import Options, free_ids, has_magic, open_database, read_metas, state_of
+from engines.btree.recovery import Options, has_magic, open_database, read_metas, state_of
 from engines.btree.survey import Survey, add_survey, picture, survey
 from engines.btree.transaction import Update, View
 from engines.btree.tree import Changes, TreeWriter
+from engines.btree.walk import free_ids, pages_of_tree
 from engines.env import Env, Lock, real_env
 from engines.errors import CorruptionError, InvalidKey, InvalidOption, ReadOnly, StoreError
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value, scan_bounds

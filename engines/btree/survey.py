@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engines.btree.bulk import pages_of_tree
 from engines.btree.check import Checker
 from engines.btree.commit import State
 from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES
 from engines.btree.pager import Pager
+from engines.btree.walk import pages_of_tree
 from engines.kvstore import Stats
 
 __all__ = ["Survey", "add_survey", "depth", "picture", "survey"]

@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from sortedcontainers import SortedDict
 
-from engines.btree.bulk import bucket_header
+from engines.btree.backup import backup
 from engines.btree.commit import State
 from engines.btree.cursor import Cursor, ascend, descend, leaves_forward, lookup
 from engines.btree.node import Node
 from engines.btree.page import HEADER_BYTES, LEAF, BucketValue, PageError, header, read_leaf
 from engines.btree.pager import Pager, Pin
+from engines.btree.walk import bucket_header
 from engines.errors import InvalidKey, ReadOnly, StoreClosed
 from engines.kvstore import Pair, Reader, Snapshot, check_key, check_value, scan_bounds
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from engines.btree.store import BTreeStore
 
 __all__ = ["Bucket", "Update", "View", "inline_leaf"]
-
-CHUNK_BYTES = 1 << 20  # of a backup, written at once
 
 
 class Sink(Protocol):
@@ -158,21 +157,17 @@ class View(Snapshot):
         return found
 
     def write_to(self, sink: Sink) -> int:
-        """Writes the whole file as of this view, and returns its size in bytes. The writer goes on meanwhile.
+        """Writes the whole file as of this view, and returns its size in bytes; backup.py. The writer goes on meanwhile.
 
-        The result opens like any database, in bbolt as well. Both metas say the same, each in the page where it belongs
-        (bbolt's backups have the newest one in page 0 always). O(bytes).
+        The result opens like any database, in bbolt as well. O(bytes).
         """
         pin = self._held()
-        meta = self._state.meta._replace(seal=None, txid=max(self.txid, 1))
-        page_bytes = meta.page_bytes
-        metas = {m.page: m.encode().ljust(page_bytes, b"\0") for m in (meta, meta._replace(txid=meta.txid - 1))}
-        sink.write(metas[0] + metas[1])
-        end = meta.high_water * page_bytes
-        for start in range(2 * page_bytes, end, CHUNK_BYTES):
-            sink.write(self.pager.map[start : min(start + CHUNK_BYTES, end)])
+        size = 0
+        for piece in backup(self.pager, self._state.meta):
+            sink.write(piece)
+            size += len(piece)
         del pin
-        return end
+        return size
 
     def close(self) -> None:
         self.alive.clear()

@@ -16,7 +16,8 @@ many. The usual case, one changed element or one changed child, splices the old 
 Invariants:
 
 1. No page of an old tree is written; the pages that the new tree no longer reaches are in `dropped`.
-2. All leaves of a tree have the same depth; a branch has at least two children, if there are that many leaves.
+2. All leaves of a tree have the same depth; a branch has at least two children, if there are that many leaves; its keys
+   are its children's first keys (node.py says why exactly those).
 3. Until commit.py publishes the new tree, `rollback` undoes everything: the pages written are free, and stay so.
 
 Follows bbolt's rebalance and spill (node.go), in one pass in place of two.
@@ -215,7 +216,7 @@ class TreeWriter:
             return None
         if len(replaced) == 1:
             ((index, pieces),) = replaced.items()
-            if len(pieces) == 1 and not pieces[0].small and pieces[0].keys[0] >= keys[index]:
+            if len(pieces) == 1 and not pieces[0].small and pieces[0].keys[0] == keys[index]:
                 return [self._patched(pgid, node, index, self.write(pieces[0]))]
         return self._rebuild(node, replaced, rightmost)
 
