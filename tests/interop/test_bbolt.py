@@ -19,6 +19,7 @@ import pytest
 
 from engines.btree import BTreeStore, check_file
 from engines.env import real_env
+from tests.btree.mutations import MUTATIONS, make_database
 from tests.interop.bbolt_tools import Operation, Tools, build_tools, dump_view
 
 BUCKET = b"metcd"
@@ -241,3 +242,16 @@ def free_ports(count: int) -> list[int]:
     for listener in sockets:
         listener.close()
     return ports
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_what_bbolts_check_finds_ours_finds(tools: Tools, tmp_path: Path, name: str) -> None:
+    """Row by row: ours tells all of them, bbolt 1.3.6 those that the table says (it ends in a signal at others)."""
+    path = tmp_path / "db"
+    file = make_database(path)
+    tools.check(path)
+    MUTATIONS[name].damage(file)
+    path.write_bytes(file.data)
+    assert check_file(real_env(), str(path)), f"nobody notices that {name}"
+    expected = MUTATIONS[name].bbolt_tells
+    assert tools.violations(path) is (expected is not False)
