@@ -42,7 +42,7 @@ from engines.btree.page import (
     kind,
     verify_seal,
 )
-from engines.btree.recovery import is_provisional, read_metas
+from engines.btree.recovery import is_provisional, read_metas, spare_metas
 from engines.env import Env, View
 from engines.errors import CorruptionError
 from engines.kvstore import MAX_KEY_BYTES
@@ -61,8 +61,8 @@ def check_file(env: Env, path: str) -> list[str]:
     """Every violation in the database file at `path`, open or not; [] is well. Raises OSError. Changes nothing."""
     file = env.open(path, "r")
     try:
-        _, metas = read_metas(file, path)
-        valid = [meta for meta in metas if isinstance(meta, Meta)]
+        page_bytes, metas = read_metas(file, path)
+        valid = [meta for meta in spare_metas(file, page_bytes, metas) if isinstance(meta, Meta)]
         newest = max(valid, key=lambda meta: meta.txid)
         if len(valid) == 2 and is_provisional(newest, min(valid, key=lambda meta: meta.txid)) and newest.seal is None:
             newest = min(valid, key=lambda meta: meta.txid)

@@ -195,9 +195,7 @@ class Committer:
             return
         pages = [pgid for pgid, _ in young]
         self.freelist.reuse(pages)
-        nodes = pager.nodes
-        for pgid in pages:
-            nodes.pop(pgid, None)
+        self._free(pages)
         if old:
             self.freelist.drop(old, txid, [self.durable])
 

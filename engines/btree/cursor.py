@@ -17,37 +17,49 @@ Requires, of everything here: whoever calls has pinned the tree, so that no page
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn, Protocol
 
 from engines.btree.node import Node
 from engines.btree.page import BucketValue
-from engines.btree.pager import Pager, Pin
+from engines.btree.pager import MAX_LEVELS, Pager, Pin
 from engines.kvstore import Pair
 
 __all__ = ["Cursor", "Scannable", "ascend", "descend", "leaves_backward", "leaves_forward", "lookup"]
+
+Path = list[tuple[Sequence[int], int]]
 
 
 def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
     """The value of `key` in the tree under `root`, a BucketValue if that is what it is; None if it is absent."""
     node = root
-    while node.children:
+    for _ in range(MAX_LEVELS):
+        if not node.children:
+            break
         node = pager.load(node.children[bisect_right(node.keys, key, 1) - 1])
+    else:
+        raise pager.endless()
     keys = node.keys
     index = bisect_left(keys, key)
     return node.values[index] if index < len(keys) and keys[index] == key else None
 
 
+def _below(pager: Pager, path: Path, pgid: int) -> Node:
+    """The child at the end of a path. Raises CorruptionError if no tree is as high as that."""
+    if len(path) > MAX_LEVELS:
+        raise pager.endless()
+    return pager.load(pgid)
+
+
 def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
     """The leaves of the tree in order, from the one that `start` belongs to."""
-    path: list[tuple[array[int], int]] = []  # of each branch on the way: its children, and which one comes next
+    path: Path = []  # of each branch on the way: its children, and which one comes next
     node = root
     while node.children:
         index = bisect_right(node.keys, start, 1)
         path.append((node.children, index))
-        node = pager.load(node.children[index - 1])
+        node = _below(pager, path, node.children[index - 1])
     yield node
     while path:
         children, index = path.pop()
@@ -57,18 +69,18 @@ def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
         node = pager.load(children[index])
         while node.children:
             path.append((node.children, 1))
-            node = pager.load(node.children[0])
+            node = _below(pager, path, node.children[0])
         yield node
 
 
 def leaves_backward(pager: Pager, root: Node, stop: bytes | None) -> Iterator[Node]:
     """The leaves of the tree against their order, from the one with the last key below `stop`."""
-    path: list[tuple[array[int], int]] = []  # as above; which child comes next, one too many
+    path: Path = []  # as above; which child comes next, one too many
     node = root
     while node.children:
         index = len(node.children) if stop is None else max(bisect_left(node.keys, stop), 1)
         path.append((node.children, index - 1))
-        node = pager.load(node.children[index - 1])
+        node = _below(pager, path, node.children[index - 1])
     yield node
     while path:
         children, index = path.pop()
@@ -78,7 +90,7 @@ def leaves_backward(pager: Pager, root: Node, stop: bytes | None) -> Iterator[No
         node = pager.load(children[index - 1])
         while node.children:
             path.append((node.children, len(node.children) - 1))
-            node = pager.load(node.children[-1])
+            node = _below(pager, path, node.children[-1])
         yield node
 
 

@@ -53,11 +53,12 @@ from engines.env import Env, File, Lock, MutableView, View
 from engines.errors import CorruptionError, StoreError
 from engines.kvstore import Stats
 
-__all__ = ["Pager", "Pin", "StoreFull", "file_bytes"]
+__all__ = ["MAX_LEVELS", "Pager", "Pin", "StoreFull", "file_bytes"]
 
 MIN_FILE_BYTES = 1 << 15  # bbolt's: its first mapping
 STEP_BYTES = 1 << 24  # bbolt's AllocSize: beyond it, files grow by as much
 MAX_CACHED_RUN = 16  # pages; nodes that are larger than that are read again each time
+MAX_LEVELS = 64  # that a tree can have, by far: a damaged one that goes on is going round in circles
 TRIM = 8  # one eighth of the cache goes when it is full
 
 
@@ -128,6 +129,10 @@ class Pager:
 
     def corrupt(self, pgid: int, why: str) -> CorruptionError:
         return CorruptionError(self.path, pgid * self.page_bytes, f"page {pgid}: {why}")
+
+    def endless(self) -> CorruptionError:
+        """For who has gone down MAX_LEVELS and found no leaf."""
+        return CorruptionError(self.path, None, "its branches go round in circles: run check")
 
     def run(self, pgid: int) -> tuple[bytes, int, int]:
         """The bytes of the run that begins at page `pgid`, its flags, its count. Raises CorruptionError."""

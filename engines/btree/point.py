@@ -34,7 +34,7 @@ from engines.btree.page import (
     header,
     splice_leaf,
 )
-from engines.btree.pager import Pager
+from engines.btree.pager import MAX_LEVELS, Pager
 from engines.btree.tree import SMALL
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def commit_point(
     pgid, node = state.root_id, state.root
     while node.children:
         keys = node.keys
-        if not node.packed or node.size_bytes > room:
+        if not node.packed or node.size_bytes > room or len(path) > MAX_LEVELS:
             return None
         index = bisect_right(keys, key, 1) - 1
         path.append((pgid, node, index))

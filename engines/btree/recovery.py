@@ -242,14 +242,22 @@ def _decode(file: File, place: int) -> Meta | MetaError:
 
 
 def spare_metas(file: File, page_bytes: int, metas: list[Meta | MetaError]) -> list[Meta | MetaError]:
-    """The metas, with what lies in its page's spare place for a damaged one, if that builds upon the other one."""
+    """The metas, with what lies in its page's spare place for a torn one, if that builds upon the other one.
+
+    Torn is what doesn't decode, and a provisional meta without a whole seal: the copying has stopped in the one or the
+    other.
+    """
     found = metas.copy()
     for page, other in ((0, metas[1]), (1, metas[0])):
-        if isinstance(metas[page], MetaError) and isinstance(other, Meta):
+        if isinstance(other, Meta) and _is_torn(metas[page], other):
             spare = _decode(file, page * page_bytes + SPARE_PLACE)
             if isinstance(spare, Meta) and spare.seal is not None and spare.seal.base == other.txid:
                 found[page] = spare
     return found
+
+
+def _is_torn(meta: Meta | MetaError, other: Meta) -> bool:
+    return isinstance(meta, MetaError) or (meta.seal is None and is_provisional(meta, other))
 
 
 def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, bool]:

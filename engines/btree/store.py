@@ -36,7 +36,7 @@ from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.freelist import Freelist
 from engines.btree.group import GroupCommit, Waiter
 from engines.btree.page import BucketValue
-from engines.btree.pager import Pager, Pin
+from engines.btree.pager import MAX_LEVELS, Pager, Pin
 from engines.btree.point import commit_point
 from engines.btree.recovery import Options, has_magic, open_database, read_metas, state_of
 from engines.btree.survey import Survey, add_survey, picture, survey
@@ -44,7 +44,7 @@ from engines.btree.transaction import Update, View
 from engines.btree.tree import Changes, TreeWriter
 from engines.btree.walk import free_ids, pages_of_tree
 from engines.env import Env, Lock, real_env
-from engines.errors import CorruptionError, InvalidKey, InvalidOption, ReadOnly, StoreError
+from engines.errors import InvalidKey, InvalidOption, ReadOnly, StoreError
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value, scan_bounds
 
 __all__ = ["BTreeStore"]
@@ -53,7 +53,7 @@ DEFAULT_BUCKET = b"metcd"  # not `key`: etcd's tools take a bucket of that name 
 FILE_IN_DIRECTORY = "metcd.db"
 READ_ONLY = "the store was opened for reading only"
 PAGE_SIZES = [1 << n for n in range(10, 17)]
-MAX_DEPTH = (None,) * 64  # levels that a tree can have; a damaged file could go round in circles
+LEVELS = (None,) * MAX_LEVELS  # to iterate over costs less than a range
 
 
 class _StreamFailed(Exception):
@@ -141,7 +141,7 @@ class BTreeStore(KVStore):
         nodes = self._nodes
         node = state.root
         try:
-            for _ in MAX_DEPTH:
+            for _ in LEVELS:
                 if not node.children:
                     break
                 node = nodes[node.children[bisect_right(node.keys, key, 1) - 1]]
@@ -300,9 +300,7 @@ class BTreeStore(KVStore):
         except (StoreError, _StreamFailed):
             raise
         except RecursionError as error:
-            raise CorruptionError(
-                self._state.pager.path, None, "its branches go round in circles: run check"
-            ) from error
+            raise self._state.pager.endless() from error
         except BaseException as failure:
             self._fail(failure)
             raise

@@ -8,7 +8,7 @@ from typing import Any
 from engines.btree.check import Checker
 from engines.btree.commit import State
 from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES
-from engines.btree.pager import Pager
+from engines.btree.pager import MAX_LEVELS, Pager
 from engines.btree.walk import pages_of_tree
 from engines.kvstore import Stats
 
@@ -53,6 +53,8 @@ def depth(pager: Pager, root: int) -> int:
     levels = 1
     node = pager.load(root)
     while node.children:
+        if levels > MAX_LEVELS:
+            raise pager.endless()
         node = pager.load(node.children[0])
         levels += 1
     return levels

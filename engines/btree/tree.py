@@ -45,7 +45,7 @@ from engines.btree.page import (
     seal,
     splice_leaf,
 )
-from engines.btree.pager import Pager
+from engines.btree.pager import MAX_LEVELS, Pager
 from engines.errors import InvalidKey
 
 __all__ = ["Changes", "TreeWriter"]
@@ -98,10 +98,13 @@ class TreeWriter:
         if len(root.children) != 1:
             return self.write(root)
         pgid = root.children[0]  # a branch over one child is superfluous at the top, as may be the one below it
-        while len((node := self.pager.load(pgid)).children) == 1:
+        for _ in range(MAX_LEVELS):
+            node = self.pager.load(pgid)
+            if len(node.children) != 1:
+                return pgid
             self.drop(pgid, node.pages, node.born)
             pgid = node.children[0]
-        return pgid
+        raise self.pager.endless()
 
     def _update(self, pgid: int, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
         """The pieces that take the place of `node` after changes[low:high]; None if nothing changes."""

@@ -7,6 +7,7 @@ that has to be noticed.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,6 @@ class Layout:
         self.set_body(pgid, len(keys), leaf_body(keys, values))
 
     def set_branch(self, pgid: int, keys: list[bytes], children: list[int]) -> None:
-        from array import array
-
         self.set_body(pgid, len(keys), branch_body(keys, array("Q", children)))
 
     def set_free(self, ids: list[int]) -> None:
