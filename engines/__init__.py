@@ -75,7 +75,7 @@ ENGINES = {
     "memory": "engines.memory:MemoryStore",
     "btree": "engines.btree:BTreeStore",
 }
-RESERVED = ("lsm", "btree", "bitcask")  # names of engines to come
+RESERVED = ("lsm", "bitcask")  # names of engines to come
 ENTRY_POINTS = "metcd.engines"
 
 

@@ -14,6 +14,7 @@ Read in this order, each file one step further:
     recovery     new files, and choosing the meta that counts after a crash
     transaction  views, updates, buckets
     check        what can be wrong with a file
+    dump         a file in words
     store        the contract on top of all that
 
 FORMAT.md has the file format with examples, and the commands of the real tools that open it.

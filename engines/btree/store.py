@@ -33,6 +33,7 @@ from engines.btree.check import Checker
 from engines.btree.commit import Build, Committer, State, pin
 from engines.btree.compact import rewrite
 from engines.btree.cursor import ascend, descend, lookup
+from engines.btree.dump import dump_file
 from engines.btree.freelist import Freelist
 from engines.btree.group import GroupCommit, Waiter
 from engines.btree.page import BucketValue
@@ -127,6 +128,11 @@ class BTreeStore(KVStore):
             return has_magic(file)
         finally:
             file.close()
+
+    @classmethod
+    def dump(cls, path: str, env: Env) -> Iterator[str]:
+        """As the contract says; dump.py has an example."""
+        return dump_file(env, database_path(path, env))
 
     # ------------------------------------------------------------------------------------------------------- reading
 
