@@ -45,52 +45,55 @@ def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
     return node.values[index] if index < len(keys) and keys[index] == key else None
 
 
-def _below(pager: Pager, path: Path, pgid: int) -> Node:
-    """The child at the end of a path. Raises CorruptionError if no tree is as high as that."""
-    if len(path) > MAX_LEVELS:
-        raise pager.endless()
-    return pager.load(pgid)
-
-
 def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
     """The leaves of the tree in order, from the one that `start` belongs to."""
     path: Path = []  # of each branch on the way: its children, and which one comes next
+    load = pager.load
     node = root
     while node.children:
         index = bisect_right(node.keys, start, 1)
         path.append((node.children, index))
-        node = _below(pager, path, node.children[index - 1])
+        if len(path) > MAX_LEVELS:
+            raise pager.endless()
+        node = load(node.children[index - 1])
     yield node
     while path:
         children, index = path.pop()
         if index == len(children):
             continue
         path.append((children, index + 1))
-        node = pager.load(children[index])
+        node = load(children[index])
         while node.children:
             path.append((node.children, 1))
-            node = _below(pager, path, node.children[0])
+            if len(path) > MAX_LEVELS:
+                raise pager.endless()
+            node = load(node.children[0])
         yield node
 
 
 def leaves_backward(pager: Pager, root: Node, stop: bytes | None) -> Iterator[Node]:
     """The leaves of the tree against their order, from the one with the last key below `stop`."""
     path: Path = []  # as above; which child comes next, one too many
+    load = pager.load
     node = root
     while node.children:
         index = len(node.children) if stop is None else max(bisect_left(node.keys, stop), 1)
         path.append((node.children, index - 1))
-        node = _below(pager, path, node.children[index - 1])
+        if len(path) > MAX_LEVELS:
+            raise pager.endless()
+        node = load(node.children[index - 1])
     yield node
     while path:
         children, index = path.pop()
         if not index:
             continue
         path.append((children, index - 1))
-        node = pager.load(children[index - 1])
+        node = load(children[index - 1])
         while node.children:
             path.append((node.children, len(node.children) - 1))
-            node = _below(pager, path, node.children[-1])
+            if len(path) > MAX_LEVELS:
+                raise pager.endless()
+            node = load(node.children[-1])
         yield node
 
 

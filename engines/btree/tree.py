@@ -235,34 +235,38 @@ class TreeWriter:
 
     def _rebuild(self, node: Node, replaced: dict[int, list[Node]], rightmost: bool) -> list[Node]:
         """The branch with pieces in the place of some children, after the small ones among these were joined."""
-        slots: list[tuple[bytes, int, Node | None]] = []  # (lower bound, page id, or the piece)
-        for index, (key, child) in enumerate(zip(node.keys, node.children)):
-            if index in replaced:
-                slots += [(piece.keys[0], 0, piece) for piece in replaced[index]]
-            else:
-                slots.append((key, child, None))
-        self._join_small(slots)
-        if not slots:
+        keys, children = node.keys.copy(), node.children[:]
+        slots: list[Node | None] = [None] * len(keys)  # a child that stays where it is, or the piece with a page of 0
+        for index in reversed(replaced):
+            pieces = replaced[index]
+            keys[index : index + 1] = [piece.keys[0] for piece in pieces]
+            children[index : index + 1] = array("Q", bytes(8 * len(pieces)))
+            slots[index : index + 1] = pieces
+        if any(piece.small for pieces in replaced.values() for piece in pieces):
+            self._join_small(keys, children, slots)
+        if not keys:
             return []
-        keys = [key for key, _, _ in slots]
-        children = array("Q", [pgid if piece is None else self.write(piece) for _, pgid, piece in slots])
+        for index, slot in enumerate(slots):
+            if slot is not None:
+                children[index] = self.write(slot)
         branch = Node.branch(keys, children)
         appended = rightmost and len(replaced) == 1 and len(node.children) - 1 in replaced
         return branch.split(self._page_bytes, APPEND_FILL if appended else self._fill)
 
-    def _join_small(self, slots: list[tuple[bytes, int, Node | None]]) -> None:
+    def _join_small(self, keys: list[bytes], children: array[int], slots: list[Node | None]) -> None:
         """Joins each piece that has become small with its left neighbour, the first with its right one.
 
         Only what shrank is joined: ascending keys leave small pieces behind, which are about to grow.
         """
         at = 0
-        while at < len(slots) and len(slots) > 1:
-            piece = slots[at][2]
+        while at < len(keys) and len(keys) > 1:
+            piece = slots[at]
             if piece is None or not piece.small:
                 at += 1
                 continue
             left = max(at - 1, 0)
-            pair = [(pgid, other or self.pager.load(pgid)) for _, pgid, other in slots[left : left + 2]]
+            both = slice(left, left + 2)
+            pair = [(pgid, slot or self.pager.load(pgid)) for pgid, slot in zip(children[both], slots[both])]
             if len(piece.children) != 1 and max(node.pages for _, node in pair) > 1:
                 at += 1  # to write a long run again for the sake of a few bytes is worse than a small page
                 continue
@@ -270,7 +274,9 @@ class TreeWriter:
                 if pgid:
                     self.drop(pgid, node.pages, node.born)
             joined = pair[0][1].joined(pair[1][1]).split(self._page_bytes, self._fill)
-            slots[left : left + 2] = [(node.keys[0], 0, node) for node in joined]
+            keys[both] = [node.keys[0] for node in joined]
+            children[both] = array("Q", bytes(8 * len(joined)))
+            slots[both] = joined
             at = left if len(joined) == 1 else left + len(joined)
 
     def _is_small(self, piece: Node) -> bool:

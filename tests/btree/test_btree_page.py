@@ -133,6 +133,17 @@ def test_a_flipped_byte_breaks_the_seal(at: int) -> None:
         verify_seal(bytes(run), 200)
 
 
+def test_a_full_page_is_sealed_as_well() -> None:
+    """Data up to the very byte before the trailer."""
+    value = b"x" * (PAGE - 16 - 16 - 1 - 8)
+    run = leaf_run([b"k"], [value])
+    used = read_leaf(run, 1)[2]
+    assert len(run) == PAGE and used == PAGE - 8
+    assert verify_seal(run, used) is not None
+    with pytest.raises(PageError, match="checksum"):
+        verify_seal(run[:2000] + b"y" + run[2001:], used)
+
+
 def test_data_in_the_place_of_a_trailer_is_no_trailer() -> None:
     """A full page of bbolt's may end in anything, CRC1 included."""
     value = b"x" * (PAGE - 16 - 16 - 1 - 8) + b"CRC1abcd"

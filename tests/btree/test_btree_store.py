@@ -7,7 +7,7 @@ import json
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 import engines
 from engines import InvalidOption, KVStore, NoSuchStore, ReadOnly, StoreClosed
 from engines.btree import BTreeStore, StoreFull, check_file
+from engines.btree.node import Node
 from engines.env import real_env
 from engines.kvstore import MAX_KEY_BYTES
 from tests.btree.poisoning import PoisoningStore
@@ -386,6 +387,62 @@ def test_threads_read_while_a_writer_churns(path: str) -> None:
         if failures:
             raise failures[0]
         assert store.check() == []
+
+
+class _Interrupting(dict[int, Node]):
+    """A cache of nodes in which a lookup is interrupted by something else, once."""
+
+    interrupt: Callable[[int], None] | None = None
+
+    def __getitem__(self, pgid: int) -> Node:
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            interrupt(pgid)
+        return super().__getitem__(pgid)
+
+
+def test_a_get_without_a_pin_is_not_led_astray(store: BTreeStore) -> None:
+    """Between two steps of a get, the leaf's page is given up, and another leaf is written there: get looks again."""
+    store.load((b"%04d" % number, b"v" * 50) for number in range(500))
+    store.put(b"0007", b"mine", sync=False)
+    nodes = _Interrupting(store._nodes)
+    store._nodes = store._state.pager.nodes = nodes
+
+    def write_there(pgid: int) -> None:
+        store.put(b"0007", b"moved", sync=False)
+        number = 400
+        while pgid not in nodes or b"0007" in nodes[pgid].keys:
+            store.put(b"%04d" % number, b"elsewhere", sync=False)
+            number += 1
+
+    nodes.interrupt = write_there
+    assert store.get(b"0007") == b"moved"
+    assert nodes.interrupt is None
+
+
+def test_writes_are_committed_in_the_order_of_their_submission(path: str) -> None:
+    """Three writers of one key wait for the same commit: the last one's value stays."""
+    env = HookedEnv()
+    with BTreeStore(path, env=env) as store:
+        stuck, go_on = threading.Event(), threading.Event()
+
+        def before_sync(site: str) -> None:
+            if not stuck.is_set():
+                stuck.set()
+                assert go_on.wait(PATIENCE_S)
+
+        env.before_sync = before_sync
+        writers = [threading.Thread(target=store.put, args=(b"key", b"%d" % number)) for number in range(4)]
+        for number, writer in enumerate(writers):
+            writer.start()
+            assert stuck.wait(PATIENCE_S)
+            while len(store._group._queue) < number:
+                threading.Event().wait(0.001)
+        go_on.set()
+        for writer in writers:
+            writer.join(PATIENCE_S)
+        env.before_sync = lambda site: None
+        assert store.get(b"key") == b"3"
 
 
 def test_waiting_writers_share_a_commit(path: str) -> None:
