@@ -54,6 +54,7 @@ DEFAULT_BUCKET = b"metcd"  # not `key`: etcd's tools take a bucket of that name 
 FILE_IN_DIRECTORY = "metcd.db"
 READ_ONLY = "the store was opened for reading only"
 PAGE_SIZES = [1 << n for n in range(10, 17)]
+MANY_GONE = 1_000  # readers that have come and gone since a writer has looked
 LEVELS = (None,) * MAX_LEVELS  # to iterate over costs less than a range
 
 
@@ -196,7 +197,17 @@ class BTreeStore(KVStore):
             state = self._state
             token = pin(state.pager, state.meta.txid)
             if self._state is state:
+                if len(state.pager.gone) > MANY_GONE:
+                    self._count_pins(state.pager)
                 return state, token
+
+    def _count_pins(self, pager: Pager) -> None:
+        """What a writer does in passing, done by a reader where nobody writes: else the notes would pile up for ever."""
+        if self._write_lock.acquire(blocking=False):
+            try:
+                pager.pins()
+            finally:
+                self._write_lock.release()
 
     # ------------------------------------------------------------------------------------------------------- writing
 
