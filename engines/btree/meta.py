@@ -92,6 +92,10 @@ def fnv1a_64(words: Iterable[int], basis: int = _FNV_BASIS) -> int:
     meta in place of 6.
     """
     for word in words:
+        if word == _MASK:  # NO_FREELIST, in every unsynced commit; to cut back at every second step is enough
+            for _ in range(4):
+                basis = ((basis ^ 0xFF) * _FNV_PRIME ^ 0xFF) * _FNV_PRIME & _MASK
+            continue
         zeros = 8
         while word:
             basis = (basis ^ word & 0xFF) * _FNV_PRIME & _MASK

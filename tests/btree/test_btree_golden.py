@@ -76,6 +76,29 @@ def test_a_file_of_bbolts_is_read_and_written(golden: Path) -> None:
     assert check_file(real_env(), str(golden)) == []
 
 
+@pytest.mark.parametrize("golden", ["bbolt"], indirect=True)
+def test_sequences_of_buckets_are_kept(golden: Path) -> None:
+    """bbolt's users count in them: through our writes, synced or not, and through compaction, ours and others' buckets."""
+    data = golden.read_bytes()
+    with BTreeStore(str(golden), read_only=True) as store, store.view() as view:
+        leaf = store._state.pager.load(store._state.meta.root)
+        roots = dict(zip(leaf.keys, leaf.values))
+        assert view.bucket(b"other").sequence == 0
+    for name, sequence in ((b"metcd", 7), (b"other", 77)):
+        entry = name + roots[name]
+        assert entry in data  # and again in older root pages, which are free now
+        data = data.replace(entry, entry[:-8] + sequence.to_bytes(8, "little"))
+    golden.write_bytes(data)
+    with BTreeStore(str(golden)) as store:
+        for number in range(40):
+            store.put(b"%04d" % number, b"ours" * number, sync=number % 3 == 0)
+        for _ in range(2):
+            with store.view() as view:
+                assert (view.bucket(b"metcd").sequence, view.bucket(b"other").sequence) == (7, 77)
+            store.compact()
+            store.put(b"and on", b"it goes")
+
+
 @pytest.mark.parametrize("golden", ["etcd"], indirect=True)
 def test_a_file_of_etcds_is_read(golden: Path) -> None:
     """Made by etcd 3.4.23 with twelve puts; `key` has its revisions, 17 bytes each."""

@@ -193,7 +193,7 @@ def test_a_freelist_of_any_length_comes_back(count: int) -> None:
         read_freelist(run[:10] + b"\xfe\xff" + run[12:PAGE])
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=9))
+@given(st.lists(st.integers(0, 2**64 - 1) | st.just(NO_FREELIST), max_size=9))
 def test_fnv_is_fnv(words: list[int]) -> None:
     """Against the definition; the shortcut for zero bytes changes nothing."""
     basis = 0xCBF29CE484222325
