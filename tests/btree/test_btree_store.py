@@ -609,6 +609,23 @@ def test_a_directory_holds_the_file(tmp_path: Path) -> None:
         assert isinstance(store, KVStore) and store.get(b"a") == b"1"
 
 
+def test_a_closed_view_holds_nothing(store: BTreeStore) -> None:
+    """Even if somebody still has the object: its pages may be used again."""
+    keys = [b"%04d" % number for number in range(2_000)]
+    store.load((key, b"v" * 50) for key in keys)
+    view = store.view()
+    store.put(keys[0], b"changed")
+    for closed in (False, True):
+        if closed:
+            view.close()
+        for _ in range(3):
+            with store.batch(sync=True) as batch:
+                for key in keys:
+                    batch.put(key, b"w" * 50)
+        assert (store.stats().engine["pending_pages"] < 10) is closed
+        assert store.check() == []
+
+
 def test_reading_alone_takes_no_memory(store: BTreeStore) -> None:
     """Each scan leaves a note of its coming and going to the writer: where nobody writes, readers clear them away."""
     store.load((b"%03d" % number, b"v") for number in range(100))
