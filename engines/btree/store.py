@@ -401,6 +401,8 @@ class BTreeStore(KVStore):
                 freelist = Freelist(free_ids(pager, meta), meta.high_water)
             except StoreError:
                 raise
+            except RecursionError as error:
+                raise old.pager.endless() from error
             except BaseException as failure:
                 self._fail(failure)
                 raise
