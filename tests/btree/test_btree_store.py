@@ -147,6 +147,19 @@ def test_ascending_keys_fill_their_pages(store: BTreeStore) -> None:
     assert store.stats().engine["fill_percent"] >= 90
 
 
+@pytest.mark.parametrize("fill_percent", [0.3, 0.5, 0.9])
+def test_splits_leave_pages_filled_to_fill_percent(path: str, fill_percent: float) -> None:
+    """bbolt's FillPercent: of pages that are split in the middle of the keys."""
+    with BTreeStore(path, sync=False, fill_percent=fill_percent) as store:
+        store.put(b"a", b"first")
+        store.put(b"z", b"last")
+        with store.batch() as batch:
+            for number in range(5_000):
+                batch.put(b"%05d" % number, b"v" * 40)
+        assert abs(store.stats().engine["fill_percent"] - 100 * fill_percent) <= 4
+        assert store.check() == []
+
+
 def test_deletes_make_the_tree_shrink(store: BTreeStore, rng: random.Random) -> None:
     """Small pages are joined, the root collapses; an emptied tree is one leaf."""
     keys = [b"%05d" % number for number in range(12_000)]
