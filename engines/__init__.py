@@ -75,9 +75,10 @@ __all__ = [
 # name → "module:Class"; the module is imported when its engine is first asked for
 ENGINES = {
     "memory": "engines.memory:MemoryStore",
-    "bitcask": "engines.bitcask.store:BitcaskStore",
+    "btree": "engines.btree:BTreeStore",
+    "bitcask": "engines.bitcask:BitcaskStore",
 }
-RESERVED = ("lsm", "btree")  # names of engines to come
+RESERVED = ("lsm",)  # names of engines to come
 ENTRY_POINTS = "metcd.engines"
 
 

@@ -34,6 +34,7 @@ APPLIES = pytest.StashKey[Callable[["Engine", str], bool]]()
 # engine → options with which a few hundred small writes reach every part of it
 TINY: dict[str, dict[str, Any]] = {
     "memory": {},
+    "btree": {"page_size": 1024, "cache_pages": 64},
     "bitcask": {"max_file_size": 16384, "max_open_files": 4},
 }
 

@@ -134,6 +134,12 @@ class StoreSubject(Subject):
         return 1_000_000 if damage == "cut" else 1
 
 
+def _btree() -> Subject:
+    from tests.crash.btree_subject import BTreeSubject  # which derives from what is above
+
+    return BTreeSubject()
+
+
 def _bitcask() -> Subject:
     """Imported late, because its class derives from ours."""
     from tests.crash.bitcask_subject import BitcaskSubject
@@ -142,8 +148,9 @@ def _bitcask() -> Subject:
 
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
-    "bitcask": _bitcask,
     "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
+    "btree": _btree,
+    "bitcask": _bitcask,
     "wal": WalSubject,
     "snapshot": SnapshotSubject,
 }
