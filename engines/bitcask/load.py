@@ -140,7 +140,7 @@ def redo_load(table: SegmentTable) -> None:
     if match is None or crc32(content[: match.start(3)]) != int(match[4], 16):
         why = "the list of files that a load has written is damaged: whether the old or the new ones count is lost"
         raise CorruptionError(path, 0, why)
-    table.sync_names("bitcask.load.redo")  # a killed process may have left it in the page cache only
+    table.sync_names("bitcask.load.commit")  # a killed process may have left it in the page cache only
     new, void = (list(map(int, match[group].split())) for group in (1, 2))
     for file_id in new:
         if env.exists(f"{data_path(directory, file_id)}.new"):
