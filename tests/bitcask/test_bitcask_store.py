@@ -231,3 +231,51 @@ def test_a_power_cut_leaves_a_store_that_check_finds_well() -> None:
         store.put(b"key%d" % (number % 9), b"%d" % number, sync=number % 3 == 0)
     for policy in Policy:
         content(env.crash(policy, random.Random(3)))
+
+
+def test_check_finds_wrong_counts_and_places() -> None:
+    """Live bytes too many or too few, a key that points elsewhere, a key too many."""
+    with open_sim(SimEnv()) as store:
+        store.put(b"a", b"1")
+        store.put(b"b", b"2")
+        assert store.check() == []
+        [segment] = store._table.live.values()
+        for wrong in (1, -1):
+            segment.live_bytes += wrong
+            assert any("live bytes, and the store counts" in sentence for sentence in store.check())
+            segment.live_bytes -= wrong
+        places = store._keydir.places
+        places[b"a"], places[b"b"] = places[b"b"], places[b"a"]
+        assert len(store.check()) == 2
+        places[b"a"], places[b"b"] = places[b"b"], places[b"a"]
+        places[b"c"] = places[b"a"]
+        assert any("b'c'" in sentence for sentence in store.check())
+        del places[b"c"]
+
+
+def test_a_load_that_a_killed_process_left_is_finished_whatever_happens() -> None:
+    """Its list may be in the page cache only; the power is cut after every call of the opening that finishes it."""
+    env = SimEnv()
+    with open_sim(env) as store:
+        store.put(b"old", b"1")
+    left: list[SimEnv] = []
+
+    def kill(call: Call) -> None:
+        if call.kind == "rename" and call.path.endswith("bitcask.metcd.load"):
+            left.append(env.crash(Policy.EVERYTHING, random.Random(0)))
+
+    with open_sim(env) as store:
+        env.after_call = kill
+        store.load([(b"new", b"2")])
+    [killed] = left
+    images: list[SimEnv] = []
+
+    def cut(call: Call) -> None:
+        images.extend(killed.crash(policy, random.Random(f"{call} {n}")) for policy in Policy for n in range(4))
+
+    killed.after_call = cut
+    open_sim(killed).close()
+    killed.after_call = None
+    found = [content(image) for image in images]
+    assert all(each in ({b"old": b"1"}, {b"new": b"2"}) for each in found)
+    assert content(killed) == {b"new": b"2"}
