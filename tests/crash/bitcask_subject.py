@@ -14,7 +14,7 @@ from engines.bitcask.store import BitcaskStore
 from engines.env import File
 from engines.kvstore import KVStore
 from tests.crash.machine import Step
-from tests.crash.subjects import Pairs, StoreSubject
+from tests.crash.store_subject import Pairs, StoreSubject
 
 __all__ = ["BitcaskSubject"]
 

@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 
 from tests.crash.machine import KILL, Step
-from tests.crash.subjects import StoreSubject
+from tests.crash.store_subject import StoreSubject
 
 __all__ = ["BTreeSubject"]
 
