@@ -73,6 +73,7 @@ __all__ = [
 # name → "module:Class"; the module is imported when its engine is first asked for
 ENGINES = {
     "memory": "engines.memory:MemoryStore",
+    "lsm": "engines.lsm.store:LsmStore",
 }
 RESERVED = ("lsm", "btree", "bitcask")  # names of engines to come
 ENTRY_POINTS = "metcd.engines"

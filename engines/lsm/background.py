@@ -1,0 +1,319 @@
+"""Flushing and compacting: what a store does besides answering, and who does it.
+
+    background=True      two threads, one for each lane, started when they are first needed
+    background=False     whoever writes, inside the call: deterministic, for simulations and tests
+
+    flush lane        frozen memtable → tables of level 0 → edit → its log is deleted
+    compaction lane   pick → merge → edit → inputs are deleted, as often as there is something to pick
+
+1. The lanes are independent, so that a long compaction doesn't keep a full memtable waiting. Each has a lock, held for
+   one unit of work; what needs the structure to hold still (load, compact, close) takes both.
+2. Edits of the two lanes commute: a flush only adds to level 0, and only the compaction lane takes away.
+3. An OSError in a lane poisons the store. A CorruptionError in a compaction's input stops the compactions and refuses
+   further writes, and what is whole can still be read.
+4. Writers are slowed from 8 tables in level 0 on (a millisecond each, once a write), and stopped from 12 on, and while
+   the memtable before theirs is still being flushed: with a number of its own in the counters, each.
+
+Follows MakeRoomForWrite and BackgroundCompaction in LevelDB's db/db_impl.cc.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn
+
+from engines.errors import CorruptionError
+from engines.lsm.compaction import Compaction, in_place, manual, pick
+from engines.lsm.core import Core, Frozen
+from engines.lsm.merge import Job, TableWriter, run
+from engines.lsm.options import LEVELS
+from engines.lsm.version import FileMeta, VersionEdit
+
+__all__ = ["Background"]
+
+SLOWDOWN_S: Final = 0.001
+
+
+class Background:
+    """The two lanes of one store."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._options = core.options
+        self.flush_lock = threading.Lock()
+        self.compaction_lock = threading.Lock()
+        self._wake = threading.Condition()  # something to do for a lane, or done by one
+        self._lanes: list[threading.Thread] = []
+        self._ending = False
+        self.damage: CorruptionError | None = None
+        self.failure: BaseException | None = None
+        self.running: Compaction | None = None  # for describe()
+        self.counts: dict[str, int] = dict.fromkeys(
+            (
+                "flushes",
+                "flushed_bytes",
+                "compactions",
+                "compacted_bytes_read",
+                "compacted_bytes",
+                "trivial_moves",
+                "tombstone_compactions",
+                "write_slowdowns",
+                "write_stops",
+            ),
+            0,
+        )
+
+    # ---- for writers --------------------------------------------------------------------------------------------
+
+    def make_room(self) -> None:
+        """Rotates the full memtable away, after waiting as rule 4 says. Requires: the writer lock. Raises OSError."""
+        if self._options.background:
+            stopped = False
+            with self._wake:
+                while self._must_wait():
+                    stopped = True
+                    self._start()
+                    self._wake.wait()
+            self.counts["write_stops"] += stopped
+            self._core.rotate()
+            self._start()
+            self._notify()
+        else:
+            self._core.rotate()
+            self.work()
+
+    def _must_wait(self) -> bool:
+        if self.failure is not None or self._ending:
+            return False
+        if self.damage is not None:
+            return bool(self._core.frozen)
+        return bool(self._core.frozen) or self.level0() >= self._options.level0_stop_files
+
+    def slow_down(self) -> None:
+        """One write's millisecond, while level 0 is too full."""
+        self.counts["write_slowdowns"] += 1
+        with self._wake:
+            self._wake.wait(SLOWDOWN_S)
+
+    def level0(self) -> int:
+        """The number of tables in level 0."""
+        return len(self._core.versions.current.levels[0])
+
+    @property
+    def too_full(self) -> bool:
+        """True if writers are to be slowed down."""
+        return self._options.background and self.level0() >= self._options.level0_slowdown_files
+
+    def refuse_writes(self) -> NoReturn:
+        """Rule 3. Requires: `damage`."""
+        assert self.damage is not None
+        raise CorruptionError(
+            self.damage.path, self.damage.offset, f"{self.damage.why} (found by a compaction: writing has stopped)"
+        )
+
+    # ---- the lanes ----------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Everything that is to be done, in the caller's thread. Raises OSError; for damage see rule 3."""
+        try:
+            while self._flush_one() or self._compact_one():
+                pass
+        except CorruptionError as damage:
+            self.damage = damage
+
+    def kick(self) -> None:
+        """Lets the lanes look whether there is something to do; without lanes, does it."""
+        if self._options.background:
+            self._start()
+            self._notify()
+        else:
+            self.work()
+
+    def _start(self) -> None:
+        if not self._lanes and not self._ending:
+            for name, step in (("flush", self._flush_one), ("compact", self._compact_one)):
+                lane = threading.Thread(target=self._lane, args=(step,), name=f"lsm-{name}", daemon=True)
+                self._lanes.append(lane)
+                lane.start()
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._wake.notify_all()
+
+    def _lane(self, step: Callable[[], bool]) -> None:
+        """The life of a lane's thread."""
+        while not self._ending and self.failure is None:
+            try:
+                busy = step()
+            except CorruptionError as damage:
+                self.damage = damage
+                busy = False
+            except BaseException as failure:
+                if not self._ending:
+                    self.failure = failure
+                    self._core.on_failure(failure)
+                busy = False
+            with self._wake:
+                self._wake.notify_all()
+                if not busy and not self._ending and not self._has_work(step):
+                    self._wake.wait()
+
+    def _has_work(self, step: Callable[[], bool]) -> bool:
+        if self.failure is not None:
+            return False
+        if step == self._flush_one:
+            return bool(self._core.frozen)
+        return self.damage is None and self._pick() is not None
+
+    def end(self) -> None:
+        """Ends the lanes; what they are doing is finished first. Their locks are free afterwards."""
+        with self._wake:
+            self._ending = True
+            self._wake.notify_all()
+        for lane in self._lanes:
+            if lane is not threading.current_thread():
+                lane.join()
+
+    def wait_for_flush(self) -> None:
+        """Returns when no memtable is frozen. Raises CorruptionError; a failure is in `failure`."""
+        if not self._options.background:
+            self.work()
+            return
+        self._start()
+        with self._wake:
+            self._wake.notify_all()
+            while self._core.frozen and self.failure is None and not self._ending:
+                self._wake.wait()
+
+    # ---- flush --------------------------------------------------------------------------------------------------
+
+    def _flush_one(self) -> bool:
+        """Flushes the oldest frozen memtable; False if there is none."""
+        with self.flush_lock:
+            frozen = self._core.frozen[0] if self._core.frozen else None
+            if frozen is None:
+                return False
+            self._flush(frozen)
+        if self._options.background:
+            self._notify()
+        return True
+
+    def _flush(self, frozen: Frozen) -> None:
+        core = self._core
+        edit = VersionEdit(log_number=frozen.next_log, previous_log_number=0, last_sequence=frozen.last_sequence)
+        with core.numbers() as numbers:
+            if len(frozen.memtable):
+                site = "lsm.table.flush"
+                writer = TableWriter(core.env, core.directory, core.options, frozen.last_sequence, numbers, site)
+                edit.added = [(0, file) for file in writer.write_all(frozen.memtable.rows())]
+                self._count_written(writer, "flushed_bytes")
+            core.install(edit, frozen)
+        self.counts["flushes"] += 1
+        core.delete_obsolete()
+
+    def _count_written(self, writer: TableWriter, name: str) -> None:
+        self.counts[name] += writer.bytes_written
+        self._core.stats.bytes_written += writer.bytes_written
+        self._core.stats.fsyncs += writer.fsyncs
+
+    # ---- compaction ---------------------------------------------------------------------------------------------
+
+    def _pick(self) -> Compaction | None:
+        versions = self._core.versions
+        return pick(
+            versions.current, self._options, versions.compact_pointers, self._core.smallest_snapshot()
+        )
+
+    def _compact_one(self) -> bool:
+        """Does the next compaction; False if there is nothing to compact."""
+        if self.damage is not None:
+            return False
+        with self.compaction_lock:
+            compaction = self._pick()
+            if compaction is None:
+                return False
+            self._compact(compaction)
+        if self._options.background:
+            self._notify()
+        return True
+
+    def _compact(self, compaction: Compaction) -> None:
+        """Does one compaction. Requires: the compaction lock. Raises OSError, CorruptionError."""
+        core = self._core
+        edit = VersionEdit(deleted=[(level, file.number) for level, file in compaction.inputs()])
+        if compaction.reason != "manual" and compaction.level < LEVELS - 1:
+            edit.compact_pointers = [(compaction.level, compaction.pointer)]
+            core.versions.compact_pointers[compaction.level] = compaction.pointer
+        self.running = compaction
+        try:
+            with core.numbers() as numbers:
+                if compaction.trivial:
+                    edit.added = [(compaction.output_level, compaction.upper[0])]
+                    self.counts["trivial_moves"] += 1
+                else:
+                    edit.added = [(compaction.output_level, file) for file in self._merge(compaction, numbers)]
+                core.install(edit)
+        finally:
+            self.running = None
+        self.counts["compactions"] += 1
+        self.counts["tombstone_compactions"] += compaction.reason == "tombstones"
+        core.delete_obsolete()
+
+    def _merge(self, compaction: Compaction, numbers: Iterator[int]) -> list[FileMeta]:
+        core = self._core
+        # in this order: a snapshot that is taken meanwhile has at least this sequence
+        job = Job.of(compaction, core.versions.current, core.smallest_snapshot(), core.versions.last_sequence)
+        writer = TableWriter(
+            core.env,
+            core.directory,
+            core.options,
+            job.max_sequence,
+            numbers,
+            "lsm.table.compact",
+            job.grandparents,
+        )
+        files = run(job, writer, core.tables.get)
+        self.counts["compacted_bytes_read"] += sum(file.size_bytes for _, file in compaction.inputs())
+        self._count_written(writer, "compacted_bytes")
+        return files
+
+    def compact_range(self, first: bytes | None, last: bytes | None) -> None:
+        """Compacts what lies between two user keys down to the deepest level that has any of it, and rewrites there
+        what holds garbage. Requires: no memtable is frozen that has keys of the range. Raises OSError, CorruptionError.
+        """
+        for level in range(LEVELS - 1):
+            while True:
+                with self.compaction_lock:
+                    current = self._core.versions.current
+                    deeper = any(current.overlapping(below, first, last) for below in range(level + 1, LEVELS))
+                    compaction = manual(current, self._options, level, first, last) if deeper or level == 0 else None
+                    if compaction is None:
+                        break
+                    self._compact(compaction)
+        self._rewrite_garbage(first, last)
+
+    def _rewrite_garbage(self, first: bytes | None, last: bytes | None) -> None:
+        """Rewrites each table of the range, in its level, that has versions or tombstones nobody needs."""
+        core = self._core
+        done: set[int] = set()
+        while True:
+            with self.compaction_lock:
+                found = self._garbage_file(first, last, done)
+                if found is None:
+                    return
+                level, file = found
+                before = {each.number for _, each in core.versions.current.files()}
+                self._compact(in_place(core.versions.current, level, file, "manual"))
+                done |= {each.number for _, each in core.versions.current.files()} - before | {file.number}
+
+    def _garbage_file(self, first: bytes | None, last: bytes | None, done: set[int]) -> tuple[int, FileMeta] | None:
+        """(level, file) of a table below level 0 that isn't plain, although no snapshot needs what it has besides."""
+        snapshot = self._core.smallest_snapshot()
+        for level, file in self._core.versions.current.files():
+            if level and file.number not in done and file.overlaps(first, last):
+                self._core.tables.get(file)  # fills in the statistics
+                known = file.statistics
+                if known is None or (not known.plain and known.max_sequence <= snapshot):
+                    return level, file
+        return None
