@@ -221,9 +221,7 @@ class Background:
 
     def _pick(self) -> Compaction | None:
         versions = self._core.versions
-        return pick(
-            versions.current, self._options, versions.compact_pointers, self._core.smallest_snapshot()
-        )
+        return pick(versions.current, self._options, versions.compact_pointers, self._core.smallest_snapshot())
 
     def _compact_one(self) -> bool:
         """Does the next compaction; False if there is nothing to compact."""

@@ -126,9 +126,10 @@ class BlockedBloom:
         """False only if `key` was never added. O(1): one hash, one block, two patterns."""
         hashed = mmh3_x64_128_uintdigest(key)
         block = self._blocks[(hashed >> 32 & 0xFFFFFFFF) % self._count]
-        return subset(PATTERNS[0][hashed & _PATTERN_MASK], block) and subset(
-            PATTERNS[1][hashed >> PATTERN_BITS & _PATTERN_MASK], block
-        )
+        if not subset(PATTERNS[0][hashed & _PATTERN_MASK], block):
+            return False
+        found: bool = subset(PATTERNS[1][hashed >> PATTERN_BITS & _PATTERN_MASK], block)
+        return found
 
 
 # ---- LevelDB's own --------------------------------------------------------------------------------------------------

@@ -79,9 +79,7 @@ def scores(version: Version, options: Options) -> list[float]:
     ]
 
 
-def pick(
-    version: Version, options: Options, pointers: dict[int, bytes], smallest_snapshot: int
-) -> Compaction | None:
+def pick(version: Version, options: Options, pointers: dict[int, bytes], smallest_snapshot: int) -> Compaction | None:
     """The next compaction, None if nothing is to be done. Pure. O(files).
 
     pointers: level → compact pointer. smallest_snapshot: the oldest sequence that is still read (rule 6).
@@ -182,9 +180,7 @@ def _with_boundary(level: Sequence[FileMeta], files: list[FileMeta]) -> list[Fil
     files = list(files)
     while files:
         largest = max((file.largest for file in files), key=order)
-        following = [
-            file for file in level if order(file.smallest) > order(largest) and file.first == largest[:-8]
-        ]
+        following = [file for file in level if order(file.smallest) > order(largest) and file.first == largest[:-8]]
         if not following:
             break
         files.append(min(following, key=lambda file: order(file.smallest)))

@@ -124,9 +124,7 @@ class Core:
                 sources.append(level(files[first:end], start, stop, sequence))
         return sources
 
-    def _level_forward(
-        self, files: list[FileMeta], start: bytes, stop: bytes | None, sequence: int
-    ) -> Iterator[Chunk]:
+    def _level_forward(self, files: list[FileMeta], start: bytes, stop: bytes | None, sequence: int) -> Iterator[Chunk]:
         split: bytes | None = None  # a user key whose older versions begin the next file (only old LevelDB does that)
         for file in files:
             for keys, values in self.tables.get(file).chunks(start, stop, sequence, False):
@@ -176,7 +174,9 @@ class Core:
             file.statistics = table.statistics
             if table.max_sequence > self.sequence:
                 raise CorruptionError(
-                    path, None, f"the table has sequences up to {table.max_sequence}, but the manifest says that "
+                    path,
+                    None,
+                    f"the table has sequences up to {table.max_sequence}, but the manifest says that "
                     f"{self.sequence} is the last one: newer versions would be invisible; repair the store",
                 )
         return table
@@ -190,7 +190,9 @@ class Core:
     def new_log(self) -> None:
         """Begins the next log; its name is on disk when this returns. Raises OSError."""
         number = self.versions.new_number()
-        self.log = LogFile(self.env, f"{self.directory}/{log_name(number)}", self.stats)
+        self.log = LogFile(
+            self.env, f"{self.directory}/{log_name(number)}", self.stats, self.options.write_buffer_bytes
+        )
         self.log_number = number
         self.env.sync_dir(self.directory, "lsm.wal.dir")
         self.stats.fsyncs += 1

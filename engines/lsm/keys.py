@@ -25,11 +25,11 @@ from typing import Final
 __all__ = [
     "ABSENT",
     "DELETION",
-    "Absent",
-    "Found",
     "MAX_SEQUENCE",
     "TRAILER_BYTES",
     "VALUE",
+    "Absent",
+    "Found",
     "internal_key",
     "order",
     "pack_trailer",

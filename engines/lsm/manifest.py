@@ -130,7 +130,9 @@ class VersionSet:
     def _snapshot(self) -> VersionEdit:
         """All of the current version as one edit, in LevelDB's order: by level, then by smallest key, then by number."""
         edit = VersionEdit(comparator=COMPARATOR, compact_pointers=sorted(self.compact_pointers.items()))
-        edit.added = sorted(self.current.files(), key=lambda added: (added[0], order(added[1].smallest), added[1].number))
+        edit.added = sorted(
+            self.current.files(), key=lambda added: (added[0], order(added[1].smallest), added[1].number)
+        )
         return edit
 
     def live_files(self) -> dict[int, FileMeta]:
@@ -232,7 +234,9 @@ def _manifest_path(env: Env, directory: str) -> str:
     parsed = parse(name)
     if content[-1:] != b"\n" or parsed is None or parsed[0] != "manifest":
         raise CorruptionError(
-            current, 0, f"the name of a manifest and a newline were expected, but it has {content[:60]!r}; repair the store"
+            current,
+            0,
+            f"the name of a manifest and a newline were expected, but it has {content[:60]!r}; repair the store",
         )
     path = f"{directory}/{name}"
     if not env.exists(path):
@@ -247,19 +251,25 @@ def _check(env: Env, directory: str, path: str, versions: VersionSet) -> None:
     logs = {number for kind, number, _ in files if kind == "log"}
     live = [file.number for _, file in versions.current.files()]
     if missing := sorted(set(live) - tables):
-        raise CorruptionError(path, None, f"{len(missing)} missing files, for example table {missing[0]}; repair the store")
+        raise CorruptionError(
+            path, None, f"{len(missing)} missing files, for example table {missing[0]}; repair the store"
+        )
     if len(live) != len(set(live)):
         raise CorruptionError(path, None, "a table is listed twice; repair the store")
     if too_high := [number for number in live if number >= versions.next_file_number]:
         raise CorruptionError(
-            path, None, f"the next file number is {versions.next_file_number}, but table {max(too_high)} is in use: the "
+            path,
+            None,
+            f"the next file number is {versions.next_file_number}, but table {max(too_high)} is in use: the "
             "next flush would overwrite it; repair the store",
         )
     if violations := versions.current.violations():
         raise CorruptionError(path, None, f"{violations[0]}; repair the store")
     if versions.log_number and versions.log_number not in logs:
         raise CorruptionError(
-            path, None, f"the log {versions.log_number:06d}.log does not exist, although the manifest asks for it: the "
+            path,
+            None,
+            f"the log {versions.log_number:06d}.log does not exist, although the manifest asks for it: the "
             "manifest's last edit or the log is lost; repair the store",
         )
     versions.next_file_number = max([versions.next_file_number, *[number + 1 for _, number, _ in files]])

@@ -36,7 +36,9 @@ from engines.lsm.skiplist import HEAD, LINKS, SkipList
 __all__ = ["REPRESENTATIONS", "Chunk", "MemTable", "Rows", "SkipListMemTable", "SortedMemTable"]
 
 Chunk = tuple[list[bytes], list[bytes | None]]  # user keys in order, each once; values, None for a tombstone
-Rows = tuple[list[bytes], list[bytes], list[bytes]]  # user keys, internal keys, values (b"" for a tombstone): all versions
+Rows = tuple[
+    list[bytes], list[bytes], list[bytes]
+]  # user keys, internal keys, values (b"" for a tombstone): all versions
 
 ENTRY_BYTES: Final = 32  # what a version costs besides its bytes, as LevelDB's arena would: trailer, lengths, links
 FIRST_CHUNK: Final = 16  # entries: short scans are the most frequent ones
@@ -156,7 +158,9 @@ class SkipListMemTable:
         cells = self._cells
         node = cells[HEAD + LINKS]
         while node != HEAD:
-            keys, internal_keys, values = [], [], []
+            keys: list[bytes] = []
+            internal_keys: list[bytes] = []
+            values: list[bytes] = []
             while node != HEAD and len(keys) < MAX_CHUNK:
                 key, sequence, value, node = cells[node : node + LINKS + 1]
                 keys.append(key)

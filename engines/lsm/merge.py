@@ -206,7 +206,7 @@ def _newest(pieces: list[Rows], job: Job) -> Rows:
     order_of_keys = sorted(merged)
     survivors = [merged[key] for key in order_of_keys]
     internal_keys = [row[0] for row in survivors]
-    if not all([key[-TRAILER_BYTES] for key in internal_keys]):
+    if 0 in [key[-TRAILER_BYTES] for key in internal_keys]:
         kept = [
             (key, row) for key, row in zip(order_of_keys, survivors) if row[0][-TRAILER_BYTES] or not job.is_base(key)
         ]

@@ -87,7 +87,7 @@ class Options:
 
     def level_bytes(self, level: int) -> int:
         """What a level from 1 on may hold before it is compacted into the next."""
-        return self.level_base_bytes * 10 ** (level - 1)
+        return self.level_base_bytes * int(10 ** (level - 1))
 
 
 _LEAST: Final = {

@@ -102,7 +102,9 @@ class _Replay:
             expected = self.sequence + 1
             if sequence > expected or (self._seen and sequence != expected):
                 raise CorruptionError(
-                    path, None, f"the log goes on at sequence {sequence}, but {expected} comes next: records before it "
+                    path,
+                    None,
+                    f"the log goes on at sequence {sequence}, but {expected} comes next: records before it "
                     "are missing; repair the store",
                 )
             self._seen = True

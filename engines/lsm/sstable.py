@@ -177,7 +177,9 @@ class Table:
         begin = self.size_bytes - FOOTER_BYTES
         footer = self._file.pread(FOOTER_BYTES, begin)
         if footer[-len(MAGIC) :] != MAGIC:
-            raise CorruptionError(self.path, begin, f"a table ends in {MAGIC.hex()}, and this one in {footer[-8:].hex()}")
+            raise CorruptionError(
+                self.path, begin, f"a table ends in {MAGIC.hex()}, and this one in {footer[-8:].hex()}"
+            )
         try:
             meta_offset, at = get_varint64(footer, 0)
             meta_size, at = get_varint64(footer, at)
@@ -246,7 +248,9 @@ class Table:
         if kind == RAW:
             return stored[:size]
         if kind != SNAPPY:
-            raise CorruptionError(self.path, offset, f"compression is 0 (none) or 1 (snappy), and this block's is {kind}")
+            raise CorruptionError(
+                self.path, offset, f"compression is 0 (none) or 1 (snappy), and this block's is {kind}"
+            )
         try:
             return snappy.decompress(stored[:size])
         except DecodeError as error:
@@ -374,8 +378,10 @@ class Table:
         last = self.blocks if stop is None else min(bisect_right(self._separators, stop) + 1, self.blocks)
         if sequence >= self._plain_from:
             return self._plain_chunks(first, last, start, stop, reverse)
-        return self._backward(first, last, start, stop, sequence) if reverse else self._forward(
-            first, last, start, stop, sequence
+        return (
+            self._backward(first, last, start, stop, sequence)
+            if reverse
+            else self._forward(first, last, start, stop, sequence)
         )
 
     def _plain_chunks(self, first: int, last: int, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Chunk]:

@@ -249,7 +249,7 @@ class LsmStore(KVStore):
         operations = group[0].operations
         if len(group) > 1:
             operations = [operation for waiting in group for operation in waiting.operations]
-        sync = any([waiting.sync for waiting in group])
+        sync = any(waiting.sync for waiting in group)
         sequence = core.sequence + 1
         try:
             core.log.append(encode_batch(sequence, operations), sequence, sync)  # type: ignore[union-attr]

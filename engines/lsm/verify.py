@@ -46,7 +46,9 @@ def check(core: Core) -> list[str]:
                 findings.append(f"table {file.number} has a number that will be given out again")
             if len(findings) < MAX_FINDINGS:
                 # level 0: each table is a source of its own, newest first; deeper, a level is one
-                sources.append(_rows(core, file, rank if level == 0 else len(version.levels[0]) + level, sequence, findings))
+                sources.append(
+                    _rows(core, file, rank if level == 0 else len(version.levels[0]) + level, sequence, findings)
+                )
     findings += _recency(sources)
     return findings[:MAX_FINDINGS]
 
@@ -81,7 +83,9 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
                 yield key, rank, place[1], file.number
             findings += _denied(table, keys)
             if previous is not None and entries == len(keys) and internal_keys[0] != file.smallest:
-                findings.append(f"{table.path} begins with {internal_keys[0]!r}, but the manifest says {file.smallest!r}")
+                findings.append(
+                    f"{table.path} begins with {internal_keys[0]!r}, but the manifest says {file.smallest!r}"
+                )
     except CorruptionError as error:
         findings.append(str(error))
         return
@@ -138,5 +142,3 @@ def _recency(sources: list[Iterator[Row]]) -> list[str]:
         if len(findings) >= MAX_FINDINGS:
             break
     return findings
-
-

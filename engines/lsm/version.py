@@ -35,6 +35,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from engines.coding import DecodeError, get_slice, get_varint32, get_varint64, put_slice, put_varint
@@ -198,7 +199,9 @@ class Version:
     def edited(self, edit: VersionEdit) -> Version:
         """The version after the edit. A file that the edit both deletes and adds on one level is there. O(files)."""
         gone = set(edit.deleted)
-        levels = [[file for file in files if (level, file.number) not in gone] for level, files in enumerate(self.levels)]
+        levels = [
+            [file for file in files if (level, file.number) not in gone] for level, files in enumerate(self.levels)
+        ]
         for level, file in edit.added:
             levels[level].append(file)
         return Version(levels)
@@ -241,7 +244,7 @@ class Version:
         """Each violation of rule 2 as a sentence."""
         found = []
         for level, files in enumerate(self.levels[1:], 1):
-            for before, after in zip(files, files[1:]):
+            for before, after in pairwise(files):
                 if order(before.largest) >= order(after.smallest):
                     found.append(
                         f"level {level}: file {before.number} ends at {before.last!r}, but file {after.number} begins "

@@ -55,7 +55,7 @@ _pack_header = _HEADER.pack
 _ONE_BYTE: Final = [bytes((i,)) for i in range(128)]
 _PUT: Final = [bytes((VALUE, i)) for i in range(128)]  # kind and length of a short key
 _DELETE: Final = [bytes((DELETION, i)) for i in range(128)]
-ALLOCATE_BYTES: Final = 1 << 20  # a log grows by so much
+ALLOCATE_BYTES: Final = 1 << 20  # a log grows by so much at most
 
 
 def encode_put(sequence: int, key: bytes, value: bytes) -> bytes:
@@ -64,9 +64,7 @@ def encode_put(sequence: int, key: bytes, value: bytes) -> bytes:
     if len(key) < 128:
         head = _pack_put(sequence, 1, VALUE, len(key))
         return head + key + (_ONE_BYTE[size] if size < 128 else put_varint(size)) + value
-    return b"".join(
-        (_pack_header(sequence, 1), _PUT[0][:1], put_varint(len(key)), key, put_varint(size), value)
-    )
+    return b"".join((_pack_header(sequence, 1), _PUT[0][:1], put_varint(len(key)), key, put_varint(size), value))
 
 
 def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
@@ -112,10 +110,11 @@ class LogFile:
     """A log that is being written. Raises OSError from every method; then the log must not be written any more.
 
     `synced` is True while everything written is on disk. `size_bytes` is where the log ends; the file is longer.
-    stats: where written bytes and syncs are counted. Requires: one caller at a time (the store's writer lock).
+    stats: where written bytes and syncs are counted. expected_bytes: what it will hold, about: space is allocated in
+    steps of that, or of a MiB. Requires: one caller at a time (the store's writer lock).
     """
 
-    def __init__(self, env: Env, path: str, stats: Stats) -> None:
+    def __init__(self, env: Env, path: str, stats: Stats, expected_bytes: int) -> None:
         self._file = env.open(path, "x")
         self._stats = stats
         self.path = path
@@ -123,7 +122,8 @@ class LogFile:
         self.synced = True
         self._strict = True
         self._allocated = 0
-        self._map: MutableView = bytearray()
+        self._step = min(ALLOCATE_BYTES, max(4096, expected_bytes))
+        self._map: MutableView | None = None
 
     def append(self, record: bytes, next_sequence: int, sync: bool) -> None:
         """Writes one batch, behind a mark if the mode changes (rules 1 and 2). The caller syncs.
@@ -144,13 +144,14 @@ class LogFile:
         end = at + len(encoded)
         if end > self._allocated:
             self._grow(end)
+        assert self._map is not None
         self._map[at:end] = encoded
         self.size_bytes = end
         self._stats.bytes_written += end - at
 
     def _grow(self, size_bytes: int) -> None:
         """Allocates space: after this, a full disk can't turn up in the middle of a mapping (SIGBUS)."""
-        self._allocated = -(-size_bytes // ALLOCATE_BYTES) * ALLOCATE_BYTES
+        self._allocated = -(-size_bytes // self._step) * self._step
         self._file.allocate(self._allocated)
         self._map = self._file.map()
 
@@ -176,7 +177,7 @@ class LogFile:
 
     def close(self) -> None:
         """Closes the file as it is: after a failure. Twice is fine."""
-        self._map = bytearray()
+        self._map = None
         self._file.close()
 
 
@@ -204,8 +205,9 @@ def replay(env: Env, path: str) -> Iterator[tuple[int, list[Operation]]]:
                 raise CorruptionError(path, offset, f"the batch is damaged: {error}") from error
             if expected is not None and sequence != expected:
                 raise CorruptionError(
-                    path, offset, f"a batch with sequence {expected} was expected, but this one has {sequence}: "
-                    "a record is missing"
+                    path,
+                    offset,
+                    f"a batch with sequence {expected} was expected, but this one has {sequence}: a record is missing",
                 )
             expected = sequence + len(operations)
             yield sequence, operations
