@@ -109,7 +109,12 @@ class LsmStore(KVStore):
         self.background = Background(self.core)
         self._slow = False
         if not self.options.read_only:
-            self.background.kick()
+            try:
+                self.background.kick()
+            except BaseException as failure:
+                self._poison(failure)
+                self.close()
+                raise
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
