@@ -190,8 +190,15 @@ NEEDED: Final = (
 
 
 def recover(env: Env, directory: str, stats: Stats) -> VersionSet:
-    """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError for whatever LevelDB refuses,
-    and for what it doesn't notice (overlapping levels, numbers that were given out already, missing tables)."""
+    """As `read`, if what it says can be true. Raises CorruptionError for whatever LevelDB refuses, and for what it doesn't
+    notice (overlapping levels, numbers that were given out already, missing tables)."""
+    versions = read(env, directory, stats)
+    _check(env, directory, _manifest_path(env, directory), versions)
+    return versions
+
+
+def read(env: Env, directory: str, stats: Stats) -> VersionSet:
+    """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError, OSError."""
     path = _manifest_path(env, directory)
     versions = VersionSet(env, directory, stats)
     seen: set[str] = set()
@@ -218,7 +225,6 @@ def recover(env: Env, directory: str, stats: Stats) -> VersionSet:
         if name not in seen:
             raise CorruptionError(path, None, f"no {leveldb_name} entry is in any edit: the manifest is cut short")
     versions._live.clear()
-    _check(env, directory, path, versions)
     return versions
 
 

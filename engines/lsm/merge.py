@@ -87,7 +87,7 @@ class Job:
 class TableWriter:
     """Writes rows to as many tables as it takes. `bytes_written` and `fsyncs` are for the store's counters.
 
-    numbers: of the tables; the last one that it gives is not cut any more.
+    numbers: of the tables, one at a time; the table number `max_tables` is not cut any more.
     """
 
     def __init__(
@@ -95,10 +95,11 @@ class TableWriter:
         env: Env,
         directory: str,
         options: Options,
-        max_sequence: int,
+        max_sequence: int | None,
         numbers: Iterator[int],
         site: str,
         grandparents: Sequence[tuple[bytes, int]] = (),
+        max_tables: int = 1 << 30,
     ) -> None:
         self._env = env
         self._directory = directory
@@ -111,7 +112,7 @@ class TableWriter:
         self._overlap_bytes = 0  # size of those that the current table overlaps
         self._builder: TableBuilder | None = None
         self._number = 0
-        self._next_number = next(numbers, None)
+        self._max_tables = max_tables
         self.files: list[FileMeta] = []
         self.bytes_written = 0
         self.fsyncs = 0
@@ -140,9 +141,7 @@ class TableWriter:
             raise
 
     def _begin(self) -> None:
-        assert self._next_number is not None
-        self._number = self._next_number
-        self._next_number = next(self._numbers, None)
+        self._number = next(self._numbers)
         self._file = self._env.open(f"{self._directory}/{table_name(self._number)}", "w")
         self._builder = TableBuilder(self._file, self._options, self._max_sequence)
         self._overlap_bytes = 0
@@ -153,7 +152,7 @@ class TableWriter:
         while self._passed < len(self._grandparents) and self._grandparents[self._passed][0] < key:
             self._overlap_bytes += self._grandparents[self._passed][1]
             self._passed += 1
-        if self._next_number is None:
+        if len(self.files) + 1 >= self._max_tables:
             return False
         limit = self._options.max_file_bytes
         return self._builder.size_bytes >= limit or self._overlap_bytes > GRANDPARENT_FILES * limit

@@ -90,8 +90,10 @@ class _Replay:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.sequence = core.versions.last_sequence
-        self._seen = False
+        self.sequence = core.versions.last_sequence  # the newest so far
+        self._next: int | None = (
+            None  # LevelDB's manifest may be ahead of the first log: its sequence is as good as any
+        )
         self.memtable: MemTable = core.new_memtable()
 
     def feed(self, path: str) -> list[MemTable]:
@@ -99,15 +101,15 @@ class _Replay:
         full = []
         limit = self._core.options.write_buffer_bytes
         for sequence, operations in replay(self._core.env, path):
-            expected = self.sequence + 1
-            if sequence > expected or (self._seen and sequence != expected):
+            expected = self._next or self.sequence + 1
+            if sequence > expected or (self._next and sequence != expected):
                 raise CorruptionError(
                     path,
                     None,
                     f"the log goes on at sequence {sequence}, but {expected} comes next: records before it "
                     "are missing; repair the store",
                 )
-            self._seen = True
+            self._next = sequence + len(operations)
             self.memtable.add_all(sequence, operations)
             self.sequence = max(self.sequence, sequence + len(operations) - 1)
             if self.memtable.size_bytes >= limit:

@@ -299,6 +299,10 @@ class Table:
             blocks.append(self._decoded(raw, each))
         return blocks
 
+    def read_block(self, number: int) -> Block:
+        """A data block from the file, past the cache."""
+        return self._decoded(self._read(self._offsets[number], self._sizes[number]), number)
+
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def may_contain(self, key: bytes) -> bool:

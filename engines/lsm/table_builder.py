@@ -22,7 +22,7 @@ from engines.env import File
 from engines.lsm import snappy
 from engines.lsm.block import BlockBuilder
 from engines.lsm.bloom import BlockedBloomBuilder, LevelDBBloomBuilder
-from engines.lsm.keys import TRAILER_BYTES, separator, successor
+from engines.lsm.keys import TRAILER_BYTES, separator, successor, trailer_of
 from engines.lsm.sstable import (
     FOOTER_BYTES,
     MAGIC,
@@ -47,10 +47,10 @@ KEPT_RATIO: Final = 8  # a compressed block is kept if it saves at least one par
 class TableBuilder:
     """Builds one table into an empty file. `size_bytes` is what has been written so far.
 
-    max_sequence: no row will have a higher one.
+    max_sequence: no row will have a higher one; None: look at each row.
     """
 
-    def __init__(self, file: File, options: Options, max_sequence: int) -> None:
+    def __init__(self, file: File, options: Options, max_sequence: int | None) -> None:
         self._file = file
         self._options = options
         self._data = BlockBuilder(options.block_restart_interval)
@@ -58,7 +58,8 @@ class TableBuilder:
         self._filter = _filter_builder(options)
         if self._filter is not None:
             self._filter.start_block(0)
-        self._statistics = TableStatistics(max_sequence=max_sequence)
+        self._statistics = TableStatistics(max_sequence=max_sequence or 0)
+        self._bounded = max_sequence is not None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._pending: bytes | None = None  # the handle of a block whose separator awaits the next key
@@ -94,6 +95,9 @@ class TableBuilder:
         statistics.versions += sum(map(eq, islice(keys, at, end), islice(keys, at + 1, end)))
         statistics.entries += end - at
         statistics.deletions += sum([not key[-TRAILER_BYTES] for key in islice(internal_keys, at, end)])
+        if not self._bounded:
+            newest = max(trailer_of(key) >> 8 for key in islice(internal_keys, at, end))
+            statistics.max_sequence = max(statistics.max_sequence, newest)
         statistics.key_bytes += sum(map(len, islice(keys, at, end)))
         statistics.value_bytes += sum(map(len, islice(values, at, end)))
 
