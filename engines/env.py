@@ -196,7 +196,7 @@ class _RealFile:
             written = os.pwrite(self._fd, rest, offset)
             offset += written
             rest = rest[written:]
-        self._end = max(self._end, offset)
+            self._end = max(self._end, offset)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

@@ -37,8 +37,8 @@ How the reader tells a torn tail from bit rot
     so any whole record behind the damage convicts it. A log with several writes between two syncs has to know more:
     server/wal.py stores in each record how far the file was synced. None is for logs without any promise: every damage
     is a torn tail, and nothing is searched.
- 7. A fragment that is valid but out of order (a MIDDLE without a FIRST) is CorruptionError at once: the bytes are as
-    they were written, and neither a crash nor a flipped bit makes them.
+ 7. A valid fragment out of order (a MIDDLE without a FIRST, a FULL while a record is unfinished) is not valid either: a
+    crash may have left it there from an older file.
     What no reader can tell: rot in the very last records, those that no later one testifies to. It looks exactly like a
     torn tail. A caller who must know writes one more record when it closes the log.
 
@@ -212,9 +212,10 @@ class LogReader:
     """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 7 of the module.
 
     source: an open file, or the bytes of one; it may be closed after this call, and has `size` bytes. path: for
-    messages only. testimony: see rule 5. While iterating, `end` is the offset behind the last record returned; at the end it is where a writer goes on, and
-    `torn` says what lies behind it, if a crash has left something. Raises CorruptionError. Memory: one block and one
-    record. O(size of the file), and no more than the file in each search of rule 5.
+    messages only. testimony: see rule 5. While iterating, `end` is the offset behind the last record returned; at the
+    end it is where a writer goes on, and `torn` says what lies behind it, if a crash has left something.
+    Raises CorruptionError. Memory: one block and one record. O(size); the search of rule 5, only made in a damaged
+    file, ends at the first witness, and takes some seconds for a MiB of the worst bytes without one.
     """
 
     def __init__(self, source: File | bytes, path: str, testimony: Testimony | None = synced_each) -> None:
@@ -239,7 +240,8 @@ class LogReader:
                     self._stop(start if pending else base + at, self._complaint(block, at))
                     return
                 if (kind > FIRST) != bool(pending):
-                    self._refuse_order(base + at, kind, start if pending else None)
+                    self._stop_at_order(start if pending else base + at, kind, base + at)
+                    return
                 if kind == FULL:
                     self._end_before, self.end = self.end, base + stop
                     yield base + at, data
@@ -279,28 +281,23 @@ class LogReader:
             return f"the checksum {checksum:#010x} was expected, but type and data have {actual:#010x}"
         return f"a fragment's type is 1 to 4, but this one's is {kind}"
 
-    def _refuse_order(self, offset: int, kind: int, start: int | None) -> None:
-        before = "no record was begun" if start is None else f"the record begun at byte {start} has not ended"
-        raise CorruptionError(
-            self.path,
-            offset,
-            f"a valid fragment of type {TYPE_NAMES[kind]} is here, but {before}: something else than this log's writer "
-            "wrote it; restore the file from a copy",
-        )
+    def _stop_at_order(self, offset: int, kind: int, found_at: int) -> None:
+        expected = "FULL or FIRST" if offset == found_at else f"the rest of the record begun at byte {offset}"
+        self._stop(offset, f"{expected} was expected, but at byte {found_at} is a {TYPE_NAMES[kind]}")
 
     def _stop(self, offset: int, why: str) -> None:
         """The end of the log at `offset`: clean, torn, or CorruptionError."""
         if all_zero(self._view, offset):
             return
-        testimony = self._testimony
-        for later, payload in find_records(self._view, offset) if testimony else ():
-            if testimony and testimony(later, payload) > offset:
-                raise CorruptionError(
-                    self.path,
-                    offset,
-                    f"{why}; it is no torn tail, because the record at byte {later} was written when this one was on "
-                    "disk: restore the file from a copy",
-                )
+        if self._testimony is not None:
+            for later, payload in find_records(self._view, offset):
+                if self._testimony(later, payload) > offset:
+                    raise CorruptionError(
+                        self.path,
+                        offset,
+                        f"{why}; it is no torn tail, because the record at byte {later} was written when this one was "
+                        "on disk: restore the file from a copy",
+                    )
         self.torn = TornTail(offset, self.size - offset, why)
 
 
@@ -324,7 +321,7 @@ def find_records(view: View, offset: int) -> Iterator[tuple[int, bytes]]:
     pending: list[bytes] = []
     start = expected = 0
     for base in range(offset - offset % BLOCK_BYTES, len(view), BLOCK_BYTES):
-        block = view[base : base + BLOCK_BYTES]
+        block = memoryview(view[base : base + BLOCK_BYTES])
         at = max(offset - base, 0)
         while match := _POSSIBLE_TYPE.search(block, at + HEADER_BYTES - 1):
             at = match.start() - HEADER_BYTES + 1
@@ -340,7 +337,7 @@ def find_records(view: View, offset: int) -> Iterator[tuple[int, bytes]]:
                 pending.clear()
                 at += HEADER_BYTES + length
                 continue
-            pending.append(data)
+            pending.append(bytes(data))
             at += HEADER_BYTES + length
             expected = base + BLOCK_BYTES
             if kind in (FULL, LAST):

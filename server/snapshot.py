@@ -91,6 +91,7 @@ def write_snapshot(directory: str, metadata: SnapshotMetadata, pairs: Iterable[P
 
 
 def write_records(log: LogWriter, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
+    """Writes the content of a snapshot file, for any file to hold. Raises ValueError, OSError. O(bytes)."""
     header = _KIND[HEADER] + bytes((VERSION,)) + metadata.encode()
     log.append(header)
     checksum = crc32c(header)

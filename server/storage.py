@@ -22,8 +22,9 @@ Invariants:
 2. A snapshot from the leader is a whole, verified file before its mark is in the log, and its mark is in the log before
    the engine loads it (etcd#10219: file, mark, hard state). A crash in between leaves an engine behind the mark, and
    the file that takes it there.
-3. Entries, hard state and mark of one Ready are one write and one fsync. A commit index that changed alone is no reason
-   to write: it rides with the next write, and the leader tells it again after a restart.
+3. Entries and hard state of one Ready are one write and one fsync; a snapshot's mark, which is rare, has its own before
+   them. A commit index that changed alone is no reason to write: it rides with the next write, and the leader tells it
+   again after a restart.
 
 Follows etcd's server/storage/storage.go and raftexample's replayWAL, saveSnap and maybeTriggerSnapshot.
 """
@@ -75,6 +76,8 @@ class NodeStorage:
         self._snap_dir = f"{data_dir}/snap"
         env.makedirs(self._snap_dir, "server.node.mkdir")
         self._wal, state = Wal.open(f"{data_dir}/wal", env, node_id=node_id, cluster_id=cluster_id)
+        if state.repaired is not None:
+            print(state.repaired, file=sys.stderr, flush=True)
         self.memory = MemoryStorage()
         self.installing = False
         self._cutting = False

@@ -38,7 +38,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from raft.errors import DecodeError
@@ -85,8 +85,8 @@ class Head:
     salt: int
     previous_salt: int = 0
     previous_end: int = 0
-    hard_state: HardState = HardState()  # noqa: RUF009  (frozen: nobody can change the one that is shared)
-    snapshot: SnapshotMetadata = SnapshotMetadata()  # noqa: RUF009
+    hard_state: HardState = field(default_factory=HardState)
+    snapshot: SnapshotMetadata = field(default_factory=SnapshotMetadata)
 
     def encode(self) -> bytes:
         """The whole payload, for offset 0 of the segment."""

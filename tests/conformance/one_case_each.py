@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from tests.conformance import broken_stores
+from tests.conformance import broken_logged_stores, broken_stores
 from tests.conformance.engine_table import APPLIES, Engine
 
-# store → the case that notices its bug
-CAUGHT_BY = {name: store.caught_by for name, store in vars(broken_stores).items() if hasattr(store, "caught_by")}
+STORES = {
+    name: store
+    for module in (broken_stores, broken_logged_stores)
+    for name, store in vars(module).items()
+    if getattr(store, "__module__", None) == module.__name__ and isinstance(store, type)
+}
+# store → where it is, for --engine; and the case that notices its bug
+WHERE = {name: f"{sys.modules[store.__module__].__file__}:{name}" for name, store in STORES.items()}
+CAUGHT_BY: dict[str, str] = {name: store.caught_by for name, store in STORES.items()}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,3 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _applies(engine: Engine, case: str) -> bool:
     store = engine.where.rpartition(":")[2]
     return CAUGHT_BY.get(store, case) == case
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the layouts, the one that has a bit of everything is enough to notice a bug."""
+    items[:] = [item for item in items if item.callspec.params.get("full", "layered") == "layered"]

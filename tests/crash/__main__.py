@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from tests.crash.damage import flip_every_byte
 from tests.crash.faults import every_call_fails
-from tests.crash.machine import SEED, PowerCut, Report, Subject, power_cut, site_mutants
+from tests.crash.machine import SEED, PowerCut, Report, Subject, power_cut, site_mutants, sync_sites
 from tests.crash.subjects import SUBJECTS
 
 PARTS = ("power", "faults", "damage", "sites")
@@ -68,8 +68,7 @@ def _show(title: str, report: object, failed: int, failures: Sequence[object]) -
 
 def _sites(subject: Subject, seed: int) -> int:
     begun = time.perf_counter()
-    report = power_cut(subject, seed, second_cut_share=0.3)
-    found = site_mutants(subject, report.sites, seed)
+    found = site_mutants(subject, sync_sites(subject, seed), seed)
     missed = [site for site, failure in found.items() if failure is None]
     seconds = time.perf_counter() - begun
     print(f"  {'sync sites':14s} {len(found) - len(missed)} of {len(found)} missed when left out, {seconds:.1f} s")

@@ -185,9 +185,10 @@ class _Run:
                 self._fail(f"then {name} succeeded, where StoreFailed was due")
 
     def _expect_right_or_poisoned(self) -> None:
+        tolerated: tuple[type[Exception], ...] = (OSError, *self.subject.failed)
         try:
             seen = self.subject.state(self.handle)
-        except (OSError, *self.subject.failed):
+        except tolerated:
             return
         except Exception as error:
             self._fail(f"then reading raised {type(error).__name__}: {error}")
@@ -230,10 +231,11 @@ class _Run:
 
     def _open_again(self) -> None:
         """In the same process, on a disk that is well again: close has to give up the lock even after a failure."""
+        tolerated: tuple[type[Exception], ...] = (OSError, *self.subject.failed)
         if (handle := self.handle or self.closed) is not None:
             try:
                 self.subject.close(handle)
-            except (OSError, *self.subject.failed):
+            except tolerated:
                 pass
             except Exception as error:
                 self._fail(f"close raised {type(error).__name__}: {error}")

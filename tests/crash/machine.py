@@ -8,7 +8,7 @@ To add a subject, an engine or any other durable part:
    `state(handle)` (anything that can be compared), `after(state, step)` (the model: the states that the step goes
    through, the last one being its result), `probe(state)` (a durable step that a recovered store must take).
 3. A step says `durable=True` if everything up to and including it survives once it has returned. Steps of the kinds
-   "reopen" and "kill" are done by the machine.
+   "reopen" and "kill" are done by the machine. What a format can't promise, `may_lose` and the flags of Subject say.
 4. `python -m tests.crash NAME` runs all of it and prints figures; `tests/crash/test_subjects.py` runs a small version.
 5. Fsync sites need not be listed: they are seen in the run, and each must be missed by somebody (`site_mutants`).
 
@@ -52,6 +52,7 @@ __all__ = [
     "recover",
     "run_step",
     "site_mutants",
+    "sync_sites",
 ]
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
@@ -426,6 +427,11 @@ def power_cut(subject: Subject, seed: int = SEED, *, images: int | None = None, 
             break
     report.seconds = time.perf_counter() - begun
     return report
+
+
+def sync_sites(subject: Subject, seed: int = SEED, tries: int = 3) -> set[str]:
+    """The sites of all syncs that the workloads of `tries` seeds make, in recoveries too."""
+    return set().union(*(power_cut(subject, seed + number, second_cut_share=0.3).sites for number in range(tries)))
 
 
 def site_mutants(

@@ -119,12 +119,15 @@ class WalSubject(Subject):
             for step in self._next(rng, state, len(steps)):
                 steps.append(step)
                 state = [state, *self.after(state, step)][-1]
-        (term, vote, commit), _, _ = state
-        unsynced = ((term, vote, commit), ((term, _last_index(state) + 1, b"for sync"),), False)
-        return [*steps, Step("save", unsynced), Step("sync", durable=True), Step(REOPEN, durable=True)]
+        return [*steps, Step("sync", durable=True), self._unsynced(state), Step(REOPEN, durable=True)]
+
+    @staticmethod
+    def _unsynced(state: WalModel) -> Step:
+        """Something for a sync or a close to bring to the disk."""
+        return Step("save", (None, ((state[0][0], _last_index(state) + 1, b"unsynced"),), False))
 
     def _next(self, rng: random.Random, state: WalModel, number: int) -> Iterator[Step]:
-        (term, vote, commit), mark, entries = state
+        (_, _, commit), _, entries = state
         choice = rng.random()
         committed = [entry for entry in entries if entry[1] <= commit]
         if choice < 0.08 and committed:
@@ -135,15 +138,15 @@ class WalSubject(Subject):
         elif choice < 0.11:
             yield from self._install(rng, state)
         elif choice < 0.14:
+            yield self._unsynced(state)
             yield Step("sync", durable=True)
         elif choice < 0.18:
-            # what close has to bring to the disk
-            yield Step("save", ((term, vote, commit), ((term, _last_index(state) + 1, b"last words"),), False))
+            yield self._unsynced(state)
             yield Step(REOPEN, durable=True)
         elif choice < 0.21:
             yield Step(KILL)
         elif choice < 0.24:
-            yield Step("release", (rng.randint(0, mark[0] + 5),))
+            yield Step("release", (rng.randint(0, _last_index(state) + 5),))
         else:
             yield self._save(rng, state, number)
 

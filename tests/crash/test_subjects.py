@@ -9,7 +9,7 @@ import pytest
 
 from tests.crash.damage import flip_every_byte
 from tests.crash.faults import every_call_fails
-from tests.crash.machine import power_cut, site_mutants
+from tests.crash.machine import power_cut, site_mutants, sync_sites
 from tests.crash.subjects import SUBJECTS
 
 pytestmark = pytest.mark.parametrize("name", SUBJECTS)
@@ -48,5 +48,5 @@ def test_every_damaged_byte(name: str, seed: int) -> None:
 def test_every_sync_is_missed_when_left_out(name: str, seed: int) -> None:
     """A site whose loss no image shows is a hole in these tests, or a superfluous fsync."""
     subject = SUBJECTS[name]()
-    sites = power_cut(subject, seed, second_cut_share=0.3).sites
+    sites = sync_sites(subject, seed)
     assert [site for site, failure in site_mutants(subject, sites, seed).items() if failure is None] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,13 +105,15 @@ def test_a_failing_call_does_nothing() -> None:
 def test_descriptors_run_out_where_files_are_opened() -> None:
     env = SimEnv()
     env.open("/f", "x").append(b"data")
-    for number, call in enumerate(
-        (lambda e: e.open("/f", "r"), lambda e: e.lock("/f"), lambda e: e.sync_dir("/", "")), 1
-    ):
-        faulty = FaultEnv(env, 1, errno.EMFILE, kinds=OPENS)
+    calls: list[Callable[[Env], object]] = [
+        lambda env: env.open("/f", "r"),
+        lambda env: env.lock("/f"),
+        lambda env: env.sync_dir("/", "names"),
+    ]
+    for call in calls:
         with pytest.raises(OSError) as failure:
-            call(faulty)
-        assert failure.value.errno == errno.EMFILE, number
+            call(FaultEnv(env, 1, errno.EMFILE, kinds=OPENS))
+        assert failure.value.errno == errno.EMFILE
 
 
 def test_another_env_can_fail_too(tmp_path: Path) -> None:

@@ -379,21 +379,24 @@ def test_a_checksum_mismatch():
 @pytest.mark.parametrize("kind", [MIDDLE, LAST])
 def test_an_unexpected_middle_or_last_type(kind: int):
     data = with_type(encode_record(0, b"foo"), 0, kind)
-    assert "no record was begun" in refused(data).why
+    assert_torn(data, [], 0, "FULL or FIRST was expected")
+    assert refused(data + encode_record(10, b"bar")).offset == 0
     assert lenient(data) == ([], ["the start of this record is missing"])
 
 
 def test_an_unexpected_full_type():
     data = with_type(encode_record(0, b"foo"), 0, FIRST) + encode_record(10, b"bar")
     error = refused(data)
-    assert error.offset == 10 and "begun at byte 0 has not ended" in error.why
+    assert error.offset == 0 and "the rest of the record begun at byte 0 was expected, but at byte 10 is a FULL" in str(
+        error
+    )
     assert lenient(data) == ([b"bar"], ["a record was begun, but its end is missing"])
 
 
 def test_an_unexpected_first_type():
     long = big("bar", 100_000)
     data = with_type(encode_record(0, b"foo"), 0, FIRST) + encode_record(10, long)
-    assert refused(data).offset == 10
+    assert refused(data).offset == 0
     assert lenient(data) == ([long], ["a record was begun, but its end is missing"])
 
 

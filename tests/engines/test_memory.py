@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engines import StoreLocked
-from engines.memory import CHUNK, MemorySnapshot, MemoryStore
+from engines.memory import CHUNKS, MemorySnapshot, MemoryStore
 
 KEYS = [b"%02d" % number for number in range(12)]
 
@@ -90,9 +90,9 @@ def test_writes_do_not_pay_for_snapshots_that_are_gone() -> None:
         assert store.describe()["snapshots"] == 0
 
 
-@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+@pytest.mark.parametrize("size", [CHUNKS[0] - 1, CHUNKS[0], CHUNKS[0] + 1, 3 * CHUNKS[1]])
 def test_chunks_meet_without_gap_or_overlap(size: int, rng: random.Random) -> None:
-    """Invariant 3: a scan fetches CHUNK pairs at a time, and between two chunks anything may be written: what is added is
+    """Invariant 3: a scan fetches a chunk of pairs at a time, and between two chunks anything may be written: what is added is
     not seen, what is deleted still is, also where a chunk is all undo map or all store."""
     with MemoryStore() as store:
         before = {b"%06d" % (number * 2): b"old" for number in range(size)}

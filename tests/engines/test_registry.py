@@ -152,7 +152,7 @@ def test_a_reserved_name_is_not_built_yet() -> None:
         ("engines.nowhere:Store", "No module named"),
         ("engines.memory:NoStore", "NoStore"),
         ("nowhere.py:Store", "nowhere.py"),
-        ("engines.memory:CHUNK", "is no engine: it must be a class derived from engines.KVStore"),
+        ("engines.memory:CHUNKS", "is no engine: it must be a class derived from engines.KVStore"),
         ("engines.errors:StoreError", "is no engine: it must be a class derived from engines.KVStore"),
         (":Store", "is no module's absolute name"),
         (".memory:MemoryStore", "is no module's absolute name"),

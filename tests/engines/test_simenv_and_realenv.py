@@ -41,7 +41,8 @@ class Player:
     def play(self, operation: tuple[Any, ...]) -> Any:
         name, *arguments = operation
         try:
-            return getattr(self, name, None)(*arguments) if hasattr(self, name) else self._named(name, *arguments)
+            mine = getattr(self, name, None)
+            return mine(*arguments) if mine is not None else self._named(name, *arguments)
         except (OSError, ValueError, IndexError, StoreLocked) as error:
             return type(error).__name__, getattr(error, "errno", None)
 

@@ -410,8 +410,10 @@ class Simulation:
             if leader is None:
                 continue
             if leader.id not in leader.node.status().conf_state.voters:
-                # Its driver stops a node that was removed; else it would lead, and take no proposals, for ever.
-                leader.up = False
+                # It would lead, and take no proposals, for ever, so its driver stops it. It starts again, because it
+                # may have been added again since, and not know it.
+                leader.crash(self.rng)
+                self._start(leader)
             elif self._agreed(leader, target):
                 return
             elif leader.storage.snapshot().metadata.conf_state != leader.node.status().conf_state:

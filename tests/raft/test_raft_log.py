@@ -370,6 +370,14 @@ def test_a_snapshot_waits_until_that_very_one_is_installed() -> None:
     assert not unstable.snapshot_in_progress
 
 
+def test_what_follows_a_snapshot_is_handed_out_even_if_its_index_was_being_written() -> None:
+    """The entries that were on their way to the disk are another leader's; these are new."""
+    unstable = make_unstable(5, (1,) * 8, in_progress=8)
+    unstable.restore(Snapshot(SnapshotMetadata(9, 2, ConfState((1,)))))
+    unstable.truncate_and_append(entries(10, (2, 2)))
+    assert indexes(unstable.next_entries()) == [10, 11]
+
+
 def test_the_handed_out_list_does_not_change_with_the_log() -> None:
     unstable = make_unstable(5, (1, 1))
     handed_out = unstable.next_entries()

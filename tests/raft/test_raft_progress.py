@@ -113,6 +113,19 @@ def test_probing_starts_behind_match_or_behind_the_snapshot() -> None:
     assert (progress.state, progress.next, progress.pending_snapshot) == (STATE_PROBE, 11, 0)
 
 
+@pytest.mark.parametrize(
+    ("commit", "sent_commit", "next", "expected"),
+    [(5, 3, 9, True), (3, 3, 9, False), (9, 3, 4, False), (9, 3, 5, True)],
+)
+def test_a_commit_index_is_worth_a_message_if_it_is_new_and_of_use(
+    commit: int, sent_commit: int, next: int, expected: bool
+) -> None:
+    """A follower with no entries behind what it was told of can't commit any more, however far the leader is."""
+    progress = make_progress(STATE_REPLICATE, match=2, next=next)
+    progress.sent_commit = sent_commit
+    assert progress.can_bump_commit(commit) is expected
+
+
 # A leader and its followers.
 
 
@@ -202,6 +215,18 @@ def test_an_unreachable_follower_is_probed_again() -> None:
     assert (follower(leader).state, follower(leader).next) == (STATE_PROBE, 2)
     (message,) = [m for m in of_type(beat(leader, 2), MSG_APP) if m.to == 2]
     assert [entry.index for entry in message.entries] == [2]
+
+
+def test_a_heartbeat_brings_a_probed_follower_back() -> None:
+    """It has everything, but the leader doesn't count on it: one empty message finds out."""
+    leader = make_leader()
+    acknowledge(leader, 2, 1)
+    assert of_type(beat(leader, 2), MSG_APP) == [], "it is up to date, and known to be"
+    leader.node.report_unreachable(2)
+    (probe,) = of_type(beat(leader, 2), MSG_APP)
+    assert (probe.index, probe.entries) == (1, [])
+    acknowledge(leader, 2, 1)
+    assert follower(leader).state == STATE_REPLICATE
 
 
 def test_a_commit_is_told_once_and_only_to_whom_it_is_of_use() -> None:

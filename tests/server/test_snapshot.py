@@ -227,6 +227,8 @@ def test_two_snapshots_joined_are_none(env: SimEnv):
     first = content(env)
     other = content(env, write_snapshot(ROOT, at(9, 9), some_pairs(10, 21), env))
     expect_refused(env, encode_records(0, [payloads(first)[0], *payloads(other)[1:]]), "a trailer for")
+    same_sizes = [payload.replace(b".", b"!") for payload in payloads(first)]
+    expect_refused(env, encode_records(0, [same_sizes[0], same_sizes[1], payloads(first)[2]]), "a trailer for")
     expect_refused(env, encode_records(0, [*payloads(first), *payloads(other)]), "as the last record")
     expect_refused(env, first + bytes(10), "as the last record")
     expect_refused(env, first + b"x", "as the last record")

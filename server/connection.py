@@ -1,0 +1,285 @@
+"""One client's connection: a thread that receives, answers, and can't be held up.
+
+    recv ──▶ parse_head ──▶ find_call ──▶ the body ──▶ perform ──▶ one send ──┐
+     ▲       request.py     routes.py                  routes.py              │
+     └────────────────── keep-alive, pipelining ──────────────────────────────┘
+
+Invariants:
+
+1. Every request is answered once, or its connection is closed; answers are in the order of the requests.
+2. After an error that leaves it unclear where the next request begins, or that leaves a body unread, the connection is
+   closed. What the client still sends is read and dropped for a moment, because closing a socket that has unread bytes
+   resets it, and the reset can overtake the answer.
+3. No deadline is moved by bytes that arrive: a client that drips a byte a second is closed when its time is up. (A
+   timeout for each recv, as sockets have it, would let it hold a thread for ever.)
+4. One recv that brings a whole request needs no system call for its deadline: the kernel's SO_RCVTIMEO is set only when
+   a wait begins whose limit is another than the last one's.
+5. A body is kept in the pieces in which it comes: an announced length reserves nothing.
+
+A browser is a client too, and it runs what strangers wrote. A server that listens on this machine only answers to
+addresses and to localhost, since a stranger can make a name of his point here (DNS rebinding); and no server answers a
+page of another origin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import socketserver
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from server.request import BadRequest, Request, parse_head
+from server.routes import Answer, error_answer, find_call, perform
+
+if TYPE_CHECKING:
+    from server.http import FrontEnd
+
+__all__ = ["STATUS_LINES", "Connection", "Limits"]
+
+RECEIVE_BYTES = 64 << 10
+
+_log = logging.getLogger("metcd.http")
+_TIMEVAL = struct.Struct("ll")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client may take; seconds are absolute, from the beginning of what they limit."""
+
+    connections: int = 256
+    body_bytes: int = 3 << 19  # 1.5 MiB, as etcd's
+    head_s: float = 10.0  # from a head's first byte to its last; for a new connection, from accept
+    body_s: float = 30.0
+    answer_s: float = 30.0  # for each block of an answer
+    idle_s: float = 75.0  # between an answer and the next request
+    linger_s: float = 1.0  # how long a connection is drained after an error
+    linger_bytes: int = 4 << 20
+
+
+class _Late(Exception):
+    """A deadline passed, or the client went away in the middle of something: there is nobody to answer."""
+
+
+class Connection(socketserver.BaseRequestHandler):
+    """Serves one connection, in the constructor, as socketserver has it; in place of `http.server`'s handler."""
+
+    request: socket.socket
+    server: FrontEnd
+
+    def setup(self) -> None:
+        self.answers: Counter[int] = Counter()  # by status; this thread counts, others look
+        self._buffer = b""  # received and not yet used
+        self._limits = self.server.limits
+        self._timeout_s = 0.0  # what SO_RCVTIMEO is set to
+        self._patience_s = self._limits.head_s  # for the first byte of the next request
+        self._trusted_host: bytes | None = None
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._limits.answer_s))
+        self.server.opened(self)
+
+    def finish(self) -> None:
+        self.server.closed(self)
+
+    def handle(self) -> None:
+        """Answers requests until the client goes, is too slow, or an answer ends the connection."""
+        with contextlib.suppress(_Late, OSError):
+            while not self.server.stopping and self._serve_one():
+                self._patience_s = self._limits.idle_s
+
+    def _serve_one(self) -> bool:
+        """One request and its answer; False if the connection ends with it."""
+        request = None
+        try:
+            request = self._read_head()
+            if request is None:
+                return False
+            if request.fields.host != self._trusted_host or request.fields.origin is not None:
+                self._check_origin(request)
+            call = find_call(request)
+            length = request.fields.content_length
+            body = self._read_body(request, length) if length else b""
+        except BadRequest as error:
+            answer = error_answer(error.status, error.sentence, error.headers)
+            # only a request that is understood and has no body shows where the next one begins
+            if request is not None and not request.fields.content_length and error.status != 411:
+                return self._answer(request, answer, request.keep_alive)
+            self._answer(request, answer, False)
+            self._linger()
+            return False
+        return self._answer(request, perform(self.server, call, body), request.keep_alive)
+
+    # ---- receiving --------------------------------------------------------------------------------------------------
+
+    def _read_head(self) -> Request | None:
+        """The next request, whose head is taken from the buffer; None if the client goes or is idle for too long."""
+        if not self._buffer:
+            self._buffer = self._receive(self._patience_s)
+            if not self._buffer:
+                return None
+        request = parse_head(self._buffer)
+        if request is None:
+            request = self._read_slow_head()
+        self._buffer = self._buffer[request.size :]
+        return request
+
+    def _read_slow_head(self) -> Request:
+        """A head that takes more than one recv. Raises BadRequest (408) at its deadline."""
+        deadline = time.monotonic() + self._limits.head_s
+        while True:
+            seen = len(self._buffer)
+            self._buffer += self._receive_before(deadline, "head", self._limits.head_s)
+            request = parse_head(self._buffer, seen)
+            if request is not None:
+                return request
+
+    def _read_body(self, request: Request, length: int) -> bytes:
+        """The request's body. Raises BadRequest: 413 before anything is read, 408 at its deadline."""
+        if length > self._limits.body_bytes:
+            raise BadRequest(413, f"A body has at most {self._limits.body_bytes:,} bytes.")
+        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        if len(body) == length:
+            return body
+        if request.fields.expects and not request.http_1_0:
+            self._send(_CONTINUE)
+        deadline = time.monotonic() + self._limits.body_s
+        pieces = [body]
+        missing = length - len(body)
+        while missing > 0:
+            piece = self._receive_before(deadline, "body", self._limits.body_s)
+            pieces.append(piece)
+            missing -= len(piece)
+        if missing < 0:  # the next request has begun to arrive
+            self._buffer = pieces[-1][missing:]
+            pieces[-1] = pieces[-1][:missing]
+        return b"".join(pieces)
+
+    def _receive_before(self, deadline: float, what: str, limit_s: float) -> bytes:
+        """At least a byte. Raises BadRequest (408) at the deadline, _Late if the client has gone."""
+        remaining_s = deadline - time.monotonic()
+        try:
+            data = self._receive(remaining_s) if remaining_s > 0 else None
+        except _Late:
+            data = None
+        if data is None:
+            raise BadRequest(408, f"The {what} of a request must arrive within {limit_s:g} seconds.")
+        if not data:
+            raise _Late
+        return data
+
+    def _receive(self, timeout_s: float) -> bytes:
+        """What has arrived, or arrives within `timeout_s`; b"" if the client has closed. Raises _Late, OSError."""
+        if timeout_s != self._timeout_s:
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout_s))
+            self._timeout_s = timeout_s
+        try:
+            return self.request.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            raise _Late from None
+
+    def _check_origin(self, request: Request) -> None:
+        """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
+        host = request.fields.host
+        if host is not None and self.server.local_only and not _is_local(host):
+            raise BadRequest(403, "This server listens on this machine only, and goes by its address and by localhost.")
+        if request.fields.origin is not None and request.fields.origin != b"http://" + (host or b""):
+            raise BadRequest(403, "Pages of another origin are not answered.")
+        self._trusted_host = host
+
+    # ---- answering --------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: Request | None, answer: Answer, keep_alive: bool) -> bool:
+        """Sends an answer in one piece, or block by block if it comes so; returns whether the connection lives on."""
+        self.answers[answer.status] += 1
+        parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
+        body = answer.body
+        chunked = not (isinstance(body, bytes) or (request is not None and request.http_1_0))
+        if chunked:
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        elif isinstance(body, bytes) and answer.status != HTTPStatus.NO_CONTENT:
+            parts.append(b"Content-Length: %d\r\n" % len(body))
+        if not keep_alive:
+            parts.append(b"Connection: close\r\n")
+        parts.append(b"\r\n")
+        if request is not None and request.method == b"HEAD":
+            body = b""
+        if isinstance(body, bytes):
+            parts.append(body)
+        self._send(b"".join(parts))
+        if not isinstance(body, bytes):
+            self._send_blocks(body, chunked)
+        return keep_alive
+
+    def _send_blocks(self, blocks: Iterator[bytes], chunked: bool) -> None:
+        """Sends a body of unknown length. If it breaks off, so does the connection, and the client knows."""
+        try:
+            for block in blocks:
+                self._send(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
+        except (_Late, OSError):
+            raise
+        except Exception:
+            _log.exception("an answer broke off")
+            self._reset()
+            raise _Late from None
+        if chunked:
+            self._send(b"0\r\n\r\n")
+
+    def _send(self, data: bytes) -> None:
+        """Sends all of `data`; Linux and BSD count SO_SNDTIMEO over the whole call. Raises _Late, OSError."""
+        if self.request.send(data) != len(data):
+            raise _Late
+
+    def _reset(self) -> None:
+        """Makes the close that follows a reset: for HTTP/1.0, an orderly one would mean that the answer is whole."""
+        with contextlib.suppress(OSError):
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _linger(self) -> None:
+        """Drops what the client sends after an answer that ends the connection, so that it gets to read the answer."""
+        self.request.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + self._limits.linger_s
+        dropped = 0
+        while dropped < self._limits.linger_bytes and (remaining_s := deadline - time.monotonic()) > 0:
+            data = self._receive(remaining_s)
+            if not data:
+                return
+            dropped += len(data)
+
+
+def _timeval(seconds: float) -> bytes:
+    """The kernel's struct timeval; never 0, which would mean for ever."""
+    microseconds = max(1, int(seconds * 1e6))
+    return _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
+
+
+def _is_local(host: bytes) -> bool:
+    """True for localhost and addresses: no look-up of a name that somebody else owns leads to them."""
+    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() and b":" in host else host
+    name = name.lower()
+    if name == b"localhost" or name.endswith(b".localhost") or name.startswith(b"["):
+        return True
+    parts = name.split(b".")
+    return len(parts) == 4 and all(part.isdigit() for part in parts)
+
+
+_date = (0, b"")  # the second, and the line for it
+
+
+def _date_line() -> bytes:
+    """The Date field, made once a second; a race between threads makes it twice."""
+    global _date
+    now = int(time.time())
+    second, line = _date
+    if second != now:
+        line = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+        _date = (now, line)
+    return line

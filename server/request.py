@@ -1,0 +1,201 @@
+"""The head of an HTTP request: what is accepted, read by one pure function.
+
+    PUT /hello?wait=false HTTP/1.1 CR LF      request line: method, target, version, one space between them
+    Host: 127.0.0.1:3379 CR LF                at most 64 fields of at most 8 KiB, 64 KiB in all
+    Content-Length: 5 CR LF
+    CR LF                                     the empty line ends the head
+    world                                     the body: exactly Content-Length bytes; the next request follows it
+
+Two parties that disagree on where a request ends can be made to disagree on what the next one says (request smuggling,
+RFC 9112 section 11.2). So whatever is not one of these is refused with 400, and nothing is repaired or guessed:
+
+1. Lines end in CR LF, never in a bare CR or LF; no NUL and no other control byte; no continued lines (obs-fold).
+2. A method and a field's name are tokens; there is no space before a colon. A target has visible ASCII characters only.
+3. HTTP/1.1, whose requests name one Host; HTTP/1.0, whose connections end after one answer. No HTTP/0.9.
+4. Content-Length comes once, as decimal digits. Transfer-Encoding is not taken: alone it is answered 411, since the
+   client has to send a length instead; beside Content-Length it is an attack.
+
+`http.server` parses with `email.parser`, takes "+2" and "0_2" for a Content-Length and the first of two, skips over a
+chunked body as if it were the next request, and answers HTTP/0.9; and its parser costs more than the rest of a request.
+
+Left out: the empty line that RFC 9112 section 2.2 allows before a request, for clients of the 1990s; fields of a body's
+trailer, since there is no chunked body. Follows RFC 9110 and 9112.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+__all__ = ["BadRequest", "Fields", "Request", "parse_head", "percent_decode"]
+
+HEAD_BYTES_MAX = 64 << 10
+LINE_BYTES_MAX = 8 << 10
+FIELDS_MAX = 64
+LENGTH_DIGITS_MAX = 18  # more don't fit into 64 bits, and int() needn't see them
+
+_END = b"\r\n\r\n"
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE = re.compile(rb"(%b) ([!-\"$-~]+) HTTP/1\.([01])" % _TOKEN)  # every visible character but "#"
+_FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)" % _TOKEN)
+_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")  # at the end, a CR may still get its LF
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp]://[^/?]+(?=[/?]|\Z)")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ESCAPE = re.compile(rb"%(..)")
+
+
+class BadRequest(Exception):
+    """A request that is answered with an error before it is acted on; nothing was done.
+
+    `status` is the HTTP status, `sentence` what the client is told, `headers` further lines of the answer, each with
+    its CR LF.
+    """
+
+    def __init__(self, status: int, sentence: str, headers: bytes = b"") -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.headers = headers
+
+
+class Fields(NamedTuple):
+    """What the server heeds of a request's fields; the others are checked and forgotten."""
+
+    content_length: int | None = None
+    host: bytes | None = None
+    origin: bytes | None = None
+    close: bool = False  # Connection: close
+    expects: bool = False  # Expect: 100-continue
+
+
+class Request(NamedTuple):
+    """A request's head. A tuple: one is made for each request."""
+
+    method: bytes
+    target: bytes  # begins with "/", still percent-encoded, with the query
+    fields: Fields
+    keep_alive: bool  # the connection may be used again after the answer
+    http_1_0: bool
+    size: int  # bytes of the head, with its empty line; the body begins there
+
+
+def parse_head(buffer: bytes, seen: int = 0) -> Request | None:
+    """The head at the start of `buffer`, or None if its end has not arrived. Reads nothing beyond the head.
+
+    `seen` is how much of `buffer` an earlier call has answered None for: it isn't looked at again, so that a head that
+    arrives byte by byte costs no more than its bytes. Raises BadRequest: 400, 411, 413, 417 or 431. O(bytes of the
+    head); some 2 µs for what curl sends, because clients repeat themselves and `_parse_block` remembers.
+    """
+    end = buffer.find(_END, max(0, seen - 3))
+    if end < 0 or end > HEAD_BYTES_MAX:
+        if len(buffer) > HEAD_BYTES_MAX:
+            raise BadRequest(431, f"The head of a request has at most {HEAD_BYTES_MAX:,} bytes.")
+        if _BARE.search(buffer, max(0, seen - 1)):
+            raise BadRequest(400, "Lines of a request's head must end in CR LF and contain no CR, LF or NUL.")
+        return None
+    line_end = buffer.find(b"\r\n")
+    if line_end > LINE_BYTES_MAX:
+        raise BadRequest(431, f"The request line has at most {LINE_BYTES_MAX:,} bytes.")
+    line = _REQUEST_LINE.fullmatch(buffer, 0, line_end)
+    if line is None:
+        raise _bad_request_line(buffer[:line_end])
+    method, target, minor = line.groups()
+    block = buffer[line_end + 2 : end + 2]
+    fields = _parse_block_cached(block) if len(block) <= _CACHED_BLOCK_BYTES_MAX else _parse_block(block)
+    http_1_0 = minor == b"0"
+    if fields.host is None and not http_1_0:
+        raise BadRequest(400, "An HTTP/1.1 request must have a Host field.")
+    if not target.startswith(b"/"):
+        target = _origin_form(target)
+    return Request(method, target, fields, not (fields.close or http_1_0), http_1_0, end + 4)
+
+
+def _bad_request_line(line: bytes) -> BadRequest:
+    """Says which of the three words is wrong, as far as that can be told."""
+    words = line.split(b" ")
+    if len(words) == 3 and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", words[2]) and words[2][5:7] != b"1.":
+        return BadRequest(400, "This server speaks HTTP/1.1 and HTTP/1.0.")
+    return BadRequest(
+        400,
+        "The request line must be a method, a target of visible ASCII characters without '#' and HTTP/1.1, "
+        "with one space between them.",
+    )
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of "http://host/path?query", which RFC 9112 section 3.2.2 has every server accept."""
+    authority = _ABSOLUTE.match(target)
+    if authority is None:
+        raise BadRequest(400, "The target of a request must begin with '/'.")
+    rest = target[authority.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _parse_block(block: bytes) -> Fields:
+    """Reads the lines after the request line; `block` is empty or ends in CR LF. Pure, so that it can be cached."""
+    lines = block.split(b"\r\n")
+    lines.pop()  # what follows the last CR LF: nothing
+    if len(lines) > FIELDS_MAX:
+        raise BadRequest(431, f"A request has at most {FIELDS_MAX} header fields, and this one has {len(lines)}.")
+    heeded: dict[bytes, bytes] = {}
+    close = False
+    for line in lines:
+        if len(line) > LINE_BYTES_MAX:
+            raise BadRequest(431, f"A header field has at most {LINE_BYTES_MAX:,} bytes.")
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            raise BadRequest(400, "A header field must be a name, a colon and a value, on one line of printable bytes.")
+        name = field[1].lower()
+        if name == b"connection":
+            close = close or b"close" in (option.strip(b" \t").lower() for option in field[2].split(b","))
+        elif name in _HEEDED:
+            if name in heeded:
+                raise BadRequest(400, f"A request must not have two {name.decode().title()} fields.")
+            heeded[name] = field[2].strip(b" \t")
+    host = heeded.get(b"host")
+    if host is not None and _HOST.fullmatch(host) is None:
+        raise BadRequest(400, "The Host field must be a host's name or address and a port.")
+    length = _content_length(heeded)
+    return Fields(length, host, heeded.get(b"origin"), close, _expects(heeded))
+
+
+_HEEDED = frozenset((b"content-length", b"transfer-encoding", b"host", b"origin", b"expect"))
+
+# A client's requests differ in their first line and hardly ever in the others. 256 blocks of at most 1 KiB.
+_CACHED_BLOCK_BYTES_MAX = 1024
+_parse_block_cached = lru_cache(maxsize=256)(_parse_block)
+
+
+def _content_length(heeded: dict[bytes, bytes]) -> int | None:
+    length = heeded.get(b"content-length")
+    if b"transfer-encoding" in heeded:
+        if length is not None:
+            raise BadRequest(400, "A request must not have both Content-Length and Transfer-Encoding.")
+        raise BadRequest(411, "A body must come with a Content-Length: chunked bodies are not accepted.")
+    if length is None:
+        return None
+    if not length.isdigit():
+        raise BadRequest(400, "Content-Length must be one number in decimal digits.")
+    if len(length) > LENGTH_DIGITS_MAX:
+        raise BadRequest(413, "The body is too large.")
+    return int(length)
+
+
+def _expects(heeded: dict[bytes, bytes]) -> bool:
+    expectation = heeded.get(b"expect")
+    if expectation is None:
+        return False
+    if expectation.lower() != b"100-continue":
+        raise BadRequest(417, "The only expectation that is met is 100-continue.")
+    return True
+
+
+def percent_decode(text: bytes) -> bytes:
+    """Replaces each %XX by its byte; "+" stays "+". Raises BadRequest (400) for a "%" without two hex digits after it."""
+    if b"%" not in text:
+        return text
+    if _BAD_ESCAPE.search(text):
+        raise BadRequest(400, "Each '%' of a target must be followed by two hexadecimal digits.")
+    return _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), text)

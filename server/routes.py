@@ -1,0 +1,384 @@
+"""What the server answers: a table of routes, and a function for each.
+
+    GET     /key       ?consistency=linearizable|lease|stale            200 and the value's bytes, or 404
+    PUT     /key       ?wait=true|false                                 204 with X-Metcd-Index, when applied
+    DELETE  /key       ?wait=true|false                                 204 with X-Metcd-Index, when applied
+    GET     /_/scan    ?start= &stop= &prefix= &limit= &reverse= &consistency=     200, a line for each pair
+    POST    /_/batch   a line for each operation                        200 {"index": 17, "count": 3}, all or nothing
+    GET     /_/status, /_/health, /_/metrics                            200; health: 503 while no leader is known
+
+HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
+
+    {"key":"aGVsbG8=","value":"d29ybGQ="}
+    {"op":"put","key":"aGVsbG8=","value":"d29ybGQ="}        {"op":"delete","key":"aGVsbG8="}
+
+A path is the key, percent-decoded, without its first "/". Keys that begin with "_/" or "v3/" are reserved, however they
+are written: the second for etcd's JSON gateway. In a query "+" is a plus, as it is in a path. Unknown parameters are
+refused, because `?consistancy=stale` would otherwise get what it didn't ask for.
+
+Two steps, because what is wrong with a request is to be said before its body is read: `find_call` looks at the head
+alone and raises BadRequest, `perform` has the body and always answers. Neither knows sockets. What an error means:
+
+    400 404 405 411 413   the request is wrong: nothing was done
+    503, Retry-After      no leader, too much waiting, stopping: nothing was done; ask again, or another node
+    504                   the outcome is unknown: the write may be applied, now or later
+    500                   a failed store, or a bug of ours; it is logged
+
+Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
+tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
+
+Left out, until they exist: /_/members, /_/leader and /_/snapshot, which are 404 like any unknown path.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+from engines.errors import InvalidKey, InvalidValue, StoreClosed
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.request import BadRequest, Request, percent_decode
+from server.statemachine import MAX_KEY_BYTES
+
+__all__ = ["Answer", "Call", "Node", "Serving", "error_answer", "find_call", "pair_line", "perform"]
+
+SCAN_BLOCK_BYTES = 64 << 10  # of lines that are sent at once; what a scan holds in memory beside one pair
+RESERVED = (b"_/", b"v3/")
+_RESERVED_SENTENCE = "Paths that begin with /_/ or /v3/ are reserved, and there is nothing under this one."
+RETRY_AFTER_S = 1  # an election takes that long
+
+_log = logging.getLogger("metcd.http")
+
+
+class Machine(Protocol):
+    """The part of server.statemachine.StateMachine that is asked here."""
+
+    def lookup(self, key: bytes) -> bytes | None: ...
+    def scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class Node(Protocol):
+    """The part of server.node.Node that is asked here; its docstrings say what each call promises."""
+
+    @property
+    def machine(self) -> Machine: ...
+    def propose(self, operations: Sequence[tuple[bytes, bytes | None]]) -> int: ...
+    def propose_nowait(self, operations: Sequence[tuple[bytes, bytes | None]]) -> None: ...
+    def read_barrier(self, consistency: str = "linearizable") -> int: ...
+    def status(self) -> dict[str, Any]: ...
+    def healthy(self) -> bool: ...
+    def metrics(self) -> Mapping[str, int | float]: ...
+
+
+class Serving(Protocol):
+    """Who serves: the node, and the front end's own counters."""
+
+    @property
+    def node(self) -> Node: ...
+    def metrics(self) -> Mapping[str, int | float]: ...
+
+
+class Answer(NamedTuple):
+    """What is sent: headers are whole lines with CR LF; a body of blocks is sent as it comes. A tuple for speed."""
+
+    status: int
+    body: bytes | Iterator[bytes] = b""
+    headers: bytes = b""
+
+
+Options = dict[str, Any]
+Run = Callable[[Serving, bytes, Options, bytes], Answer]  # who serves, key, options, body
+
+
+class Route(NamedTuple):
+    """A function, the parameters that its query may have with their readers, and whether a body must come with it."""
+
+    run: Run
+    parameters: Mapping[bytes, Callable[[bytes], Any]] = {}
+    needs_length: bool = False
+
+
+class Call(NamedTuple):
+    """A request that is in order so far: what will be run once its body is there."""
+
+    route: Route
+    key: bytes
+    options: Options
+
+
+JSON = b"Content-Type: application/json\r\n"
+NDJSON = b"Content-Type: application/x-ndjson\r\n"
+OCTETS = b"Content-Type: application/octet-stream\r\n"
+PROMETHEUS = b"Content-Type: text/plain; version=0.0.4\r\n"
+_NO_OPTIONS: Options = {}
+
+
+def error_answer(status: int, sentence: str, headers: bytes = b"") -> Answer:
+    """An error with its one sentence."""
+    return Answer(status, json.dumps({"error": sentence}).encode() + b"\n", JSON + headers)
+
+
+_ABSENT = error_answer(404, "There is no such key.")
+
+
+# ---- keys -----------------------------------------------------------------------------------------------------------
+
+
+def _get(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    server.node.read_barrier(options.get("consistency", "linearizable"))
+    value = server.node.machine.lookup(key)
+    return _ABSENT if value is None else Answer(200, value, OCTETS)
+
+
+def _put(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    return _propose(server.node, key, body, options)
+
+
+def _delete(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    return _propose(server.node, key, None, options)
+
+
+def _propose(node: Node, key: bytes, value: bytes | None, options: Options) -> Answer:
+    if options.get("wait", True):
+        return Answer(204, b"", b"X-Metcd-Index: %d\r\n" % node.propose([(key, value)]))
+    node.propose_nowait([(key, value)])
+    return Answer(204)
+
+
+# ---- scan and batch -------------------------------------------------------------------------------------------------
+
+
+def pair_line(key: bytes, value: bytes) -> bytes:
+    """A pair as a line of NDJSON: what a scan answers, and what `metcd load` reads."""
+    return b'{"key":"%b","value":"%b"}\n' % (b2a_base64(key, newline=False), b2a_base64(value, newline=False))
+
+
+def _scan(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    server.node.read_barrier(options.get("consistency", "linearizable"))
+    pairs = server.node.machine.scan(
+        options.get("start", b""),
+        options.get("stop"),
+        prefix=options.get("prefix"),
+        reverse=options.get("reverse", False),
+    )
+    blocks = _blocks(islice(pairs, options.get("limit")))
+    first = next(blocks, b"")  # what fails at once fails here, and can still be said
+    if len(first) < SCAN_BLOCK_BYTES:
+        return Answer(200, first, NDJSON)
+    return Answer(200, _chained(first, blocks), NDJSON)
+
+
+def _blocks(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """Lines in blocks of at least SCAN_BLOCK_BYTES, except for the last."""
+    lines: list[bytes] = []
+    size = 0
+    for key, value in pairs:
+        line = pair_line(key, value)
+        lines.append(line)
+        size += len(line)
+        if size >= SCAN_BLOCK_BYTES:
+            yield b"".join(lines)
+            lines.clear()
+            size = 0
+    if lines:
+        yield b"".join(lines)
+
+
+def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _batch(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    operations = []
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if line.strip():
+            try:
+                operations.append(_operation(line))
+            except (ValueError, RecursionError) as error:
+                raise BadRequest(400, f"Line {number} of the batch is refused, so nothing was done: {error}") from None
+    if not operations:
+        raise BadRequest(400, "A batch has one operation a line, and this one has none.")
+    index = server.node.propose(operations)
+    return Answer(200, b'{"index":%d,"count":%d}\n' % (index, len(operations)), JSON)
+
+
+_MEMBERS = {"put": {"op", "key", "value"}, "delete": {"op", "key"}}
+
+
+def _operation(line: bytes) -> tuple[bytes, bytes | None]:
+    """One line of a batch. Raises ValueError with a sentence, RecursionError for JSON that is too deep."""
+    try:
+        operation = json.loads(line.decode())
+    except ValueError:
+        raise ValueError("it is not one JSON object on one line (curl needs --data-binary)") from None
+    op = operation.get("op") if isinstance(operation, dict) else None
+    if not isinstance(op, str) or op not in _MEMBERS or operation.keys() != _MEMBERS[op]:
+        raise ValueError('it must be {"op": "put", "key": …, "value": …} or {"op": "delete", "key": …}')
+    key = _from_base64(operation["key"])
+    fault = _key_fault(key)
+    if fault is not None:
+        raise ValueError(fault)
+    return key, _from_base64(operation["value"]) if op == "put" else None
+
+
+def _from_base64(text: object) -> bytes:
+    if isinstance(text, str):
+        try:
+            return a2b_base64(text, strict_mode=True)
+        except ValueError:
+            pass
+    raise ValueError("keys and values must be strings in base64, padded with '='")
+
+
+# ---- the node -------------------------------------------------------------------------------------------------------
+
+
+def _status(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    return Answer(200, json.dumps(server.node.status(), indent=2).encode() + b"\n", JSON)
+
+
+def _health(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    if server.node.healthy():
+        return Answer(200, b'{"healthy":true}\n', JSON)
+    return Answer(503, b'{"healthy":false,"error":"No leader is known, or the node has stopped."}\n', JSON)
+
+
+def _metrics(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    """Prometheus's text format: a name that ends in _total is a counter, the others are gauges."""
+    lines = []
+    last_family = ""
+    for name, value in sorted({**server.node.metrics(), **server.metrics()}.items()):
+        family = name.partition("{")[0]  # a name may have labels, and its family is described once
+        if family != last_family:
+            lines.append(f"# TYPE metcd_{family} {'counter' if family.endswith('_total') else 'gauge'}\n")
+            last_family = family
+        lines.append(f"metcd_{name} {value}\n")
+    return Answer(200, "".join(lines).encode(), PROMETHEUS)
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def _word(*allowed: str) -> Callable[[bytes], str]:
+    def read(text: bytes) -> str:
+        word = text.decode("ascii", "replace")
+        if word not in allowed:
+            raise ValueError(f"must be {' or '.join(allowed)}")
+        return word
+
+    return read
+
+
+def _truth(text: bytes) -> bool:
+    return _word("true", "false")(text) == "true"
+
+
+def _count(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 15 or int(text) == 0:
+        raise ValueError("must be a number from 1")
+    return int(text)
+
+
+Parameters = Mapping[bytes, Callable[[bytes], Any]]
+
+_WAIT: Parameters = {b"wait": _truth}
+_READ: Parameters = {b"consistency": _word("linearizable", "lease", "stale")}
+_RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit": _count, b"reverse": _truth}
+
+KEY_ROUTES = {b"GET": Route(_get, _READ), b"PUT": Route(_put, _WAIT, True), b"DELETE": Route(_delete, _WAIT)}
+ROUTES = {
+    b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
+    b"/_/batch": {b"POST": Route(_batch, {}, True)},
+    b"/_/status": {b"GET": Route(_status)},
+    b"/_/health": {b"GET": Route(_health)},
+    b"/_/metrics": {b"GET": Route(_metrics)},
+}
+
+
+def find_call(request: Request) -> Call:
+    """What a request's head asks for. Raises BadRequest: 400, 404, 405, or 411 for a body without a length."""
+    path, _, query = request.target.partition(b"?")
+    routes = ROUTES.get(path)
+    key = b""
+    if routes is None:
+        routes = KEY_ROUTES
+        key = percent_decode(path[1:])
+        if key.startswith(RESERVED):
+            raise BadRequest(404, _RESERVED_SENTENCE, b"X-Metcd-Error: NoSuchPath\r\n")
+        fault = _key_fault(key)
+        if fault is not None:
+            raise BadRequest(400, f"The path is the key, and {fault}.")
+    route = routes.get(b"GET" if request.method == b"HEAD" else request.method)
+    if route is None:
+        allowed = b", ".join([*routes, b"HEAD"] if b"GET" in routes else routes)
+        raise BadRequest(405, f"The methods of this path are {allowed.decode()}.", b"Allow: %b\r\n" % allowed)
+    options = _options(query, route) if query else _NO_OPTIONS
+    if route.needs_length and request.fields.content_length is None:
+        raise BadRequest(411, "This request must come with a Content-Length (curl sends one with -d, even with -d '').")
+    return Call(route, key, options)
+
+
+def _key_fault(key: bytes) -> str | None:
+    """Why a key is refused, or None. What GET can't reach, a batch must not write."""
+    if not key:
+        return "a key has at least one byte"
+    if len(key) > MAX_KEY_BYTES:
+        return f"a key has at most {MAX_KEY_BYTES:,} bytes"
+    if key.startswith(RESERVED):
+        return "keys that begin with '_/' or 'v3/' are reserved"
+    return None
+
+
+def _options(query: bytes, route: Route) -> Options:
+    options: Options = {}
+    for part in query.split(b"&"):
+        name, _, text = part.partition(b"=")
+        word = name.decode("ascii", "replace")
+        reader = route.parameters.get(name)
+        if reader is None:
+            known = ", ".join(parameter.decode() for parameter in route.parameters) or "none"
+            raise BadRequest(400, f"The query has a parameter that this path doesn't take; it takes: {known}.")
+        if word in options:
+            raise BadRequest(400, f"The query has the parameter {word} twice.")
+        try:
+            options[word] = reader(percent_decode(text))
+        except ValueError as error:
+            raise BadRequest(400, f"The parameter {word} {error}.") from None
+    return options
+
+
+_STATUS_OF: dict[type[NodeError], int] = {
+    NoLeader: 503, Overloaded: 503, NodeStopped: 503, OutcomeUnknown: 504, TooLarge: 413,
+}  # fmt: skip
+
+
+def perform(server: Serving, call: Call, body: bytes) -> Answer:
+    """Runs a call. Whatever goes wrong becomes an answer; nothing is raised."""
+    try:
+        return call.route.run(server, call.key, call.options, body)
+    except BadRequest as error:
+        return error_answer(error.status, error.sentence, error.headers)
+    except NodeError as error:
+        return _node_error_answer(error)
+    except StoreClosed:
+        return _node_error_answer(NodeStopped("the node has stopped"))
+    except (InvalidKey, InvalidValue) as error:
+        return error_answer(400, str(error))
+    except Exception as error:
+        _log.exception("a request failed: %s", call.route.run.__name__.strip("_"))
+        return error_answer(500, f"The server failed to answer ({type(error).__name__}); its log says more.")
+
+
+def _node_error_answer(error: NodeError) -> Answer:
+    status = _STATUS_OF.get(type(error), 503)
+    headers = b"X-Metcd-Error: %b\r\n" % type(error).__name__.encode()
+    if status == 503:
+        headers += b"Retry-After: %d\r\n" % RETRY_AFTER_S
+    return error_answer(status, str(error), headers)

@@ -1,0 +1,151 @@
+"""engines/env.py: locks that keep out this process and others, and that say who has them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engines import StoreLocked
+from engines.env import LockKind, RealEnv, real_env
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def env() -> RealEnv:
+    return RealEnv()
+
+
+KINDS: list[LockKind] = ["posix", "flock"]
+
+TRY_LOCK = """
+import sys
+from engines import StoreLocked
+from engines.env import RealEnv
+try:
+    RealEnv().lock(sys.argv[1], sys.argv[2], shared=sys.argv[3] == "shared")
+    print("got it")
+except StoreLocked as error:
+    print(error.holder)
+"""
+
+HOLD_LOCK = """
+import sys
+from engines.env import RealEnv
+lock = RealEnv().lock(sys.argv[1], sys.argv[2])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def another_process_tries(path: str, kind: LockKind, how: str = "exclusive") -> str:
+    ran = subprocess.run(
+        [sys.executable, "-c", TRY_LOCK, path, kind, how], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lock_keeps_everybody_out(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    """This process, through another Env as well, and another process, which is told who has it; until it is closed.
+
+    The refused attempt of our own comes first: POSIX locks vanish when their process closes any descriptor of the file.
+    """
+    path = f"{tmp_path}/LOCK"
+    lock = env.lock(path, kind)
+    for other in (env, RealEnv(), real_env()):
+        with pytest.raises(StoreLocked) as refusal:
+            other.lock(path, kind)
+        assert (refusal.value.holder, refusal.value.path) == ("this process", path)
+    assert another_process_tries(path, kind) == f"process {os.getpid()}"
+    lock.close()
+    lock.close()
+    assert another_process_tries(path, kind) == "got it"
+    env.lock(path, kind).close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_holder_is_looked_up_in_proc_locks(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    """StoreLocked names the other process; when that is killed, its lock is gone with it."""
+    path = f"{tmp_path}/LOCK"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, path, kind],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(StoreLocked) as refusal:
+                env.lock(path, kind)
+            assert refusal.value.holder == f"process {holder.pid}"
+            assert f"process {holder.pid}" in str(refusal.value)
+        finally:
+            os.kill(holder.pid, signal.SIGKILL)
+            holder.wait(60)
+        env.lock(path, kind).close()
+
+
+def test_a_name_for_the_same_file_is_the_same_lock(env: RealEnv, tmp_path: Path) -> None:
+    """A lock is on the inode: another path to it finds it held."""
+    lock = env.lock(f"{tmp_path}/LOCK")
+    os.link(tmp_path / "LOCK", tmp_path / "other name")
+    (tmp_path / "link").symlink_to(tmp_path / "LOCK")
+    for name in ("other name", "link", "../" + tmp_path.name + "/LOCK"):
+        with pytest.raises(StoreLocked, match="this process"):
+            env.lock(f"{tmp_path}/{name}")
+    lock.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shared_lock_is_shared_between_processes(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    """Several readers, or one writer."""
+    path = f"{tmp_path}/LOCK"
+    lock = env.lock(path, kind, shared=True)
+    assert another_process_tries(path, kind, "shared") == "got it"
+    assert another_process_tries(path, kind) == f"process {os.getpid()}"
+    lock.close()
+    lock = env.lock(path, kind)
+    assert another_process_tries(path, kind, "shared") == f"process {os.getpid()}"
+    lock.close()
+
+
+def test_a_shared_lock_needs_no_right_to_write(env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that exists is opened for reading only, as bbolt does for a read-only database."""
+    (tmp_path / "LOCK").write_bytes(b"")
+    flags: list[int] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flag, *rest: (flags.append(flag), real(path, flag, *rest))[1])
+    env.lock(f"{tmp_path}/LOCK", shared=True).close()
+    assert [flag & os.O_ACCMODE for flag in flags] == [os.O_RDONLY]
+
+
+def test_a_lock_in_a_missing_directory_is_an_oserror(env: RealEnv, tmp_path: Path) -> None:
+    """And no StoreLocked: nobody has it."""
+    with pytest.raises(FileNotFoundError):
+        env.lock(f"{tmp_path}/nowhere/LOCK")
+
+
+def test_a_holder_that_cannot_be_found_is_another_process(
+    env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /proc/locks doesn't tell (another container, another system), the lock holds all the same."""
+
+    def refuse(fd: int, operation: int) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    open_before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreLocked, match="another process"):
+        env.lock(f"{tmp_path}/LOCK")
+    assert len(os.listdir("/proc/self/fd")) == open_before

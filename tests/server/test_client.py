@@ -1,0 +1,191 @@
+"""The client: what it returns, what it raises, and which node it asks when one doesn't answer."""
+
+import socket
+import threading
+
+import pytest
+
+from server.client import Client, RequestRefused
+from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.http import Limits
+from tests.server.fake_node import FakeNode, serving
+
+
+def url(front):
+    return "http://{}:{}".format(*front.address)
+
+
+@pytest.fixture
+def node():
+    return FakeNode()
+
+
+@pytest.fixture(scope="module")
+def shared_front():
+    with serving(FakeNode()) as front:
+        yield front
+
+
+@pytest.fixture
+def client(shared_front, node):
+    shared_front.node = node
+    with Client([url(shared_front)]) as client:
+        yield client
+
+
+@pytest.fixture
+def nobody():
+    """The URL of a port that nobody listens on, and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+KEYS = [b"hello", b"a/b//c", b"\x00\xff?#%&+ \r\n", "你好".encode(), b"..", b"/", b"x" * 2000]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_any_key_and_any_value_come_back(client, key):
+    assert client.get(key) is None
+    for value in (b"", b"\x00\r\n", b"x" * 100_000):
+        client.put(key, value)
+        assert client.get(key) == value
+    assert list(client.scan()) == [(key, b"x" * 100_000)]
+    client.delete(key)
+    assert client.get(key) is None
+
+
+def test_writes_return_their_log_index(client):
+    assert [client.put(b"a", b"1"), client.batch([(b"b", b"2"), (b"a", None)]), client.delete(b"b")] == [1, 2, 3]
+
+
+def test_scan_takes_every_bound(client):
+    client.batch([(key, key) for key in (b"a", b"b", b"b\xff", b"c")])
+    assert [key for key, _ in client.scan(b"b")] == [b"b", b"b\xff", b"c"]
+    assert [key for key, _ in client.scan(b"a", b"b\xff")] == [b"a", b"b"]
+    assert [key for key, _ in client.scan(prefix=b"b")] == [b"b", b"b\xff"]
+    assert [key for key, _ in client.scan(prefix=b"b", reverse=True, limit=1)] == [b"b\xff"]
+    assert [key for key, _ in client.scan(b"\xff")] == []
+
+
+def test_reads_say_what_they_want(client, node):
+    client.get(b"k")
+    client.get(b"k", consistency="stale")
+    list(client.scan(consistency="lease"))
+    assert node.barriers == ["linearizable", "stale", "lease"]
+
+
+def test_status_and_health(client, node):
+    assert client.status()["leader"] == 1
+    assert client.health()
+    node.fails = NoLeader("nobody leads")
+    assert not client.health()
+
+
+def test_a_reserved_key_is_refused_and_not_called_absent(client):
+    for key in (b"_/x", b"v3/x"):
+        for call in (lambda key=key: client.get(key), lambda key=key: client.put(key, b"")):
+            with pytest.raises(RequestRefused) as refused:
+                call()
+            assert refused.value.status == 404
+
+
+def test_a_bad_request_is_refused_with_the_servers_sentence(client):
+    with pytest.raises(RequestRefused, match="linearizable or lease or stale") as refused:
+        client.get(b"k", consistency="soon")
+    assert refused.value.status == 400
+    with pytest.raises(TooLarge):
+        client.put(b"k", b"x" * (2 << 20))
+    assert client.get(b"k") is None
+
+
+@pytest.mark.parametrize("kind", [NoLeader, Overloaded, NodeStopped])
+def test_what_was_not_done_is_asked_of_the_next_node(kind):
+    """503 says that nothing was done, so that asking again is safe, for writes too."""
+    failing, well = FakeNode(), FakeNode()
+    failing.fails = kind("not me")
+    with serving(failing) as one, serving(well) as two, Client([url(one), url(two)]) as client:
+        client.put(b"k", b"v")
+        assert client.get(b"k") == b"v"
+        client.delete(b"k")
+    assert (failing.applied, well.applied) == (0, 2)
+
+
+@pytest.mark.parametrize("kind", [NoLeader, Overloaded, NodeStopped])
+def test_when_no_node_can_the_last_ones_reason_is_raised(shared_front, node, kind):
+    node.fails = kind("not now")
+    shared_front.node = node
+    with Client([url(shared_front)], timeout_s=0.2) as client:
+        for call in (lambda: client.put(b"k", b"v"), lambda: client.get(b"k")):
+            with pytest.raises(kind, match="not now"):
+                call()
+
+
+def test_a_node_that_is_not_there_is_skipped(client, nobody, shared_front):
+    with Client([nobody, url(shared_front)]) as other:
+        assert other.put(b"k", b"v") == 1
+        assert other.get(b"k") == b"v"
+    with Client([nobody], timeout_s=0.2) as lost:
+        assert not lost.health()
+        for call in (lambda: lost.get(b"k"), lambda: lost.put(b"k", b"v")):
+            with pytest.raises(NoLeader, match="refused"):
+                call()
+
+
+def test_an_unknown_outcome_is_never_sent_again():
+    """504 after the write was applied: had the client tried the other node, it would have been applied twice."""
+    unsure, other = FakeNode(), FakeNode()
+    unsure.fails, unsure.applies_before_failing = OutcomeUnknown("it may be"), True
+    with serving(unsure) as one, serving(other) as two, Client([url(one), url(two)]) as client:
+        for call in (lambda: client.put(b"k", b"v"), lambda: client.batch([(b"k", b"v")]), lambda: client.delete(b"k")):
+            with pytest.raises(OutcomeUnknown):
+                call()
+    assert (unsure.applied, other.applied) == (3, 0)
+
+
+def test_an_answer_that_does_not_come_in_time_is_unknown_for_a_write_and_asked_elsewhere_for_a_read(shared_front, node):
+    shared_front.node = node
+    node.gate.clear()
+    with Client([url(shared_front)], timeout_s=0.2) as client, pytest.raises(OutcomeUnknown):
+        client.put(b"k", b"v")
+    node.gate.set()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with Client([url(shared_front)]) as client:
+            client.put(b"k", b"v2")
+        hangs_up = threading.Thread(target=lambda: silent.accept()[0].close())
+        hangs_up.start()
+        with Client([f"http://127.0.0.1:{silent.getsockname()[1]}", url(shared_front)]) as client:
+            assert client.get(b"k") == b"v2"
+        hangs_up.join()
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_opened_again(node):
+    """The first write after a pause must not end as "unknown": the client sees the close before it sends."""
+    with serving(node, Limits(idle_s=0.05)) as front, Client([url(front)]) as client:
+        client.put(b"k", b"1")
+        pause = threading.Event()
+        while front._open:
+            pause.wait(0.01)
+        assert client.put(b"k", b"2") == 2
+
+
+def test_threads_share_a_client(client, node):
+    def write(number):
+        for count in range(20):
+            client.put(b"%d-%d" % (number, count), b"v")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(client.scan())) == 160
+    assert node.applied == 160
+
+
+@pytest.mark.parametrize("bad", [[], ["http://localhost"], ["https://localhost:1"], ["http://:1"], ["localhost"]])
+def test_what_is_no_url_is_refused(bad):
+    with pytest.raises(ValueError):
+        Client(bad)

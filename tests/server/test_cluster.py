@@ -1,0 +1,168 @@
+"""`metcd cluster` as a person uses it: three processes, the printed lines typed as they are, and nothing left behind."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+
+from server.client import Client
+from server.cluster import NODES_MAX, PORT_STEP, ClusterError, LocalCluster, default_engines
+from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
+
+
+class Terminal:
+    """A terminal in which `metcd cluster` runs: what it has printed so far, and keys to press."""
+
+    def __init__(self, directory, port):
+        words = ["cluster", "--data", str(directory), "--port", str(port), "--engines", "memory", "--nodes", "3"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def printed(self, pattern):
+        """The first line that the pattern matches, once there is one."""
+
+        def look():
+            assert self.process.poll() is None or self._reader.is_alive() or self._match(pattern), self.lines
+            return self._match(pattern)
+
+        return eventually(f"{pattern!r} is printed; so far: {self.lines}", look)
+
+    def _match(self, pattern):
+        return next((found for line in list(self.lines) if (found := re.search(pattern, line))), None)
+
+    def pids(self):
+        """The nodes' processes, from the table."""
+        self.printed("Ctrl-C")
+        return [int(found[1]) for line in self.lines if (found := re.match(r"[1-3]\s+memory\s+(\d+)\s+http://", line))]
+
+    def end(self, number):
+        """Sends a signal, and returns the exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)  # the nodes notice that their standard input ends
+        self.process.stdout.close()
+
+
+def first_port():
+    """A port for node 1, so that all six are free."""
+
+    def look():
+        port = free_ports(1)[0] % 30_000 + 10_000
+        try:
+            with LocalCluster(["memory"] * 3, "unused", port) as cluster:
+                cluster.require_free_ports()
+        except ClusterError:
+            return None
+        return port
+
+    return eventually("six ports are free", look)
+
+
+def gone(pid):
+    """True if the process has ended, reaped or not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_the_printed_lines_work_as_printed_and_ctrl_c_ends_everything(tmp_path):
+    port = first_port()
+    with Terminal(tmp_path / "data", port) as terminal:
+        pids = terminal.pids()
+        assert len(set(pids)) == 3
+        put, get, status = [line.strip() for line in terminal.lines if line.startswith("  curl")][:3]
+        assert typed(put) == b""
+        assert typed(get) == b"world"
+        assert b'"leader"' in typed(status)
+
+        typed(terminal.printed(r"^  (kill -9 \d+)")[1])
+        back = terminal.printed(r"^  (\S+ -m server serve --id 3 .*)")[1]
+        assert typed(get.replace(str(port + 2 * PORT_STEP), str(port))) == b"world"  # the others go on
+        with subprocess.Popen(shlex.split(back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as third:
+            with Client([f"http://127.0.0.1:{port + 2 * PORT_STEP}"]) as client:
+                eventually("node 3 is back", client.health)
+                assert client.get(b"hello") == b"world"
+            third.send_signal(signal.SIGTERM)
+            assert third.wait(PATIENCE_S) == 0
+
+        assert terminal.end(signal.SIGINT) == 0
+        assert all(gone(pid) for pid in pids)
+
+    with Terminal(tmp_path / "data", port) as terminal:  # again, on the same data
+        pids = terminal.pids()
+        assert typed(get) == b"world"
+        terminal.process.kill()  # even then nothing stays behind: the nodes' standard input ends with their parent
+        eventually("the nodes have noticed", lambda: all(gone(pid) for pid in pids))
+
+
+def typed(line):
+    """What a line prints that is typed into a shell; where there is no curl, what curl would print."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "curl" and shutil.which("curl") is None:
+        url = next(word for word in words if word.startswith("http://"))
+        body = words[words.index("-d") + 1].encode() if "-d" in words else None
+        method = next((word.removeprefix("-X") for word in words if word.startswith("-X")), "GET")
+        with urllib.request.urlopen(urllib.request.Request(url, body, method=method), timeout=30) as answer:
+            return answer.read()
+    return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=30).stdout
+
+
+def test_a_node_that_cannot_start_ends_the_cluster_and_says_why(tmp_path, capfd):
+    (tmp_path / "node2").write_text("this is no directory")
+    with LocalCluster(["memory"] * 3, str(tmp_path), first_port()) as cluster:
+        cluster.start()
+        processes = list(cluster.processes.values())
+        with pytest.raises(ClusterError, match="node 2 has ended with status 2"):
+            cluster.wait_until_healthy()
+    assert all(process.poll() is not None for process in processes)
+    eventually("it says why", lambda: "[node 2] metcd: " in capfd.readouterr().err)
+
+
+def test_ports_follow_etcds_habit():
+    cluster = LocalCluster(["memory"] * 3, "data")
+    assert [(node.client_port, node.peer_port) for node in cluster.nodes] == [
+        (3379, 3380),
+        (13379, 13380),
+        (23379, 23380),
+    ]
+    assert len(LocalCluster(["memory"] * NODES_MAX, "data").nodes) == NODES_MAX
+    for engines in ([], ["memory"] * (NODES_MAX + 1)):
+        with pytest.raises(ClusterError):
+            LocalCluster(engines, "data")
+
+
+def test_a_restart_line_is_the_one_that_was_started(tmp_path):
+    cluster = LocalCluster(["memory", "a b.py:Engine"], str(tmp_path / "with space"))
+    words = shlex.split(cluster.command_line(cluster.nodes[1]))
+    assert words == cluster.command(cluster.nodes[1])
+    assert words[-4:] == ["--engine", "a b.py:Engine", "--data", str(tmp_path / "with space") + "/node2"]
+    assert os.path.isabs(words[0])
+
+
+def test_the_engines_of_a_cluster_are_those_that_are_built():
+    assert default_engines()

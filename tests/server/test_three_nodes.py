@@ -1,0 +1,149 @@
+"""The lesson's homework with real processes: how does a map in memory lose nothing?
+
+Three nodes on memory engines, each a process with its own directory. All Unicode names are loaded through a follower;
+the leader is killed in the middle, and comes back; then all three are killed at once. Nothing is asked of a process
+before it dies: kill -9 runs no handler and closes no file.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+
+from server.client import Client
+from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
+
+NODES = (1, 2, 3)
+BATCH = 500
+
+
+class Processes:
+    """Three `metcd serve` processes, each to be killed and started again."""
+
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        ports = free_ports(6)
+        self.client_ports = dict(zip(NODES, ports[:3], strict=True))
+        self.cluster = ",".join(f"http://127.0.0.1:{port}" for port in ports[3:])
+        self.running: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, node_id: int) -> None:
+        command = [sys.executable, "-m", "server", "serve", "--id", str(node_id), "--cluster", self.cluster]
+        command += ["--port", str(self.client_ports[node_id]), "--engine", "memory"]
+        command += ["--data", str(self.directory / f"node{node_id}")]
+        with open(self.directory / f"node{node_id}.log", "ab") as log:
+            self.running[node_id] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill(self, *node_ids: int) -> None:
+        for node_id in node_ids:
+            self.running[node_id].send_signal(signal.SIGKILL)
+        for node_id in node_ids:
+            assert self.running.pop(node_id).wait(PATIENCE_S) == -signal.SIGKILL
+
+    def url(self, node_id: int) -> str:
+        return f"http://127.0.0.1:{self.client_ports[node_id]}"
+
+    def leader(self) -> int:
+        """The node that every running node calls the leader."""
+
+        def agreed() -> int:
+            named = set()
+            for node_id in self.running:
+                try:
+                    with Client([self.url(node_id)], timeout_s=1) as client:
+                        named.add(client.status()["leader"])
+                except Exception:
+                    return 0
+            return named.pop() if len(named) == 1 else 0
+
+        return eventually("all nodes agree on a leader", agreed)
+
+    def __enter__(self):
+        for node_id in NODES:
+            self.start(node_id)
+        return self
+
+    def __exit__(self, kind, *_: object) -> None:
+        for process in self.running.values():
+            process.kill()
+        for process in self.running.values():
+            process.wait()
+        if kind is not None:
+            for node_id in NODES:
+                print((self.directory / f"node{node_id}.log").read_text()[-2000:])
+
+
+def unicode_names() -> list[tuple[bytes, bytes]]:
+    """Every character's name, with keys of our own."""
+    return [
+        (b"%06X" % code, name.encode())
+        for code in range(sys.maxunicode + 1)
+        if (name := unicodedata.name(chr(code), ""))
+    ]
+
+
+@pytest.fixture
+def processes(tmp_path):
+    with Processes(tmp_path) as processes:
+        yield processes
+
+
+def test_nothing_acknowledged_is_lost_when_leader_and_then_all_nodes_are_killed(processes):
+    pairs = unicode_names()
+    leader = processes.leader()
+    follower = next(node_id for node_id in NODES if node_id != leader)
+    middle = len(pairs) // 2 // BATCH * BATCH
+    restarted = False
+
+    with Client([processes.url(follower)], timeout_s=5) as client:
+        for at in range(0, len(pairs), BATCH):
+            if at == middle:
+                processes.kill(leader)
+            batch = pairs[at : at + BATCH]
+            eventually(f"batch {at} is acknowledged", lambda batch=batch: acknowledged(client, batch))
+            if at > middle + len(pairs) // 4 and not restarted:
+                processes.start(leader)
+                restarted = True
+    assert restarted
+
+    processes.kill(*NODES)
+    for node_id in NODES:
+        processes.start(node_id)
+    processes.leader()
+    for node_id in NODES:
+        assert scan(processes.url(node_id)) == pairs, f"node {node_id} differs"
+
+
+def acknowledged(client: Client, batch: list[tuple[bytes, bytes]]) -> bool:
+    """Writes a batch; False if it was refused or its outcome is unknown: puts of the same values may be sent again."""
+    try:
+        client.batch(batch)
+    except Exception:
+        return False
+    return True
+
+
+def scan(url: str) -> list[tuple[bytes, bytes]]:
+    """Every pair, linearizable, from one node."""
+
+    def attempt() -> list[tuple[bytes, bytes]]:
+        try:
+            with Client([url], timeout_s=20) as client:
+                return list(client.scan())
+        except Exception:
+            return []
+
+    return eventually(f"{url} answers a scan", attempt)
+
+
+def test_a_killed_process_gives_up_its_locks(processes):
+    """The next process on the directory must not find it locked by a dead one."""
+    leader = processes.leader()
+    processes.kill(leader)
+    processes.start(leader)
+    assert processes.leader() in NODES
+    assert processes.running[leader].poll() is None
+    assert os.listdir(processes.directory / f"node{leader}" / "wal")
