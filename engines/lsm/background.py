@@ -1,6 +1,7 @@
 """Flushing and compacting: what a store does besides answering, and who does it.
 
     background=True      two threads, one for each lane, started when they are first needed
+    compaction_process   the same threads, but each has a process do the work (worker.py)
     background=False     whoever writes, inside the call: deterministic, for simulations and tests
 
     flush lane        frozen memtable → tables of level 0 → edit → its log is deleted
@@ -21,14 +22,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
 from typing import Final, NoReturn
 
 from engines.errors import CorruptionError
 from engines.lsm.compaction import Compaction, in_place, manual, pick
 from engines.lsm.core import Core, Frozen
+from engines.lsm.files import log_name
 from engines.lsm.merge import Job, TableWriter, run
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.worker import Done, Worker, WorkerDied
 
 __all__ = ["Background"]
 
@@ -49,6 +54,10 @@ class Background:
         self.damage: CorruptionError | None = None
         self.failure: BaseException | None = None
         self.running: Compaction | None = None  # for describe()
+        self._workers: dict[str, Worker | None] = {}  # by lane; None: it has died
+        # one table for a memtable, unless batches have made that very large (google/leveldb#1145)
+        flush_bytes = max(self._options.max_file_bytes, 2 * self._options.write_buffer_bytes)
+        self._flush_options = replace(self._options, max_file_bytes=flush_bytes)
         self.counts: dict[str, int] = dict.fromkeys(
             (
                 "flushes",
@@ -60,6 +69,7 @@ class Background:
                 "tombstone_compactions",
                 "write_slowdowns",
                 "write_stops",
+                "workers_died",
             ),
             0,
         )
@@ -172,8 +182,11 @@ class Background:
             self._ending = True
             self._wake.notify_all()
         for lane in self._lanes:
-            if lane is not threading.current_thread():
-                lane.join()
+            lane.join()
+        for worker in self._workers.values():
+            if worker is not None:
+                worker.end()
+        self._workers.clear()
 
     def wait_for_flush(self) -> None:
         """Returns when no memtable is frozen. Raises CorruptionError; a failure is in `failure`."""
@@ -204,18 +217,50 @@ class Background:
         edit = VersionEdit(log_number=frozen.next_log, previous_log_number=0, last_sequence=frozen.last_sequence)
         with core.numbers() as numbers:
             if len(frozen.memtable):
-                site = "lsm.table.flush"
-                writer = TableWriter(core.env, core.directory, core.options, frozen.last_sequence, numbers, site)
-                edit.added = [(0, file) for file in writer.write_all(frozen.memtable.rows())]
-                self._count_written(writer, "flushed_bytes")
+                edit.added = [(0, file) for file in self._tables_of(frozen, numbers)]
             core.install(edit, frozen)
         self.counts["flushes"] += 1
         core.delete_obsolete()
 
-    def _count_written(self, writer: TableWriter, name: str) -> None:
-        self.counts[name] += writer.bytes_written
-        self._core.stats.bytes_written += writer.bytes_written
-        self._core.stats.fsyncs += writer.fsyncs
+    def _tables_of(self, frozen: Frozen, numbers: Iterator[int]) -> list[FileMeta]:
+        """The memtable's rows in tables of level 0: written here, or by the lane's worker from the log."""
+        core = self._core
+        count = 2 + frozen.memtable.size_bytes // self._flush_options.max_file_bytes
+        log_path = f"{core.directory}/{log_name(frozen.log_number)}"
+
+        def ask(worker: Worker) -> Done:
+            return worker.flush(core.env, log_path, frozen.last_sequence, list(islice(numbers, count)))
+
+        def do() -> Done:
+            writer = TableWriter(
+                core.env, core.directory, self._flush_options, frozen.last_sequence, numbers, "lsm.table.flush"
+            )
+            return writer.write_all(frozen.memtable.rows()), writer.bytes_written, writer.fsyncs
+
+        return self._done("flush", "flushed_bytes", ask, do)
+
+    def _done(self, lane: str, counter: str, ask: Callable[[Worker], Done], do: Callable[[], Done]) -> list[FileMeta]:
+        """What the lane's worker gives, if there is one; otherwise, or when it dies, what this thread makes."""
+        worker = self._worker(lane)
+        try:
+            files, written, fsyncs = ask(worker) if worker is not None else do()
+        except WorkerDied:
+            self._workers[lane] = None
+            self.counts["workers_died"] += 1
+            files, written, fsyncs = do()
+        self.counts[counter] += written
+        self._core.stats.bytes_written += written
+        self._core.stats.fsyncs += fsyncs
+        return files
+
+    def _worker(self, lane: str) -> Worker | None:
+        """The lane's process, started when it is first needed. Requires: the lane's lock."""
+        if not self._options.compaction_process:
+            return None
+        if lane not in self._workers:
+            options = self._flush_options if lane == "flush" else self._options
+            self._workers[lane] = Worker(self._core.directory, options)
+        return self._workers[lane]
 
     # ---- compaction ---------------------------------------------------------------------------------------------
 
@@ -262,19 +307,20 @@ class Background:
         core = self._core
         # in this order: a snapshot that is taken meanwhile has at least this sequence
         job = Job.of(compaction, core.versions.current, core.smallest_snapshot(), core.versions.last_sequence)
-        writer = TableWriter(
-            core.env,
-            core.directory,
-            core.options,
-            job.max_sequence,
-            numbers,
-            "lsm.table.compact",
-            job.grandparents,
-        )
-        files = run(job, writer, core.tables.get)
         self.counts["compacted_bytes_read"] += sum(file.size_bytes for _, file in compaction.inputs())
-        self._count_written(writer, "compacted_bytes")
-        return files
+
+        def ask(worker: Worker) -> Done:
+            count = job.most_tables(self._options.max_file_bytes)
+            return worker.compact(core.env, job, list(islice(numbers, count)))
+
+        def do() -> Done:
+            site = "lsm.table.compact"
+            writer = TableWriter(
+                core.env, core.directory, self._options, job.max_sequence, numbers, site, job.grandparents
+            )
+            return run(job, writer, core.tables.get), writer.bytes_written, writer.fsyncs
+
+        return self._done("compact", "compacted_bytes", ask, do)
 
     def compact_range(self, first: bytes | None, last: bytes | None) -> None:
         """Compacts what lies between two user keys down to the deepest level that has any of it, and rewrites there

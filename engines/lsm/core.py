@@ -239,7 +239,7 @@ class Core:
                 elif kind == "manifest":
                     keep = number >= self.versions.number
                 else:
-                    keep = False
+                    keep = kind == "part" and number in self.pending
                 if not keep:
                     self.tables.forget(number)
                     self.env.unlink(f"{self.directory}/{name}")

@@ -5,6 +5,7 @@
     000006.log         batches that are in no table yet (engines/lsm/wal.py)
     000004.ldb         a table (engines/lsm/sstable.py); old LevelDB called it .sst, which is read as well
     000005.dbtmp       what will be CURRENT
+    000007.ldb.4711    a table that a worker process is writing (engines/lsm/worker.py)
     LOCK               empty; who has the store open holds a lock on it
     LOG, LOG.old       LevelDB's diary; we write none
 
@@ -23,32 +24,38 @@ __all__ = ["CURRENT", "LOCK", "current_temp_name", "listed", "log_name", "manife
 CURRENT: Final = "CURRENT"
 LOCK: Final = "LOCK"
 
-_NUMBERED: Final = re.compile(r"(\d+)\.(log|ldb|sst|dbtmp)|MANIFEST-(\d+)", re.ASCII)
+_NUMBERED: Final = re.compile(r"(\d+)\.(log|ldb|sst|dbtmp|ldb\.\d+)|MANIFEST-(\d+)", re.ASCII)
 
 
 def table_name(number: int) -> str:
+    """Of a table that we write."""
     return f"{number:06d}.ldb"
 
 
 def log_name(number: int) -> str:
+    """Of a log."""
     return f"{number:06d}.log"
 
 
 def manifest_name(number: int) -> str:
+    """Of a manifest."""
     return f"MANIFEST-{number:06d}"
 
 
 def current_temp_name(number: int) -> str:
+    """Of what becomes CURRENT and points to manifest `number`."""
     return f"{number:06d}.dbtmp"
 
 
 def parse(name: str) -> tuple[str, int] | None:
-    """(kind, number) of a numbered name: "log", "ldb", "sst", "dbtmp" or "manifest"; None for all other names."""
+    """(kind, number) of a numbered name: "log", "ldb", "sst", "dbtmp", "part" or "manifest"; None for others."""
     match = _NUMBERED.fullmatch(name)
     if match is None:
         return None
     number, kind, manifest = match.groups()
-    return (kind, int(number)) if kind else ("manifest", int(manifest))
+    if manifest:
+        return "manifest", int(manifest)
+    return ("part" if kind.startswith("ldb.") else kind), int(number)
 
 
 def listed(env: Env, directory: str) -> list[tuple[str, int, str]]:

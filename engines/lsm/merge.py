@@ -50,7 +50,8 @@ class Job:
     """What a compaction has to do. `runs`: sources, newest first; the files of each ascend and don't overlap.
 
     `deeper`: for each level below the output's, the ranges of its files; `grandparents`: (last user key, size) of the
-    files in the level just below the output's. No row of the inputs is above `max_sequence`.
+    files in the level just below the output's. No row of the inputs is above `max_sequence`, none of any table above
+    `last_sequence`.
     """
 
     runs: list[list[FileMeta]]
@@ -58,6 +59,7 @@ class Job:
     grandparents: list[tuple[bytes, int]]
     smallest_snapshot: int
     max_sequence: int
+    last_sequence: int
 
     @classmethod
     def of(cls, compaction: Compaction, version: Version, smallest_snapshot: int, last_sequence: int) -> Job:
@@ -73,7 +75,14 @@ class Job:
             for level in range(compaction.output_level + 1, LEVELS)
         ]
         grandparents = [(file.last, file.size_bytes) for file in compaction.grandparents]
-        return cls(runs, [ranges for ranges in deeper if ranges], grandparents, smallest_snapshot, max(known))
+        return cls(
+            runs, [ranges for ranges in deeper if ranges], grandparents, smallest_snapshot, max(known), last_sequence
+        )
+
+    def most_tables(self, max_file_bytes: int) -> int:
+        """More tables than the job will make, as a rule: of the size limit's, and of the grandparents'."""
+        size = sum([file.size_bytes for run in self.runs for file in run])
+        return 2 * (size // max_file_bytes) + len(self.grandparents) + 2
 
     def is_base(self, key: bytes) -> bool:
         """True if no deeper level may hold the user key (rule 2). O(log files)."""
@@ -88,6 +97,7 @@ class TableWriter:
     """Writes rows to as many tables as it takes. `bytes_written` and `fsyncs` are for the store's counters.
 
     numbers: of the tables, one at a time; the table number `max_tables` is not cut any more.
+    suffix: behind the names of the files (worker.py).
     """
 
     def __init__(
@@ -100,6 +110,7 @@ class TableWriter:
         site: str,
         grandparents: Sequence[tuple[bytes, int]] = (),
         max_tables: int = 1 << 30,
+        suffix: str = "",
     ) -> None:
         self._env = env
         self._directory = directory
@@ -113,6 +124,7 @@ class TableWriter:
         self._builder: TableBuilder | None = None
         self._number = 0
         self._max_tables = max_tables
+        self._suffix = suffix
         self.files: list[FileMeta] = []
         self.bytes_written = 0
         self.fsyncs = 0
@@ -142,7 +154,7 @@ class TableWriter:
 
     def _begin(self) -> None:
         self._number = next(self._numbers)
-        self._file = self._env.open(f"{self._directory}/{table_name(self._number)}", "w")
+        self._file = self._env.open(f"{self._directory}/{table_name(self._number)}{self._suffix}", "w")
         self._builder = TableBuilder(self._file, self._options, self._max_sequence)
         self._overlap_bytes = 0
 

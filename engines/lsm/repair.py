@@ -141,8 +141,8 @@ class _Repair:
             except CorruptionError as error:
                 self._report.losses.append(str(error))
                 continue
-            for internal_key, value in zip(block.internal_keys(), block.values):
-                yield (*order(internal_key), internal_key, value)
+            for stored, value in zip(block.internal_keys(), block.values):
+                yield (*order(stored), stored, value)
 
     def _rows_of_log(self, name: str) -> Iterator[Row]:
         """The rows of every batch that is whole."""
