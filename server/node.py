@@ -41,7 +41,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import engines
-from engines.kvstore import Operation, check_key, check_value
+from engines.kvstore import Operation
 from raft import (
     SNAPSHOT_FAILURE,
     SNAPSHOT_FINISH,
@@ -65,23 +65,15 @@ from raft.raftpb import (
 )
 from raft.state import STATE_NAMES
 from server.config import NodeConfig
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded
+from server.proposals import Proposals
 from server.reads import ReadRounds, Waiter
-from server.statemachine import (
-    MAX_KEY_BYTES,
-    MAX_VALUE_BYTES,
-    Applied,
-    StateMachine,
-    decode_proposal,
-    encode_proposal,
-)
+from server.statemachine import StateMachine
 from server.storage import NodeStorage
 from server.transport import Transport
 
 __all__ = ["Node", "NodeConfig"]
 
-PROPOSAL_BYTES_MAX = 4 << 20  # of one proposal
-PROPOSALS_WAITING_MAX = 16_384  # on one node; then Overloaded
 MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
 UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
 INFLIGHT_MESSAGES_MAX = 256
@@ -106,7 +98,8 @@ class Node:
     def __init__(self, config: NodeConfig) -> None:
         """Opens the node's files and recovers; `start` makes it take part.
 
-        Raises StoreLocked, WrongEngine, CorruptionError, UnknownEngine, and OSError for a taken port.
+        Raises StoreLocked, WrongEngine, CorruptionError, UnknownEngine, ValueError for a bad configuration, and OSError
+        for a taken port; then nothing stays open.
         """
         self.id = config.id
         self.config = config
@@ -121,15 +114,14 @@ class Node:
             self._storage = NodeStorage(config.data_dir, config.id, config.cluster_id, self.machine, self._env)
             undo.callback(self._storage.close)
             self._transport = Transport(config.id, config.cluster_id, config.peers, self)
+            undo.callback(self._transport.stop)
+            self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
+            self._raft = RawNode(self._raft_config())
             undo.pop_all()
-        self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
-        self._raft = RawNode(self._raft_config())
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._origin = self._env.rng.getrandbits(64)  # tells our proposals in the log from everybody else's
-        self._sequence = 0
-        self._sequence_guard = threading.Lock()
-        self._waiting: dict[int, Waiter] = {}  # sequence → who waits for that proposal
-        self._reads = ReadRounds(self._origin)
+        origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
+        self._proposals = Proposals(origin)
+        self._reads = ReadRounds(origin)
         self._backlog: list[Entry] = []  # committed while a snapshot is being loaded
         self._counters = dict.fromkeys(("proposals", "messages_in", "messages_out", "readies"), 0)
         self._public = _Public("follower", 0, 0, 0)
@@ -162,10 +154,10 @@ class Node:
     def stop(self) -> None:
         """Stops taking part, makes everything durable and closes it; waiters get NodeStopped. Twice is fine."""
         self._inbox.put((_STOP, None))
-        if self._thread.ident is None:
-            self._close()
-        else:
+        if self._thread.ident is not None:
             self._thread.join()
+        elif not self.stopped.is_set():
+            self._close()
 
     def propose(self, operations: Sequence[Operation], timeout_s: float = 5.0) -> int:
         """Replicates puts (key, value) and deletes (key, None) as one; returns the log index once applied here.
@@ -174,11 +166,12 @@ class Node:
         OutcomeUnknown after `timeout_s`: then it may have been, or may be yet.
         """
         waiter = Waiter()
-        sequence = self._propose(operations, waiter)
+        sequence, data = self._proposals.add(operations, waiter)
+        self._inbox.put((_PROPOSE, data))
         try:
             index = waiter.wait(timeout_s)
         finally:
-            self._waiting.pop(sequence, None)
+            self._proposals.forget(sequence)
         if index is None:
             raise OutcomeUnknown(
                 f"the write was not applied within {timeout_s:g} s and may still be: read the key to find out"
@@ -192,32 +185,8 @@ class Node:
         """
         if not self._public.leader:
             raise NoLeader("no leader is known, so the write was not proposed: try again soon")
-        self._propose(operations, None)
-
-    def _propose(self, operations: Sequence[Operation], waiter: Waiter | None) -> int:
-        size = 0
-        for key, value in operations:
-            check_key(key)
-            if len(key) > MAX_KEY_BYTES:
-                raise engines.InvalidKey(
-                    f"a key has at most {MAX_KEY_BYTES:,} bytes here, and this one has {len(key):,}"
-                )
-            size += len(key)
-            if value is not None:
-                check_value(value, MAX_VALUE_BYTES)
-                size += len(value)
-        if size > PROPOSAL_BYTES_MAX:
-            raise TooLarge(f"one proposal may have {PROPOSAL_BYTES_MAX:,} bytes, and this one has {size:,}: split it")
-        if self._stopping:
-            raise NodeStopped("the node has stopped")
-        if len(self._waiting) >= PROPOSALS_WAITING_MAX:
-            raise Overloaded(f"{PROPOSALS_WAITING_MAX:,} proposals are waiting already: try again later")
-        with self._sequence_guard:
-            self._sequence = sequence = self._sequence + 1
-        if waiter is not None:
-            self._waiting[sequence] = waiter
-        self._inbox.put((_PROPOSE, encode_proposal(self._origin, sequence, operations)))
-        return sequence
+        _, data = self._proposals.add(operations, None)
+        self._inbox.put((_PROPOSE, data))
 
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
         """Returns the applied index, once what this node has applied is recent enough to be read.
@@ -229,12 +198,13 @@ class Node:
         """
         if consistency not in ("linearizable", "lease", "stale"):
             raise ValueError(f"consistency must be linearizable, lease or stale, and not {consistency!r}")
-        if self._stopping:
+        waiter = Waiter()
+        if consistency != "stale":
+            self._inbox.put((_READ, waiter))
+        if self._stopping:  # asked after the put: then nobody may be there any more to take it out
             raise NodeStopped("the node has stopped")
         if consistency == "stale":
             return self.machine.applied_index
-        waiter = Waiter()
-        self._inbox.put((_READ, waiter))
         index = waiter.wait(timeout_s)
         if index is None:
             raise NoLeader(f"no leader confirmed the read within {timeout_s:g} s: try again, or read stale")
@@ -274,7 +244,7 @@ class Node:
             "reads_total": self._reads.reads,
             "read_rounds_total": self._reads.rounds,
             **{f"wal_{name}": count for name, count in self._storage.stats().items()},
-            "proposals_waiting": len(self._waiting),
+            "proposals_waiting": len(self._proposals),
             "applied_index": self.machine.applied_index,
             "leader": self._public.leader,
             "engine_fsyncs_total": stats.fsyncs,
@@ -296,14 +266,15 @@ class Node:
 
     def unreachable(self, node_id: int, dropped: list[Message]) -> None:
         """Tells Raft; proposals that surely were not sent are answered so."""
-        self._inbox.put((_CALL, lambda: self._raft.report_unreachable(node_id)))
+        proposals = [entry.data for m in dropped if m.type == MSG_PROP for entry in m.entries]
         error = Overloaded("the leader can't be reached fast enough, so the write was not sent: try again")
-        self._refuse([entry.data for m in dropped if m.type == MSG_PROP for entry in m.entries], error)
+        self._call_later(lambda: self._raft.report_unreachable(node_id))
+        self._call_later(lambda: self._proposals.refuse(proposals, error))
 
     def snapshot_sent(self, node_id: int, delivered: bool) -> None:
         """Tells Raft how a snapshot's journey ended."""
         status = SNAPSHOT_FINISH if delivered else SNAPSHOT_FAILURE
-        self._inbox.put((_CALL, lambda: self._raft.report_snapshot(node_id, status)))
+        self._call_later(lambda: self._raft.report_snapshot(node_id, status))
 
     # ---- the node's thread ------------------------------------------------------------------------------------------
 
@@ -318,7 +289,9 @@ class Node:
                     self._reads.tick()
                     # However late it is, it is one tick: a node that was stopped must not find that it has heard from
                     # nobody for ten of them.
-                    deadline = max(deadline + self.config.tick_s, now)
+                    deadline += self.config.tick_s
+                    if deadline <= now:
+                        deadline = now + self.config.tick_s
                 self._begin_read_round()
                 while self._raft.has_ready():
                     self._handle(self._raft.ready())
@@ -357,6 +330,7 @@ class Node:
             else:
                 self._stopping = True
         if proposals:
+            self._proposals.take(proposals)
             self._propose_all(proposals)
 
     def _step(self, messages: list[Message]) -> None:
@@ -390,15 +364,7 @@ class Node:
                 error = Overloaded("too much is waiting to be committed, so the write was refused: try again later")
             else:
                 error = NoLeader("no leader is known, so the write was not proposed: try again soon")
-            self._refuse(proposals, error)
-
-    def _refuse(self, proposals: list[bytes], error: NodeError) -> None:
-        """Answers those of our proposals that were surely not written."""
-        for data in proposals:
-            origin, sequence, _ = decode_proposal(data)
-            waiter = self._waiting.get(sequence) if origin == self._origin else None
-            if waiter is not None:
-                waiter.resolve(error)
+            self._proposals.refuse(proposals, error)
 
     def _begin_read_round(self) -> None:
         self._reads.begin(self._raft.raft.lead, self._raft.read_index)
@@ -434,24 +400,16 @@ class Node:
         entries = [entry for entry in entries if entry.index > self.machine.applied_index]
         if entries:
             changed = self.machine.applied_index == 0 or self._conf_state != self.machine.conf_state
-            self._answer(self.machine.apply(entries, self._conf_state if changed else None))
+            self._proposals.answer(self.machine.apply(entries, self._conf_state if changed else None))
             if self._storage.wants_cut(entries, self.config):
-                self._storage.begin_cut(self._call_later)
+                self._storage.begin_cut(self.config, self._call_later)
         self._reads.answer(self.machine.applied_index)
-
-    def _answer(self, applied: list[Applied]) -> None:
-        waiting, ours = self._waiting, self._origin
-        for index, origin, sequence in applied:
-            if origin == ours:
-                waiter = waiting.get(sequence)
-                if waiter is not None:
-                    waiter.resolve(index)
 
     def _install_snapshot(self, metadata: SnapshotMetadata) -> None:
         """Begins to load the snapshot that was just recorded; what is committed meanwhile waits."""
         self._log(f"loads the snapshot of index {metadata.index}")
         self._conf_state = metadata.conf_state
-        self._storage.begin_install(self._call_later)
+        self._storage.begin_install(self._call_later, self._apply_backlog)
 
     def _send_snapshot(self, message: Message) -> None:
         """Sends the state of now in place of the one that Raft named: it is newer, and it is at hand."""
@@ -472,14 +430,13 @@ class Node:
             "the node has stopped" if self.failure is None else f"the node has failed: {self.failure}"
         )
         unknown = OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out")
-        self._transport.stop()
-        for waiter in list(self._waiting.values()):
-            waiter.resolve(unknown)
+        self._proposals.close(unknown)
         self._reads.refuse_all(stopped)
-        while not self._inbox.empty():
+        for _ in range(self._inbox.qsize()):
             kind, content = self._inbox.get()
             if kind == _READ:
                 content.resolve(stopped)
+        self._transport.stop()
         self._storage.close()
         try:
             self.machine.close()

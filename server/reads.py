@@ -11,8 +11,11 @@ heartbeats; the round is shared by all reads that gathered while the one before 
 Invariants:
 
 1. A read never joins a round that has begun: what confirms the round must have been sent after the read began.
-2. At most one round is on its way. One that isn't confirmed in RETRY_TICKS was lost; its reads join the next.
-3. A context is never used twice, so that a late confirmation of a lost round confirms nothing (etcd#20418).
+2. At most one round is on its way. One that isn't confirmed in RETRY_TICKS may be lost, and is asked for again, with
+   another context. Whichever answer comes confirms it: all its reads had begun before the first was asked. On a slow
+   link every answer is a late one, and a round that waited for its last context's only would never end.
+3. A context is never used twice, in no round, so that nothing confirms reads that began after it (etcd#20418).
+4. A read whose thread has given up is forgotten with its round: a leader that is cut off confirms none for hours.
 
 Follows etcd's server/etcdserver/v3_server.go (linearizableReadLoop).
 """
@@ -22,6 +25,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from server.errors import NodeError, NoLeader
 
@@ -35,12 +39,13 @@ _CONTEXT = struct.Struct("<QQ")
 class Waiter:
     """What one waiting thread waits for. A bare lock is half the cost of an Event, and there is one for each request."""
 
-    __slots__ = ("_lock", "_outcome")
+    __slots__ = ("_lock", "_outcome", "given_up")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
         self._outcome: int | NodeError | None = None
+        self.given_up = False
 
     def resolve(self, outcome: int | NodeError) -> None:
         """Wakes the waiting thread; the first outcome counts. For one thread, the node's."""
@@ -51,11 +56,21 @@ class Waiter:
     def wait(self, timeout_s: float) -> int | None:
         """The index it was resolved with, or None after `timeout_s`; raises the error it was resolved with."""
         if not self._lock.acquire(timeout=timeout_s):
+            self.given_up = True
             return None
         assert self._outcome is not None
         if isinstance(self._outcome, NodeError):
             raise self._outcome
         return self._outcome
+
+
+@dataclass(slots=True)
+class _Round:
+    """Reads that are confirmed together: who waits, by which contexts, and for how long since the last was asked."""
+
+    waiters: list[Waiter]
+    contexts: list[bytes] = field(default_factory=list)
+    ticks: int = 0
 
 
 class ReadRounds:
@@ -65,43 +80,47 @@ class ReadRounds:
         """`origin` tells this node's contexts from those of all others, earlier runs of this node among them."""
         self._origin = origin
         self._gathered: list[Waiter] = []  # not yet in a round
-        self._round: tuple[bytes, list[Waiter]] | None = None  # on its way: its context, and who is in it
-        self._ticks = 0  # since it began
+        self._round: _Round | None = None  # on its way
         self._confirmed: list[tuple[int, list[Waiter]]] = []  # an index to be applied, and who may read then
         self.reads = 0
-        self.rounds = 0
+        self.rounds = 0  # contexts asked for
 
     def add(self, waiter: Waiter) -> None:
         """A read has begun."""
+        self.reads += 1
         self._gathered.append(waiter)
 
     def begin(self, leader: int, read_index: Callable[[bytes], object]) -> None:
-        """Begins a round for all gathered reads, unless one is on its way; without a leader they are refused."""
-        if not self._gathered or self._round is not None:
+        """Begins a round for all gathered reads, or asks again for one that is overdue; no leader: they are refused."""
+        if self._round is None:
+            if not self._gathered:
+                return
+            self._round = _Round(self._gathered)
+            self._gathered = []
+        elif self._round.ticks <= RETRY_TICKS:
             return
-        waiters, self._gathered = self._gathered, []
         if not leader:
+            waiters, self._round = self._round.waiters, None
             for waiter in waiters:
                 waiter.resolve(NoLeader("no leader is known to confirm the read: try again soon, or read stale"))
             return
-        self.reads += len(waiters)
         self.rounds += 1
         context = _CONTEXT.pack(self._origin, self.rounds)
-        self._round, self._ticks = (context, waiters), 0
+        self._round.contexts.append(context)
+        self._round.ticks = 0
         read_index(context)
 
     def tick(self) -> None:
-        """Time passes; a round that takes too long is given up, and its reads gather again."""
+        """Time passes; a round that nobody waits for any more has ended."""
         if self._round is not None:
-            self._ticks += 1
-            if self._ticks > RETRY_TICKS:
-                self._gathered[:0] = self._round[1]
+            self._round.ticks += 1
+            if all(waiter.given_up for waiter in self._round.waiters):
                 self._round = None
 
     def confirm(self, context: bytes, index: int) -> None:
         """A leader was confirmed for the round of this context, when `index` was committed."""
-        if self._round is not None and context == self._round[0]:
-            self._confirmed.append((index, self._round[1]))
+        if self._round is not None and context in self._round.contexts:
+            self._confirmed.append((index, self._round.waiters))
             self._round = None
 
     def answer(self, applied_index: int) -> None:
@@ -116,6 +135,6 @@ class ReadRounds:
 
     def refuse_all(self, error: NodeError) -> None:
         """The node stops: every read that waits gets `error`."""
-        for waiters in (self._gathered, self._round[1] if self._round else [], *(w for _, w in self._confirmed)):
+        for waiters in (self._gathered, self._round.waiters if self._round else [], *(w for _, w in self._confirmed)):
             for waiter in waiters:
                 waiter.resolve(error)

@@ -86,7 +86,7 @@ def write_snapshot(directory: str, metadata: SnapshotMetadata, pairs: Iterable[P
     with _temporary(path, env) as file:
         write_records(LogWriter(file), metadata, pairs)
         file.sync("server.snapshot.write")
-        _publish(path, env, "server.snapshot.write_dir")
+        _publish(f"{path}.tmp", path, env, "server.snapshot.write_dir")
     return path
 
 
@@ -138,9 +138,9 @@ def _temporary(path: str, env: Env) -> Iterator[File]:
         file.close()
 
 
-def _publish(path: str, env: Env, site: str) -> None:
+def _publish(temporary: str, path: str, env: Env, site: str) -> None:
     """Gives a synced file its name, durably."""
-    env.rename(f"{path}.tmp", path)
+    env.rename(temporary, path)
     env.sync_dir(path.rpartition("/")[0], site)
 
 
@@ -154,8 +154,9 @@ def _path(directory: str, metadata: SnapshotMetadata) -> str:
 class SnapshotReceiver:
     """Takes the bytes of a snapshot file as they come from a peer. `finish` makes it a snapshot, `discard` forgets it.
 
-    Requires: one writer at a time in a directory. A receiver that is neither finished nor discarded leaves a temporary
-    file behind, which `remove_leftovers` removes.
+    Requires: one receiver at a time in a directory; `write_snapshot` may write another file meanwhile, even one of the
+    same name. A receiver that is neither finished nor discarded leaves a temporary file behind, which
+    `remove_leftovers` removes.
     """
 
     def __init__(self, directory: str, metadata: SnapshotMetadata, env: Env | None = None) -> None:
@@ -163,7 +164,8 @@ class SnapshotReceiver:
         self._env = env or real_env()
         self._metadata = metadata
         self._path = _path(directory, metadata)
-        self._file = self._env.open(f"{self._path}.tmp", "w")
+        self._temporary = f"{directory}/received.snap.tmp"
+        self._file = self._env.open(self._temporary, "w")
 
     def write(self, chunk: bytes) -> None:
         """Appends what has come. Raises OSError."""
@@ -176,13 +178,13 @@ class SnapshotReceiver:
         """
         try:
             with closing(self._file):
-                metadata = _verify(LogReader(self._file, f"{self._path}.tmp", None))
+                metadata = _verify(LogReader(self._file, self._temporary, None))
                 if metadata != self._metadata:
                     raise CorruptionError(
-                        f"{self._path}.tmp", 0, f"the snapshot {self._metadata} was announced, and {metadata} has come"
+                        self._temporary, 0, f"the snapshot {self._metadata} was announced, and {metadata} has come"
                     )
                 self._file.sync("server.snapshot.receive")
-            _publish(self._path, self._env, "server.snapshot.receive_dir")
+            _publish(self._temporary, self._path, self._env, "server.snapshot.receive_dir")
         except BaseException:
             self.discard()
             raise
@@ -192,7 +194,7 @@ class SnapshotReceiver:
         """Closes and removes the temporary file. Never raises an OSError."""
         self._file.close()
         with contextlib.suppress(OSError):
-            self._env.unlink(f"{self._path}.tmp")
+            self._env.unlink(self._temporary)
 
 
 def receive_snapshot(
@@ -357,11 +359,16 @@ def newest_snapshot(
     return next(find_snapshots(directory, env, report), None)
 
 
-def purge(directory: str, keep: int, env: Env | None = None) -> None:
-    """Removes all snapshots but the `keep` newest; put aside ones stay. One that is being read stays readable."""
+def purge(directory: str, keep: int, env: Env | None = None, *, spare_index: int = 0) -> None:
+    """Removes all snapshots but the `keep` newest and that of `spare_index`; put aside ones stay.
+
+    One that is being read stays readable. Requires: one purge at a time in a directory.
+    """
     env = env or real_env()
     for name in _names(directory, env)[keep:]:
-        env.unlink(f"{directory}/{name}")
+        if int(name[17:33], 16) != spare_index:
+            with contextlib.suppress(FileNotFoundError):  # put aside meanwhile, by another thread
+                env.unlink(f"{directory}/{name}")
 
 
 def remove_leftovers(directory: str, env: Env | None = None) -> None:

@@ -22,7 +22,9 @@ Invariants:
 2. A snapshot from the leader is a whole, verified file before its mark is in the log, and its mark is in the log before
    the engine loads it (etcd#10219: file, mark, hard state). A crash in between leaves an engine behind the mark, and
    the file that takes it there.
-3. Entries and hard state of one Ready are one write and one fsync; a snapshot's mark, which is rare, has its own before
+3. A restart uses a file only if the log has its mark or its last entry: one whose mark the crash took may contradict
+   the log, and the leader sends it again. The file of the newest mark is never purged.
+4. Entries and hard state of one Ready are one write and one fsync; a snapshot's mark, which is rare, has its own before
    them. A commit index that changed alone is no reason to write: it rides with the next write, and the leader tells it
    again after a restart.
 
@@ -39,8 +41,9 @@ from typing import Protocol
 
 from engines.env import Env
 from engines.errors import CorruptionError
-from raft import MemoryStorage, Ready
+from raft import NO_LIMIT, MemoryStorage, Ready
 from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
+from server.errors import Overloaded
 from server.snapshot import find_snapshots, purge, read_snapshot, receive_snapshot, remove_leftovers, write_snapshot
 from server.statemachine import MachineSnapshot, StateMachine
 from server.wal import Wal
@@ -85,7 +88,9 @@ class NodeStorage:
         self._uncut_bytes = 0
         self._unsaved: HardState | None = None  # a commit index that rides with the next write
         self._jobs: set[threading.Thread] = set()
-        self._writing = threading.Lock()  # one snapshot file is written at a time
+        self._writing = threading.Lock()  # one snapshot file of our own is written at a time
+        self._receiving = threading.Lock()  # and one is received; its sender may be slow, so that is a lock of its own
+        self._purging = threading.Lock()
         try:
             remove_leftovers(self._snap_dir, env)
             self._recover_machine(state.snapshot, state.entries)
@@ -107,12 +112,14 @@ class NodeStorage:
             )
         if machine.persistent and machine.applied_index >= mark.index:
             return
+        terms = {mark.index: mark.term} | {entry.index: entry.term for entry in entries}
         for found in find_snapshots(self._snap_dir, self._env):  # the newest first
-            if found.metadata.index > last:
-                # It came from the leader, and the crash came before its mark: the leader will send it again, and until
-                # then it must not take one of the places of those that are kept.
+            index, term = found.metadata.index, found.metadata.term
+            if index >= mark.index and terms.get(index) != term:
+                # It came from the leader, and the crash came before its mark. It doesn't continue this log, so the
+                # leader has to send it again; until then it must not take one of the places of those that are kept.
                 self._env.unlink(found.path)
-            elif found.metadata.index >= mark.index and found.metadata.index > machine.applied_index:
+            elif index >= mark.index and index > machine.applied_index:
                 metadata, pairs = read_snapshot(found.path, self._env)
                 machine.recover_from_snapshot(metadata, pairs)
                 return
@@ -160,11 +167,10 @@ class NodeStorage:
         """Counts what was applied; True if enough of it has gathered since the last cut."""
         self._uncut_entries += len(applied)
         self._uncut_bytes += sum(entry.size() for entry in applied)
-        self._catch_up_entries = limits.catch_up_entries
         enough = self._uncut_entries >= limits.snapshot_entries or self._uncut_bytes >= limits.snapshot_bytes
         return enough and not self._cutting and not self.installing
 
-    def begin_cut(self, later: Later) -> None:
+    def begin_cut(self, limits: CutLimits, later: Later) -> None:
         """Makes durable what was applied, in a job; then, in the node's thread, cuts the log."""
         self._cutting = True
         self._uncut_entries = self._uncut_bytes = 0
@@ -176,26 +182,41 @@ class NodeStorage:
                     self._machine.flush()
                 else:
                     self._write(snapshot)
-            later(lambda: self._cut(snapshot.metadata))
+            later(lambda: self._cut(snapshot.metadata, limits))
 
         self._start(job, later)
 
     def _write(self, snapshot: MachineSnapshot) -> str:
         with self._writing:
             path = write_snapshot(self._snap_dir, snapshot.metadata, snapshot.pairs(), self._env)
-            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env)
-            return path
+        self._purge()
+        return path
 
-    def _cut(self, metadata: SnapshotMetadata) -> None:
+    def _purge(self) -> None:
+        with self._purging:
+            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env, spare_index=self.memory.snapshot().metadata.index)
+
+    def _cut(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
         self._cutting = False
         if metadata.index <= self.memory.snapshot().metadata.index:
             return  # a snapshot from the leader has overtaken this one
         self.memory.create_snapshot(metadata.index, metadata.conf_state, b"")
         self._wal.save_snapshot(metadata)
-        cut_index = metadata.index - self._catch_up_entries
-        if cut_index >= self.memory.first_index():
-            self.memory.compact(cut_index)
+        kept_index = self._kept_index(metadata.index, limits)
+        if kept_index > self.memory.first_index():
+            self.memory.compact(kept_index - 1)
         self._wal.release(metadata.index)
+
+    def _kept_index(self, cut_index: int, limits: CutLimits) -> int:
+        """The first entry that stays in memory for slow followers: `catch_up_entries` do, but no more than
+        `snapshot_bytes` of them. O(entries that stay)."""
+        index = max(self.memory.first_index(), cut_index - limits.catch_up_entries + 1)
+        size_bytes = 0
+        for entry in reversed(self.memory.entries(index, cut_index + 1, NO_LIMIT)):
+            size_bytes += entry.size()
+            if size_bytes > limits.snapshot_bytes:
+                return entry.index + 1
+        return index
 
     # ---- snapshots to and from peers --------------------------------------------------------------------------------
 
@@ -210,13 +231,26 @@ class NodeStorage:
         return replace(message, snapshot=Snapshot(snapshot.metadata)), write
 
     def receive_snapshot(self, metadata: SnapshotMetadata, body: Iterator[bytes]) -> None:
-        """Writes and verifies the file of a snapshot from the leader. For the transport's threads."""
-        with self._writing:
-            receive_snapshot(self._snap_dir, metadata, body, self._env)
-            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env)
+        """Writes and verifies the file of a snapshot from the leader. For the transport's threads.
 
-    def begin_install(self, later: Later) -> None:
-        """Loads the newest mark's snapshot into the engine, in a job; nothing is applied until it is done."""
+        Raises Overloaded while another one comes, and what `body` and server.snapshot.receive_snapshot raise.
+        """
+        if not self._receiving.acquire(blocking=False):
+            raise Overloaded("another snapshot is being received: try again later")
+        try:
+            receive_snapshot(self._snap_dir, metadata, body, self._env)
+        finally:
+            self._receiving.release()
+        self._purge()
+
+    def begin_install(self, later: Later, then: Callable[[], None]) -> None:
+        """Loads the newest mark's snapshot into the engine, in a job; nothing is applied until `then` is called.
+
+        An engine takes one snapshot at a time: the mark of a newer one waits until the one that is being loaded is
+        whole, and is loaded after it.
+        """
+        if self.installing:
+            return
         self.installing = True
         wanted = self.memory.snapshot().metadata
 
@@ -225,15 +259,19 @@ class NodeStorage:
                 if found.metadata.index == wanted.index:
                     metadata, pairs = read_snapshot(found.path, self._env)
                     self._machine.recover_from_snapshot(metadata, pairs)
-                    later(self._installed)
+                    later(lambda: self._installed(wanted.index, later, then))
                     return
             raise CorruptionError(self._snap_dir, None, f"the snapshot of index {wanted.index} was here, and is gone")
 
         self._start(job, later)
 
-    def _installed(self) -> None:
+    def _installed(self, index: int, later: Later, then: Callable[[], None]) -> None:
         self.installing = False
-        self._wal.release(self.memory.snapshot().metadata.index)
+        if index < self.memory.snapshot().metadata.index:
+            self.begin_install(later, then)
+            return
+        self._wal.release(index)
+        then()
 
     def _start(self, job: Callable[[], None], later: Later) -> None:
         """Runs a job in a thread; what it raises is raised in the node's thread, which ends by it."""

@@ -29,6 +29,9 @@ Invariants:
    read (a wrong cluster is 412, as etcd answers). A frame that fails its checksum or doesn't decode ends the connection.
 4. Nothing that a peer sends is believed to have a size: frames and snapshots have limits. Nothing is ever unpickled, and
    no name from the network becomes the name of a file.
+5. Threads and queues are bounded: CONNECTIONS_MAX connections, one stream from each peer (a new one ends the old, whose
+   other end may have lost its power and will never say so), a deadline for saying who one is, which no dripping byte
+   moves, and a slowest pace for a snapshot.
 
 Left out: TLS and authentication of peers; until they come, the peer port belongs on a trusted network. Follows etcd's
 rafthttp: its stream and snapshot channels, its X-Etcd headers, and its rule that a full buffer drops.
@@ -38,12 +41,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import os
 import queue
 import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO, Protocol
@@ -56,12 +61,16 @@ from server.config import Peers
 __all__ = ["Receiver", "Transport"]
 
 QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
+QUEUE_BYTES = 128 << 20  # for each peer; or one message
 FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
 FRAME_MESSAGES_MAX = 1024
 SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
 SNAPSHOT_BYTES_MAX = 1 << 40
 SEND_TIMEOUT_S = 5.0
 HANDSHAKE_TIMEOUT_S = 5.0
+CONNECTIONS_MAX = 64  # two for each peer of a large cluster, and a few that come and go
+SNAPSHOT_BYTES_PER_S_MIN = 64 << 10  # of a snapshot's body, after the first SNAPSHOT_GRACE_S
+SNAPSHOT_GRACE_S = 5.0
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
 
 FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
@@ -161,7 +170,9 @@ class _Sender(threading.Thread):
         self._transport = transport
         self._peer = peer
         self._address = address
-        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[int, Message] | None] = queue.SimpleQueue()
+        self._put_bytes = 0  # written by the thread that puts,
+        self._taken_bytes = 0  # and by this one: the difference is in the queue
         self._socket: socket.socket | None = None
 
     @property
@@ -169,18 +180,20 @@ class _Sender(threading.Thread):
         return self._socket is not None
 
     def put(self, message: Message) -> bool:
-        """Queues a message; False if the queue is full."""
-        if self._queue.qsize() >= QUEUE_MESSAGES:
+        """Queues a message; False if the queue is full. For one thread."""
+        size = sum(entry.size() for entry in message.entries) + 128
+        queued_bytes = self._put_bytes - self._taken_bytes
+        if self._queue.qsize() >= QUEUE_MESSAGES or (queued_bytes and queued_bytes + size > QUEUE_BYTES):
             return False
-        self._queue.put(message)
+        self._put_bytes += size
+        self._queue.put((size, message))
         return True
 
     def stop(self) -> None:
         self._queue.put(None)
         connection = self._socket
         if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            _end(connection)
 
     def run(self) -> None:
         delay_s, longest_s = RETRY_DELAY_S
@@ -204,15 +217,15 @@ class _Sender(threading.Thread):
 
     def _gather(self) -> list[Message] | None:
         """Waits for a message, and takes what else is there, up to a frame's limits; None when it is time to stop."""
-        message = self._queue.get()
         messages = []
         budget_bytes = FRAME_BYTES_MAX // 2  # one message may be as large as the rest of the limit
-        while message is not None:
+        while (queued := self._queue.get()) is not None:
+            size, message = queued
+            self._taken_bytes += size
             messages.append(message)
-            budget_bytes -= sum(entry.size() for entry in message.entries) + 128
+            budget_bytes -= size
             if budget_bytes <= 0 or len(messages) == FRAME_MESSAGES_MAX or self._queue.empty():
                 return messages
-            message = self._queue.get()
         return None
 
     def _connect(self) -> socket.socket:
@@ -220,6 +233,10 @@ class _Sender(threading.Thread):
         connection = socket.create_connection(self._address, timeout=HANDSHAKE_TIMEOUT_S)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
+                # for a quarter of an hour; and two minutes may pass until the first packet after the network is back.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_TIMEOUT_S))
             head = f"POST /raft/stream HTTP/1.1\r\nHost: {self._address[0]}\r\n" + "".join(
                 f"{name}: {value}\r\n" for name, value in self._headers().items()
             )
@@ -267,6 +284,12 @@ class _Sender(threading.Thread):
             connection.close()
 
 
+def _end(connection: socket.socket) -> None:
+    """Wakes whoever reads from it or writes to it; its thread closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Listener(ThreadingHTTPServer):
     """Accepts the peers' connections; each is handled by a thread."""
 
@@ -277,7 +300,8 @@ class _Listener(ThreadingHTTPServer):
     def __init__(self, transport: Transport, address: tuple[str, int], receiver: Receiver) -> None:
         self.transport = transport
         self.receiver = receiver
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, float] = {}  # until when it has to say who it is
+        self._streams: dict[int, socket.socket] = {}  # the newest of each peer
         self._guard = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="peer-listener", daemon=True)
         super().__init__(address, _PeerHandler)
@@ -297,17 +321,37 @@ class _Listener(ThreadingHTTPServer):
         self.server_close()
         with self._guard:
             for connection in self._connections:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+                _end(connection)
+
+    def service_actions(self) -> None:
+        """Called several times a second: ends the connections that have not said in time who they are."""
+        now = time.monotonic()
+        with self._guard:
+            for connection, deadline in self._connections.items():
+                if deadline < now:
+                    _end(connection)
+
+    def greeted(self, connection: socket.socket, stream_from: int | None = None) -> None:
+        """It has said who it is. Its stream takes the place of the one that this peer had before."""
+        with self._guard:
+            self._connections[connection] = math.inf
+            if stream_from is not None:
+                last = self._streams.get(stream_from)
+                if last is not None:
+                    _end(last)
+                self._streams[stream_from] = connection
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return len(self._connections) < CONNECTIONS_MAX
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._guard:
-            self._connections.add(request)
+            self._connections[request] = time.monotonic() + HANDSHAKE_TIMEOUT_S
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._guard:
-            self._connections.discard(request)
+            self._connections.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -365,6 +409,7 @@ class _PeerHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.connection.settimeout(None)
         sender = int(self.headers["X-Metcd-From"])
+        self.server.greeted(self.connection, sender)
         receive = self.server.receiver.receive
         read = self.rfile.read
         try:
@@ -390,6 +435,7 @@ class _PeerHandler(BaseHTTPRequestHandler):
         if not (0 < message_size <= SNAPSHOT_MESSAGE_BYTES_MAX and 0 <= body_size <= SNAPSHOT_BYTES_MAX):
             self._answer(413, "the snapshot is larger than this node takes")
             return
+        self.server.greeted(self.connection)
         try:
             message = Message.decode(self.rfile.read(message_size))
             if message.type != MSG_SNAP or str(message.from_) != self.headers["X-Metcd-From"]:
@@ -402,10 +448,14 @@ class _PeerHandler(BaseHTTPRequestHandler):
         self._answer(204, "No Content")
 
     def _body(self, size: int) -> Iterator[bytes]:
+        deadline = time.monotonic() + SNAPSHOT_GRACE_S
         while size:
-            chunk = self.rfile.read(min(size, 1 << 20))
+            chunk = self.rfile.read1(min(size, 1 << 20))
             if not chunk:
                 raise ConnectionError(f"the connection ended {size} bytes before the snapshot did")
+            deadline += len(chunk) / SNAPSHOT_BYTES_PER_S_MIN
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it comes too slowly, and {size:,} bytes are missing")
             size -= len(chunk)
             yield chunk
 
@@ -434,6 +484,8 @@ def _decode_frame(payload: bytes, checksum: int, sender: int) -> list[Message]:
         message = Message.decode(payload[at : at + size])
         if message.from_ != sender and message.type not in FORWARDED:
             raise DecodeError(f"a message says it is from node {message.from_}")
+        if message.type == MSG_SNAP:
+            raise DecodeError("a snapshot's message comes with its file, and not in a frame")
         messages.append(message)
         at += size
     return messages

@@ -1,5 +1,6 @@
 """The driver, with three nodes in one process: what is acknowledged, what is refused, what a restart finds."""
 
+import dataclasses
 import errno
 import threading
 
@@ -7,9 +8,15 @@ import pytest
 
 from engines import CorruptionError, InvalidKey, InvalidValue, StoreLocked
 from engines.env import RealEnv
-from server.errors import NodeStopped, NoLeader, OutcomeUnknown, TooLarge
+from engines.memory import MemoryStore
+from raft import RawNode
+from raft.raftpb import MSG_APP, MSG_PROP, MSG_SNAP, ConfState, Entry, Message, Snapshot
+from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.node import Node
-from tests.server.local_nodes import LocalCluster, eventually
+from server.reads import Waiter
+from server.snapshot import write_snapshot
+from server.statemachine import StateMachine, encode_proposal
+from tests.server.local_nodes import PATIENCE_S, LocalCluster, eventually
 
 
 @pytest.fixture
@@ -224,6 +231,84 @@ def test_a_second_node_on_the_same_directory_is_refused(cluster):
         Node(config)
     cluster.stop(1)
     cluster.start(1)  # and the lock goes with its holder
+
+
+def test_a_node_that_can_not_be_made_leaves_nothing_open(tmp_path):
+    cluster = LocalCluster(tmp_path, ["memory"])
+    with pytest.raises(ValueError, match="election"):
+        Node(dataclasses.replace(cluster.configs[1], election_tick=1))
+    node = Node(cluster.configs[1])  # the locks and the port are free
+    node.stop()
+    node.stop()
+
+
+def test_after_a_stall_there_is_one_tick_and_then_the_usual_pace(tmp_path, monkeypatch):
+    """Two ticks at once after each pause bring an election twice as near."""
+
+    class Clock(RealEnv):
+        time_s = 0.0
+
+        def now(self):
+            return self.time_s
+
+    clock = Clock()
+    node = Node(dataclasses.replace(LocalCluster(tmp_path, ["memory"]).configs[1], env=clock, tick_s=1))
+    ticks = []
+    stalls = [0, 0, 0.25, 0, 7.5, 0, 0]
+
+    def drain(timeout_s):
+        clock.time_s += max(timeout_s, 0) + stalls.pop(0)
+        node._stopping = not stalls
+
+    monkeypatch.setattr(node, "_drain", drain)
+    monkeypatch.setattr(RawNode, "tick", lambda _: ticks.append(clock.time_s))
+    node._run()
+    assert ticks == [1, 2, 3.25, 4, 12.5, 13.5, 14.5]
+
+
+def test_only_the_nodes_own_thread_wakes_who_waits(tmp_path):
+    """The transport's threads report losses; what they report is looked at by the thread that may be answering."""
+    node = Node(LocalCluster(tmp_path, ["memory"]).configs[1])
+    waiter = Waiter()
+    _, data = node._proposals.add([(b"k", b"v")], waiter)
+    node.unreachable(2, [Message(MSG_PROP, to=2, from_=1, entries=[Entry(0, 0, data=data)])])
+    assert waiter.wait(0) is None
+    node._drain(0)
+    with pytest.raises(Overloaded, match="not sent"):
+        waiter.wait(0)
+    node.stop()
+
+
+def test_a_read_that_comes_while_the_node_stops_is_told_so(tmp_path, monkeypatch):
+    """Behind the last look at the inbox nobody would ever answer it."""
+    node = Node(LocalCluster(tmp_path, ["memory"]).configs[1])
+
+    class Inbox:
+        def put(self, event):
+            monkeypatch.undo()
+            node.stop()
+
+    monkeypatch.setattr(node, "_inbox", Inbox())
+    with pytest.raises(NodeStopped):
+        node.read_barrier(timeout_s=60)
+
+
+def test_what_was_committed_while_a_snapshot_was_loaded_is_applied_when_it_is(tmp_path):
+    """Not with the next message: there may be none for a while, and reads wait for it."""
+    node = Node(LocalCluster(tmp_path).configs[1])
+    leader = StateMachine(MemoryStore())
+    data = encode_proposal(1, 1, [(b"k", b"v")])
+    leader.apply([Entry(1, index, data=data) for index in range(1, 6)], ConfState(voters=(1, 2, 3)))
+    metadata, view = leader.snapshot()
+    write_snapshot(f"{tmp_path}/node1/snap", metadata, view.scan())
+    node._step([Message(MSG_SNAP, to=1, from_=2, term=1, snapshot=Snapshot(metadata))])
+    node._step([Message(MSG_APP, to=1, from_=2, term=1, index=5, log_term=1, entries=[Entry(1, 6)], commit=6)])
+    while node._raft.has_ready():
+        node._handle(node._raft.ready())
+    assert node.machine.applied_index == 0
+    node._drain(PATIENCE_S)
+    assert node.machine.applied_index == 6
+    node.stop()
 
 
 class FullDisk(RealEnv):

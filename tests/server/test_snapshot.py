@@ -322,6 +322,13 @@ def test_purge_keeps_the_newest(env: SimEnv):
     assert env.exists(f"{PATH}.broken")
 
 
+def test_purge_spares_the_one_that_a_restart_needs(env: SimEnv):
+    for index in range(1, 6):
+        write_snapshot(ROOT, at(index), [], env)
+    purge(ROOT, 2, env, spare_index=2)
+    assert [found.metadata.index for found in find_snapshots(ROOT, env)] == [5, 4, 2]
+
+
 def test_leftovers_are_removed(env: SimEnv):
     write_snapshot(ROOT, METADATA, [], env)
     place(env, b"half", f"{ROOT}/0000000000000001-0000000000000001.snap.tmp")
@@ -377,7 +384,7 @@ def test_a_connection_that_breaks_leaves_nothing_and_what_was_there_stays(env: S
 def test_a_receiver_can_be_told_to_discard(env: SimEnv):
     receiver = SnapshotReceiver(ROOT, METADATA, env)
     receiver.write(b"something")
-    assert env.list(ROOT) == [PATH.rpartition("/")[2] + ".tmp"]
+    assert env.list(ROOT) == ["received.snap.tmp"]
     receiver.discard()
     receiver.discard()
     assert env.list(ROOT) == []

@@ -4,6 +4,7 @@ import queue
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from crc32c import crc32c
@@ -168,8 +169,9 @@ GOOD = sized(heartbeat(1).encode())
         frame(GOOD + b"\0\0"),
         frame(sized(b"no message")),
         frame(sized(heartbeat(1, from_=2).encode())),
+        frame(sized(Message(MSG_SNAP, to=2, from_=1, term=1, snapshot=Snapshot(SnapshotMetadata(5, 1))).encode())),
     ],
-    ids=["checksum", "huge", "cut message", "trailing bytes", "not a message", "another sender"],
+    ids=["checksum", "huge", "cut message", "trailing bytes", "not a message", "another sender", "snapshot, no file"],
 )
 def test_a_broken_frame_ends_its_connection_and_nothing_else(pair, peers, broken):
     transports, inboxes = pair
@@ -180,6 +182,73 @@ def test_a_broken_frame_ends_its_connection_and_nothing_else(pair, peers, broken
     assert inboxes[2].messages.empty()
     transports[1].send([heartbeat(5)])
     assert inboxes[2].messages.get(timeout=PATIENCE_S).commit == 5
+
+
+def test_a_byte_now_and_then_does_not_keep_a_stranger_connected(monkeypatch, pair, peers):
+    """Each connection costs a thread (slowloris): a deadline that every byte moves is none."""
+    monkeypatch.setattr(transport_module, "HANDSHAKE_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", peers[2][1]), timeout=0.02) as connection:
+        give_up = time.monotonic() + PATIENCE_S
+        connection.sendall(b"POST /raft/stream HTTP/1.1\r\nX-Drip: ")
+        while time.monotonic() < give_up:
+            try:
+                connection.sendall(b"x")
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        else:
+            pytest.fail("it may drip for as long as it likes")
+
+
+def test_connections_are_bounded(monkeypatch, pair, peers):
+    monkeypatch.setattr(transport_module, "CONNECTIONS_MAX", 2)
+    with (
+        socket.create_connection(("127.0.0.1", peers[2][1])) as first,
+        socket.create_connection(("127.0.0.1", peers[2][1])) as second,
+        socket.create_connection(("127.0.0.1", peers[2][1]), timeout=PATIENCE_S) as third,
+    ):
+        assert third.recv(1) == b""
+        first.settimeout(0.05)
+        second.settimeout(0.05)
+        for connection in (first, second):
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+
+
+def test_a_peer_has_one_stream_and_the_newest_counts(pair, peers):
+    """A machine that lost its power never closed the old one, and the thread that reads it would wait for ever."""
+    _, inboxes = pair
+    with greet(peers[2][1]) as old:
+        assert b" 101 " in old.recv(4096)
+        with greet(peers[2][1]) as new:
+            assert b" 101 " in new.recv(4096)
+            assert old.recv(1) == b""
+            new.sendall(frame(GOOD))
+            assert inboxes[2].messages.get(timeout=PATIENCE_S) == heartbeat(1)
+
+
+def test_a_queue_is_bounded_in_bytes(peers, monkeypatch):
+    """4096 messages of a mebibyte each would be four gibibytes, for a follower that is merely slow."""
+    monkeypatch.setattr(transport_module, "QUEUE_BYTES", 1000)
+    inbox = Inbox()
+    one = Transport(1, CLUSTER, peers, inbox)  # not started: nothing leaves the queue
+    large = Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, 1, data=b"x" * 2000)])
+    one.send([large, large])
+    assert inbox.losses.get(timeout=0) == (2, [large])
+    assert inbox.losses.empty()  # one message fits always
+    one.stop()
+
+
+def test_what_was_queued_by_bytes_is_free_again_when_it_is_sent(monkeypatch, pair):
+    monkeypatch.setattr(transport_module, "QUEUE_BYTES", 1000)
+    transports, inboxes = pair
+    for index in range(1, 6):
+        transports[1].send([Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, index, data=b"x" * 900)])])
+        assert inboxes[2].messages.get(timeout=PATIENCE_S).entries[0].index == index
+    assert inboxes[1].losses.empty()
 
 
 def snapshot_message() -> Message:
@@ -206,6 +275,26 @@ def test_a_snapshot_that_is_refused_or_can_not_be_written_is_reported_as_not_del
     assert inboxes[1].sent_snapshots.get(timeout=PATIENCE_S) == (2, False)
     transports[1].send_snapshot(snapshot_message(), lambda: str(tmp_path / "missing"))
     assert inboxes[1].sent_snapshots.get(timeout=PATIENCE_S) == (2, False)
+
+
+def test_a_snapshot_that_drips_is_given_up(monkeypatch, pair, peers):
+    monkeypatch.setattr(transport_module, "SNAPSHOT_GRACE_S", 0.1)
+    _, inboxes = pair
+    message = snapshot_message().encode()
+    head = f"POST /raft/snapshot HTTP/1.1\r\nX-Metcd-Cluster: {CLUSTER:x}\r\nX-Metcd-From: 1\r\nX-Metcd-To: 2\r\n"
+    head += f"X-Metcd-Message-Size: {len(message)}\r\nContent-Length: {len(message) + (1 << 30)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", peers[2][1]), timeout=0.02) as connection:
+        give_up = time.monotonic() + PATIENCE_S
+        connection.sendall(head.encode() + message)
+        answer = b""
+        while not answer and time.monotonic() < give_up:
+            connection.sendall(b"x")
+            try:
+                answer = connection.recv(4096)
+            except TimeoutError:
+                continue
+        assert b" 422 " in answer
+    assert inboxes[2].snapshots.empty()
 
 
 def test_a_taken_port_is_an_error_at_once(peers):

@@ -1,0 +1,116 @@
+"""The proposals of one node: those that wait to be taken by the node's thread, and the threads that wait for an outcome.
+
+    any thread      add ──▶ the inbox ──▶ take ──▶ Raft ──▶ … ──▶ answer: applied at this index
+    node's thread                                   ├──────────▶ refuse: surely not written, send it again
+                                                    └──────────▶ close: it may be in somebody's log: unknown
+
+Invariants:
+
+1. A waiter is known here before its proposal is in the inbox, so that no outcome can come too early for it.
+2. Whoever is refused may send its write again blindly. So `refuse` is only for proposals that Raft did not take, or that
+   the transport still had in its hands: a proposal is one message in one place at any time, forwarded but never copied,
+   until it is an entry.
+3. After `close` nothing is added: no thread waits for a node that has stopped.
+4. What waits is bounded in number and, as long as the node's thread hasn't taken it, in bytes; also the proposals that
+   nobody waits for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Sequence
+
+from engines.errors import InvalidKey
+from engines.kvstore import Operation, check_key, check_value
+from server.errors import NodeError, NodeStopped, Overloaded, TooLarge
+from server.reads import Waiter
+from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, decode_proposal, encode_proposal
+
+__all__ = ["Proposals"]
+
+PROPOSAL_BYTES_MAX = (4 << 20) + (64 << 10)  # of one, encoded: a value of 4 MiB, its key, and what frames them
+PROPOSALS_WAITING_MAX = 16_384
+UNTAKEN_BYTES_MAX = 256 << 20
+
+
+class Proposals:
+    """What one node has proposed and nobody has answered yet. `add` and `forget` are for any thread."""
+
+    def __init__(self, origin: int) -> None:
+        """`origin` tells this node's proposals in the log from all others, those of its earlier runs among them."""
+        self._origin = origin
+        self._sequences = itertools.count(1)
+        self._waiting: dict[int, Waiter] = {}  # sequence → who waits for that proposal
+        self._untaken_bytes = 0
+        self._untaken = 0
+        self._closed = False
+        self._guard = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many threads wait for an outcome."""
+        return len(self._waiting)
+
+    def add(self, operations: Sequence[Operation], waiter: Waiter | None) -> tuple[int, bytes]:
+        """Encodes a proposal and notes who waits for it; its sequence, and what goes into the inbox. O(bytes).
+
+        Raises InvalidKey, InvalidValue, TooLarge, Overloaded, NodeStopped: then it is not added.
+        """
+        for key, value in operations:
+            check_key(key)
+            if len(key) > MAX_KEY_BYTES:
+                raise InvalidKey(f"a key has at most {MAX_KEY_BYTES:,} bytes here, and this one has {len(key):,}")
+            if value is not None:
+                check_value(value, MAX_VALUE_BYTES)
+        sequence = next(self._sequences)
+        data = encode_proposal(self._origin, sequence, operations)
+        size = len(data)
+        if size > PROPOSAL_BYTES_MAX:
+            raise TooLarge(f"one proposal may have {PROPOSAL_BYTES_MAX:,} bytes, and this one has {size:,}: split it")
+        with self._guard:
+            if self._closed:
+                raise NodeStopped("the node has stopped")
+            if max(len(self._waiting), self._untaken) >= PROPOSALS_WAITING_MAX:
+                raise Overloaded(f"{PROPOSALS_WAITING_MAX:,} proposals are waiting already: try again later")
+            if self._untaken_bytes + size > UNTAKEN_BYTES_MAX:
+                raise Overloaded(f"{self._untaken_bytes:,} bytes of proposals are waiting already: try again later")
+            self._untaken += 1
+            self._untaken_bytes += size
+            if waiter is not None:
+                self._waiting[sequence] = waiter
+        return sequence, data
+
+    def forget(self, sequence: int) -> None:
+        """The thread that waited for this proposal doesn't wait any more."""
+        self._waiting.pop(sequence, None)
+
+    def take(self, datas: Sequence[bytes]) -> None:
+        """These have left the inbox."""
+        with self._guard:
+            self._untaken -= len(datas)
+            self._untaken_bytes -= sum(map(len, datas))
+
+    def answer(self, applied: Iterable[Applied]) -> None:
+        """Wakes those whose proposals were applied here."""
+        waiting, ours = self._waiting, self._origin
+        for index, origin, sequence in applied:
+            if origin == ours:
+                waiter = waiting.get(sequence)
+                if waiter is not None:
+                    waiter.resolve(index)
+
+    def refuse(self, datas: Iterable[bytes], error: NodeError) -> None:
+        """Wakes those whose proposals were surely not written; others' are passed over."""
+        for data in datas:
+            origin, sequence, _ = decode_proposal(data)
+            waiter = self._waiting.get(sequence) if origin == self._origin else None
+            if waiter is not None:
+                waiter.resolve(error)
+
+    def close(self, error: NodeError) -> None:
+        """Wakes everybody with `error`, and lets nobody in any more."""
+        with self._guard:
+            self._closed = True
+            waiters = list(self._waiting.values())
+        for waiter in waiters:
+            waiter.resolve(error)

@@ -1,0 +1,227 @@
+"""The durable side of a node, step by step: which snapshot file a restart takes, and what happens when two come."""
+
+import queue
+import threading
+
+import pytest
+
+from engines.env import RealEnv
+from engines.memory import MemoryStore
+from raft import Ready
+from raft.raftpb import ConfState, Entry, HardState, Snapshot, SnapshotMetadata
+from server.config import NodeConfig
+from server.errors import Overloaded
+from server.snapshot import write_snapshot
+from server.statemachine import StateMachine, encode_proposal
+from server.storage import NodeStorage
+from tests.server.local_nodes import PATIENCE_S
+
+MEMBERS = ConfState(voters=(1, 2, 3))
+
+
+def entries(first: int, last: int, term: int = 1, value_bytes: int = 1) -> list[Entry]:
+    return [
+        Entry(term, index, data=encode_proposal(1, index, [(b"key", b"v" * value_bytes)]))
+        for index in range(first, last + 1)
+    ]
+
+
+def ready(*new: Entry, snapshot: SnapshotMetadata | None = None, term: int = 1, commit: int = 0) -> Ready:
+    return Ready(
+        soft_state=None,
+        hard_state=HardState(term, 0, commit),
+        read_states=[],
+        entries=list(new),
+        snapshot=None if snapshot is None else Snapshot(snapshot),
+        committed_entries=[],
+        messages=[],
+        must_sync=True,
+    )
+
+
+def state_at(index: int, term: int = 1) -> StateMachine:
+    """A machine elsewhere in the cluster that has applied entries up to `index`."""
+    machine = StateMachine(MemoryStore())
+    machine.apply([*entries(1, index - 1), *entries(index, index, term)], MEMBERS)
+    return machine
+
+
+class Desk:
+    """One node's storage; what its jobs report is done by `run_a_call`, as a node's thread does."""
+
+    def __init__(self, directory) -> None:
+        self.env = RealEnv()
+        self.data = f"{directory}/node"
+        self.snap = f"{self.data}/snap"
+        self.elsewhere = f"{directory}/elsewhere"
+        self.calls = queue.SimpleQueue()
+        self.env.makedirs(self.data, "test")
+        self.env.makedirs(self.elsewhere, "test")
+        self.open()
+
+    def open(self) -> None:
+        self.machine = StateMachine(MemoryStore())
+        self.storage = NodeStorage(self.data, 1, 0xC1, self.machine, self.env)
+        self.memory = self.storage.recovered(self.machine.conf_state or MEMBERS)
+
+    def reopen(self) -> None:
+        self.storage.close()
+        self.open()
+
+    def run_a_call(self) -> None:
+        self.calls.get(timeout=PATIENCE_S)()
+
+    def write(self, index: int, term: int = 1) -> SnapshotMetadata:
+        """Writes a snapshot's file, as if it had been received; its metadata."""
+        metadata, view = state_at(index, term).snapshot()
+        write_snapshot(self.snap, metadata, view.scan(), self.env)
+        return metadata
+
+    def content(self, index: int, term: int = 1) -> tuple[SnapshotMetadata, bytes]:
+        """The bytes of a snapshot's file, as a leader sends them."""
+        metadata, view = state_at(index, term).snapshot()
+        path = write_snapshot(self.elsewhere, metadata, view.scan(), self.env)
+        with open(path, "rb") as file:
+            return metadata, file.read()
+
+    def receive(self, index: int, term: int = 1) -> SnapshotMetadata:
+        metadata, content = self.content(index, term)
+        self.storage.receive_snapshot(metadata, iter([content]))
+        return metadata
+
+    def files(self) -> list[int]:
+        return sorted(int(name[17:33], 16) for name in self.env.list(self.snap) if name.endswith(".snap"))
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path)
+    yield desk
+    desk.storage.close()
+
+
+# ---- what a restart takes -------------------------------------------------------------------------------------------
+
+
+def test_a_file_whose_mark_was_lost_is_not_taken_for_the_logs_own(desk):
+    """The leader's snapshot of entry 8 was on disk, and the power went before its mark. The log has an entry 8, but of
+    an old leader, and never committed: to begin behind it would keep the old leader's entries for committed ones."""
+    desk.storage.persist(ready(*entries(1, 10), commit=3))
+    desk.write(8, term=2)
+    desk.reopen()
+    assert desk.machine.applied_index == 0
+    assert desk.files() == []
+
+
+def test_a_file_of_an_entry_that_the_log_has_is_taken(desk):
+    """The power went between the node's own snapshot and its mark: what it holds was committed, and needs no replay."""
+    desk.storage.persist(ready(*entries(1, 10), commit=9))
+    desk.write(8)
+    desk.reopen()
+    assert desk.machine.applied_index == 8
+
+
+def test_a_restart_after_the_mark_loads_the_snapshot(desk):
+    desk.storage.persist(ready(*entries(1, 3), commit=3))
+    metadata = desk.receive(8, term=2)
+    desk.storage.persist(ready(snapshot=metadata, term=2, commit=8))
+    desk.reopen()
+    assert desk.machine.applied_index == 8
+    assert desk.memory.last_index() == 8
+
+
+def test_the_file_that_a_restart_needs_is_never_purged(desk):
+    """Snapshots come from the leader, and each time the power may go before the mark: the marked one is still needed."""
+    desk.storage.persist(ready(*entries(1, 3), commit=3))
+    desk.storage.persist(ready(snapshot=desk.receive(4), commit=4))
+    for index in (8, 9, 10):
+        desk.receive(index)
+    assert desk.files() == [4, 9, 10]
+    desk.reopen()
+    assert desk.machine.applied_index == 4
+
+
+# ---- installing -----------------------------------------------------------------------------------------------------
+
+
+class SlowMachine:
+    """Stands before a machine; each load waits for a permit, and two at once are noted."""
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.permits = threading.Semaphore(0)
+        self.begun = threading.Semaphore(0)
+        self.loading = self.loading_at_once = 0
+        self._machine = machine
+
+    def __getattr__(self, name):
+        return getattr(self._machine, name)
+
+    def recover_from_snapshot(self, metadata, pairs) -> None:
+        self.loading += 1
+        self.loading_at_once = max(self.loading_at_once, self.loading)
+        self.begun.release()
+        assert self.permits.acquire(timeout=PATIENCE_S)
+        self._machine.recover_from_snapshot(metadata, pairs)
+        self.loading -= 1
+
+
+def test_a_snapshot_that_comes_while_one_is_loaded_waits_for_its_turn(desk):
+    """On a slow engine the leader may have cut its log again before the load is done, and send a newer one."""
+    slow = desk.storage._machine = SlowMachine(desk.machine)
+    done = []
+    for index in (5, 9):
+        desk.storage.persist(ready(snapshot=desk.receive(index), commit=index))
+        desk.storage.begin_install(desk.calls.put, lambda: done.append(desk.machine.applied_index))
+        assert index == 9 or slow.begun.acquire(timeout=PATIENCE_S)
+    assert not slow.begun.acquire(timeout=0.05)
+    for _ in range(2):
+        assert desk.storage.installing
+        assert done == []
+        slow.permits.release()
+        desk.run_a_call()
+    assert not desk.storage.installing
+    assert done == [9]
+    assert slow.loading_at_once == 1
+
+
+def test_a_slow_sender_does_not_keep_the_node_from_its_own_snapshot(desk):
+    """A peer may take as long as it likes over a snapshot's body; the log is cut all the same."""
+    desk.storage.persist(ready(*entries(1, 10), commit=10))
+    desk.machine.apply(entries(1, 10), MEMBERS)
+    metadata, content = desk.content(20)
+    begun, resume = threading.Event(), threading.Event()
+
+    def body():
+        yield content[:10]
+        begun.set()
+        assert resume.wait(PATIENCE_S)
+        yield content[10:]
+
+    receiver = threading.Thread(target=desk.storage.receive_snapshot, args=(metadata, body()))
+    receiver.start()
+    try:
+        assert begun.wait(PATIENCE_S)
+        desk.storage.begin_cut(NodeConfig(1, {}, ""), desk.calls.put)
+        desk.run_a_call()
+        assert desk.files() == [10]
+        with pytest.raises(Overloaded, match="another"):
+            desk.receive(30)
+    finally:
+        resume.set()
+        receiver.join()
+    assert desk.files() == [10, 20]
+
+
+# ---- cutting --------------------------------------------------------------------------------------------------------
+
+
+def test_entries_that_stay_for_slow_followers_are_bounded_in_bytes(desk):
+    """5,000 entries of a mebibyte each are not a small thing to keep in memory."""
+    limits = NodeConfig(1, {}, "", snapshot_entries=100, snapshot_bytes=10_000, catch_up_entries=50)
+    large = entries(1, 100, value_bytes=1000)
+    desk.storage.persist(ready(*large, commit=100))
+    desk.machine.apply(large, MEMBERS)
+    assert desk.storage.wants_cut(large, limits)
+    desk.storage.begin_cut(limits, desk.calls.put)
+    desk.run_a_call()
+    assert desk.memory.first_index() == 92  # nine of them have less than 10,000 bytes
