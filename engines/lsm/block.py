@@ -74,7 +74,7 @@ class BlockBuilder:
         append = self._parts.append
         guess = 0
         end = len(keys)
-        while at < end and size < limit_bytes:
+        while at < end:
             key, value = keys[at], values[at]
             if count % interval:
                 shared = guess = _shared(last, key, guess)
@@ -93,6 +93,8 @@ class BlockBuilder:
             last = key
             count += 1
             at += 1
+            if size >= limit_bytes:
+                break
         self._last, self._size, self.count = last, size, count
         return at
 

@@ -221,7 +221,7 @@ class LevelDBBloom:
             return True  # no filter for it: LevelDB treats that as a match
         start, stop = self._offsets[number : number + 2]
         if stop - start < 2 or stop > len(self._raw):
-            return start != stop  # an empty filter is one of no keys; a damaged one denies nothing
+            return bool(start != stop)  # an empty filter is one of no keys; a damaged one denies nothing
         probes = self._raw[stop - 1]
         if probes > 30:
             return True  # reserved for other encodings

@@ -1,16 +1,16 @@
 """The two caches of a store: blocks, by memory, and open tables, by number.
 
     found in young ──► hit
-    found in old   ──► hit, and moved to young          young grows to half the capacity, then it becomes old,
-    in neither     ──► read it, add it to young         and what was old until then is forgotten
+    found in old   ──► hit, and moved to young          the cache is full: what is oldest in old goes; when old is
+    in neither     ──► read it, add it to young         empty, young becomes old, and a new young begins
 
-1. What was used since the last change of generations is kept: an approximation of "least recently used" in which a
-   hit costs one dict lookup. A linked list in the order of use, as LevelDB's cache has it, would cost more to keep
-   than the lookup itself.
+1. What was used since the last change of generations is not evicted: an approximation of "least recently used" (the
+   second chance) in which a hit costs one dict lookup. A linked list in the order of use, as LevelDB's cache has it,
+   would cost more to keep than the lookup itself.
 2. A block enters as the bytes that were read, and is taken apart (`block.decode`) when it is asked for a second time,
    or by a scan: most blocks that a point read meets in a store larger than its cache are never asked again.
 3. Each entry is charged with its bytes and what Python adds to them; the two generations together stay below the
-   capacity, give or take one block.
+   capacity.
 
 Threads share a cache without a lock: each step is one dict operation, and two threads that read the same block both
 put the same thing there. Left out: shards, priorities, pinning. LevelDB's is util/cache.cc.
@@ -40,8 +40,9 @@ class BlockCache:
     def __init__(self, capacity_bytes: int) -> None:
         self.young: dict[int, Block | bytes] = {}
         self._old: dict[int, Block | bytes] = {}
-        self._half = capacity_bytes // 2
-        self._young_bytes = 0
+        self._victims: list[int] = []  # the keys of old when it became old, oldest last
+        self._capacity = capacity_bytes
+        self.size_bytes = 0  # the charge of both
         self._tables = 0
 
     def first_key(self) -> int:
@@ -55,20 +56,28 @@ class BlockCache:
         if found is None:
             found = self._old.pop(key, None)
             if found is not None:
-                self.add(key, found)
+                self.young[key] = found
         return found
 
     def add(self, key: int, block: Block | bytes) -> None:
-        """Keeps a block, in place of what was there under the key. O(1)."""
-        self._young_bytes += len(block)
+        """Keeps a block, in place of what was there under the key. Amortised O(1)."""
+        before = self.find(key)
+        self.size_bytes += len(block) - (0 if before is None else len(before))
         self.young[key] = block
-        if self._young_bytes > self._half:
-            self._old, self.young, self._young_bytes = self.young, {}, 0
+        while self.size_bytes > self._capacity and (self._victims or self.young):
+            self._evict()
 
-    @property
-    def size_bytes(self) -> int:
-        """The charge of what is here, the older half estimated as full."""
-        return self._young_bytes + (self._half if self._old else 0)
+    def _evict(self) -> None:
+        """Lets go of the oldest block of old that has had no second chance."""
+        if not self._victims:
+            self._old, self.young = self.young, {}
+            self._victims = list(self._old)[::-1]
+        try:
+            victim = self._old.pop(self._victims.pop(), None)
+        except IndexError:  # another thread was faster
+            return
+        if victim is not None:
+            self.size_bytes -= len(victim)
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
@@ -83,25 +92,35 @@ class TableCache:
     def __init__(self, open_table: Callable[[FileMeta], Table], capacity: int) -> None:
         self._open = open_table
         self._capacity = max(1, capacity)
-        self.tables: dict[int, Table] = {}
+        self._files: dict[int, FileMeta] = {}  # those whose `table` is set, oldest first
 
     def get(self, file: FileMeta) -> Table:
-        """The file's table, opened if it isn't. Raises CorruptionError, OSError. O(1), or three reads."""
-        table = self.tables.get(file.number)
+        """The file's table, opened if it isn't. Raises CorruptionError, OSError. O(1), or three reads.
+
+        A hot path looks at `file.table` first.
+        """
+        table = file.table
         if table is None:
             table = self._open(file)
-            while len(self.tables) >= self._capacity:
+            while len(self._files) >= self._capacity:
                 try:
-                    self.tables.pop(next(iter(self.tables)), None)
+                    self.forget(next(iter(self._files)))
                 except (StopIteration, RuntimeError):  # another thread was faster
                     break
-            self.tables[file.number] = table
+            self._files[file.number] = file
+            file.table = table
         return table
 
     def forget(self, number: int) -> None:
-        """The file is going to be deleted."""
-        self.tables.pop(number, None)
+        """Lets go of a table: its file is going to be deleted, or it must make room."""
+        file = self._files.pop(number, None)
+        if file is not None:
+            file.table = None
 
     def clear(self) -> None:
         """Lets go of all tables."""
-        self.tables.clear()
+        for number in list(self._files):
+            self.forget(number)
+
+    def __len__(self) -> int:
+        return len(self._files)

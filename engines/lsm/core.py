@@ -95,13 +95,13 @@ class Core:
                 return found
         for file in version.levels[0]:
             if file.first <= key <= file.last:
-                found = self.tables.get(file).get(key, sequence)
+                found = (file.table or self.tables.get(file)).get(key, sequence)
                 if found is not ABSENT:
                     return found
         for files, lasts in version.sorted_levels:
             at = bisect_left(lasts, key)
-            while at < len(files) and files[at].first <= key:
-                found = self.tables.get(files[at]).get(key, sequence)
+            while at < len(files) and (file := files[at]).first <= key:
+                found = (file.table or self.tables.get(file)).get(key, sequence)
                 if found is not ABSENT:
                     return found
                 at += 1  # only a store of old LevelDB has a key's older versions in the next file

@@ -46,7 +46,7 @@ def stats(core: Core, background: Background) -> Stats:
     counted.engine["memtable_bytes"] = memory
     counted.engine["open_snapshots"] = len(core.snapshots)
     counted.engine["cached_blocks"] = len(core.cache)
-    counted.engine["open_tables"] = len(core.tables.tables)
+    counted.engine["open_tables"] = len(core.tables)
     return counted
 
 
@@ -143,7 +143,7 @@ def approximate_size(core: Core, start: bytes, stop: bytes) -> int:
     return max(0, size)
 
 
-def leveldb_property(core: Core, background: Background, name: str) -> str | None:
+def leveldb_property(core: Core, name: str) -> str | None:
     """LevelDB's properties: leveldb.num-files-at-level<N>, .stats, .sstables, .approximate-memory-usage; else None."""
     version = core.state[2]
     kind, _, rest = name.partition("leveldb.")[2].partition("num-files-at-level")

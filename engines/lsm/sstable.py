@@ -102,14 +102,14 @@ class TableInfo:
 class Counters:
     """What tables count, over all tables of a store."""
 
-    __slots__ = ("block_lookups", "blocks_read", "bytes_read", "filter_checks", "filter_hits")
+    __slots__ = ("block_lookups", "blocks_read", "bytes_read", "cache_misses", "filter_hits")
 
     def __init__(self) -> None:
         self.block_lookups = 0  # blocks that were needed, in the cache or not
         self.blocks_read = 0
         self.bytes_read = 0
-        self.filter_checks = 0
-        self.filter_hits = 0  # of those, the ones that said "certainly not here"
+        self.cache_misses = 0  # of the lookups, those that had to read the file
+        self.filter_hits = 0  # times that a filter said "certainly not here"
 
     def add_to(self, stats: Stats) -> None:
         """Puts the counters where the contract has them."""
@@ -117,8 +117,8 @@ class Counters:
         stats.bytes_read += self.bytes_read
         stats.engine |= {
             "block_lookups": self.block_lookups,
-            "block_cache_misses": self.blocks_read,
-            "filter_checks": self.filter_checks,
+            "block_cache_hits": self.block_lookups - self.cache_misses,
+            "block_cache_misses": self.cache_misses,
             "filter_hits": self.filter_hits,
         }
 
@@ -264,6 +264,7 @@ class Table:
         if type(found) is Block:
             return found
         if found is None:
+            self._counters.cache_misses += 1
             found = self._read(self._offsets[number], self._sizes[number])
         block = self._decoded(found, number)  # type: ignore[arg-type]
         self._cache.add(key, block)
@@ -307,20 +308,17 @@ class Table:
 
     def may_contain(self, key: bytes) -> bool:
         """False only if no version of `key` is in the table: the filter's answer, True without one. O(1)."""
-        counters = self._counters
         if self._bloom is not None:
-            counters.filter_checks += 1
             if self._bloom.may_contain(key):
                 return True
         elif self._leveldb_bloom is not None:
-            counters.filter_checks += 1
             first = bisect_left(self._separators, key)
             for number in range(first, min(bisect_right(self._separators, key) + 1, self.blocks)):
                 if self._leveldb_bloom.may_contain(self._offsets[number], key):
                     return True
         else:
             return True
-        counters.filter_hits += 1
+        self._counters.filter_hits += 1
         return False
 
     def get(self, key: bytes, sequence: int) -> Found:
@@ -363,6 +361,7 @@ class Table:
             block = self._decoded(cached, number)  # type: ignore[arg-type]
             self._cache.add(place, block)
             return _version(block, bisect_left(block.keys, key), key, sequence)
+        self._counters.cache_misses += 1
         raw = self._read(self._offsets[number], self._sizes[number])
         self._cache.add(place, raw)
         try:
@@ -416,6 +415,7 @@ class Table:
                 continue
             for block in self._read_ahead(number, last, READAHEAD_BYTES):
                 self._counters.block_lookups += 1
+                self._counters.cache_misses += 1
                 self._cache.add(self._first_key + number, block)
                 yield block
                 number += 1

@@ -46,6 +46,7 @@ from engines.kvstore import (
 )
 from engines.lsm import bulk, inspect, verify
 from engines.lsm.background import Background
+from engines.lsm.checkpoint import checkpoint
 from engines.lsm.core import State
 from engines.lsm.files import CURRENT
 from engines.lsm.iterator import merge_chunks
@@ -337,6 +338,24 @@ class LsmStore(KVStore):
         """As the contract says: the pairs become tables of the last level; one edit puts them in everything's place."""
         self._check_writable()
         bulk.load(self, pairs)
+
+    def checkpoint(self, path: str) -> None:
+        """A store of its own at `path` with what is written now: hard links to the tables. O(memtable + tables).
+
+        Raises InvalidOption if something is at `path`, OSError (EXDEV: another file system).
+        """
+        self.flush()
+        checkpoint(self.core, path)
+
+    def approximate_size(self, start: bytes, stop: bytes) -> int:
+        """About how many bytes of files the keys in [start, stop) take; what is in memory doesn't count. O(files)."""
+        self._check_usable()
+        return inspect.approximate_size(self.core, start, stop)
+
+    def leveldb_property(self, name: str) -> str | None:
+        """LevelDB's properties by their names, such as "leveldb.num-files-at-level0"; None for an unknown one."""
+        self._check_usable()
+        return inspect.leveldb_property(self.core, name)
 
     def _check_writable(self) -> None:
         self._check_usable()

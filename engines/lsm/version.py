@@ -41,7 +41,7 @@ from typing import Final
 from engines.coding import DecodeError, get_slice, get_varint32, get_varint64, put_slice, put_varint
 from engines.lsm.keys import TRAILER_BYTES, order
 from engines.lsm.options import LEVELS
-from engines.lsm.sstable import TableInfo, TableStatistics
+from engines.lsm.sstable import Table, TableInfo, TableStatistics
 
 __all__ = ["COMPARATOR", "FileMeta", "Version", "VersionEdit"]
 
@@ -61,9 +61,10 @@ class FileMeta:
     """A table as a version knows it: number, size in bytes, first and last internal key, and their user keys.
 
     `statistics` is what the table says about itself, None until it has been opened (or if LevelDB wrote it).
+    `table` is the open table, None if it isn't open: set and reset by the TableCache.
     """
 
-    __slots__ = ("first", "largest", "last", "number", "size_bytes", "smallest", "statistics")
+    __slots__ = ("first", "largest", "last", "number", "size_bytes", "smallest", "statistics", "table")
 
     def __init__(
         self, number: int, size_bytes: int, smallest: bytes, largest: bytes, statistics: TableStatistics | None = None
@@ -75,6 +76,11 @@ class FileMeta:
         self.first = smallest[:-TRAILER_BYTES]
         self.last = largest[:-TRAILER_BYTES]
         self.statistics = statistics
+        self.table: Table | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For the worker process: everything but the open table."""
+        return FileMeta, (self.number, self.size_bytes, self.smallest, self.largest, self.statistics)
 
     @classmethod
     def of(cls, number: int, info: TableInfo) -> FileMeta:
