@@ -42,8 +42,7 @@ def checkpoint(core: Core, path: str) -> None:
         name = core.tables.get(file).path.rpartition("/")[2]
         env.link(f"{core.directory}/{name}", f"{path}/{table_name(file.number)}")
     copy.current = version
-    copy.number = copy.new_number()
     try:
-        copy.begin_manifest(VersionEdit(log_number=0, previous_log_number=0, last_sequence=last_sequence))
+        copy.begin_manifest(VersionEdit(log_number=0, last_sequence=last_sequence), copy.new_number())
     finally:
         copy.close()

@@ -194,8 +194,7 @@ class Core:
             self.env, f"{self.directory}/{log_name(number)}", self.stats, self.options.write_buffer_bytes
         )
         self.log_number = number
-        self.env.sync_dir(self.directory, "lsm.wal.dir")
-        self.stats.fsyncs += 1
+        self.versions.sync_names("lsm.wal.dir")
 
     def rotate(self) -> None:
         """Freezes the memtable, and begins a new one with a new log. Raises OSError. Requires: the writer lock."""
@@ -214,8 +213,7 @@ class Core:
         Requires: the edit's tables are synced. Their names are synced here.
         """
         if edit.added:
-            self.env.sync_dir(self.directory, "lsm.table.dir")
-            self.stats.fsyncs += 1
+            self.versions.sync_names("lsm.table.dir")
         with self.versions.lock:
             self.versions.apply(edit)
             with self.state_lock:
@@ -226,8 +224,8 @@ class Core:
                 self.state = (memtable, frozen, self.versions.current)
 
     def delete_obsolete(self) -> None:
-        """Deletes the files that nobody needs any more (rule 3). Raises OSError."""
-        with self.versions.lock:
+        """Deletes the files that nobody needs any more (rule 3). Raises OSError; StoreFailed if nobody knows which."""
+        with self.versions.writing():
             live = self.versions.live_files().keys() | self.pending
             highest = self.versions.next_file_number
             oldest_log, previous_log = self.versions.log_number, self.versions.previous_log_number

@@ -2,8 +2,8 @@
 
     CURRENT ──► MANIFEST-000005:  snapshot edit │ edit │ edit │ ...  ──(replayed)──►  the current Version
 
-Every open begins a new manifest with a snapshot of all files, so that it doesn't grow for ever. The order in which
-things reach the disk is what makes a crash at any moment harmless:
+Every open begins a new manifest with a snapshot of all files, and so does the first edit after it has grown beyond
+`max_manifest_bytes`. The order in which things reach the disk is what makes a crash at any moment harmless:
 
     tables and log of the new state: content synced
       → their names, and the new manifest's, synced            (one sync of the directory)
@@ -21,19 +21,23 @@ to CURRENT, and the directory synced. LevelDB leaves that last sync out.
    takes for a reason to skip records of the log (google/leveldb#750).
 4. Numbers are never used twice: `next_file_number` of the edit is above all numbers given out so far, and at open it
    is raised above every number in the directory.
+5. After a failed write or sync of the manifest, or of the directory, nothing is written to it any more and nothing is
+   deleted: nobody knows which of two states the disk has, and so the files of both must stay.
 
 Follows LevelDB's class VersionSet in db/version_set.cc.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import Final
 
 from engines.coding import DecodeError
 from engines.env import Env, File
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, StoreFailed
 from engines.kvstore import Stats
 from engines.log import LogReader, LogWriter
 from engines.lsm.files import CURRENT, current_temp_name, listed, manifest_name, parse
@@ -57,6 +61,8 @@ class VersionSet:
         self._file: File | None = None
         self._live: list[weakref.ref[Version]] = []
         self.lock = threading.RLock()
+        self.failure: BaseException | None = None  # rule 5
+        self.max_manifest_bytes = 1 << 62
         self.current = Version()
         self.number = 0  # of the manifest
         self.log_number = 0
@@ -91,8 +97,12 @@ class VersionSet:
 
         Requires: the edit's tables and log are on disk, their names too. Fills in the numbers, as LevelDB does.
         """
-        with self.lock:
+        with self.writing():
             assert self._writer is not None and self._file is not None
+            if self._writer.offset >= self.max_manifest_bytes:
+                with contextlib.closing(self._file):
+                    self.begin_manifest(edit, self.new_number())
+                return
             self._fill_in(edit)
             begin = self._writer.offset
             self._writer.append(edit.encode())
@@ -100,6 +110,27 @@ class VersionSet:
             self._file.sync("lsm.manifest.append")
             self._stats.fsyncs += 1
             self.absorb(edit)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the lock. What fails inside is the last thing that was done to manifest and directory (rule 5).
+
+        Raises StoreFailed if something has failed before.
+        """
+        with self.lock:
+            if self.failure is not None:
+                raise StoreFailed(f"the manifest could not be written ({self.failure}): reopen the store")
+            try:
+                yield
+            except BaseException as failure:
+                self.failure = failure
+                raise
+
+    def sync_names(self, site: str) -> None:
+        """Makes the names in the directory durable. Raises OSError, StoreFailed."""
+        with self.writing():
+            self._env.sync_dir(self._directory, site)
+            self._stats.fsyncs += 1
 
     def _fill_in(self, edit: VersionEdit) -> None:
         if edit.log_number is None:
@@ -110,12 +141,12 @@ class VersionSet:
             edit.last_sequence = self.last_sequence
         edit.next_file_number = self.next_file_number
 
-    def begin_manifest(self, edit: VersionEdit) -> None:
-        """Writes a new manifest, `number`, of a snapshot and the edit, and makes it the one that counts.
+    def begin_manifest(self, edit: VersionEdit, number: int) -> None:
+        """Writes a new manifest of a snapshot and the edit, and makes it the one that counts: `number` from then on.
 
         Requires: as `apply`, except that the names need not be on disk yet. Raises OSError.
         """
-        path = f"{self._directory}/{manifest_name(self.number)}"
+        path = f"{self._directory}/{manifest_name(number)}"
         self._fill_in(edit)
         self._file = self._env.open(path, "w")
         self._writer = LogWriter(self._file)
@@ -123,7 +154,8 @@ class VersionSet:
         self._stats.bytes_written += self._writer.offset
         self._file.sync("lsm.manifest.new")
         self._env.sync_dir(self._directory, "lsm.manifest.dir")
-        set_current(self._env, self._directory, self.number)
+        set_current(self._env, self._directory, number)
+        self.number = number
         self._stats.fsyncs += 4
         self.absorb(edit)
 

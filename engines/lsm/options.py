@@ -30,6 +30,7 @@ class Options:
     compression              None, or "snappy" (needs cramjam; reading it doesn't)
     table_statistics         tables carry counts; without them LevelDB's bytes, and no scores for tombstones
     cache_bytes              for decoded blocks
+    max_manifest_bytes       a manifest of this size is followed by a new one
     max_open_files           tables that are kept open
     level0_files             level 0 is compacted at so many files
     level0_slowdown_files    each write waits a millisecond from so many on
@@ -52,6 +53,7 @@ class Options:
     compression: Literal["snappy"] | None = None
     table_statistics: bool = True
     cache_bytes: int = 64 * MIB
+    max_manifest_bytes: int = 4 * MIB
     max_open_files: int = 500
     level0_files: int = 4
     level0_slowdown_files: int = 8
@@ -97,6 +99,7 @@ _LEAST: Final = {
     "max_file_bytes": 1,
     "bloom_bits_per_key": 1,
     "cache_bytes": 0,
+    "max_manifest_bytes": 1,
     "max_open_files": 1,
     "level0_files": 1,
     "level_base_bytes": 1,

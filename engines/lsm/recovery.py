@@ -15,7 +15,7 @@ Follows DB::Open and DBImpl::Recover in LevelDB's db/db_impl.cc.
 from __future__ import annotations
 
 from engines.env import Env, Lock
-from engines.errors import CorruptionError, NoSuchStore, ReadOnly
+from engines.errors import CorruptionError, NoSuchStore
 from engines.kvstore import Stats
 from engines.lsm import manifest
 from engines.lsm.core import Core
@@ -48,6 +48,7 @@ def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:
     if not env.exists(f"{directory}/{CURRENT}"):
         _create(env, directory, options, stats)
     versions = manifest.recover(env, directory, stats)
+    versions.max_manifest_bytes = options.max_manifest_bytes
     core = Core(env, directory, options, stats, versions)
     if options.read_only:
         _replay_to_memory(core)
@@ -137,12 +138,12 @@ def _replay_to_tables(core: Core) -> None:
     memtables.append(replayed.memtable)
     core.sequence = replayed.sequence
     edit = VersionEdit(previous_log_number=0, last_sequence=replayed.sequence)
-    versions.number = versions.new_number()
+    number = versions.new_number()
     for memtable in memtables:
         edit.added += [(0, file) for file in _write_table(core, memtable)]
     core.new_log()
     edit.log_number = core.log_number
-    versions.begin_manifest(edit)
+    versions.begin_manifest(edit, number)
     core.state = (core.new_memtable(), (), versions.current)
 
 
@@ -155,8 +156,3 @@ def _write_table(core: Core, memtable: MemTable) -> list[FileMeta]:
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs
     return files
-
-
-def refuse_writing() -> None:
-    """Raises ReadOnly."""
-    raise ReadOnly("the store was opened with read_only=True: open it without to write")

@@ -98,11 +98,10 @@ class _Repair:
         sources.append(iter(sorted(row for name in logs for row in self._rows_of_log(name))))
         writer = TableWriter(self._env, self._path, self._options, None, numbers, "lsm.repair.table")
         files = writer.write_all(self._newest(heapq.merge(*sources)))
-        versions.number = versions.new_number()
         edit = VersionEdit(log_number=0, previous_log_number=0, last_sequence=self._report.last_sequence)
         edit.added = [(LEVELS - 1, file) for file in files]
         try:
-            versions.begin_manifest(edit)
+            versions.begin_manifest(edit, versions.new_number())
         finally:
             versions.close()
         self._set_aside()
