@@ -75,7 +75,7 @@ ENGINES = {
     "memory": "engines.memory:MemoryStore",
     "lsm": "engines.lsm.store:LsmStore",
 }
-RESERVED = ("lsm", "btree", "bitcask")  # names of engines to come
+RESERVED = ("btree", "bitcask")  # names of engines to come
 ENTRY_POINTS = "metcd.engines"
 
 

@@ -410,9 +410,16 @@ def _dumped(path: str) -> Iterator[str]:
         return wal.dump(f"{path}/wal")
     if env.is_dir(path) and any(each.endswith(".wal") for each in env.list(path)):
         return wal.dump(path)
+    store_path = path if env.is_dir(path) else os.path.dirname(path) or "."
+    dump = getattr(engines.engine_class(engine), "dump", None) if (engine := engines.which(store_path)) else None
+    if dump is not None:
+        lines: Iterator[str] = dump(path, env)
+        return lines
     if name.endswith((".wal", ".log")) or name.startswith("MANIFEST-"):
         return _dumped_log(path)
-    raise UsageError(f"{path} is none of the files that dump knows: a node's directory, wal/, *.wal, *.snap, *.log")
+    raise UsageError(
+        f"{path} is none of the files that dump knows: a node's directory, wal/, *.wal, *.snap, *.log, a store"
+    )
 
 
 def _dumped_log(path: str) -> Iterator[str]:

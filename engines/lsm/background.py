@@ -39,6 +39,7 @@ from engines.lsm.worker import Done, Worker, WorkerDied
 __all__ = ["Background"]
 
 SLOWDOWN_S: Final = 0.001
+LANES: Final = ("flush", "compact")
 
 
 class Background:
@@ -50,7 +51,6 @@ class Background:
         self.flush_lock = threading.Lock()
         self.compaction_lock = threading.Lock()
         self._wake = threading.Condition()  # something to do for a lane, or done by one
-        self._steps: dict[str, Callable[[], bool]] = {"flush": self._flush_one, "compact": self._compact_one}
         self._lanes: dict[str, threading.Thread] = {}  # those that are running
         self._ending = False
         self.damage: CorruptionError | None = None
@@ -144,14 +144,15 @@ class Background:
         """Starts a thread for each lane that has work and no thread, and wakes whoever waits. Raises RuntimeError."""
         with self._wake:
             self._wake.notify_all()
-            for name, step in self._steps.items():
-                if name not in self._lanes and not self._ending and self._has_work(step):
-                    lane = threading.Thread(target=self._lane, args=(name, step), name=f"lsm-{name}", daemon=True)
+            for name in LANES:
+                if name not in self._lanes and not self._ending and self._has_work(name):
+                    lane = threading.Thread(target=self._lane, args=(name,), name=f"lsm-{name}", daemon=True)
                     lane.start()  # it can't end before `_wake` is free
                     self._lanes[name] = lane
 
-    def _lane(self, name: str, step: Callable[[], bool]) -> None:
+    def _lane(self, name: str) -> None:
         """The life of a lane's thread: as long as there is work."""
+        step = self._flush_one if name == "flush" else self._compact_one
         while True:
             try:
                 step()
@@ -162,14 +163,14 @@ class Background:
                 self._core.on_failure(failure)
             with self._wake:
                 self._wake.notify_all()
-                if self._ending or not self._has_work(step):
+                if self._ending or not self._has_work(name):
                     del self._lanes[name]
                     return
 
-    def _has_work(self, step: Callable[[], bool]) -> bool:
+    def _has_work(self, lane: str) -> bool:
         if self.failure is not None:
             return False
-        if step == self._flush_one:
+        if lane == "flush":
             return bool(self._core.frozen)
         return self.damage is None and self._pick() is not None
 

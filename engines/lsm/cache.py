@@ -18,6 +18,7 @@ put the same thing there. Left out: shards, priorities, pinning. LevelDB's is ut
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -86,11 +87,13 @@ class BlockCache:
 class TableCache:
     """Open tables: at most `capacity`, the one that was opened first goes first.
 
-    An evicted table stays open for whoever holds it, and closes its file when nobody does.
+    An evicted table stays open for whoever holds it, and closes its file when nobody does. open_table: a method of
+    the cache's owner, who is not kept alive by it: a store that is dropped must go at once, not with the next cycle
+    that the garbage collector finds.
     """
 
     def __init__(self, open_table: Callable[[FileMeta], Table], capacity: int) -> None:
-        self._open = open_table
+        self._open = weakref.WeakMethod(open_table)
         self._capacity = max(1, capacity)
         self._files: dict[int, FileMeta] = {}  # those whose `table` is set, oldest first
 
@@ -101,7 +104,9 @@ class TableCache:
         """
         table = file.table
         if table is None:
-            table = self._open(file)
+            open_table = self._open()
+            assert open_table is not None, "the owner is who asks"
+            table = open_table(file)
             while len(self._files) >= self._capacity:
                 try:
                     self.forget(next(iter(self._files)))

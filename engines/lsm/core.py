@@ -33,7 +33,8 @@ from engines.lsm.keys import ABSENT, Found
 from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import REPRESENTATIONS, Chunk, MemTable
 from engines.lsm.options import Options
-from engines.lsm.sstable import Counters, Table
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import Counters
 from engines.lsm.version import FileMeta, Version, VersionEdit
 from engines.lsm.wal import LogFile
 

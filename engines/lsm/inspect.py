@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.kvstore import Stats
 from engines.lsm.compaction import scores, total_bytes
-from engines.lsm.keys import DELETION
+from engines.lsm.dump import show_key
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta
 
@@ -162,16 +162,9 @@ def leveldb_property(core: Core, name: str) -> str | None:
         for level, files in enumerate(version.levels):
             text += f"--- level {level} ---\n"
             for file in files:
-                text += f" {file.number}:{file.size_bytes}[{_show(file.smallest)} .. {_show(file.largest)}]\n"
+                text += f" {file.number}:{file.size_bytes}[{show_key(file.smallest)} .. {show_key(file.largest)}]\n"
         return text
     if kind == "approximate-memory-usage":
         memory = core.state[0].size_bytes + sum([table.size_bytes for table in core.state[1]])
         return str(memory + core.cache.size_bytes)
     return None
-
-
-def _show(internal_key: bytes) -> str:
-    """An internal key as LevelDB prints it: 'key' @ sequence : kind."""
-    number = int.from_bytes(internal_key[-8:], "little")
-    key = internal_key[:-8].decode("latin-1")
-    return f"'{key}' @ {number >> 8} : {'del' if number & 255 == DELETION else 'val'}"

@@ -44,7 +44,7 @@ from engines.lsm.files import CURRENT, current_temp_name, listed, manifest_name,
 from engines.lsm.keys import order
 from engines.lsm.version import COMPARATOR, FileMeta, Version, VersionEdit
 
-__all__ = ["VersionSet", "create", "recover"]
+__all__ = ["VersionSet", "create", "manifest_path", "read", "recover"]
 
 
 class VersionSet:
@@ -225,13 +225,13 @@ def recover(env: Env, directory: str, stats: Stats) -> VersionSet:
     """As `read`, if what it says can be true. Raises CorruptionError for whatever LevelDB refuses, and for what it doesn't
     notice (overlapping levels, numbers that were given out already, missing tables)."""
     versions = read(env, directory, stats)
-    _check(env, directory, _manifest_path(env, directory), versions)
+    _check(env, directory, manifest_path(env, directory), versions)
     return versions
 
 
 def read(env: Env, directory: str, stats: Stats) -> VersionSet:
     """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError, OSError."""
-    path = _manifest_path(env, directory)
+    path = manifest_path(env, directory)
     versions = VersionSet(env, directory, stats)
     seen: set[str] = set()
     file = env.open(path, "r")
@@ -260,8 +260,8 @@ def read(env: Env, directory: str, stats: Stats) -> VersionSet:
     return versions
 
 
-def _manifest_path(env: Env, directory: str) -> str:
-    """Where CURRENT points."""
+def manifest_path(env: Env, directory: str) -> str:
+    """The path of the manifest that CURRENT points to, which exists. Raises CorruptionError, OSError."""
     current = f"{directory}/{CURRENT}"
     file = env.open(current, "r")
     try:

@@ -14,6 +14,8 @@ Follows DB::Open and DBImpl::Recover in LevelDB's db/db_impl.cc.
 
 from __future__ import annotations
 
+import contextlib
+
 from engines.env import Env, Lock
 from engines.errors import CorruptionError, NoSuchStore
 from engines.kvstore import Stats
@@ -50,6 +52,7 @@ def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:
     versions = manifest.recover(env, directory, stats)
     versions.max_manifest_bytes = options.max_manifest_bytes
     core = Core(env, directory, options, stats, versions)
+    _check_old_logs(core)
     if options.read_only:
         _replay_to_memory(core)
         return core
@@ -84,6 +87,28 @@ def _logs(core: Core) -> list[tuple[int, str]]:
         for kind, number, name in listed(core.env, core.directory)
         if kind == "log" and (number >= versions.log_number or number == versions.previous_log_number)
     ]
+
+
+def _check_old_logs(core: Core) -> None:
+    """A log that the manifest takes for old, and that a crash kept from being deleted, has nothing that isn't in tables.
+
+    Raises CorruptionError if it has: the log number of the manifest is too high. O(bytes); there rarely is one.
+    """
+    versions = core.versions
+    for kind, number, name in listed(core.env, core.directory):
+        if kind != "log" or number >= versions.log_number or number == versions.previous_log_number:
+            continue
+        path, last = f"{core.directory}/{name}", 0
+        with contextlib.suppress(CorruptionError):  # nobody needs it: only what it can testify to counts
+            for sequence, operations in replay(core.env, path):
+                last = max(last, sequence + len(operations) - 1)
+        if last > versions.last_sequence:
+            raise CorruptionError(
+                path,
+                None,
+                f"the manifest says that this log is in tables, up to sequence {versions.last_sequence}, but it goes on "
+                f"to {last}; repair the store",
+            )
 
 
 class _Replay:

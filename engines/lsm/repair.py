@@ -32,7 +32,8 @@ from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
 from engines.lsm.memtable import Rows
 from engines.lsm.merge import TableWriter
 from engines.lsm.options import LEVELS, Options
-from engines.lsm.sstable import Counters, Table
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import Counters
 from engines.lsm.version import VersionEdit
 from engines.lsm.wal import decode_batch
 

@@ -30,7 +30,6 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import Final
 
 from crc32c import crc32c
@@ -38,7 +37,6 @@ from crc32c import crc32c
 from engines.coding import DecodeError, get_varint64, put_varint, u32
 from engines.env import File
 from engines.errors import CorruptionError
-from engines.kvstore import Stats
 from engines.log import mask
 from engines.lsm import snappy
 from engines.lsm.block import Block, decode, decode_entries, find_raw
@@ -46,8 +44,9 @@ from engines.lsm.bloom import LEVELDB_NAME, NAME, BlockedBloom, LevelDBBloom
 from engines.lsm.cache import BlockCache
 from engines.lsm.keys import ABSENT, TRAILER_BYTES, Found, internal_key, order, trailer_of
 from engines.lsm.memtable import Chunk, Rows
+from engines.lsm.statistics import Counters, TableStatistics
 
-__all__ = ["Counters", "Table", "TableInfo", "TableStatistics", "encode_handle", "seal_block"]
+__all__ = ["Table", "encode_handle", "seal_block"]
 
 FOOTER_BYTES: Final = 48
 MAGIC: Final = bytes.fromhex("57fb808b247547db")
@@ -57,70 +56,6 @@ SNAPPY: Final = 1
 STATISTICS_NAME: Final = b"metcd.statistics"
 READAHEAD_BYTES: Final = 1 << 17  # a scan reads so much at once, once it has read two blocks in a row
 ROWS_BYTES: Final = 1 << 20  # a compaction reads so much at once
-
-
-@dataclass(slots=True)
-class TableStatistics:
-    """What a table says about itself; the module's docstring explains the fields, in the order on disk."""
-
-    entries: int = 0
-    deletions: int = 0
-    versions: int = 0
-    max_sequence: int = 0
-    key_bytes: int = 0
-    value_bytes: int = 0
-
-    def encode(self) -> bytes:
-        """The meta block's bytes."""
-        return b"".join(put_varint(getattr(self, field.name)) for field in fields(self))
-
-    @classmethod
-    def decode(cls, raw: bytes) -> TableStatistics:
-        """From the meta block's bytes; further fields of later versions are ignored. Raises DecodeError."""
-        values, at = [], 0
-        for _ in fields(cls):
-            value, at = get_varint64(raw, at)
-            values.append(value)
-        return cls(*values)
-
-    @property
-    def plain(self) -> bool:
-        """True if no two rows have the same user key, and none is a tombstone."""
-        return not self.deletions and not self.versions
-
-
-@dataclass(frozen=True, slots=True)
-class TableInfo:
-    """What a finished table is to the manifest: size of the file in bytes, first and last internal key."""
-
-    size_bytes: int
-    smallest: bytes
-    largest: bytes
-    statistics: TableStatistics
-
-
-class Counters:
-    """What tables count, over all tables of a store."""
-
-    __slots__ = ("block_lookups", "blocks_read", "bytes_read", "cache_misses", "filter_hits")
-
-    def __init__(self) -> None:
-        self.block_lookups = 0  # blocks that were needed, in the cache or not
-        self.blocks_read = 0
-        self.bytes_read = 0
-        self.cache_misses = 0  # of the lookups, those that had to read the file
-        self.filter_hits = 0  # times that a filter said "certainly not here"
-
-    def add_to(self, stats: Stats) -> None:
-        """Puts the counters where the contract has them."""
-        stats.reads += self.blocks_read
-        stats.bytes_read += self.bytes_read
-        stats.engine |= {
-            "block_lookups": self.block_lookups,
-            "block_cache_hits": self.block_lookups - self.cache_misses,
-            "block_cache_misses": self.cache_misses,
-            "filter_hits": self.filter_hits,
-        }
 
 
 def encode_handle(offset: int, size: int) -> bytes:
@@ -170,6 +105,16 @@ class Table:
     def blocks(self) -> int:
         """The number of data blocks."""
         return len(self._offsets)
+
+    @property
+    def filters(self) -> list[str]:
+        """The names of the filters that it has and that are known here."""
+        found = {NAME: self._bloom, LEVELDB_NAME: self._leveldb_bloom}
+        return [name.decode() for name, each in found.items() if each is not None]
+
+    def block_place(self, number: int) -> tuple[int, int, bytes]:
+        """(offset, size without trailer, separator in the index) of a data block."""
+        return self._offsets[number], self._sizes[number], self._index_keys[number]
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 

@@ -27,8 +27,9 @@ operators, range deletions, transactions with conflicts, comparators: none has a
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from engines.env import Env, real_env
@@ -48,6 +49,7 @@ from engines.lsm import bulk, inspect, verify
 from engines.lsm.background import Background
 from engines.lsm.checkpoint import checkpoint
 from engines.lsm.core import State
+from engines.lsm.dump import dump
 from engines.lsm.files import CURRENT
 from engines.lsm.iterator import merge_chunks
 from engines.lsm.keys import ABSENT
@@ -75,6 +77,17 @@ class _Waiting:
         self.failure: BaseException | None = None
 
 
+def _weak(method: Callable[[BaseException], None]) -> Callable[[BaseException], None]:
+    """Calls `method` while its object lives. Without the cycle, a store that is dropped goes at once, and its workers."""
+    reference = weakref.WeakMethod(method)
+
+    def call(failure: BaseException) -> None:
+        if (still := reference()) is not None:
+            still(failure)
+
+    return call
+
+
 class LsmStore(KVStore):
     """A store in LevelDB's files. `options` are those of engines.lsm.options.Options.
 
@@ -94,6 +107,11 @@ class LsmStore(KVStore):
         finally:
             file.close()
 
+    @staticmethod
+    def dump(path: str, env: Env) -> Iterator[str]:
+        """What the files of a store, or one of them, hold: lines for `metcd dump`. Takes no lock, writes nothing."""
+        return dump(path, env)
+
     def __init__(self, path: str, *, env: Env | None = None, sync: bool = True, **options: Any) -> None:
         self.path = path
         self.options = Options.of(options)
@@ -106,7 +124,7 @@ class LsmStore(KVStore):
         self._queue: deque[_Waiting] = deque()
         self._write_buffer_bytes = self.options.write_buffer_bytes
         self.core, self._lock = open_store(env, path, self.options, self._stats)
-        self.core.on_failure = self._poison
+        self.core.on_failure = _weak(self._poison)
         self.background = Background(self.core)
         self._slow = False
         if not self.options.read_only:

@@ -29,11 +29,10 @@ from engines.lsm.sstable import (
     RAW,
     SNAPPY,
     STATISTICS_NAME,
-    TableInfo,
-    TableStatistics,
     encode_handle,
     seal_block,
 )
+from engines.lsm.statistics import TableInfo, TableStatistics
 
 if TYPE_CHECKING:
     from engines.lsm.options import Options

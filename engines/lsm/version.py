@@ -41,7 +41,8 @@ from typing import Final
 from engines.coding import DecodeError, get_slice, get_varint32, get_varint64, put_slice, put_varint
 from engines.lsm.keys import TRAILER_BYTES, order
 from engines.lsm.options import LEVELS
-from engines.lsm.sstable import Table, TableInfo, TableStatistics
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import TableInfo, TableStatistics
 
 __all__ = ["COMPARATOR", "FileMeta", "Version", "VersionEdit"]
 
