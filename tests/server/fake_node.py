@@ -36,10 +36,12 @@ class FakeNode:
         self.applied = 0
         self.barriers: list[str] = []
         self.waited: list[bool] = []
+        self.asked = threading.Event()  # a write has come as far as the gate
         self.gate = threading.Event()  # closed by tests that want a write to take its time
         self.gate.set()
 
     def propose(self, operations: Sequence[tuple[bytes, bytes | None]], timeout_s: float = 5.0) -> int:
+        self.asked.set()
         self.gate.wait(10)
         if self.fails is not None and not self.applies_before_failing:
             raise self.fails

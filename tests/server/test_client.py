@@ -147,7 +147,7 @@ def test_an_answer_that_does_not_come_in_time_is_unknown_for_a_write_and_asked_e
     shared_front.node = node
     node.gate.clear()
     with Client([url(shared_front)], timeout_s=0.2) as client, pytest.raises(OutcomeUnknown):
-        client.put(b"k", b"v")
+        client.put(b"applied at some later time", b"v")
     node.gate.set()
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -626,7 +626,7 @@ def test_stop_lets_a_request_end_and_closes_the_idle(node):
     with Wire(front.address) as idle, Wire(front.address) as busy:
         idle.ask("GET", "/a")
         busy.send(b"PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nv")
-        _until(lambda: len(front._open) == 2)
+        assert node.asked.wait(10)
         stopper = threading.Thread(target=front.stop)
         stopper.start()
         assert idle.rest() == b""
