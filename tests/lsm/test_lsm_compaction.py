@@ -26,7 +26,7 @@ from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import Rows
 from engines.lsm.merge import Job, TableWriter, run
 from engines.lsm.options import LEVELS, Options
-from engines.lsm.sstable import TableStatistics
+from engines.lsm.statistics import TableStatistics
 from engines.lsm.version import FileMeta, Version
 from engines.simenv import SimEnv
 

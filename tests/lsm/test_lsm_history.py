@@ -259,8 +259,8 @@ def assert_disjoint(store: LsmStore) -> None:
 
 
 def test_a_bulk_delete_gives_space_back() -> None:
-    """google/leveldb#603, #593, goleveldb's BulkInsertDelete: by itself, without a compaction being asked for. (LevelDB
-    would have 458,000 bytes then, more than before.)"""
+    """google/leveldb#603, #593, goleveldb's BulkInsertDelete: by itself, without a compaction being asked for. (Without
+    the score of tombstones, 458,000 bytes would be left: more than before.)"""
     env = SimEnv()
     with opened(env) as store:
         for number in range(3_000):

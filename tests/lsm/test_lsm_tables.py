@@ -21,7 +21,8 @@ from engines.lsm.iterator import merge_chunks, merge_rows, whole_keys
 from engines.lsm.keys import ABSENT, DELETION, VALUE, internal_key, order
 from engines.lsm.memtable import Chunk, Rows
 from engines.lsm.options import Options
-from engines.lsm.sstable import Counters, Table, TableInfo, TableStatistics, seal_block
+from engines.lsm.sstable import Table, seal_block
+from engines.lsm.statistics import Counters, TableInfo, TableStatistics
 from engines.lsm.table_builder import TableBuilder
 from engines.lsm.version import FileMeta
 from engines.simenv import SimEnv
@@ -322,7 +323,15 @@ def test_the_table_cache_keeps_so_many_files_open() -> None:
     for number in range(6):
         info = build(env, [(b"k", number + 1, b"%d" % number)], f"/{number}")
         files.append(FileMeta.of(number, info))
-    cache = TableCache(lambda file: opened(env, f"/{file.number}"), 2)
+
+    class Owner:
+        """The cache knows its owner's method weakly."""
+
+        def open_table(self, file: FileMeta) -> Table:
+            return opened(env, f"/{file.number}")
+
+    owner = Owner()
+    cache = TableCache(owner.open_table, 2)
     for file in files:
         assert cache.get(file).get(b"k", 9) == b"%d" % file.number
         assert len(cache) <= 2
