@@ -148,7 +148,7 @@ def test_there_are_twenty_sets_of_options() -> None:
         ({"memtable": "tree"}, "memtable must be one of"),
         ({"block_bytes": 0}, "block_bytes must be at least 1"),
         ({"write_buffer": 5}, "no option 'write_buffer'"),
-        ({"level0_files": 9}, "level0_files <= level0_slowdown_files"),
+        ({"level0_files": 21}, "level0_files <= level0_slowdown_files"),
         ({"tombstone_ratio": 1.5}, "tombstone_ratio must be"),
         ({"compression": "zstd"}, "compression must be one of"),
     ],
