@@ -87,12 +87,10 @@ class Core:
         Newest first: memtables, level 0, then one file of each level. O(levels); at most one block read for each.
         """
         memtable, frozen, version = state
-        found = memtable.get(key, sequence)
-        if found is not ABSENT:
+        if key in memtable.index and (found := memtable.get(key, sequence)) is not ABSENT:
             return found
         for older in frozen:
-            found = older.get(key, sequence)
-            if found is not ABSENT:
+            if key in older.index and (found := older.get(key, sequence)) is not ABSENT:
                 return found
         for file in version.levels[0]:
             if file.first <= key <= file.last:

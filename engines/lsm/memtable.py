@@ -46,9 +46,13 @@ MAX_CHUNK: Final = 256
 
 
 class MemTable(Protocol):
-    """What the store needs of a representation. `size_bytes` is the approximate memory, by which it is full."""
+    """What the store needs of a representation. `size_bytes` is the approximate memory, by which it is full.
+
+    `index` has every user key of the memtable, so that a hot read can spare itself the call of `get`.
+    """
 
     size_bytes: int
+    index: dict[bytes, int]
 
     def add(self, sequence: int, key: bytes, value: bytes | None) -> None:
         """Adds a version; None is a tombstone. Requires: the writer lock, rule 3."""
@@ -72,21 +76,21 @@ class MemTable(Protocol):
 class SkipListMemTable:
     """In order at any time: a skiplist of versions, and a dict from user key to its newest version's node."""
 
-    __slots__ = ("_cells", "_index", "_insert", "_list", "size_bytes")
+    __slots__ = ("_cells", "_insert", "_list", "index", "size_bytes")
 
     def __init__(self, rng: random.Random) -> None:
         self._list = SkipList(rng)
         self._cells = self._list.cells
         self._insert = self._list.insert
-        self._index: dict[bytes, int] = {}
+        self.index: dict[bytes, int] = {}
         self.size_bytes = 0
 
     def add(self, sequence: int, key: bytes, value: bytes | None) -> None:
-        self._index[key] = self._insert(key, sequence, value)
+        self.index[key] = self._insert(key, sequence, value)
         self.size_bytes += len(key) + len(value or b"") + ENTRY_BYTES
 
     def add_all(self, sequence: int, operations: Sequence[Operation]) -> None:
-        index, insert = self._index, self._insert
+        index, insert = self.index, self._insert
         size = 0
         for key, value in operations:
             index[key] = insert(key, sequence, value)
@@ -96,7 +100,7 @@ class SkipListMemTable:
 
     def get(self, key: bytes, sequence: int) -> Found:
         """O(1) for the newest version; one step back for each newer version than `sequence`."""
-        node = self._index.get(key)
+        node = self.index.get(key)
         if node is None:
             return ABSENT
         cells = self._cells
@@ -183,12 +187,12 @@ class SortedMemTable:
     but for its end), so that reading and writing in turns costs O(n) for each scan.
     """
 
-    __slots__ = ("_index", "_older", "_order", "_sequences", "_values", "size_bytes")
+    __slots__ = ("_older", "_order", "_sequences", "_values", "index", "size_bytes")
 
     def __init__(self, rng: random.Random) -> None:
         self._sequences: list[int] = []
         self._values: list[bytes | None] = []
-        self._index: dict[bytes, int] = {}  # user key → position of its newest version in the two lists
+        self.index: dict[bytes, int] = {}  # user key → position of its newest version in the two lists
         self._older: dict[int, int] = {}  # position of a version → position of the one before it, of the same key
         self._order: list[bytes] = []  # the keys sorted, as of the last demand; never changed in place
         self.size_bytes = 0
@@ -197,7 +201,7 @@ class SortedMemTable:
         self.add_all(sequence, ((key, value),))
 
     def add_all(self, sequence: int, operations: Sequence[Operation]) -> None:
-        index, older, values, sequences = self._index, self._older, self._values, self._sequences
+        index, older, values, sequences = self.index, self._older, self._values, self._sequences
         size = 0
         position = len(values)
         for key, value in operations:
@@ -213,7 +217,7 @@ class SortedMemTable:
 
     def get(self, key: bytes, sequence: int) -> Found:
         """O(1) for the newest version; one step back for each newer version than `sequence`."""
-        position = self._index.get(key)
+        position = self.index.get(key)
         while position is not None:
             if self._sequences[position] <= sequence:
                 return self._values[position]
@@ -248,7 +252,7 @@ class SortedMemTable:
         for start in range(0, len(order), MAX_CHUNK):
             keys, internal_keys, values = [], [], []
             for key in order[start : start + MAX_CHUNK]:
-                position: int | None = self._index[key]
+                position: int | None = self.index[key]
                 while position is not None:
                     value = self._values[position]
                     kind = DELETION if value is None else VALUE
@@ -261,7 +265,7 @@ class SortedMemTable:
     def _sorted(self) -> list[bytes]:
         """The keys of now in order. A dict keeps the order of insertion, so the new keys are at its end."""
         order = self._order
-        keys = list(self._index)
+        keys = list(self.index)
         if len(keys) != len(order):
             order = order + keys[len(order) :]
             order.sort()

@@ -22,6 +22,7 @@ class Options:
 
     memtable                 "skiplist", or "sorted" (on demand): engines/lsm/memtable.py compares them
     write_buffer_bytes       a memtable of this size is flushed: more is faster, and longer to recover
+    max_frozen               full memtables that may wait for their flush; for more, writes wait
     block_bytes              of a data block before compression
     block_restart_interval   entries between two keys in full
     max_file_bytes           a table is cut at this size
@@ -45,6 +46,7 @@ class Options:
 
     memtable: Literal["skiplist", "sorted"] = "skiplist"
     write_buffer_bytes: int = 4 * MIB
+    max_frozen: int = 4
     block_bytes: int = 4 * KIB
     block_restart_interval: int = 16
     max_file_bytes: int = 2 * MIB
@@ -56,8 +58,8 @@ class Options:
     max_manifest_bytes: int = 4 * MIB
     max_open_files: int = 500
     level0_files: int = 4
-    level0_slowdown_files: int = 8
-    level0_stop_files: int = 12
+    level0_slowdown_files: int = 20
+    level0_stop_files: int = 36
     level_base_bytes: int = 10 * MIB
     tombstone_ratio: float | None = 0.5
     background: bool = True
@@ -94,6 +96,7 @@ class Options:
 
 _LEAST: Final = {
     "write_buffer_bytes": 1,
+    "max_frozen": 1,
     "block_bytes": 1,
     "block_restart_interval": 1,
     "max_file_bytes": 1,

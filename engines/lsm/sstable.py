@@ -43,7 +43,7 @@ from engines.lsm.block import Block, decode, decode_entries, find_raw
 from engines.lsm.bloom import LEVELDB_NAME, NAME, BlockedBloom, LevelDBBloom
 from engines.lsm.cache import BlockCache
 from engines.lsm.keys import ABSENT, TRAILER_BYTES, Found, internal_key, order, trailer_of
-from engines.lsm.memtable import Chunk, Rows
+from engines.lsm.memtable import FIRST_CHUNK, Chunk, Rows
 from engines.lsm.statistics import Counters, TableStatistics
 
 __all__ = ["Table", "encode_handle", "seal_block"]
@@ -269,18 +269,19 @@ class Table:
     def get(self, key: bytes, sequence: int) -> Found:
         """The newest value of `key` not above `sequence`; None if that is a tombstone; ABSENT if there is none.
 
-        O(log n) and at most one block for almost every key (rule 4); none if the filter denies it.
+        O(log n) and at most one block for almost every key (rule 4); none if the filter denies it. A block that is
+        there, decoded, is searched without asking the filter: both cost the same, and the answer is final.
         """
-        if not self.may_contain(key):
-            return ABSENT
-        separators, cache = self._separators, self._cache
+        separators = self._separators
         number = bisect_left(separators, key)
         while number < len(separators):
-            self._counters.block_lookups += 1
-            block = cache.young.get(self._first_key + number)
+            block = self._cache.young.get(self._first_key + number)
             if type(block) is not Block:
+                if not self.may_contain(key):
+                    return ABSENT
                 found = self._get_cold(number, key, sequence)
             else:
+                self._counters.block_lookups += 1
                 keys = block.keys
                 at = bisect_left(keys, key)
                 if at == len(keys):
@@ -298,6 +299,7 @@ class Table:
 
     def _get_cold(self, number: int, key: bytes, sequence: int) -> Found:
         """As `get`, in a block that isn't decoded or not young: read if need be, decoded at the second time."""
+        self._counters.block_lookups += 1
         place = self._first_key + number
         cached = self._cache.find(place)
         if type(cached) is Block:
@@ -333,18 +335,37 @@ class Table:
         )
 
     def _plain_chunks(self, first: int, last: int, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Chunk]:
-        for block in self._blocks_between(first, last, reverse):
+        """The chunks are the cache's blocks, but for a short first one: who wants ten keys needn't merge a hundred."""
+        if reverse:
+            yield from self._plain_backward(first, last, start, stop)
+            return
+        if first < last:
+            block = self._block(first)
+            first += 1
+            keys: list[bytes] = block.keys
+            values: list[bytes | None] = block.values  # type: ignore[assignment]
+            low = bisect_left(keys, start)
+            high = bisect_left(keys, stop, low) if stop is not None and keys[-1] >= stop else len(keys)
+            middle = min(low + FIRST_CHUNK, high)
+            if low < middle:
+                yield keys[low:middle], values[low:middle]
+            if middle < high:
+                yield keys[middle:high], values[middle:high]
+        for block in self._blocks_between(first, last, False):
+            keys, values = block.keys, block.values  # type: ignore[assignment]
+            if stop is None or keys[-1] < stop:
+                yield keys, values
+            elif high := bisect_left(keys, stop):
+                yield keys[:high], values[:high]
+
+    def _plain_backward(self, first: int, last: int, start: bytes, stop: bytes | None) -> Iterator[Chunk]:
+        for block in self._blocks_between(first, last, True):
             keys: list[bytes] = block.keys
             values: list[bytes | None] = block.values  # type: ignore[assignment]
             low = bisect_left(keys, start) if keys[0] < start else 0
             high = bisect_left(keys, stop) if stop is not None and keys[-1] >= stop else len(keys)
             if low < high:
-                if reverse:
-                    yield keys[low:high][::-1], values[low:high][::-1]
-                elif high - low == len(keys):
-                    yield keys, values
-                else:
-                    yield keys[low:high], values[low:high]
+                yield keys[low:high][::-1], values[low:high][::-1]
 
     def _blocks_between(self, first: int, last: int, reverse: bool) -> Iterator[Block]:
         """The data blocks first..last-1 in order or against it; a forward scan reads ahead what isn't cached."""
@@ -354,7 +375,7 @@ class Table:
             return
         number = first
         while number < last:
-            if number < first + 2 or self._cache.find(self._first_key + number) is not None:
+            if number < first + 1 or self._cache.find(self._first_key + number) is not None:
                 yield self._block(number)
                 number += 1
                 continue
