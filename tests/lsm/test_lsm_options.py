@@ -1,7 +1,8 @@
 """One history under twenty sets of options: what a store answers must not depend on how it is built.
 
 After Pebble's metamorphic tests: the operations are drawn once from the seed, and every set of options, most of them
-absurdly small, must give the same answers to all of them, reopening included.
+absurdly small, must give the same answers to all of them, reopening included. In the fast tier one short history; long
+ones with `-m slow`.
 """
 
 from __future__ import annotations
@@ -133,9 +134,23 @@ def test_answers_do_not_depend_on_options(
     tmp_path: Path, expected: tuple[list[tuple[Any, ...]], list[Any]], name: str
 ) -> None:
     todo, answers = expected
-    got = history(tmp_path, todo, OPTION_SETS[name])
-    for number, (mine, theirs) in enumerate(zip(got, answers, strict=True)):
-        assert mine == theirs, f"answer {number} differs from that under the defaults"
+    compare(history(tmp_path, todo, OPTION_SETS[name]), answers)
+
+
+def compare(mine: list[Any], theirs: list[Any]) -> None:
+    """Raises AssertionError at the first answer that differs."""
+    for number, (one, other) in enumerate(zip(mine, theirs, strict=True)):
+        assert one == other, f"answer {number} differs from that under the defaults"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in OPTION_SETS if name != "defaults"])
+def test_answers_do_not_depend_on_options_for_long(tmp_path: Path, name: str) -> None:
+    """Two histories of 4,000 operations each."""
+    for part in range(2):
+        todo = operations(random.Random(f"{SEED} {part}"), 4_000)
+        expected = history(tmp_path / f"expected {part}", todo, OPTION_SETS["defaults"])
+        compare(history(tmp_path / f"{part}", todo, OPTION_SETS[name]), expected)
 
 
 def test_there_are_twenty_sets_of_options() -> None:

@@ -24,7 +24,7 @@ from engines.lsm.bloom import (
 )
 from engines.lsm.keys import ABSENT, DELETION, MAX_SEQUENCE, VALUE, internal_key, order, separator, successor
 from engines.lsm.memtable import REPRESENTATIONS, MemTable
-from engines.lsm.skiplist import HEAD, LINKS, SkipList
+from engines.lsm.skiplist import HEAD, LEVELS, LINKS, SkipList
 from engines.lsm.version import FileMeta, Version, VersionEdit
 from engines.lsm.wal import decode_batch, encode_batch, encode_put
 
@@ -132,17 +132,19 @@ def test_a_skiplist_compares_log_n_keys(count: int, rng: random.Random) -> None:
 
 
 def test_a_skiplists_heights_fall_by_four(rng: random.Random) -> None:
-    """Each level has about a quarter of the nodes of the one below."""
+    """Each level has about a quarter of the nodes of the one below; the lane stands for all levels above the links."""
     skiplist = SkipList(rng)
     for number in range(8_000):
         skiplist.insert(b"%05d" % rng.randrange(100_000), number, b"")
     counts = []
-    for link in range(LINKS, LINKS + 5):
+    for link in range(LINKS, LINKS + LEVELS):
         node, count = skiplist.cells[HEAD + link], 0
         while node != HEAD:
             node, count = skiplist.cells[node + link], count + 1
         counts.append(count)
+    counts.append(len(skiplist._lane_nodes))
     assert counts[0] == 8_000
+    assert [skiplist.cells[node] for node in skiplist._lane_nodes] == skiplist._lane_keys == sorted(skiplist._lane_keys)
     for below, above in itertools.pairwise(counts):
         assert 0.15 < above / below < 0.4, counts
 
