@@ -198,7 +198,14 @@ class SortedMemTable:
         self.size_bytes = 0
 
     def add(self, sequence: int, key: bytes, value: bytes | None) -> None:
-        self.add_all(sequence, ((key, value),))
+        index, values = self.index, self._values
+        position = len(values)
+        values.append(value)
+        self._sequences.append(sequence)
+        if key in index:
+            self._older[position] = index[key]
+        index[key] = position
+        self.size_bytes += len(key) + len(value or b"") + ENTRY_BYTES
 
     def add_all(self, sequence: int, operations: Sequence[Operation]) -> None:
         index, older, values, sequences = self.index, self._older, self._values, self._sequences
@@ -248,19 +255,29 @@ class SortedMemTable:
 
     def rows(self) -> Iterator[Rows]:
         order = self._sorted()
-        sequences, older = self._sequences, self._older
         for start in range(0, len(order), MAX_CHUNK):
-            keys, internal_keys, values = [], [], []
-            for key in order[start : start + MAX_CHUNK]:
-                position: int | None = self.index[key]
-                while position is not None:
-                    value = self._values[position]
-                    kind = DELETION if value is None else VALUE
+            yield self._rows_of(order[start : start + MAX_CHUNK])
+
+    def _rows_of(self, part: list[bytes]) -> Rows:
+        """All versions of some keys; in one sweep if each of them has only one."""
+        sequences, values, older = self._sequences, self._values, self._older
+        positions = [self.index[key] for key in part]
+        found = [values[position] for position in positions]
+        keys = part
+        if not older.keys().isdisjoint(positions):
+            keys, positions = [], []
+            for key in part:
+                at: int | None = self.index[key]
+                while at is not None:
                     keys.append(key)
-                    internal_keys.append(key + pack_trailer(sequences[position] << 8 | kind))
-                    values.append(value or b"")
-                    position = older.get(position)
-            yield keys, internal_keys, values
+                    positions.append(at)
+                    at = older.get(at)
+            found = [values[position] for position in positions]
+        internal_keys = [
+            key + pack_trailer(sequences[position] << 8 | (value is not None))
+            for key, position, value in zip(keys, positions, found)
+        ]
+        return keys, internal_keys, [value or b"" for value in found]
 
     def _sorted(self) -> list[bytes]:
         """The keys of now in order. A dict keeps the order of insertion, so the new keys are at its end."""

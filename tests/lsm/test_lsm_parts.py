@@ -128,7 +128,7 @@ def test_a_skiplist_compares_log_n_keys(count: int, rng: random.Random) -> None:
     CountingKey.compared = 0
     for sequence, key in enumerate(ascending):
         skiplist.insert(key, sequence, b"")
-    assert CountingKey.compared <= count
+    assert CountingKey.compared <= count + count // 32  # one, and for each node of the lane another one
 
 
 def test_a_skiplists_heights_fall_by_four(rng: random.Random) -> None:

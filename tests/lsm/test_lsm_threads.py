@@ -193,7 +193,7 @@ def test_writers_stop_while_two_memtables_are_full(tmp_path: Path, start: Start)
     """Rule 4 of background.py: and go on when the flush is done; counted."""
     env = HookedEnv()
     gate = Gate(env, "lsm.table.flush")
-    with opened(tmp_path, env) as store:
+    with opened(tmp_path, env, max_frozen=1) as store:
         gate.shut()
         written: list[int] = []
 
