@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines.kvstore import Stats
 from engines.lsm.compaction import Compaction, in_place, manual, pick, scores
@@ -223,9 +221,6 @@ class Bench:
         return run(job, self.writer(grandparents=job.grandparents), self.core.tables.get)
 
 
-Versions = list[tuple[bytes, bytes | None, int]]  # user key, value, number of the run
-
-
 def expected_rows(
     rows: Sequence[tuple[bytes, int, bytes | None]], snapshot: int, deeper: set[bytes]
 ) -> list[tuple[bytes, int, bytes | None]]:
@@ -239,27 +234,20 @@ def expected_rows(
     return kept
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([b"a", b"ab", b"b", b"c", b"d"]), st.none() | st.binary(max_size=3)),
-        min_size=1,
-        max_size=30,
-    ),
-    st.lists(st.integers(0, 30), min_size=0, max_size=3),
-    st.integers(0, 40),
-    st.sets(st.sampled_from([b"a", b"b", b"c"])),
-)
-def test_a_compaction_keeps_what_somebody_may_ask_for(
-    history: list[tuple[bytes, bytes | None]], cuts: list[int], snapshot: int, deeper: set[bytes]
-) -> None:
-    """Rules 1 and 2 of merge.py, and nothing else: with one run or several, with a snapshot or none."""
-    bench = Bench()
-    rows = [(key, sequence, value) for sequence, (key, value) in enumerate(history, 1)]
-    borders = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    runs = [[bench.table(rows[low:high])] for low, high in pairwise(borders) if low < high][::-1]
-    ranges = [[(key, key)] for key in sorted(deeper)]
-    job = Job(runs, ranges, [], snapshot, len(rows), NOW)
-    assert bench.rows(bench.run(job)) == expected_rows(rows, snapshot, deeper)
+@pytest.mark.parametrize("part", range(3))
+def test_a_compaction_keeps_what_somebody_may_ask_for(rng: random.Random, part: int) -> None:
+    """Rules 1 and 2 of merge.py, and nothing else: few keys, one run or several, a snapshot anywhere or none."""
+    for _ in range(50):
+        rows: list[tuple[bytes, int, bytes | None]] = []
+        for sequence in range(1, rng.randint(2, 25)):
+            rows.append((rng.choice((b"a", b"ab", b"b", b"c")), sequence, rng.choice((None, b"", b"v%d" % sequence))))
+        snapshot = rng.randrange(len(rows) + 2)
+        deeper = {key for key in (b"a", b"b", b"c") if rng.random() < 0.4}
+        bench = Bench(block_bytes=rng.choice((1, 60)))
+        borders = [0, *sorted(rng.choices(range(len(rows)), k=rng.randrange(4))), len(rows)]
+        runs = [[bench.table(rows[low:high])] for low, high in pairwise(borders) if low < high][::-1]
+        job = Job(runs, [[(key, key)] for key in sorted(deeper)], [], snapshot, len(rows), NOW)
+        assert bench.rows(bench.run(job)) == expected_rows(rows, snapshot, deeper), (rows, borders, snapshot, deeper)
 
 
 def test_a_user_key_is_never_in_two_tables() -> None:
