@@ -29,7 +29,7 @@ from itertools import islice
 from typing import Final, NoReturn
 
 from engines.errors import CorruptionError
-from engines.lsm.compaction import Compaction, in_place, manual, pick
+from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
 from engines.lsm.core import Core, Frozen
 from engines.lsm.files import log_name
 from engines.lsm.merge import Job, TableWriter, run
@@ -61,6 +61,8 @@ class Background:
         # one table for a memtable, unless batches have made that very large (google/leveldb#1145)
         flush_bytes = max(self._options.max_file_bytes, 2 * self._options.write_buffer_bytes)
         self._flush_options = replace(self._options, max_file_bytes=flush_bytes)
+        # by output level, as in LevelDB's property "leveldb.stats": [seconds, bytes read, bytes written]
+        self.level_work: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(LEVELS)]
         self.counts: dict[str, int] = dict.fromkeys(
             (
                 "flushes",
@@ -213,13 +215,22 @@ class Background:
 
     def _flush(self, frozen: Frozen) -> None:
         core = self._core
+        begin = core.env.now()
         edit = VersionEdit(log_number=frozen.next_log, previous_log_number=0, last_sequence=frozen.last_sequence)
         with core.numbers() as numbers:
             if len(frozen.memtable):
                 edit.added = [(0, file) for file in self._tables_of(frozen, numbers)]
             core.install(edit, frozen)
         self.counts["flushes"] += 1
+        self._worked(0, begin, [], edit)
         core.delete_obsolete()
+
+    def _worked(self, level: int, begin_s: float, inputs: list[tuple[int, FileMeta]], edit: VersionEdit) -> None:
+        """Notes what was done for a level."""
+        work = self.level_work[level]
+        work[0] += self._core.env.now() - begin_s
+        work[1] += total_bytes([file for _, file in inputs])
+        work[2] += total_bytes([file for _, file in edit.added])
 
     def _tables_of(self, frozen: Frozen, numbers: Iterator[int]) -> list[FileMeta]:
         """The memtable's rows in tables of level 0: written here, or by the lane's worker from the log."""
@@ -289,6 +300,7 @@ class Background:
             edit.compact_pointers = [(compaction.level, compaction.pointer)]
             core.versions.compact_pointers[compaction.level] = compaction.pointer
         self.running = compaction
+        begin = core.env.now()
         try:
             with core.numbers() as numbers:
                 if compaction.trivial:
@@ -300,6 +312,8 @@ class Background:
         finally:
             self.running = None
         self.counts["compactions"] += 1
+        if not compaction.trivial:
+            self._worked(compaction.output_level, begin, compaction.inputs(), edit)
         self.counts["tombstone_compactions"] += compaction.reason == "tombstones"
         core.delete_obsolete()
 

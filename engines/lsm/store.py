@@ -373,7 +373,7 @@ class LsmStore(KVStore):
     def leveldb_property(self, name: str) -> str | None:
         """LevelDB's properties by their names, such as "leveldb.num-files-at-level0"; None for an unknown one."""
         self._check_usable()
-        return inspect.leveldb_property(self.core, name)
+        return inspect.leveldb_property(self.core, self.background, name)
 
     def _check_writable(self) -> None:
         self._check_usable()
