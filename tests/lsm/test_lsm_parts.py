@@ -250,15 +250,20 @@ def test_a_block_of_nonsense_is_refused_or_read(raw: bytes) -> None:
             continue
 
 
-def test_a_block_ends_at_the_entry_that_fills_it() -> None:
-    """table_builder.cc: the size is looked at after each entry."""
-    builder = BlockBuilder(16)
+@pytest.mark.parametrize("interval", [1, 3, 16])
+def test_a_block_ends_at_the_entry_that_fills_it(interval: int) -> None:
+    """table_builder.cc: the size, restart points included, is looked at after each entry."""
     keys = [b"%04d" % number for number in range(100)]
+    sizes = []
+    for count in range(1, 40):
+        builder = BlockBuilder(interval)
+        for key in keys[:count]:
+            builder.add(key, b"v" * 20)
+        sizes.append(builder.size_bytes)
+        assert len(builder.finish()) == sizes[-1]
+    builder = BlockBuilder(interval)
     at = builder.fill(keys, [b"v" * 20] * 100, 0, 256)
-    assert builder.size_bytes >= 256
-    assert builder.size_bytes - 30 < 256
-    assert 0 < at < 100
-    assert builder.count == at
+    assert at == builder.count == 1 + sum(size < 256 for size in sizes)
 
 
 # ---- filters --------------------------------------------------------------------------------------------------------

@@ -138,6 +138,19 @@ def test_versions_are_kept_as_long_as_they_are_read() -> None:
         assert store.core.versions.live_files().keys() == now
 
 
+def test_a_table_in_the_making_is_nobodys_garbage() -> None:
+    """core.py, rule 3: while one lane writes it, the other one deletes; a failure's leavings go later."""
+    env = SimEnv()
+    with opened(env) as store:
+        with store.core.numbers() as numbers:
+            name = f"/db/{next(numbers):06d}.ldb"
+            env.open(name, "x").close()
+            store.core.delete_obsolete()
+            assert env.exists(name)
+        store.core.delete_obsolete()
+        assert not env.exists(name)
+
+
 # ---- reading only ---------------------------------------------------------------------------------------------------
 
 

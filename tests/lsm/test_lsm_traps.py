@@ -402,9 +402,11 @@ def test_we_write_exactly_the_last_flushed_sequence() -> None:
     with made.open() as store:
         for at in range(5):
             store.put(b"%d" % at, b"flushed")
-        store.flush()
+        store.core.rotate()
         for at in range(7):
             store.put(b"%d" % at, b"in the log")
+        store.background.work()
+        assert store.core.frozen == []
         assert store.core.versions.last_sequence == 5
         assert store.describe()["last_sequence"] == 12
 
