@@ -18,7 +18,7 @@ from engines.coding import put_varint
 from engines.env import File
 from engines.errors import CorruptionError, NoSuchStore
 from engines.log import LogWriter
-from engines.lsm.keys import DELETION, VALUE, internal_key, order
+from engines.lsm.keys import ABSENT, DELETION, VALUE, internal_key, order
 from engines.lsm.options import Options
 from engines.lsm.sstable import seal_block
 from engines.lsm.store import LsmStore
@@ -290,6 +290,11 @@ def _older_level_above(made: Directory) -> None:
     made.table(3, 7, [(b"c", 8, b"newer, and two levels below")])
 
 
+def _same_version_twice(made: Directory) -> None:
+    """As if an input of a compaction had outlived it."""
+    made.table(2, 7, [(b"c", 3, b"3")])
+
+
 def _out_of_order(made: Directory) -> None:
     made.table(2, 7, [(b"m", 5, b"1"), (b"o", 5, b"2"), (b"n", 5, b"3"), (b"p", 5, b"4")], sort=False)
 
@@ -333,6 +338,7 @@ FOUND: dict[str, tuple[Callable[[Directory], None], str]] = {
     "a range that ends too soon": (_narrow_last, "but the manifest says"),
     "older data in a newer table": (_older_above, "which is read first"),
     "older data on a higher level": (_older_level_above, "which is read first"),
+    "a version in two tables": (_same_version_twice, "which is read first"),
     "keys out of order": (_out_of_order, "is not above the key before it"),
     "a key twice": (_twice_the_same, "is not above the key before it"),
     "our filter denies what is there": (_forgetful_filter("bloom"), "the filter denies"),
@@ -454,6 +460,12 @@ def test_old_leveldbs_user_key_in_two_tables_is_read() -> None:
         assert dict(store.scan()) == expected
         assert list(store.scan(reverse=True)) == sorted(expected.items(), reverse=True)
         assert store.get(b"k") == b"k9"
+        state = store.core.state
+        for moment, value in ((9, b"k9"), (8, None), (7, b"k7"), (6, b"k2"), (2, b"k2"), (1, ABSENT)):
+            assert store.core.lookup(state, b"k", moment) == value
+            for reverse in (False, True):
+                pairs = dict(store.pairs(state, moment, b"k", b"l", reverse, None))
+                assert pairs == ({b"k": value} if isinstance(value, bytes) else {})
         assert store.check() == []
         store.compact()
         assert dict(store.scan()) == expected
