@@ -15,6 +15,7 @@ Follows DB::Open and DBImpl::Recover in LevelDB's db/db_impl.cc.
 from __future__ import annotations
 
 import contextlib
+import errno
 
 from engines.env import Env, Lock
 from engines.errors import CorruptionError, NoSuchStore
@@ -38,12 +39,28 @@ def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tupl
         raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
     if writable:
         env.makedirs(directory, "lsm.open.mkdir")
-    lock = env.lock(f"{directory}/{LOCK}", shared=not writable)
+    lock = _lock(env, f"{directory}/{LOCK}", writable)
     try:
         return _recover(env, directory, options, stats), lock
     except BaseException:
         lock.close()
         raise
+
+
+class _Unlocked:
+    """In place of a lock where none can be made, and nobody can write either: a read-only medium."""
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
+def _lock(env: Env, path: str, writable: bool) -> Lock:
+    try:
+        return env.lock(path, shared=not writable)
+    except OSError as error:
+        if writable or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return _Unlocked()
 
 
 def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:

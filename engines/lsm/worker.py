@@ -102,14 +102,18 @@ def _serve(pipe: Connection, directory: str, options: Options) -> None:
             kind, *arguments = pipe.recv()
         except (EOFError, OSError, KeyboardInterrupt):
             return
+        answer: tuple[Any, ...]
         try:
-            done = (_flush if kind == "flush" else _compact)(env, directory, options, *arguments)
-            pipe.send(("done", *done))
+            answer = ("done", *(_flush if kind == "flush" else _compact)(env, directory, options, *arguments))
         except CorruptionError as error:
-            pipe.send(("corrupt", error.path, error.offset, error.why))
+            answer = ("corrupt", error.path, error.offset, error.why)
         except OSError as error:
-            pipe.send(("failed", error))
-        except (BrokenPipeError, KeyboardInterrupt):
+            answer = ("failed", error)
+        except KeyboardInterrupt:
+            return
+        try:
+            pipe.send(answer)
+        except OSError:  # nobody is at the other end any more
             return
 
 
