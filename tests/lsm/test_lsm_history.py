@@ -379,3 +379,18 @@ def test_the_compact_pointers_survive() -> None:
         env, level0_files=50, level0_slowdown_files=50, level0_stop_files=50, level_base_bytes=1 << 30
     ) as store:
         assert store.core.versions.compact_pointers == pointers
+
+
+def test_a_load_has_a_sequence_of_its_own() -> None:
+    """bulk.py, rule 3: one for all pairs, the next one, and 1 is the first one ever used; writes go on behind it."""
+    env = SimEnv()
+    with opened(env) as store:
+        for last in (1, 4, 7):
+            store.load([(b"a", b"1"), (b"b", b"2")])
+            assert store.describe()["last_sequence"] == last
+            ((level, file),) = store.core.versions.current.files()
+            assert level == 6
+            assert {trailer_of(file.smallest) >> 8, trailer_of(file.largest) >> 8} == {last}
+            store.put(b"a", b"newer")
+            store.delete(b"b")
+            assert dict(store.scan()) == {b"a": b"newer"}
