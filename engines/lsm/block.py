@@ -32,7 +32,8 @@ from engines.lsm.keys import TRAILER_BYTES, order
 __all__ = ["Block", "BlockBuilder", "decode", "decode_entries", "find_raw"]
 
 RESTART_BYTES: Final = 4
-OBJECT_BYTES: Final = 2 * (33 + 8)  # what a key and a value cost besides their bytes: two objects, two places in lists
+# what an entry costs besides its bytes: two objects, two places in lists, one in the dict of places
+OBJECT_BYTES: Final = 2 * (33 + 8) + 36
 _HEADS: Final = [bytes((i,)) for i in range(128)]  # a varint below 128
 Entries = tuple[list[bytes], list[bytes]]  # keys as stored, values
 
@@ -120,20 +121,27 @@ class Block:
     """A decoded data block: parallel lists in the order of internal keys.
 
     `trailers` is the concatenation of the keys' 8-byte trailers: they are rarely asked for, and a list of numbers
-    would cost four times the memory.
+    would cost four times the memory. `places` is what `index` has made, for point reads: a scan needs none.
     """
 
-    __slots__ = ("_charge", "keys", "trailers", "values")
+    __slots__ = ("_charge", "keys", "places", "trailers", "values")
 
     def __init__(self, keys: list[bytes], trailers: bytes, values: list[bytes], size_bytes: int) -> None:
         self._charge = size_bytes + OBJECT_BYTES * len(keys)
         self.keys = keys  # user keys
+        self.places: dict[bytes, int] | None = None
         self.trailers = trailers
         self.values = values
 
     def __len__(self) -> int:
         """What the block costs in memory, about, in bytes: the cache's charge."""
         return self._charge
+
+    def index(self) -> dict[bytes, int]:
+        """User key → position of its newest version, kept in `places`: one step where `bisect` takes five. O(n)."""
+        last = len(self.keys) - 1
+        self.places = dict(zip(reversed(self.keys), range(last, -1, -1)))  # the first of equal keys is put last
+        return self.places
 
     def internal_keys(self) -> list[bytes]:
         """The keys as stored. O(n)."""

@@ -282,12 +282,9 @@ class Table:
                 found = self._get_cold(number, key, sequence)
             else:
                 self._counters.block_lookups += 1
-                keys = block.keys
-                at = bisect_left(keys, key)
-                if at == len(keys):
+                at = (block.places or block.index()).get(key)
+                if at is None:
                     found = ABSENT
-                elif keys[at] != key:
-                    return ABSENT
                 elif sequence >= self._plain_from:
                     return block.values[at]
                 else:
