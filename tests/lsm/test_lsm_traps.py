@@ -47,9 +47,18 @@ class Directory:
         return self.env.open(f"/db/{name}", "w")
 
     def table(
-        self, level: int, number: int, rows: Rows, *, sort: bool = True, forget: bool = False, **options: Any
+        self,
+        level: int,
+        number: int,
+        rows: Rows,
+        *,
+        sort: bool = True,
+        forget: bool = False,
+        lies: dict[str, int] | None = None,
+        **options: Any,
     ) -> FileMeta:
-        """A table that the edit knows. sort=False: its rows come as they are given. forget: its filter knows none of its keys."""
+        """A table that the edit knows. sort=False: its rows come as they are given. forget: its filter knows none of its keys.
+        lies: of its statistics."""
         encoded = [
             (key, internal_key(key, at, DELETION if value is None else VALUE), value or b"") for key, at, value in rows
         ]
@@ -64,6 +73,8 @@ class Directory:
         at = 0
         while at < len(encoded):
             at = builder.add([row[0] for row in encoded], [row[1] for row in encoded], [row[2] for row in encoded], at)
+        for name, lie in (lies or {}).items():
+            setattr(builder._statistics, name, lie)
         meta = FileMeta.of(number, builder.finish("test"))
         file.close()
         self.edit.added.append((level, meta))
@@ -312,6 +323,15 @@ def _forgetful_filter(kind: str) -> Callable[[Directory], None]:
     return spoil
 
 
+def _lying_statistics(**lies: int) -> Callable[[Directory], None]:
+    """What a compaction believes: a table without tombstones, or with older versions than it has."""
+
+    def spoil(made: Directory) -> None:
+        made.table(2, 7, [(b"m", 9, b"1"), (b"n", 8, None)], lies=lies)
+
+    return spoil
+
+
 def _wrong_size(made: Directory) -> None:
     level, file = made.edit.added[0]
     made.edit.added[0] = level, FileMeta(4, file.size_bytes - 1, file.smallest, file.largest)
@@ -343,6 +363,9 @@ FOUND: dict[str, tuple[Callable[[Directory], None], str]] = {
     "a key twice": (_twice_the_same, "is not above the key before it"),
     "our filter denies what is there": (_forgetful_filter("bloom"), "the filter denies"),
     "LevelDB's filter denies what is there": (_forgetful_filter("leveldb"), "the filter denies"),
+    "statistics that count wrong": (_lying_statistics(entries=3), "says that it has 3 entries and 1 deletions"),
+    "statistics without the tombstones": (_lying_statistics(deletions=0), "says that it has 2 entries and 0 deletions"),
+    "statistics that make it older": (_lying_statistics(max_sequence=8), "says that its sequences end at 8"),
     "a size that is wrong": (_wrong_size, "bytes was expected"),
     "a compression that nobody reads": (_unreadable_compression, "compression is 0 (none) or 1 (snappy)"),
     "a log that was flushed already": (_old_log_again, "which is read first"),
