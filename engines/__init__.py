@@ -75,10 +75,10 @@ __all__ = [
 # name → "module:Class"; the module is imported when its engine is first asked for
 ENGINES = {
     "memory": "engines.memory:MemoryStore",
+    "lsm": "engines.lsm:LsmStore",
     "btree": "engines.btree:BTreeStore",
     "bitcask": "engines.bitcask:BitcaskStore",
 }
-RESERVED = ("lsm",)  # names of engines to come
 ENTRY_POINTS = "metcd.engines"
 
 
@@ -94,8 +94,6 @@ def engine_class(engine: str) -> type[KVStore]:
         for point in entry_points(group=ENTRY_POINTS, name=engine):
             where = point.value
     if where is None:
-        if engine in RESERVED:
-            raise UnknownEngine(f"the engine {engine!r} is not built yet: until then there is {_known()}")
         raise UnknownEngine(f"no engine is called {engine!r}: there is {_known()}, or give one as 'module:Class'")
     module_name, _, class_name = where.rpartition(":")
     try:

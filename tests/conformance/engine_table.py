@@ -34,6 +34,13 @@ APPLIES = pytest.StashKey[Callable[["Engine", str], bool]]()
 # engine → options with which a few hundred small writes reach every part of it
 TINY: dict[str, dict[str, Any]] = {
     "memory": {},
+    "lsm": {
+        "write_buffer_bytes": 4096,
+        "max_file_bytes": 4096,
+        "block_bytes": 256,
+        "level_base_bytes": 16384,
+        "background": False,  # the simulated disk is for one thread
+    },
     "btree": {"page_size": 1024, "cache_pages": 64},
     "bitcask": {"max_file_size": 16384, "max_open_files": 4},
 }

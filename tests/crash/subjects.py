@@ -17,6 +17,9 @@ __all__ = ["SUBJECTS"]
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
+    "lsm": lambda: StoreSubject(
+        "lsm", logs=("*.log",), write_buffer_bytes=600, max_file_bytes=400, block_bytes=128, max_manifest_bytes=700
+    ),
     "btree": BTreeSubject,
     "bitcask": BitcaskSubject,
     "wal": WalSubject,

@@ -59,12 +59,11 @@ def own_engine(tmp_path: Path) -> str:
 
 
 def test_every_registered_engine_is_one() -> None:
-    """ENGINES: name → where; the class says the same name, and the reserved names are no longer here."""
+    """ENGINES: name → where; the class says the same name."""
     for name in engines.ENGINES:
         found = engines.engine_class(name)
         assert issubclass(found, KVStore)
         assert found.name == name
-        assert name not in engines.RESERVED
 
 
 def test_an_engine_is_swapped_by_one_word(tmp_path: Path) -> None:
@@ -137,13 +136,6 @@ def test_an_unknown_name_is_told_what_is_known() -> None:
     with pytest.raises(UnknownEngine, match=r"no engine is called 'rocks': there is .*memory.*'module:Class'"):
         engines.engine_class("rocks")
     assert issubclass(UnknownEngine, LookupError)
-
-
-def test_a_reserved_name_is_not_built_yet() -> None:
-    """The engines to come have their names already."""
-    for name in engines.RESERVED:
-        with pytest.raises(UnknownEngine, match=f"the engine '{name}' is not built yet: until then there is .*memory"):
-            engines.engine_class(name)
 
 
 @pytest.mark.parametrize(

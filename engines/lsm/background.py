@@ -1,0 +1,377 @@
+"""Flushing and compacting: what a store does besides answering, and who does it.
+
+    background=True      a thread for each lane, which begins when there is work and ends when there is none
+    compaction_process   the same threads, but each has a process do the work (worker.py)
+    background=False     whoever writes, inside the call: deterministic, for simulations and tests
+
+    flush lane        frozen memtable → tables of level 0 → edit → its log is deleted
+    compaction lane   pick → merge → edit → inputs are deleted, as often as there is something to pick
+
+1. The lanes are independent, so that a long compaction doesn't keep a full memtable waiting. Each has a lock, held for
+   one unit of work; what needs the structure to hold still (load, compact, close) takes both. A lane's thread waits for
+   nothing: a store that is forgotten without `close` keeps none alive. Starting one costs 50 µs, once a memtable.
+2. Edits of the two lanes commute: a flush only adds to level 0, and only the compaction lane takes away.
+3. An OSError in a lane poisons the store. A CorruptionError in a compaction's input stops the compactions and refuses
+   further writes, and what is whole can still be read.
+4. Writers are slowed from 20 tables in level 0 on (a millisecond each, once a write), and stopped from 36 on, and while
+   four full memtables wait for their flush: with a number of its own in the counters, each. The numbers are RocksDB's;
+   LevelDB has 8, 12 and one. A level 0 of twenty costs a read twenty looks at a filter, and lets a burst through.
+
+Follows MakeRoomForWrite and BackgroundCompaction in LevelDB's db/db_impl.cc.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Final, NoReturn
+
+from engines.errors import CorruptionError
+from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
+from engines.lsm.core import Core, Frozen
+from engines.lsm.files import log_name
+from engines.lsm.merge import Job, TableWriter, run
+from engines.lsm.options import LEVELS
+from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.worker import Done, Worker, WorkerDied
+
+__all__ = ["Background"]
+
+SLOWDOWN_S: Final = 0.001
+LANES: Final = ("flush", "compact")
+
+
+class Background:
+    """The two lanes of one store."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._options = core.options
+        self.flush_lock = threading.Lock()
+        self.compaction_lock = threading.Lock()
+        self._wake = threading.Condition()  # something to do for a lane, or done by one
+        self._lanes: dict[str, threading.Thread] = {}  # those that are running
+        self._ending = False
+        self.damage: CorruptionError | None = None
+        self.failure: BaseException | None = None
+        self.running: Compaction | None = None  # for describe()
+        self._workers: dict[str, Worker | None] = {}  # by lane; None: it has died
+        # one table for a memtable, unless batches have made that very large (google/leveldb#1145)
+        flush_bytes = max(self._options.max_file_bytes, 2 * self._options.write_buffer_bytes)
+        self._flush_options = replace(self._options, max_file_bytes=flush_bytes)
+        # by output level, as in LevelDB's property "leveldb.stats": [seconds, bytes read, bytes written]
+        self.level_work: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(LEVELS)]
+        self.counts: dict[str, int] = dict.fromkeys(
+            (
+                "flushes",
+                "flushed_bytes",
+                "compactions",
+                "compacted_bytes_read",
+                "compacted_bytes",
+                "trivial_moves",
+                "tombstone_compactions",
+                "write_slowdowns",
+                "write_stops",
+                "workers_died",
+            ),
+            0,
+        )
+
+    # ---- for writers --------------------------------------------------------------------------------------------
+
+    def make_room(self) -> None:
+        """Rotates the full memtable away, after waiting as rule 4 says. Requires: the writer lock. Raises OSError."""
+        if self._options.background:
+            stopped = False
+            with self._wake:
+                while self._must_wait():
+                    stopped = True
+                    self._start()
+                    self._wake.wait()
+            self.counts["write_stops"] += stopped
+            self._core.rotate()
+            self._start()
+        else:
+            self._core.rotate()
+            self.work()
+
+    def _must_wait(self) -> bool:
+        if self.failure is not None or self._ending:
+            return False
+        if len(self._core.frozen) >= self._options.max_frozen:
+            return True
+        return self.damage is None and self.level0() >= self._options.level0_stop_files
+
+    def slow_down(self) -> None:
+        """One write's millisecond, while level 0 is too full."""
+        self.counts["write_slowdowns"] += 1
+        with self._wake:
+            self._wake.wait(SLOWDOWN_S)
+
+    def level0(self) -> int:
+        """The number of tables in level 0."""
+        return len(self._core.versions.current.levels[0])
+
+    @property
+    def too_full(self) -> bool:
+        """True if writers are to be slowed down."""
+        return self._options.background and self.level0() >= self._options.level0_slowdown_files
+
+    def refuse_writes(self) -> NoReturn:
+        """Rule 3. Requires: `damage`."""
+        assert self.damage is not None
+        raise CorruptionError(
+            self.damage.path, self.damage.offset, f"{self.damage.why} (found by a compaction: writing has stopped)"
+        )
+
+    # ---- the lanes ----------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Everything that is to be done, in the caller's thread. Raises OSError; for damage see rule 3."""
+        try:
+            while self._flush_one() or self._compact_one():
+                pass
+        except CorruptionError as damage:
+            self.damage = damage
+
+    def kick(self) -> None:
+        """Lets the lanes look whether there is something to do; without lanes, does it."""
+        if self._options.background:
+            self._start()
+        else:
+            self.work()
+
+    def _start(self) -> None:
+        """Starts a thread for each lane that has work and no thread, and wakes whoever waits. Raises RuntimeError."""
+        with self._wake:
+            self._wake.notify_all()
+            for name in LANES:
+                if name not in self._lanes and not self._ending and self._has_work(name):
+                    lane = threading.Thread(target=self._lane, args=(name,), name=f"lsm-{name}", daemon=True)
+                    lane.start()  # it can't end before `_wake` is free
+                    self._lanes[name] = lane
+
+    def _lane(self, name: str) -> None:
+        """The life of a lane's thread: as long as there is work."""
+        step = self._flush_one if name == "flush" else self._compact_one
+        while True:
+            try:
+                step()
+            except CorruptionError as damage:
+                self.damage = self.damage or damage
+            except BaseException as failure:
+                self.failure = self.failure or failure
+                self._core.on_failure(failure)
+            with self._wake:
+                self._wake.notify_all()
+                if self._ending or not self._has_work(name):
+                    del self._lanes[name]
+                    return
+
+    def _has_work(self, lane: str) -> bool:
+        if self.failure is not None:
+            return False
+        if lane == "flush":
+            return bool(self._core.frozen)
+        return self.damage is None and self._pick() is not None
+
+    def end(self) -> None:
+        """Ends the lanes; what they are doing is finished first. Their locks are free afterwards."""
+        with self._wake:
+            self._ending = True
+            self._wake.notify_all()
+            lanes = list(self._lanes.values())
+        for lane in lanes:
+            lane.join()
+        for worker in self._workers.values():
+            if worker is not None:
+                worker.end()
+        self._workers.clear()
+
+    def wait_for_flush(self) -> None:
+        """Returns when no memtable is frozen. Raises CorruptionError; a failure is in `failure`."""
+        if not self._options.background:
+            self.work()
+            return
+        self._start()
+        with self._wake:
+            while self._core.frozen and self.failure is None and not self._ending:
+                self._wake.wait()
+
+    # ---- flush --------------------------------------------------------------------------------------------------
+
+    def _flush_one(self) -> bool:
+        """Flushes the oldest frozen memtable; False if there is none."""
+        with self.flush_lock:
+            frozen = self._core.frozen[0] if self._core.frozen else None
+            if frozen is None:
+                return False
+            self._flush(frozen)
+        if self._options.background:
+            self._start()  # the compaction lane may have work now
+        return True
+
+    def _flush(self, frozen: Frozen) -> None:
+        core = self._core
+        begin = core.env.now()
+        edit = VersionEdit(log_number=frozen.next_log, previous_log_number=0, last_sequence=frozen.last_sequence)
+        with core.numbers() as numbers:
+            if len(frozen.memtable):
+                edit.added = [(0, file) for file in self._tables_of(frozen, numbers)]
+            core.install(edit, frozen)
+        self.counts["flushes"] += 1
+        self._worked(0, begin, [], edit)
+        core.delete_obsolete()
+
+    def _worked(self, level: int, begin_s: float, inputs: list[tuple[int, FileMeta]], edit: VersionEdit) -> None:
+        """Notes what was done for a level."""
+        work = self.level_work[level]
+        work[0] += self._core.env.now() - begin_s
+        work[1] += total_bytes([file for _, file in inputs])
+        work[2] += total_bytes([file for _, file in edit.added])
+
+    def _tables_of(self, frozen: Frozen, numbers: Iterator[int]) -> list[FileMeta]:
+        """The memtable's rows in tables of level 0: written here, or by the lane's worker from the log."""
+        core = self._core
+        count = 2 + frozen.memtable.size_bytes // self._flush_options.max_file_bytes
+        log_path = f"{core.directory}/{log_name(frozen.log_number)}"
+
+        def ask(worker: Worker) -> Done:
+            try:
+                return worker.flush(core.env, log_path, frozen.last_sequence, list(islice(numbers, count)))
+            except CorruptionError:  # the log has rotted, but what it said is still in memory
+                return do()
+
+        def do() -> Done:
+            writer = TableWriter(
+                core.env, core.directory, self._flush_options, frozen.last_sequence, numbers, "lsm.table.flush"
+            )
+            return writer.write_all(frozen.memtable.rows()), writer.bytes_written, writer.fsyncs
+
+        return self._done("flush", "flushed_bytes", ask, do)
+
+    def _done(self, lane: str, counter: str, ask: Callable[[Worker], Done], do: Callable[[], Done]) -> list[FileMeta]:
+        """What the lane's worker gives, if there is one; otherwise, or when it dies, what this thread makes."""
+        worker = self._worker(lane)
+        try:
+            files, written, fsyncs = ask(worker) if worker is not None else do()
+        except WorkerDied:
+            self._workers[lane] = None
+            self.counts["workers_died"] += 1
+            files, written, fsyncs = do()
+        self.counts[counter] += written
+        self._core.stats.bytes_written += written
+        self._core.stats.fsyncs += fsyncs
+        return files
+
+    def _worker(self, lane: str) -> Worker | None:
+        """The lane's process, started when it is first needed. Requires: the lane's lock."""
+        if not self._options.compaction_process:
+            return None
+        if lane not in self._workers:
+            options = self._flush_options if lane == "flush" else self._options
+            self._workers[lane] = Worker(self._core.directory, options)
+        return self._workers[lane]
+
+    # ---- compaction ---------------------------------------------------------------------------------------------
+
+    def _pick(self) -> Compaction | None:
+        versions = self._core.versions
+        return pick(versions.current, self._options, versions.compact_pointers, self._core.smallest_snapshot())
+
+    def _compact_one(self) -> bool:
+        """Does the next compaction; False if there is nothing to compact."""
+        if self.damage is not None:
+            return False
+        with self.compaction_lock:
+            compaction = self._pick()
+            if compaction is None:
+                return False
+            self._compact(compaction)
+        return True
+
+    def _compact(self, compaction: Compaction) -> None:
+        """Does one compaction. Requires: the compaction lock. Raises OSError, CorruptionError."""
+        core = self._core
+        edit = VersionEdit(deleted=[(level, file.number) for level, file in compaction.inputs()])
+        if compaction.reason != "manual" and compaction.level < LEVELS - 1:
+            edit.compact_pointers = [(compaction.level, compaction.pointer)]
+            core.versions.compact_pointers[compaction.level] = compaction.pointer
+        self.running = compaction
+        begin = core.env.now()
+        try:
+            with core.numbers() as numbers:
+                if compaction.trivial:
+                    edit.added = [(compaction.output_level, compaction.upper[0])]
+                    self.counts["trivial_moves"] += 1
+                else:
+                    edit.added = [(compaction.output_level, file) for file in self._merge(compaction, numbers)]
+                core.install(edit)
+        finally:
+            self.running = None
+        self.counts["compactions"] += 1
+        if not compaction.trivial:
+            self._worked(compaction.output_level, begin, compaction.inputs(), edit)
+        self.counts["tombstone_compactions"] += compaction.reason == "tombstones"
+        core.delete_obsolete()
+
+    def _merge(self, compaction: Compaction, numbers: Iterator[int]) -> list[FileMeta]:
+        core = self._core
+        # in this order: a snapshot that is taken meanwhile has at least this sequence
+        job = Job.of(compaction, core.versions.current, core.smallest_snapshot(), core.versions.last_sequence)
+        self.counts["compacted_bytes_read"] += sum(file.size_bytes for _, file in compaction.inputs())
+
+        def ask(worker: Worker) -> Done:
+            count = job.most_tables(self._options.max_file_bytes)
+            return worker.compact(core.env, job, list(islice(numbers, count)))
+
+        def do() -> Done:
+            site = "lsm.table.compact"
+            writer = TableWriter(
+                core.env, core.directory, self._options, job.max_sequence, numbers, site, job.grandparents
+            )
+            return run(job, writer, core.tables.get), writer.bytes_written, writer.fsyncs
+
+        return self._done("compact", "compacted_bytes", ask, do)
+
+    def compact_range(self, first: bytes | None, last: bytes | None) -> None:
+        """Compacts what lies between two user keys down to the deepest level that has any of it, and rewrites there
+        what holds garbage. Requires: no memtable is frozen that has keys of the range. Raises OSError, CorruptionError.
+        """
+        for level in range(LEVELS - 1):
+            while True:
+                with self.compaction_lock:
+                    current = self._core.versions.current
+                    deeper = any(current.overlapping(below, first, last) for below in range(level + 1, LEVELS))
+                    compaction = manual(current, self._options, level, first, last) if deeper or level == 0 else None
+                    if compaction is None:
+                        break
+                    self._compact(compaction)
+        self._rewrite_garbage(first, last)
+
+    def _rewrite_garbage(self, first: bytes | None, last: bytes | None) -> None:
+        """Rewrites each table of the range, in its level, that has versions or tombstones nobody needs."""
+        core = self._core
+        done: set[int] = set()
+        while True:
+            with self.compaction_lock:
+                found = self._garbage_file(first, last, done)
+                if found is None:
+                    return
+                level, file = found
+                before = {each.number for _, each in core.versions.current.files()}
+                self._compact(in_place(core.versions.current, level, file, "manual"))
+                done |= {each.number for _, each in core.versions.current.files()} - before | {file.number}
+
+    def _garbage_file(self, first: bytes | None, last: bytes | None, done: set[int]) -> tuple[int, FileMeta] | None:
+        """(level, file) of a table below level 0 that isn't plain, although no snapshot needs what it has besides."""
+        snapshot = self._core.smallest_snapshot()
+        for level, file in self._core.versions.current.files():
+            if level and file.number not in done and file.overlaps(first, last):
+                self._core.tables.get(file)  # fills in the statistics
+                known = file.statistics
+                if known is None or (not known.plain and known.max_sequence <= snapshot):
+                    return level, file
+        return None

@@ -1,0 +1,183 @@
+"""What a store tells about itself: counters, structure, LevelDB's properties, approximate sizes. Reads no blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engines.kvstore import Stats
+from engines.lsm.compaction import scores, total_bytes
+from engines.lsm.dump import show_key
+from engines.lsm.options import LEVELS
+from engines.lsm.version import FileMeta
+
+if TYPE_CHECKING:
+    from engines.lsm.background import Background
+    from engines.lsm.core import Core
+
+__all__ = ["approximate_size", "describe", "leveldb_property", "stats"]
+
+MIB = 1 << 20
+CURRENT_BYTES = len(b"MANIFEST-000001\n")
+
+
+def stats(core: Core, background: Background) -> Stats:
+    """A copy of the counters, with the sizes of now.
+
+    live_bytes is an estimate while tables overlap: every row but tombstones and older versions in its own table counts,
+    and each tombstone takes an average row away. After `compact` it is exact.
+    """
+    counted = core.stats.copy()
+    core.counters.add_to(counted)
+    _, frozen, version = core.state
+    files = {file.number: file for _, file in version.files()}
+    rows_bytes, live = 0, 0.0
+    for file in files.values():
+        core.tables.get(file)  # for its statistics, if it hasn't been opened yet
+        total, alive = _rows_bytes(file)
+        rows_bytes += total
+        live += alive
+    memory = core.state[0].size_bytes + sum([table.size_bytes for table in frozen])
+    live += sum(_live_of(table) for table in (core.state[0], *frozen))
+    counted.live_bytes = max(0, int(live))
+    counted.disk_bytes = _disk_bytes(core)
+    counted.dead_bytes = max(0, rows_bytes - counted.live_bytes)
+    counted.engine |= background.counts
+    counted.engine |= {f"level{level}_bytes": version.level_bytes(level) for level in range(LEVELS)}
+    counted.engine |= {f"level{level}_files": len(version.levels[level]) for level in range(LEVELS)}
+    # how many places a read may have to look at: its amplification at worst; block_lookups / gets is what it was
+    counted.engine["sorted_runs"] = 1 + len(frozen) + len(version.levels[0]) + len(version.sorted_levels)
+    counted.engine["memtable_bytes"] = memory
+    counted.engine["open_snapshots"] = len(core.snapshots)
+    counted.engine["cached_blocks"] = len(core.cache)
+    counted.engine["open_tables"] = len(core.tables)
+    return counted
+
+
+def _rows_bytes(file: FileMeta) -> tuple[int, float]:
+    """(bytes of all keys and values, about how many of them are live) of a table."""
+    known = file.statistics
+    if known is None:
+        return file.size_bytes, float(file.size_bytes)
+    total = known.key_bytes + known.value_bytes
+    if known.plain:
+        return total, float(total)
+    garbage = min(known.entries, 2 * known.deletions + known.versions)
+    return total, total * (1 - garbage / max(1, known.entries))
+
+
+def _live_of(memtable: Any) -> float:
+    """About how many bytes of a memtable's keys and values are live; tombstones take away what they hide."""
+    live = 0
+    for keys, values in memtable.chunks(b"", None, (1 << 56) - 1, False):
+        for key, value in zip(keys, values):
+            live += len(key) + len(value) if value is not None else 0
+    return float(live)
+
+
+def _disk_bytes(core: Core) -> int:
+    """The size of the store's files, those included that only a snapshot or a scan still needs."""
+    live = core.versions.live_files()
+    size = total_bytes(list(live.values())) + core.versions.manifest_bytes + CURRENT_BYTES
+    if core.log is not None:
+        size += core.log.file_bytes
+    return size + sum([frozen.log_bytes for frozen in core.frozen])
+
+
+def describe(core: Core, background: Background) -> dict[str, Any]:
+    """The structure, ready for JSON. Keys are shown as text, bytes that are none as \\\\x.."""
+    memtable, frozen, version = core.state
+    all_scores = scores(version, core.options)
+    running = background.running
+    return {
+        "engine": "lsm",
+        "last_sequence": core.sequence,
+        "manifest": core.versions.number,
+        "log": {"number": core.log_number, "bytes": core.log.size_bytes if core.log is not None else 0},
+        "memtable": {"kind": core.options.memtable, "entries": len(memtable), "bytes": memtable.size_bytes},
+        "frozen": [{"entries": len(table), "bytes": table.size_bytes} for table in frozen],
+        "levels": [
+            {
+                "level": level,
+                "bytes": version.level_bytes(level),
+                "score": round(all_scores[level], 3) if level < len(all_scores) else None,
+                "files": [_describe_file(file) for file in files],
+            }
+            for level, files in enumerate(version.levels)
+        ],
+        "snapshots": sorted(snapshot.sequence for snapshot in core.snapshots),
+        "running_compaction": None
+        if running is None
+        else {
+            "reason": running.reason,
+            "from_level": running.level,
+            "to_level": running.output_level,
+            "inputs": [file.number for _, file in running.inputs()],
+        },
+    }
+
+
+def _describe_file(file: FileMeta) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "number": file.number,
+        "bytes": file.size_bytes,
+        "first": file.first.decode("utf-8", "backslashreplace"),
+        "last": file.last.decode("utf-8", "backslashreplace"),
+    }
+    if file.statistics is not None:
+        described["entries"] = file.statistics.entries
+        described["tombstones"] = file.statistics.deletions
+    return described
+
+
+def approximate_size(core: Core, start: bytes, stop: bytes) -> int:
+    """About how many bytes of tables hold the keys in [start, stop); what is in memory doesn't count.
+
+    O(files), and no reads but of tables that weren't open.
+    """
+    size = 0
+    for _, file in core.state[2].files():
+        if file.last < start or file.first >= stop:
+            continue
+        if start <= file.first and file.last < stop:
+            size += file.size_bytes
+            continue
+        table = core.tables.get(file)
+        size += table.offset_of(stop) - table.offset_of(start)
+    return max(0, size)
+
+
+def leveldb_property(core: Core, background: Background, name: str) -> str | None:
+    """LevelDB's properties: leveldb.num-files-at-level<N>, .stats, .sstables, .approximate-memory-usage; else None."""
+    version = core.state[2]
+    if not name.startswith("leveldb."):
+        return None
+    kind = name.removeprefix("leveldb.")
+    if kind.startswith("num-files-at-level"):
+        digits = kind.removeprefix("num-files-at-level")
+        return str(len(version.levels[int(digits)])) if digits.isdecimal() and int(digits) < LEVELS else None
+    if kind == "stats":
+        return _compaction_table(core, background)
+    if kind == "sstables":
+        text = ""
+        for level, files in enumerate(version.levels):
+            text += f"--- level {level} ---\n"
+            for file in files:
+                text += f" {file.number}:{file.size_bytes}[{show_key(file.smallest)} .. {show_key(file.largest)}]\n"
+        return text
+    if kind == "approximate-memory-usage":
+        memory = core.state[0].size_bytes + sum([table.size_bytes for table in core.state[1]])
+        return str(memory + core.cache.size_bytes)
+    return None
+
+
+def _compaction_table(core: Core, background: Background) -> str:
+    """LevelDB's table: what each level has, and what flushes and compactions into it have cost since the open."""
+    heading = "Level  Files Size(MB) Time(sec) Read(MB) Write(MB)"
+    lines = [f"{'Compactions':>42}", heading, "-" * len(heading)]
+    version = core.state[2]
+    for level, (seconds, read, written) in enumerate(background.level_work):
+        files = len(version.levels[level])
+        if files or seconds:
+            size, read, written = version.level_bytes(level) / MIB, read / MIB, written / MIB
+            lines.append(f"{level:3d} {files:8d} {size:8.0f} {seconds:9.0f} {read:8.0f} {written:9.0f}")
+    return "\n".join(lines) + "\n"

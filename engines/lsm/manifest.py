@@ -1,0 +1,313 @@
+"""The manifest: the log of all version edits, and CURRENT, which says which manifest counts.
+
+    CURRENT ──► MANIFEST-000005:  snapshot edit │ edit │ edit │ ...  ──(replayed)──►  the current Version
+
+Every open begins a new manifest with a snapshot of all files, and so does the first edit after it has grown beyond
+`max_manifest_bytes`. The order in which things reach the disk is what makes a crash at any moment harmless:
+
+    tables and log of the new state: content synced
+      → their names, and the new manifest's, synced            (one sync of the directory)
+        → the edit in the manifest, synced                     from here on the new state is what counts
+          → what only the old state needed is deleted          never before
+
+For a new manifest there is one step more between the last two: its name is written to NNNNNN.dbtmp, synced, renamed
+to CURRENT, and the directory synced. LevelDB leaves that last sync out.
+
+1. A manifest is synced after each record. Damage in the middle is CorruptionError; a torn tail is the edit that was
+   being written when the power failed, and it never counted.
+2. A torn tail and a damaged last record look alike. But when an edit had counted, its consequences may have happened:
+   so the log that the manifest asks for, and all tables, must be there. If not, the damage is CorruptionError.
+3. `last_sequence` is exactly that of the newest version in any table. LevelDB writes a later one, which goleveldb
+   takes for a reason to skip records of the log (google/leveldb#750).
+4. Numbers are never used twice: `next_file_number` of the edit is above all numbers given out so far, and at open it
+   is raised above every number in the directory.
+5. After a failed write or sync of the manifest, or of the directory, nothing is written to it any more and nothing is
+   deleted: nobody knows which of two states the disk has, and so the files of both must stay.
+
+Follows LevelDB's class VersionSet in db/version_set.cc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Final
+
+from engines.coding import DecodeError
+from engines.env import Env, File
+from engines.errors import CorruptionError, StoreFailed
+from engines.kvstore import Stats
+from engines.log import LogReader, LogWriter
+from engines.lsm.files import CURRENT, current_temp_name, listed, manifest_name, parse
+from engines.lsm.keys import order
+from engines.lsm.version import COMPARATOR, FileMeta, Version, VersionEdit
+
+__all__ = ["VersionSet", "create", "manifest_path", "read", "recover"]
+
+
+class VersionSet:
+    """The current version, the numbers that belong to it, and the manifest that it is written to.
+
+    `apply` is the only way to change the version; one at a time, under `lock`.
+    """
+
+    def __init__(self, env: Env, directory: str, stats: Stats) -> None:
+        self._env = env
+        self._directory = directory
+        self._stats = stats
+        self._writer: LogWriter | None = None
+        self._file: File | None = None
+        self._live: list[weakref.ref[Version]] = []
+        self.lock = threading.RLock()
+        self.failure: BaseException | None = None  # rule 5
+        self.max_manifest_bytes = 1 << 62
+        self.current = Version()
+        self.number = 0  # of the manifest
+        self.log_number = 0
+        self.previous_log_number = 0
+        self.next_file_number = 2
+        self.last_sequence = 0  # rule 3
+        self.compact_pointers: dict[int, bytes] = {}  # level → largest internal key of its last compaction
+
+    def new_number(self, count: int = 1) -> int:
+        """The first of `count` numbers that nobody else gets."""
+        with self.lock:
+            number = self.next_file_number
+            self.next_file_number += count
+            return number
+
+    def absorb(self, edit: VersionEdit) -> None:
+        """Does what the edit says, in memory."""
+        if edit.log_number is not None:
+            self.log_number = edit.log_number
+        if edit.previous_log_number is not None:
+            self.previous_log_number = edit.previous_log_number
+        if edit.next_file_number is not None:
+            self.next_file_number = max(self.next_file_number, edit.next_file_number)
+        if edit.last_sequence is not None:
+            self.last_sequence = edit.last_sequence
+        self.compact_pointers.update(edit.compact_pointers)
+        self._live = [ref for ref in self._live if ref() is not None] + [weakref.ref(self.current)]
+        self.current = self.current.edited(edit)
+
+    def apply(self, edit: VersionEdit) -> None:
+        """Writes the edit to the manifest, syncs it, and makes it the current version. Raises OSError.
+
+        Requires: the edit's tables and log are on disk, their names too. Fills in the numbers, as LevelDB does.
+        """
+        with self.writing():
+            assert self._writer is not None and self._file is not None
+            if self._writer.offset >= self.max_manifest_bytes:
+                with contextlib.closing(self._file):
+                    self.begin_manifest(edit, self.new_number())
+                return
+            self._fill_in(edit)
+            begin = self._writer.offset
+            self._writer.append(edit.encode())
+            self._stats.bytes_written += self._writer.offset - begin
+            self._file.sync("lsm.manifest.append")
+            self._stats.fsyncs += 1
+            self.absorb(edit)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the lock. What fails inside is the last thing that was done to manifest and directory (rule 5).
+
+        Raises StoreFailed if something has failed before.
+        """
+        with self.lock:
+            if self.failure is not None:
+                raise StoreFailed(f"the manifest could not be written ({self.failure}): reopen the store")
+            try:
+                yield
+            except BaseException as failure:
+                self.failure = failure
+                raise
+
+    def sync_names(self, site: str) -> None:
+        """Makes the names in the directory durable. Raises OSError, StoreFailed."""
+        with self.writing():
+            self._env.sync_dir(self._directory, site)
+            self._stats.fsyncs += 1
+
+    def _fill_in(self, edit: VersionEdit) -> None:
+        if edit.log_number is None:
+            edit.log_number = self.log_number
+        if edit.previous_log_number is None:
+            edit.previous_log_number = self.previous_log_number
+        if edit.last_sequence is None:
+            edit.last_sequence = self.last_sequence
+        edit.next_file_number = self.next_file_number
+
+    def begin_manifest(self, edit: VersionEdit, number: int) -> None:
+        """Writes a new manifest of a snapshot and the edit, and makes it the one that counts: `number` from then on.
+
+        Requires: as `apply`, except that the names need not be on disk yet. Raises OSError.
+        """
+        path = f"{self._directory}/{manifest_name(number)}"
+        self._fill_in(edit)
+        self._file = self._env.open(path, "w")
+        self._writer = LogWriter(self._file)
+        self._writer.append_many([self._snapshot().encode(), edit.encode()])
+        self._stats.bytes_written += self._writer.offset
+        self._file.sync("lsm.manifest.new")
+        self._env.sync_dir(self._directory, "lsm.manifest.dir")
+        set_current(self._env, self._directory, number)
+        self.number = number
+        self._stats.fsyncs += 4
+        self.absorb(edit)
+
+    def _snapshot(self) -> VersionEdit:
+        """All of the current version as one edit, in LevelDB's order: by level, then by smallest key, then by number."""
+        edit = VersionEdit(comparator=COMPARATOR, compact_pointers=sorted(self.compact_pointers.items()))
+        edit.added = sorted(
+            self.current.files(), key=lambda added: (added[0], order(added[1].smallest), added[1].number)
+        )
+        return edit
+
+    def live_files(self) -> dict[int, FileMeta]:
+        """Number → table, of the current version and of those that somebody still reads."""
+        with self.lock:
+            versions = [self.current, *[version for ref in self._live if (version := ref()) is not None]]
+            return {file.number: file for version in versions for _, file in version.files()}
+
+    @property
+    def manifest_bytes(self) -> int:
+        """The size of the manifest; 0 before `begin_manifest`."""
+        return self._writer.offset if self._writer is not None else 0
+
+    def close(self) -> None:
+        """Closes the manifest; everything in it is on disk."""
+        if self._file is not None:
+            self._file.close()
+
+
+def set_current(env: Env, directory: str, number: int) -> None:
+    """Makes manifest `number` the one that counts, durably. Requires: its content and name are on disk."""
+    temp = f"{directory}/{current_temp_name(number)}"
+    file = env.open(temp, "w")
+    try:
+        file.append(f"{manifest_name(number)}\n".encode())
+        file.sync("lsm.current.temp")
+    finally:
+        file.close()
+    env.rename(temp, f"{directory}/{CURRENT}")
+    env.sync_dir(directory, "lsm.current.dir")
+
+
+def create(env: Env, directory: str, stats: Stats) -> None:
+    """Makes an empty store: MANIFEST-000001 of one edit, and CURRENT. Raises OSError."""
+    path = f"{directory}/{manifest_name(1)}"
+    edit = VersionEdit(COMPARATOR, log_number=0, next_file_number=2, last_sequence=0)
+    file = env.open(path, "w")
+    try:
+        writer = LogWriter(file)
+        writer.append(edit.encode())
+        stats.bytes_written += writer.offset
+        file.sync("lsm.create.manifest")
+    finally:
+        file.close()
+    env.sync_dir(directory, "lsm.create.dir")
+    set_current(env, directory, 1)
+    stats.fsyncs += 4
+
+
+NEEDED: Final = (
+    ("next_file_number", "meta-nextfile"),
+    ("log_number", "meta-lognumber"),
+    ("last_sequence", "last-sequence-number"),
+)
+
+
+def recover(env: Env, directory: str, stats: Stats) -> VersionSet:
+    """As `read`, if what it says can be true. Raises CorruptionError for whatever LevelDB refuses, and for what it doesn't
+    notice (overlapping levels, numbers that were given out already, missing tables)."""
+    versions = read(env, directory, stats)
+    _check(env, directory, manifest_path(env, directory), versions)
+    return versions
+
+
+def read(env: Env, directory: str, stats: Stats) -> VersionSet:
+    """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError, OSError."""
+    path = manifest_path(env, directory)
+    versions = VersionSet(env, directory, stats)
+    seen: set[str] = set()
+    file = env.open(path, "r")
+    try:
+        reader = LogReader(file, path)
+        for offset, record in reader:
+            try:
+                edit = VersionEdit.decode(record)
+            except DecodeError as error:
+                raise CorruptionError(path, offset, f"the version edit is damaged: {error}") from error
+            if edit.comparator not in (None, COMPARATOR):
+                raise CorruptionError(
+                    path,
+                    offset,
+                    f"the keys are ordered by {edit.comparator!r}, but only {COMPARATOR!r} is known here: open the store "
+                    "with the program that made it",
+                )
+            seen.update(name for name, _ in NEEDED if getattr(edit, name) is not None)
+            versions.absorb(edit)
+    finally:
+        file.close()
+    for name, leveldb_name in NEEDED:
+        if name not in seen:
+            raise CorruptionError(path, None, f"no {leveldb_name} entry is in any edit: the manifest is cut short")
+    versions._live.clear()
+    return versions
+
+
+def manifest_path(env: Env, directory: str) -> str:
+    """The path of the manifest that CURRENT points to, which exists. Raises CorruptionError, OSError."""
+    current = f"{directory}/{CURRENT}"
+    file = env.open(current, "r")
+    try:
+        content = file.pread(file.size(), 0)
+    finally:
+        file.close()
+    name = content[:-1].decode("latin-1")
+    parsed = parse(name)
+    if content[-1:] != b"\n" or parsed is None or parsed[0] != "manifest":
+        raise CorruptionError(
+            current,
+            0,
+            f"the name of a manifest and a newline were expected, but it has {content[:60]!r}; repair the store",
+        )
+    path = f"{directory}/{name}"
+    if not env.exists(path):
+        raise CorruptionError(current, 0, f"it points to {name}, which does not exist; repair the store")
+    return path
+
+
+def _check(env: Env, directory: str, path: str, versions: VersionSet) -> None:
+    """Raises CorruptionError unless the recovered state can be what a store wrote and the directory has."""
+    files = listed(env, directory)
+    tables = {number for kind, number, _ in files if kind in ("ldb", "sst")}
+    logs = {number for kind, number, _ in files if kind == "log"}
+    live = [file.number for _, file in versions.current.files()]
+    if missing := sorted(set(live) - tables):
+        raise CorruptionError(
+            path, None, f"{len(missing)} missing files, for example table {missing[0]}; repair the store"
+        )
+    if len(live) != len(set(live)):
+        raise CorruptionError(path, None, "a table is listed twice; repair the store")
+    if too_high := [number for number in live if number >= versions.next_file_number]:
+        raise CorruptionError(
+            path,
+            None,
+            f"the next file number is {versions.next_file_number}, but table {max(too_high)} is in use: the "
+            "next flush would overwrite it; repair the store",
+        )
+    if violations := versions.current.violations():
+        raise CorruptionError(path, None, f"{violations[0]}; repair the store")
+    if versions.log_number and versions.log_number not in logs:
+        raise CorruptionError(
+            path,
+            None,
+            f"the log {versions.log_number:06d}.log does not exist, although the manifest asks for it: the "
+            "manifest's last edit or the log is lost; repair the store",
+        )
+    versions.next_file_number = max([versions.next_file_number, *[number + 1 for _, number, _ in files]])

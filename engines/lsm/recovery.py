@@ -1,0 +1,200 @@
+"""Opening a store: from what is on disk to the state before the crash.
+
+    CURRENT → manifest → version → logs that it hasn't seen → memtable → tables of level 0
+            → a new log and a new manifest → CURRENT → the rest is deleted
+
+1. Nothing is written before everything has been read: a store that is refused is left as it was.
+2. What a log's replay brings is written to tables, and synced, before anybody may read it. (A process that was killed
+   leaves records in the page cache; the next power cut would take back what a reader has seen.)
+3. Logs are replayed in the order of their numbers, and their sequences must go on without a gap from log to log.
+4. A crash in the middle of this leaves the old manifest in charge; whatever was written besides is deleted next time.
+
+Follows DB::Open and DBImpl::Recover in LevelDB's db/db_impl.cc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+
+from engines.env import Env, Lock
+from engines.errors import CorruptionError, NoSuchStore
+from engines.kvstore import Stats
+from engines.lsm import manifest
+from engines.lsm.core import Core
+from engines.lsm.files import CURRENT, LOCK, listed
+from engines.lsm.memtable import MemTable
+from engines.lsm.merge import TableWriter
+from engines.lsm.options import Options
+from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.wal import replay
+
+__all__ = ["open_store"]
+
+
+def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tuple[Core, Lock]:
+    """The recovered store, and the lock that it holds. Raises StoreLocked, NoSuchStore, CorruptionError, OSError."""
+    writable = not options.read_only
+    if not env.is_dir(directory) and not (options.create and writable):
+        raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
+    if writable:
+        env.makedirs(directory, "lsm.open.mkdir")
+    lock = _lock(env, f"{directory}/{LOCK}", writable)
+    try:
+        return _recover(env, directory, options, stats), lock
+    except BaseException:
+        lock.close()
+        raise
+
+
+class _Unlocked:
+    """In place of a lock where none can be made, and nobody can write either: a read-only medium."""
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
+def _lock(env: Env, path: str, writable: bool) -> Lock:
+    try:
+        return env.lock(path, shared=not writable)
+    except OSError as error:
+        if writable or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return _Unlocked()
+
+
+def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:
+    if not env.exists(f"{directory}/{CURRENT}"):
+        _create(env, directory, options, stats)
+    versions = manifest.recover(env, directory, stats)
+    versions.max_manifest_bytes = options.max_manifest_bytes
+    core = Core(env, directory, options, stats, versions)
+    _check_old_logs(core)
+    if options.read_only:
+        _replay_to_memory(core)
+        return core
+    try:
+        _replay_to_tables(core)
+        core.delete_obsolete()
+    except BaseException:
+        versions.close()
+        if core.log is not None:
+            core.log.close()
+        raise
+    return core
+
+
+def _create(env: Env, directory: str, options: Options, stats: Stats) -> None:
+    """Makes an empty store where none is. Raises CorruptionError if one was there, and only CURRENT is missing."""
+    leftovers = [name for kind, _, name in listed(env, directory) if kind in ("log", "ldb", "sst")]
+    if leftovers:
+        raise CorruptionError(
+            f"{directory}/{CURRENT}", None, f"it is missing, although {leftovers[0]} is there; repair the store"
+        )
+    if not options.create or options.read_only:
+        raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
+    manifest.create(env, directory, stats)
+
+
+def _logs(core: Core) -> list[tuple[int, str]]:
+    """(number, path) of the logs that are not in tables yet, oldest first."""
+    versions = core.versions
+    return [
+        (number, f"{core.directory}/{name}")
+        for kind, number, name in listed(core.env, core.directory)
+        if kind == "log" and (number >= versions.log_number or number == versions.previous_log_number)
+    ]
+
+
+def _check_old_logs(core: Core) -> None:
+    """A log that the manifest takes for old, and that a crash kept from being deleted, has nothing that isn't in tables.
+
+    Raises CorruptionError if it has: the log number of the manifest is too high. O(bytes); there rarely is one.
+    """
+    versions = core.versions
+    for kind, number, name in listed(core.env, core.directory):
+        if kind != "log" or number >= versions.log_number or number == versions.previous_log_number:
+            continue
+        path, last = f"{core.directory}/{name}", 0
+        with contextlib.suppress(CorruptionError):  # nobody needs it: only what it can testify to counts
+            for sequence, operations in replay(core.env, path):
+                last = max(last, sequence + len(operations) - 1)
+        if last > versions.last_sequence:
+            raise CorruptionError(
+                path,
+                None,
+                f"the manifest says that this log is in tables, up to sequence {versions.last_sequence}, but it goes on "
+                f"to {last}; repair the store",
+            )
+
+
+class _Replay:
+    """Feeds logs into memtables, and checks that the sequences go on (rule 3)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.sequence = core.versions.last_sequence  # the newest so far
+        self._next: int | None = (
+            None  # LevelDB's manifest may be ahead of the first log: its sequence is as good as any
+        )
+        self.memtable: MemTable = core.new_memtable()
+
+    def feed(self, path: str) -> list[MemTable]:
+        """Replays one log; returns the memtables that it has filled."""
+        full = []
+        limit = self._core.options.write_buffer_bytes
+        for sequence, operations in replay(self._core.env, path):
+            expected = self._next or self.sequence + 1
+            if sequence > expected or (self._next and sequence != expected):
+                raise CorruptionError(
+                    path,
+                    None,
+                    f"the log goes on at sequence {sequence}, but {expected} comes next: records before it "
+                    "are missing; repair the store",
+                )
+            self._next = sequence + len(operations)
+            self.memtable.add_all(sequence, operations)
+            self.sequence = max(self.sequence, sequence + len(operations) - 1)
+            if self.memtable.size_bytes >= limit:
+                full.append(self.memtable)
+                self.memtable = self._core.new_memtable()
+        return full
+
+
+def _replay_to_memory(core: Core) -> None:
+    """For reading only: everything in the logs becomes memtables."""
+    replayed = _Replay(core)
+    full: list[MemTable] = []
+    for _, path in _logs(core):
+        full += replayed.feed(path)
+    core.sequence = replayed.sequence
+    core.state = (replayed.memtable, tuple(reversed(full)), core.versions.current)
+
+
+def _replay_to_tables(core: Core) -> None:
+    versions = core.versions
+    replayed = _Replay(core)
+    memtables: list[MemTable] = []
+    for _, path in _logs(core):
+        memtables += replayed.feed(path)
+    memtables.append(replayed.memtable)
+    core.sequence = replayed.sequence
+    edit = VersionEdit(previous_log_number=0, last_sequence=replayed.sequence)
+    number = versions.new_number()
+    for memtable in memtables:
+        edit.added += [(0, file) for file in _write_table(core, memtable)]
+    core.new_log()
+    edit.log_number = core.log_number
+    versions.begin_manifest(edit, number)
+    core.state = (core.new_memtable(), (), versions.current)
+
+
+def _write_table(core: Core, memtable: MemTable) -> list[FileMeta]:
+    if not len(memtable):
+        return []
+    numbers = iter(core.versions.new_number, None)
+    writer = TableWriter(core.env, core.directory, core.options, core.sequence, numbers, "lsm.table.recover")
+    files = writer.write_all(memtable.rows())
+    core.stats.bytes_written += writer.bytes_written
+    core.stats.fsyncs += writer.fsyncs
+    return files

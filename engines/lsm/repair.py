@@ -1,0 +1,196 @@
+"""repair(): a store that can't be opened any more, from whatever is whole in its directory.
+
+    logs     every record that is whole  ─┐
+    tables   every block that is whole   ─┴─► one merge, the newest version of each key ─► new tables, a new manifest
+
+1. Nothing is deleted: everything that was there goes to `lost/`, after the new manifest is on disk. Until then a crash
+   leaves the old files where they were, and repair can be called again.
+2. The sequences decide which version is newest, and nothing else. (LevelDB's repair puts all tables into level 0, where
+   the file's number decides: after it, a get may return an older value.) That costs reading and writing everything once.
+3. If the manifest can be read, only what it lists counts. If not, all tables do, among them perhaps some that a
+   compaction had already replaced: then a deleted key may come back, because its tombstone is gone.
+
+What damage has taken is counted in the report, not guessed. Follows the idea of LevelDB's db/repair.cc.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from engines.coding import DecodeError
+from engines.env import Env, real_env
+from engines.errors import CorruptionError, NoSuchStore
+from engines.kvstore import Stats
+from engines.log_tools import LenientReader
+from engines.lsm import manifest
+from engines.lsm.cache import BlockCache
+from engines.lsm.files import LOCK, listed
+from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
+from engines.lsm.memtable import Rows
+from engines.lsm.merge import TableWriter
+from engines.lsm.options import LEVELS, Options
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import Counters
+from engines.lsm.version import VersionEdit
+from engines.lsm.wal import decode_batch
+
+__all__ = ["LOST", "RepairReport", "repair"]
+
+LOST: Final = "lost"
+ROWS: Final = 256
+Row = tuple[bytes, int, bytes, bytes]  # user key, inverted trailer, internal key, value
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What repair has found. `losses` says in sentences what could not be read."""
+
+    tables: int = 0
+    logs: int = 0
+    entries: int = 0  # of the repaired store
+    last_sequence: int = 0
+    losses: list[str] = field(default_factory=list)
+
+
+def repair(path: str, *, env: Env | None = None, **options: object) -> RepairReport:
+    """Makes the store at `path` one that opens, from what is whole. options: as the store's, for the new tables.
+
+    Raises NoSuchStore if nothing of a store is there, StoreLocked, OSError. O(bytes of the store).
+    """
+    env = env or real_env()
+    if not env.is_dir(path):
+        raise NoSuchStore(f"there is no directory {path}")
+    lock = env.lock(f"{path}/{LOCK}")
+    try:
+        return _Repair(env, path, Options.of(dict(options))).run()
+    finally:
+        lock.close()
+
+
+class _BareTable(Table):
+    """A table without its filter and statistics, which may be damaged and aren't needed."""
+
+    def _read_meta(self, offset: int, size: int) -> None:
+        pass
+
+
+class _Repair:
+    """One repair."""
+
+    def __init__(self, env: Env, path: str, options: Options) -> None:
+        self._env = env
+        self._path = path
+        self._options = options
+        self._files = listed(env, path)
+        self._report = RepairReport()
+        self._cache = BlockCache(0)
+
+    def run(self) -> RepairReport:
+        if not self._files:
+            raise NoSuchStore(f"nothing in {self._path} is a file of a store")
+        tables, logs = self._what_counts()
+        versions = manifest.VersionSet(self._env, self._path, Stats())
+        versions.next_file_number = 1 + max(number for _, number, _ in self._files)
+        numbers = iter(versions.new_number, None)
+        sources = [self._rows_of_table(name) for name in tables]
+        sources.append(iter(sorted(row for name in logs for row in self._rows_of_log(name))))
+        writer = TableWriter(self._env, self._path, self._options, None, numbers, "lsm.repair.table")
+        files = writer.write_all(self._newest(heapq.merge(*sources)))
+        edit = VersionEdit(log_number=0, previous_log_number=0, last_sequence=self._report.last_sequence)
+        edit.added = [(LEVELS - 1, file) for file in files]
+        try:
+            versions.begin_manifest(edit, versions.new_number())
+        finally:
+            versions.close()
+        self._set_aside()
+        return self._report
+
+    def _what_counts(self) -> tuple[list[str], list[str]]:
+        """The names of the tables and logs to read (rule 3)."""
+        live, oldest_log = None, 0
+        try:
+            versions = manifest.read(self._env, self._path, Stats())
+            live, oldest_log = versions.live_files().keys(), versions.log_number
+        except (CorruptionError, OSError) as error:
+            self._report.losses.append(f"the manifest: {error}")
+        tables = [
+            name for kind, number, name in self._files if kind in ("ldb", "sst") and (live is None or number in live)
+        ]
+        if live is not None and len(tables) < len(live):
+            self._report.losses.append(f"{len(live) - len(tables)} tables that the manifest lists are missing")
+        logs = [name for kind, number, name in self._files if kind == "log" and number >= oldest_log]
+        self._report.tables, self._report.logs = len(tables), len(logs)
+        return tables, logs
+
+    def _rows_of_table(self, name: str) -> Iterator[Row]:
+        """The rows of every block that is whole."""
+        path = f"{self._path}/{name}"
+        file = self._env.open(path, "r")
+        try:
+            table = _BareTable(file, file.size(), self._cache, Counters())
+        except CorruptionError as error:
+            file.close()
+            self._report.losses.append(str(error))
+            return
+        for number in range(table.blocks):
+            try:
+                block = table.read_block(number)
+            except CorruptionError as error:
+                self._report.losses.append(str(error))
+                continue
+            for stored, value in zip(block.internal_keys(), block.values):
+                yield (*order(stored), stored, value)
+
+    def _rows_of_log(self, name: str) -> Iterator[Row]:
+        """The rows of every batch that is whole."""
+        file = self._env.open(f"{self._path}/{name}", "r")
+        try:
+            reader = LenientReader(file)
+            for offset, record in reader:
+                try:
+                    sequence, operations = decode_batch(record)
+                except DecodeError as error:
+                    self._report.losses.append(f"{self._path}/{name} at byte {offset}: {error}")
+                    continue
+                for at, (key, value) in enumerate(operations):
+                    stored = internal_key(key, sequence + at, DELETION if value is None else VALUE)
+                    yield (*order(stored), stored, value or b"")
+            self._report.losses += [f"{self._path}/{name} at byte {drop.offset}: {drop.why}" for drop in reader.drops]
+        finally:
+            file.close()
+
+    def _newest(self, rows: Iterator[Row]) -> Iterator[Rows]:
+        """The newest version of each key; tombstones go, because nothing is left that they could hide."""
+        report = self._report
+        current: bytes | None = None
+        keys: list[bytes] = []
+        internal_keys: list[bytes] = []
+        values: list[bytes] = []
+        for key, _, stored, value in rows:
+            trailer = trailer_of(stored)
+            report.last_sequence = max(report.last_sequence, trailer >> 8)
+            if key == current:
+                continue
+            current = key
+            if trailer & 255 == VALUE:
+                keys.append(key)
+                internal_keys.append(stored)
+                values.append(value)
+                report.entries += 1
+            if len(keys) == ROWS:
+                yield keys, internal_keys, values
+                keys, internal_keys, values = [], [], []
+        yield keys, internal_keys, values
+
+    def _set_aside(self) -> None:
+        """Rule 1. What the new manifest doesn't know goes to lost/."""
+        env, lost = self._env, f"{self._path}/{LOST}"
+        env.makedirs(lost, "lsm.repair.mkdir")
+        for kind, _, name in self._files:
+            if kind != "dbtmp":
+                env.rename(f"{self._path}/{name}", f"{lost}/{name}")
+        env.sync_dir(lost, "lsm.repair.lost")
+        env.sync_dir(self._path, "lsm.repair.dir")

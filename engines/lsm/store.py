@@ -1,0 +1,414 @@
+"""The LSM store: LevelDB's log-structured merge tree behind the contract.
+
+    put ──► log ──► memtable ──flush──► level 0 ──compaction──► level 1 ──► ... ──► level 6
+    get ◄── memtable, frozen memtables, level 0 newest first, one table of each level; the first one that knows decides
+
+How the contract is kept:
+
+1. Atomic: a batch is one record of the log, and readers see it when the store raises its last sequence, after all of
+   the batch is in the memtable.
+2. Durable: sync=True returns after the log's fsync. Writers who wait meanwhile are taken together: the first one
+   that gets the lock writes one record for all of them, and one fsync (group commit).
+3. One writer at a time, under the writer lock; readers take no lock (core.py says why that is right).
+4. A failed write or fsync poisons the store.
+
+| call              | cost                                                                                  |
+|-------------------|---------------------------------------------------------------------------------------|
+| get               | a dict lookup for each memtable, then a filter for each table that may have the key    |
+| put, delete       | a log record and a place in the memtable; later a flush and some compactions          |
+| scan              | one block for each level to begin with; then blocks as they come                      |
+| snapshot          | O(1); it keeps versions from being dropped                                             |
+| load              | writes the pairs once, as tables of the last level                                     |
+
+Files: engines/lsm/FORMAT.md. Where we differ from LevelDB: engines/lsm/LEVELDB.md. Left out: column families, merge
+operators, range deletions, transactions with conflicts, comparators: none has a place in LevelDB's files.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from engines.env import Env, real_env
+from engines.errors import InvalidOption, ReadOnly, StoreClosed, StoreFailed
+from engines.kvstore import (
+    MAX_KEY_BYTES,
+    KVStore,
+    Operation,
+    Pair,
+    Stats,
+    WriteBatch,
+    check_key,
+    check_value,
+    scan_bounds,
+)
+from engines.lsm import bulk, inspect, verify
+from engines.lsm.background import Background
+from engines.lsm.checkpoint import checkpoint
+from engines.lsm.core import State
+from engines.lsm.dump import dump
+from engines.lsm.files import CURRENT
+from engines.lsm.iterator import merge_chunks
+from engines.lsm.keys import ABSENT
+from engines.lsm.options import Options
+from engines.lsm.recovery import open_store
+from engines.lsm.snapshot import LsmSnapshot
+from engines.lsm.wal import encode_batch, encode_put
+
+__all__ = ["LsmStore"]
+
+GROUP_BYTES = 1 << 20  # what a leader takes together; a small batch waits for 128 KiB of others at most, as in LevelDB
+SMALL_BATCH_BYTES = 1 << 17
+
+
+class _Waiting:
+    """A batch in the queue of writers, and what became of it."""
+
+    __slots__ = ("done", "failure", "operations", "size_bytes", "sync")
+
+    def __init__(self, operations: list[Operation], size_bytes: int, sync: bool) -> None:
+        self.operations = operations
+        self.size_bytes = size_bytes
+        self.sync = sync
+        self.done = False
+        self.failure: BaseException | None = None
+
+
+def _weak(method: Callable[[BaseException], None]) -> Callable[[BaseException], None]:
+    """Calls `method` while its object lives. Without the cycle, a store that is dropped goes at once, and its workers."""
+    reference = weakref.WeakMethod(method)
+
+    def call(failure: BaseException) -> None:
+        if (still := reference()) is not None:
+            still(failure)
+
+    return call
+
+
+class LsmStore(KVStore):
+    """A store in LevelDB's files. `options` are those of engines.lsm.options.Options.
+
+    Raises StoreLocked, NoSuchStore, CorruptionError, InvalidOption, OSError.
+    """
+
+    name = "lsm"
+
+    @classmethod
+    def recognises(cls, path: str, env: Env) -> bool:
+        """By CURRENT, which begins with "MANIFEST-" in every LevelDB directory."""
+        if not env.is_dir(path) or not env.exists(f"{path}/{CURRENT}"):
+            return False
+        file = env.open(f"{path}/{CURRENT}", "r")
+        try:
+            return file.pread(9, 0) == b"MANIFEST-"
+        finally:
+            file.close()
+
+    @classmethod
+    def dump(cls, path: str, env: Env) -> Iterator[str]:
+        """What the files of a store, or one of them, hold: lines for `metcd dump`. Takes no lock, writes nothing."""
+        return dump(path, env)
+
+    def __init__(self, path: str, *, env: Env | None = None, sync: bool = True, **options: Any) -> None:
+        self.path = path
+        self.options = Options.of(options)
+        env = env or real_env()
+        if self.options.compaction_process and env is not real_env():
+            raise InvalidOption("compaction_process needs the real Env: another process can't see a simulated disk")
+        self._sync = sync
+        self._stats = Stats()
+        self._writer = threading.Lock()
+        self._queue: deque[_Waiting] = deque()
+        self._write_buffer_bytes = self.options.write_buffer_bytes
+        self.core, self._lock = open_store(env, path, self.options, self._stats)
+        self.core.on_failure = _weak(self._poison)
+        self.background = Background(self.core)
+        self._slow = False
+        if not self.options.read_only:
+            try:
+                self.background.kick()
+            except BaseException as failure:
+                self._poison(failure)
+                self.close()
+                raise
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """As the contract says; see the module for the cost."""
+        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)
+        if self._closed or self._failure is not None:
+            self._refuse()
+        self._stats.gets += 1
+        core = self.core
+        state = core.state
+        found = core.lookup(state, key, core.sequence)
+        return default if found is None or found is ABSENT else found
+
+    def scan(
+        self,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Pair]:
+        """As the contract says. Pins the memtables and tables of the moment until it is exhausted or collected."""
+        start, stop = scan_bounds(start, stop, prefix)
+        self._check_usable()
+        state = self.core.state
+        return self.pairs(state, self.core.sequence, start, stop, reverse, None)
+
+    def pairs(
+        self,
+        state: State,
+        sequence: int,
+        start: bytes,
+        stop: bytes | None,
+        reverse: bool,
+        snapshot: LsmSnapshot | None,
+    ) -> Iterator[Pair]:
+        """The pairs of a state as of a sequence. For snapshots, too, which end with their `close`."""
+        if stop is not None and stop <= start:
+            return
+        self._check_iteration(snapshot)
+        for keys, values in merge_chunks(self.core.chunks(state, start, stop, sequence, reverse), reverse):
+            for pair in zip(keys, values):
+                if self._closed or self._failure is not None or (snapshot is not None and not snapshot.is_open):
+                    self._check_iteration(snapshot)
+                if pair[1] is not None:
+                    yield pair  # type: ignore[misc]
+            if self._closed or (snapshot is not None and not snapshot.is_open):
+                self._check_iteration(snapshot)  # before the next block is read
+
+    def _check_iteration(self, snapshot: LsmSnapshot | None) -> None:
+        self._check_usable()
+        if snapshot is not None and not snapshot.is_open:
+            raise StoreClosed("the snapshot is closed: take another one")
+
+    def snapshot(self) -> LsmSnapshot:
+        """O(1). Until it is closed or forgotten, compaction keeps what it can see."""
+        self._check_usable()
+        with self.core.state_lock:
+            snapshot = LsmSnapshot(self, self.core.sequence)
+            self.core.snapshots.add(snapshot)
+            return snapshot
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
+        """As `write` of a batch of one, without making one: the most frequent call deserves a path of its own."""
+        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)
+        if type(value) is not bytes:
+            check_value(value)
+        if sync is None:
+            sync = self._sync
+        if self._queue or not self._writer.acquire(False):  # somebody else is writing: join the queue
+            self._commit(_Waiting([(key, value)], len(key) + len(value), sync))
+            return
+        try:
+            self._prepare()
+            core, stats = self.core, self._stats
+            sequence = core.sequence + 1
+            try:
+                core.log.append(encode_put(sequence, key, value), sequence, sync)  # type: ignore[union-attr]
+                if sync:
+                    core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
+                core.state[0].add(sequence, key, value)
+            except BaseException as failure:
+                self._poison(failure)
+                raise
+            core.sequence = sequence
+            stats.puts += 1
+            stats.user_bytes += len(key) + len(value)
+        finally:
+            self._writer.release()
+
+    def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
+        """As the contract says. O(log memtable) an operation with the skiplist, O(1) with the sorted one."""
+        if batch.operations:
+            self._commit(_Waiting(batch.operations, batch.size_bytes, self._sync if sync is None else sync))
+        else:
+            self._check_usable()
+
+    def _commit(self, waiting: _Waiting) -> None:
+        """Queues the batch; whoever gets the lock writes what is queued, its own and others'."""
+        self._queue.append(waiting)
+        with self._writer:
+            while not waiting.done:
+                group = self._take_group()
+                try:
+                    self._write_group(group)
+                except BaseException as failure:
+                    for each in group:
+                        each.done, each.failure = True, failure
+                    raise
+                for each in group:
+                    each.done = True
+        if waiting.failure is not None:
+            self._check_usable()
+            raise StoreFailed(f"the write was taken together with one that failed ({waiting.failure})") from (
+                waiting.failure
+            )
+
+    def _take_group(self) -> list[_Waiting]:
+        """The first batches of the queue, up to a size. Requires: the writer lock, a queue that isn't empty."""
+        group = [self._queue.popleft()]
+        size = group[0].size_bytes
+        limit = GROUP_BYTES if size > SMALL_BATCH_BYTES else size + SMALL_BATCH_BYTES
+        while self._queue and size + self._queue[0].size_bytes <= limit:
+            group.append(self._queue.popleft())
+            size += group[-1].size_bytes
+        return group
+
+    def _write_group(self, group: list[_Waiting]) -> None:
+        """One record, one fsync, and then visible. Requires: the writer lock."""
+        self._prepare()
+        core, stats = self.core, self._stats
+        operations = group[0].operations
+        if len(group) > 1:
+            operations = [operation for waiting in group for operation in waiting.operations]
+        sync = any(waiting.sync for waiting in group)
+        sequence = core.sequence + 1
+        try:
+            core.log.append(encode_batch(sequence, operations), sequence, sync)  # type: ignore[union-attr]
+            if sync:
+                core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
+            core.state[0].add_all(sequence, operations)
+        except BaseException as failure:
+            self._poison(failure)
+            raise
+        core.sequence += len(operations)
+        deletes = sum([value is None for _, value in operations])
+        stats.deletes += deletes
+        stats.puts += len(operations) - deletes
+        stats.user_bytes += sum([waiting.size_bytes for waiting in group])
+        stats.engine["write_groups"] = stats.engine.get("write_groups", 0) + 1
+
+    def _prepare(self) -> None:
+        """Before a write: refuses it, or makes room for it. Requires: the writer lock."""
+        if self._closed or self._failure is not None:
+            self._refuse()
+        background = self.background
+        if background.damage is not None:
+            background.refuse_writes()
+        core = self.core
+        if core.state[0].size_bytes >= self._write_buffer_bytes:
+            self._rotate()
+        elif self._slow:
+            background.slow_down()
+            self._slow = background.too_full
+        if core.log is None:
+            raise ReadOnly("the store was opened with read_only=True: open it without to write")
+
+    def _rotate(self) -> None:
+        """Makes room; a failure is the store's. Requires: the writer lock."""
+        try:
+            self.background.make_room()
+        except BaseException as failure:
+            self._poison(failure)
+            raise
+        self._check_usable()
+        self._slow = self.background.too_full
+
+    # ---- maintenance ------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Writes the memtable to level 0 and waits for it: afterwards the log is empty."""
+        with self._writer:
+            self._check_writable()
+            if len(self.core.state[0]):
+                self._rotate()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Waits until no memtable is frozen."""
+        try:
+            self.background.wait_for_flush()
+        except OSError as failure:
+            self._poison(failure)
+            raise
+        if self.background.failure is not None and self._failure is self.background.failure:
+            raise self.background.failure
+        self._check_usable()
+
+    def compact(self) -> None:
+        """Compacts everything into the deepest level that has any of it, and rewrites there what holds garbage."""
+        self.compact_range()
+
+    def compact_range(self, start: bytes | None = None, stop: bytes | None = None) -> None:
+        """As `compact`, for the user keys in [start, stop]; None is no bound. O(bytes of the range)."""
+        self.flush()
+        try:
+            self.background.compact_range(start, stop)
+            self.core.delete_obsolete()
+        except OSError as failure:
+            self._poison(failure)
+            raise
+        self.background.kick()
+
+    def load(self, pairs: Iterable[Pair]) -> None:
+        """As the contract says: the pairs become tables of the last level; one edit puts them in everything's place."""
+        self._check_writable()
+        bulk.load(self, pairs)
+
+    def checkpoint(self, path: str) -> None:
+        """A store of its own at `path` with what is written now: hard links to the tables. O(memtable + tables).
+
+        Raises InvalidOption if something is at `path`, OSError (EXDEV: another file system).
+        """
+        self.flush()
+        checkpoint(self.core, path)
+
+    def approximate_size(self, start: bytes, stop: bytes) -> int:
+        """About how many bytes of files the keys in [start, stop) take; what is in memory doesn't count. O(files)."""
+        self._check_usable()
+        return inspect.approximate_size(self.core, start, stop)
+
+    def leveldb_property(self, name: str) -> str | None:
+        """LevelDB's properties by their names, such as "leveldb.num-files-at-level0"; None for an unknown one."""
+        self._check_usable()
+        return inspect.leveldb_property(self.core, self.background, name)
+
+    def _check_writable(self) -> None:
+        self._check_usable()
+        if self.core.log is None:
+            raise ReadOnly("the store was opened with read_only=True: open it without to write")
+
+    def check(self) -> list[str]:
+        """Reads every block of every table, and compares what the files say about each other."""
+        self._check_usable()
+        return verify.check(self.core)
+
+    def stats(self) -> Stats:
+        """The counters; `engine` has levels, flushes, compactions, stalls, filters and the cache."""
+        self._check_usable()
+        return inspect.stats(self.core, self.background)
+
+    def describe(self) -> dict[str, Any]:
+        """Levels with their files and key ranges, memtables, log, manifest, snapshots, the running compaction."""
+        self._check_usable()
+        return inspect.describe(self.core, self.background)
+
+    def close(self) -> None:
+        """Syncs and seals the log, which the next open replays. What a lane is doing is finished first."""
+        with self._writer:
+            if self._closed:
+                return
+            self._closed = True
+        self.background.end()
+        core = self.core
+        try:
+            if core.log is not None and self._failure is None:
+                core.log.seal(core.sequence + 1, "lsm.wal.close")
+        finally:
+            if core.log is not None:
+                core.log.close()
+            core.versions.close()
+            core.tables.clear()
+            self._lock.close()

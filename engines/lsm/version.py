@@ -1,0 +1,260 @@
+"""Versions: which tables make up which level, and the edits by which one version becomes the next.
+
+    version 12   level 0   [17] [15]            newest first; ranges may overlap
+                 level 1   [9  a..f] [11 g..p]  ranges are disjoint and ascend
+                 level 2   [3  a..c] [4  d..z]
+       │  edit: compacted level 1 file 9 with level 2 files 3 and 4; deleted 9, 3, 4; new on level 2: 18, 19
+       ▼
+    version 13   ...
+
+A version is never changed. A reader takes the current one and keeps it as long as it reads; a table's file is deleted
+when no version that anybody keeps has it.
+
+An edit is one record of the manifest. TAG and fields, all varints but for what is in length-prefixed slices:
+
+    1  comparator │ name                         "leveldb.BytewiseComparator", nothing else can be opened
+    2  log number │ n                            logs with smaller numbers are in tables
+    9  previous log number │ n                   0 since 2011
+    3  next file number │ n
+    4  last sequence │ n                         of what is in tables: exactly that, or goleveldb drops log records
+    5  compact pointer │ level, internal key     where the next compaction of the level begins
+    6  deleted file │ level, number
+    7  new file │ level, number, size, smallest internal key, largest internal key
+
+1. Levels are 0 to 6, keys in an edit have at least their trailer's 8 bytes, and smallest <= largest.
+2. On a level from 1 on, files ascend, and no user key is in two of them. (Old LevelDB may split a key's versions over
+   two neighbours; then the first has the newer ones. It is read, and never written.)
+3. On level 0, the file with the higher number is newer.
+4. An unknown tag is damage: nobody may add tags, not even we.
+
+Follows LevelDB's db/version_edit.cc and the class Version of db/version_set.cc.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from engines.coding import DecodeError, get_slice, get_varint32, get_varint64, put_slice, put_varint
+from engines.lsm.keys import TRAILER_BYTES, order
+from engines.lsm.options import LEVELS
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import TableInfo, TableStatistics
+
+__all__ = ["COMPARATOR", "FileMeta", "Version", "VersionEdit"]
+
+COMPARATOR: Final = b"leveldb.BytewiseComparator"
+
+TAG_COMPARATOR: Final = 1
+TAG_LOG_NUMBER: Final = 2
+TAG_NEXT_FILE: Final = 3
+TAG_LAST_SEQUENCE: Final = 4
+TAG_COMPACT_POINTER: Final = 5
+TAG_DELETED_FILE: Final = 6
+TAG_NEW_FILE: Final = 7
+TAG_PREVIOUS_LOG: Final = 9
+
+
+class FileMeta:
+    """A table as a version knows it: number, size in bytes, first and last internal key, and their user keys.
+
+    `statistics` is what the table says about itself, None until it has been opened (or if LevelDB wrote it).
+    `table` is the open table, None if it isn't open: set and reset by the TableCache.
+    """
+
+    __slots__ = ("first", "largest", "last", "number", "size_bytes", "smallest", "statistics", "table")
+
+    def __init__(
+        self, number: int, size_bytes: int, smallest: bytes, largest: bytes, statistics: TableStatistics | None = None
+    ) -> None:
+        self.number = number
+        self.size_bytes = size_bytes
+        self.smallest = smallest
+        self.largest = largest
+        self.first = smallest[:-TRAILER_BYTES]
+        self.last = largest[:-TRAILER_BYTES]
+        self.statistics = statistics
+        self.table: Table | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For the worker process: everything but the open table."""
+        return FileMeta, (self.number, self.size_bytes, self.smallest, self.largest, self.statistics)
+
+    @classmethod
+    def of(cls, number: int, info: TableInfo) -> FileMeta:
+        """The file of a table that was just built."""
+        return cls(number, info.size_bytes, info.smallest, info.largest, info.statistics)
+
+    def overlaps(self, first: bytes | None, last: bytes | None) -> bool:
+        """True if it may hold a user key in [first, last]; None is no bound."""
+        return (last is None or self.first <= last) and (first is None or self.last >= first)
+
+    def __repr__(self) -> str:
+        return f"<file {self.number}: {self.size_bytes} bytes, {self.first[:20]!r} to {self.last[:20]!r}>"
+
+
+@dataclass(slots=True)
+class VersionEdit:
+    """A change from one version to the next; None means unchanged."""
+
+    comparator: bytes | None = None
+    log_number: int | None = None
+    previous_log_number: int | None = None
+    next_file_number: int | None = None
+    last_sequence: int | None = None
+    compact_pointers: list[tuple[int, bytes]] = field(default_factory=list)  # (level, internal key)
+    deleted: list[tuple[int, int]] = field(default_factory=list)  # (level, number)
+    added: list[tuple[int, FileMeta]] = field(default_factory=list)  # (level, file)
+
+    def encode(self) -> bytes:
+        """The manifest record, in the order in which LevelDB writes the tags."""
+        parts = []
+        if self.comparator is not None:
+            parts += [put_varint(TAG_COMPARATOR), put_slice(self.comparator)]
+        for tag, number in (
+            (TAG_LOG_NUMBER, self.log_number),
+            (TAG_PREVIOUS_LOG, self.previous_log_number),
+            (TAG_NEXT_FILE, self.next_file_number),
+            (TAG_LAST_SEQUENCE, self.last_sequence),
+        ):
+            if number is not None:
+                parts += [put_varint(tag), put_varint(number)]
+        for level, key in self.compact_pointers:
+            parts += [put_varint(TAG_COMPACT_POINTER), put_varint(level), put_slice(key)]
+        for level, number in sorted(self.deleted):
+            parts += [put_varint(TAG_DELETED_FILE), put_varint(level), put_varint(number)]
+        for level, file in self.added:
+            parts += [put_varint(TAG_NEW_FILE), put_varint(level), put_varint(file.number), put_varint(file.size_bytes)]
+            parts += [put_slice(file.smallest), put_slice(file.largest)]
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, record: bytes) -> VersionEdit:
+        """From a manifest record. Raises DecodeError for whatever rules 1 and 4 forbid."""
+        edit = cls()
+        at = 0
+        while at < len(record):
+            tag, at = get_varint32(record, at)
+            if tag == TAG_COMPARATOR:
+                edit.comparator, at = get_slice(record, at)
+            elif tag == TAG_LOG_NUMBER:
+                edit.log_number, at = get_varint64(record, at)
+            elif tag == TAG_PREVIOUS_LOG:
+                edit.previous_log_number, at = get_varint64(record, at)
+            elif tag == TAG_NEXT_FILE:
+                edit.next_file_number, at = get_varint64(record, at)
+            elif tag == TAG_LAST_SEQUENCE:
+                edit.last_sequence, at = get_varint64(record, at)
+            elif tag == TAG_COMPACT_POINTER:
+                level, at = _get_level(record, at)
+                key, at = _get_key(record, at)
+                edit.compact_pointers.append((level, key))
+            elif tag == TAG_DELETED_FILE:
+                level, at = _get_level(record, at)
+                number, at = get_varint64(record, at)
+                edit.deleted.append((level, number))
+            elif tag == TAG_NEW_FILE:
+                level, at = _get_level(record, at)
+                file, at = _get_file(record, at)
+                edit.added.append((level, file))
+            else:
+                raise DecodeError(f"the tag {tag} at byte {at} of the edit is unknown: 1 to 7 and 9 are")
+        return edit
+
+
+def _get_level(record: bytes, at: int) -> tuple[int, int]:
+    level, at = get_varint32(record, at)
+    if level >= LEVELS:
+        raise DecodeError(f"level {level} at byte {at} of the edit: there are levels 0 to {LEVELS - 1}")
+    return level, at
+
+
+def _get_key(record: bytes, at: int) -> tuple[bytes, int]:
+    key, at = get_slice(record, at)
+    if len(key) < TRAILER_BYTES:
+        raise DecodeError(f"the internal key before byte {at} of the edit has {len(key)} bytes, at least 8 are needed")
+    return key, at
+
+
+def _get_file(record: bytes, at: int) -> tuple[FileMeta, int]:
+    number, at = get_varint64(record, at)
+    size_bytes, at = get_varint64(record, at)
+    smallest, at = _get_key(record, at)
+    largest, at = _get_key(record, at)
+    if order(smallest) > order(largest):
+        raise DecodeError(f"file {number} is said to begin at {smallest!r}, behind its end {largest!r}")
+    return FileMeta(number, size_bytes, smallest, largest), at
+
+
+class Version:
+    """The tables of a store at one moment, by level. Never changed; hashable by identity, and weakly referable.
+
+    `levels[0]` is newest first, the others ascend. `sorted_levels` are those of levels 1 to 6 that have files, each with
+    its files' last user keys, for `bisect`.
+    """
+
+    __slots__ = ("__weakref__", "levels", "sorted_levels")
+
+    def __init__(self, levels: Sequence[Sequence[FileMeta]] = ((),) * LEVELS) -> None:
+        self.levels: list[list[FileMeta]] = [sorted(levels[0], key=lambda file: -file.number)]
+        self.levels += [sorted(files, key=lambda file: order(file.smallest)) for files in levels[1:]]
+        self.sorted_levels = [(files, [file.last for file in files]) for files in self.levels[1:] if files]
+
+    def edited(self, edit: VersionEdit) -> Version:
+        """The version after the edit. A file that the edit both deletes and adds on one level is there. O(files)."""
+        gone = set(edit.deleted)
+        levels = [
+            [file for file in files if (level, file.number) not in gone] for level, files in enumerate(self.levels)
+        ]
+        for level, file in edit.added:
+            levels[level].append(file)
+        return Version(levels)
+
+    def files(self) -> Iterable[tuple[int, FileMeta]]:
+        """(level, file) of all files."""
+        return ((level, file) for level, files in enumerate(self.levels) for file in files)
+
+    def level_bytes(self, level: int) -> int:
+        """The size of a level's tables."""
+        return sum([file.size_bytes for file in self.levels[level]])
+
+    def overlapping(self, level: int, first: bytes | None, last: bytes | None) -> list[FileMeta]:
+        """The files of a level that may hold user keys in [first, last]; None is no bound.
+
+        On level 0, a file that overlaps may itself reach further, and then so must the result: otherwise a compaction
+        would leave an older version above a newer one. O(files), O(files²) on level 0.
+        """
+        files = self.levels[level]
+        while True:
+            found = [file for file in files if file.overlaps(first, last)]
+            if level > 0 or not found:
+                return found
+            low, high = min(file.first for file in found), max(file.last for file in found)
+            if (first is None or first <= low) and (last is None or last >= high):
+                return found
+            first = None if first is None else min(first, low)
+            last = None if last is None else max(last, high)
+
+    def has_below(self, level: int, key: bytes) -> bool:
+        """True if a level deeper than `level` has a file whose range includes `key`. O(log files)."""
+        for files in self.levels[level + 1 :]:
+            if files:
+                at = bisect_left(files, key, key=lambda file: file.last)
+                if at < len(files) and files[at].first <= key:
+                    return True
+        return False
+
+    def violations(self) -> list[str]:
+        """Each violation of rule 2 as a sentence."""
+        found = []
+        for level, files in enumerate(self.levels[1:], 1):
+            for before, after in pairwise(files):
+                if order(before.largest) >= order(after.smallest):
+                    found.append(
+                        f"level {level}: file {before.number} ends at {before.last!r}, but file {after.number} begins "
+                        f"at {after.first!r}: files of a level must not overlap"
+                    )
+        return found

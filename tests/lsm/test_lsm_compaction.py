@@ -1,0 +1,327 @@
+"""Which compaction is next, what it keeps, where it cuts: LevelDB's rules and ours, on layouts written as text.
+
+    0: 7:a-c 8:b-f       level 0 has table 7 with user keys a to c, and table 8
+    1: 3:a#9-m#5*200     table 3 from a@9 to m@5, 200 bytes (10 if not said, sequence 100)
+    1: 4:n-z!6/10@50     of its 10 entries 6 are tombstones, and no sequence is above 50
+
+A compaction in words: `size 0>1: 7 8 + 3 | 9` takes 7 and 8 of level 0 and 3 of level 1; 9 is a grandparent.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
+
+import pytest
+
+from engines.kvstore import Stats
+from engines.lsm.compaction import Compaction, in_place, manual, pick, scores
+from engines.lsm.core import Core
+from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
+from engines.lsm.manifest import VersionSet
+from engines.lsm.memtable import Rows
+from engines.lsm.merge import Job, TableWriter, run
+from engines.lsm.options import LEVELS, Options
+from engines.lsm.statistics import TableStatistics
+from engines.lsm.version import FileMeta, Version
+from engines.simenv import SimEnv
+
+# a table of 100 bytes: so 1,000 are the grandparents' limit, and 2,500 that of joining in
+OPTIONS = Options(max_file_bytes=100, level_base_bytes=100, level0_files=4, tombstone_ratio=0.5)
+NOW = 1_000  # a sequence: no snapshot is older
+FILE = re.compile(r"(\d+):([a-z]+)(?:#(\d+))?-([a-z]+)(?:#(\d+))?(?:\*(\d+))?(?:!(\d+)/(\d+)@(\d+))?")
+
+
+def version_of(text: str) -> Version:
+    """The version that a layout's text says."""
+    levels: list[list[FileMeta]] = [[] for _ in range(LEVELS)]
+    for line in filter(None, map(str.strip, text.splitlines())):
+        level, _, files = line.partition(": ")
+        for word in files.split():
+            match = FILE.fullmatch(word)
+            assert match is not None, word
+            number, first, first_at, last, last_at, size, deletions, entries, newest = match.groups()
+            known = TableStatistics(int(entries), int(deletions), 0, int(newest)) if entries else None
+            smallest = internal_key(first.encode(), int(first_at or 100), VALUE)
+            largest = internal_key(last.encode(), int(last_at or 100), VALUE)
+            levels[int(level)].append(FileMeta(int(number), int(size or 10), smallest, largest, known))
+    return Version(levels)
+
+
+def told(compaction: Compaction | None) -> str:
+    """A compaction in words."""
+    if compaction is None:
+        return "nothing"
+
+    def numbers(files: Sequence[FileMeta]) -> str:
+        return " ".join(str(file.number) for file in sorted(files, key=lambda file: file.number))
+
+    text = f"{compaction.reason} {compaction.level}>{compaction.output_level}: {numbers(compaction.upper)}"
+    text += f" + {numbers(compaction.lower)}" if compaction.lower else ""
+    text += f" | {numbers(compaction.grandparents)}" if compaction.grandparents else ""
+    return text + (" moved" if compaction.trivial else "")
+
+
+PICKS = {
+    "three tables in level 0 are not enough": ("0: 1:a-b 2:a-b 3:a-b", "nothing"),
+    "four are, and those that overlap by way of others come along": (
+        "0: 1:a-c 2:b-f 3:e-h 4:x-z\n1: 9:d-g 10:i-w",
+        "size 0>1: 1 2 3 + 9",
+    ),
+    "a level counts bytes": ("1: 1:a-c*99", "nothing"),
+    "a full level gives its first table": ("1: 1:a-c*50 2:d-f*50\n2: 9:b-b", "size 1>2: 1 + 9"),
+    "the fuller level is first": ("0: 1:a-b 2:a-b 3:a-b 4:a-b\n1: 5:c-d*250", "size 1>2: 5 moved"),
+    "the higher level is first when both are as full": (
+        "0: 1:a-b 2:a-b 3:a-b 4:a-b\n1: 5:c-d*100",
+        "size 0>1: 1 2 3 4",
+    ),
+    "level 5 holds 10,000 times as much": ("5: 1:a-b*999999", "nothing"),
+    "and then it is full": ("5: 1:a-b*1000000\n6: 2:a-a", "size 5>6: 1 + 2"),
+    "level 6 is never full": ("6: 1:a-b*99999999", "nothing"),
+    "a table that meets nothing is moved": ("1: 1:a-c*200\n2: 2:d-e", "size 1>2: 1 moved"),
+    "but not onto more than ten tables of grandparents": (
+        "1: 1:a-f*200\n3: 8:b-c*501 9:e-e*500",
+        "size 1>2: 1 | 8 9",
+    ),
+    "ten of them are fine": ("1: 1:a-f*200\n3: 8:b-c*500 9:e-e*500", "size 1>2: 1 | 8 9 moved"),
+    "grandparents are those of the whole range": (
+        "1: 1:c-d*200\n2: 2:a-c 3:d-f\n3: 7:a-a 8:b-b 9:f-f 10:g-g",
+        "size 1>2: 1 + 2 3 | 7 8 9",
+    ),
+    "a neighbour joins in if that adds nothing below": (
+        "1: 1:a-c*60 2:d-f*60\n2: 9:b-e",
+        "size 1>2: 1 2 + 9",
+    ),
+    "not if it would add something below": ("1: 1:a-c*60 2:d-f*60\n2: 8:b-d 9:e-g", "size 1>2: 1 + 8"),
+    "not if it all became too large": ("1: 1:a-c*60 2:d-f*1500\n2: 9:b-e*940", "size 1>2: 1 + 9"),
+    "just not too large": ("1: 1:a-c*60 2:d-f*1500\n2: 9:b-e*939", "size 1>2: 1 2 + 9"),
+    "a user key on both sides of a border takes both tables": (
+        "1: 1:a-m#5*60 2:m#4-q*60\n2: 9:b-b",
+        "size 1>2: 1 2 + 9",
+    ),
+    "and on through several of them": (
+        "1: 1:a-m#5*90 2:m#4-m#3 3:m#2-q 4:r-z",
+        "size 1>2: 1 2 3",
+    ),
+    "below as well": ("1: 1:a-m*200\n2: 8:b-m#5 9:m#4-q", "size 1>2: 1 + 8 9"),
+}
+
+
+@pytest.mark.parametrize(("layout", "expected"), PICKS.values(), ids=list(PICKS))
+def test_the_next_compaction(layout: str, expected: str) -> None:
+    """version_set.cc: PickCompaction, SetupOtherInputs, IsTrivialMove, AddBoundaryInputs (rules 1 to 5)."""
+    assert told(pick(version_of(layout), OPTIONS, {}, NOW)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pointer", "number"), [(None, 1), ("a", 1), ("c", 2), ("d", 2), ("f", 3), ("z", 1), ("c#101", 1), ("c#99", 2)]
+)
+def test_the_level_is_gone_through_in_turn(pointer: str | None, number: int) -> None:
+    """Rule 2: the first table that ends behind the compact pointer, and again from the beginning."""
+    version = version_of("1: 1:a-c*100 2:d-f*100 3:g-i*100")
+    pointers = {}
+    if pointer is not None:
+        key, _, sequence = pointer.partition("#")
+        pointers[1] = internal_key(key.encode(), int(sequence or 100), VALUE)
+    chosen = pick(version, OPTIONS, pointers, NOW)
+    assert chosen is not None
+    assert [file.number for file in chosen.upper] == [number]
+    assert chosen.pointer == chosen.upper[0].largest
+
+
+def test_the_compact_pointer_is_the_largest_key_of_the_inputs() -> None:
+    chosen = pick(version_of("0: 1:a-x 2:b-c 3:b-y 4:b-d"), OPTIONS, {}, NOW)
+    assert chosen is not None
+    assert chosen.pointer == internal_key(b"y", 100, VALUE)
+
+
+def test_scores() -> None:
+    """Rule 1: files of level 0; bytes of the others, each level ten times the one above; level 6 has none."""
+    version = version_of("0: 1:a-b*500 2:a-b\n1: 3:a-b*150\n2: 4:a-b*250\n5: 5:a-b*500000\n6: 6:a-b*99999999")
+    assert scores(version, OPTIONS) == [0.5, 1.5, 0.25, 0, 0, 0.5]
+
+
+TOMBSTONES = {
+    "half of them are not enough": ("1: 1:a-c!5/10@50", "nothing"),
+    "more are": ("1: 1:a-c!6/10@50\n2: 2:b-b", "tombstones 1>2: 1 + 2"),
+    "a full level goes first": ("1: 1:a-c!9/10@50\n2: 2:b-b*1000", "size 2>3: 2 moved"),
+    "the worst table goes first": ("1: 1:a-c!6/10@50 2:d-f!7/10@50\n2: 3:e-e", "tombstones 1>2: 2 + 3"),
+    "a snapshot may need what they hide": ("1: 1:a-c!9/10@1001", "nothing"),
+    "moved while something deeper is hidden": ("1: 1:a-c!9/10@50\n4: 2:b-b", "tombstones 1>2: 1 moved"),
+    "rewritten when nothing is": ("1: 1:a-c!9/10@50\n4: 2:d-e", "tombstones 1>2: 1"),
+    "on the last level in its place": ("6: 1:a-c!9/10@50 2:d-f", "tombstones 6>6: 1"),
+}
+
+
+@pytest.mark.parametrize(("layout", "expected"), TOMBSTONES.values(), ids=list(TOMBSTONES))
+def test_tombstones_have_a_score(layout: str, expected: str) -> None:
+    """Rule 6, which is ours."""
+    assert told(pick(version_of(layout), OPTIONS, {}, NOW)) == expected
+
+
+def test_tombstones_have_none_unless_asked() -> None:
+    options = Options(max_file_bytes=100, tombstone_ratio=None)
+    assert pick(version_of("1: 1:a-c!9/10@50"), options, {}, NOW) is None
+
+
+def test_a_manual_compaction_goes_in_steps() -> None:
+    """From level 1 on a table's size at a time; from level 0 all that overlaps; nothing is moved without being read."""
+    version = version_of("0: 1:a-c 2:b-d 3:x-z\n1: 4:a-b*60 5:c-d*60 6:e-f*60\n2: 7:c-c")
+    assert told(manual(version, OPTIONS, 0, b"d", b"e")) == "manual 0>1: 1 2 + 4 5 | 7"
+    assert told(manual(version, OPTIONS, 1, None, None)) == "manual 1>2: 4 5 + 7"
+    assert told(manual(version, OPTIONS, 1, b"e", b"e")) == "manual 1>2: 6"
+    assert told(manual(version, OPTIONS, 1, b"g", None)) == "nothing"
+    assert told(in_place(version, 1, version.levels[1][0], "manual")) == "manual 1>1: 4"
+
+
+# ---- the work -------------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """Tables on a simulated disk, and jobs on them."""
+
+    def __init__(self, **options: object) -> None:
+        self.env = SimEnv()
+        self.env.makedirs("/db", "test")
+        self.options = Options.of({"block_bytes": 1, **options})
+        versions = VersionSet(self.env, "/db", Stats())
+        self.core = Core(self.env, "/db", self.options, Stats(), versions)
+        self.core.sequence = NOW
+        self.numbers = count(1)
+
+    def writer(self, **options: object) -> TableWriter:
+        return TableWriter(self.env, "/db", self.options, NOW, self.numbers, "test", **options)  # type: ignore[arg-type]
+
+    def table(self, rows: Sequence[tuple[bytes, int, bytes | None]]) -> FileMeta:
+        """One table of (user key, sequence, value or None)."""
+        encoded = sorted(
+            (
+                (key, internal_key(key, at, DELETION if value is None else VALUE), value or b"")
+                for key, at, value in rows
+            ),
+            key=lambda row: order(row[1]),
+        )
+        stream = [([row[0] for row in encoded], [row[1] for row in encoded], [row[2] for row in encoded])]
+        writer = self.writer(max_tables=1)
+        (file,) = writer.write_all(stream)
+        return file
+
+    def rows(self, files: Sequence[FileMeta]) -> list[tuple[bytes, int, bytes | None]]:
+        """What the tables hold, in their order."""
+        found = []
+        for file in files:
+            for _, internal_keys, values in self.core.tables.get(file).rows():
+                for key, value in zip(internal_keys, values, strict=True):
+                    found.append((key[:-8], trailer_of(key) >> 8, value if trailer_of(key) & 255 else None))
+        return found
+
+    def run(self, job: Job) -> list[FileMeta]:
+        return run(job, self.writer(grandparents=job.grandparents), self.core.tables.get)
+
+
+def expected_rows(
+    rows: Sequence[tuple[bytes, int, bytes | None]], snapshot: int, deeper: set[bytes]
+) -> list[tuple[bytes, int, bytes | None]]:
+    """merge.py's rules 1 and 2, said row by row."""
+    kept = []
+    for key, sequence, value in sorted(rows, key=lambda row: (row[0], -row[1])):
+        newer = [other for other in rows if other[0] == key and sequence < other[1] <= snapshot]
+        superfluous = value is None and sequence <= snapshot and key not in deeper
+        if not newer and not superfluous:
+            kept.append((key, sequence, value))
+    return kept
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_compaction_keeps_what_somebody_may_ask_for(rng: random.Random, part: int) -> None:
+    """Rules 1 and 2 of merge.py, and nothing else: few keys, one run or several, a snapshot anywhere or none."""
+    for _ in range(50):
+        rows: list[tuple[bytes, int, bytes | None]] = []
+        for sequence in range(1, rng.randint(2, 25)):
+            rows.append((rng.choice((b"a", b"ab", b"b", b"c")), sequence, rng.choice((None, b"", b"v%d" % sequence))))
+        snapshot = rng.randrange(len(rows) + 2)
+        deeper = {key for key in (b"a", b"b", b"c") if rng.random() < 0.4}
+        bench = Bench(block_bytes=rng.choice((1, 60)))
+        borders = [0, *sorted(rng.choices(range(len(rows)), k=rng.randrange(4))), len(rows)]
+        runs = [[bench.table(rows[low:high])] for low, high in pairwise(borders) if low < high][::-1]
+        job = Job(runs, [[(key, key)] for key in sorted(deeper)], [], snapshot, len(rows), NOW)
+        assert bench.rows(bench.run(job)) == expected_rows(rows, snapshot, deeper), (rows, borders, snapshot, deeper)
+
+
+def test_a_user_key_is_never_in_two_tables() -> None:
+    """Rule 4 of merge.py: a limit of one byte, and two hundred versions that a snapshot holds."""
+    bench = Bench(max_file_bytes=1)
+    rows = [(key, 3 * number + at, b"v") for number in range(1, 201) for at, key in enumerate((b"a", b"b", b"c"))]
+    files = bench.run(Job([[bench.table(rows)]], [], [], 0, NOW, NOW))
+    assert [(file.first, file.last) for file in files] == [(b"a", b"a"), (b"b", b"b"), (b"c", b"c")]
+    assert bench.rows(files) == sorted(rows, key=lambda row: (row[0], -row[1]))
+
+
+def test_a_table_is_cut_at_the_size_limit() -> None:
+    """Rule 3 of merge.py: a table goes on until a block passes the limit."""
+    bench = Bench(max_file_bytes=1_000)
+    files = bench.run(
+        Job([[bench.table([(b"%03d" % at, at + 1, b"v" * 80) for at in range(100)])]], [], [], NOW, NOW, NOW)
+    )
+    sizes = [file.size_bytes for file in files]
+    assert len(files) > 5
+    assert all(1_000 <= size < 2_500 for size in sizes[:-1]), sizes
+
+
+def test_a_table_is_cut_before_it_overlaps_too_many_grandparents() -> None:
+    """Rule 3 of merge.py, ShouldStopBefore: the next compaction of a table reads at most eleven files' size below."""
+    bench = Bench(max_file_bytes=10_000)
+    grandparents = [(b"%03d" % at, 30_000) for at in range(0, 100, 5)]
+    job = Job([[bench.table([(b"%03d" % at, at + 1, b"v") for at in range(100)])]], [], grandparents, NOW, NOW, NOW)
+    files = bench.run(job)
+    # four of them are 120,000 bytes, and 100,000 are the limit: cut behind the row that passes a fourth one's end
+    assert [file.first for file in files] == [b"000", b"017", b"037", b"057", b"077", b"097"]
+
+
+def test_the_last_table_takes_everything() -> None:
+    """A worker has so many numbers and no more."""
+    bench = Bench(max_file_bytes=1)
+    rows: Rows = ([b"%d" % at for at in range(9)], [internal_key(b"%d" % at, 1, VALUE) for at in range(9)], [b""] * 9)
+    assert len(bench.writer(max_tables=3).write_all([rows])) == 3
+
+
+def test_a_job_knows_its_surroundings() -> None:
+    """Job.of: level 0 newest first, each table a run of its own; the ranges below the output; the grandparents."""
+    version = version_of("0: 1:a-c 2:b-f 3:e-h 4:x-z\n1: 9:d-g\n2: 10:a-b 11:g-j 12:k-l\n3: 13:c-c\n6: 14:h-z 15:zz-zz")
+    chosen = pick(version, OPTIONS, {}, NOW)
+    assert chosen is not None
+    job = Job.of(chosen, version, 50, 77)
+    assert [[file.number for file in files] for files in job.runs] == [[3], [2], [1], [9]]
+    assert job.deeper == [[(b"a", b"b"), (b"g", b"j")], [(b"c", b"c")], [(b"h", b"z")]]
+    assert job.grandparents == [(b"b", 10), (b"j", 10)]
+    assert (job.smallest_snapshot, job.max_sequence, job.last_sequence) == (50, 77, 77)
+    held = [key for key in (b"a", b"b", b"bb", b"c", b"d", b"g", b"gz", b"h") if not job.is_base(key)]
+    assert held == [b"a", b"b", b"c", b"g", b"gz", b"h"]
+    assert job.most_tables(10) >= 4 + 2
+
+
+def test_a_job_of_a_deeper_level_has_one_run_for_each_level() -> None:
+    version = version_of("1: 1:a-c*60!0/1@40 2:d-f*60!0/1@60\n2: 9:b-e!0/1@30")
+    chosen = pick(version, OPTIONS, {}, NOW)
+    assert chosen is not None
+    job = Job.of(chosen, version, NOW, NOW)
+    assert [[file.number for file in files] for files in job.runs] == [[1, 2], [9]]
+    assert job.max_sequence == 60, "what the tables say about themselves is more exact than the store's last sequence"
+
+
+def random_history(rng: random.Random) -> Iterator[tuple[bytes, bytes | None]]:
+    for number in range(400):
+        yield b"%02d" % rng.randrange(40), None if rng.random() < 0.4 else b"%d" % number
+
+
+def test_compacting_twice_is_compacting_once(rng: random.Random) -> None:
+    """What a compaction leaves, another one leaves alone."""
+    bench = Bench(max_file_bytes=300)
+    rows = [(key, sequence, value) for sequence, (key, value) in enumerate(random_history(rng), 1)]
+    once = bench.run(Job([[bench.table(rows[300:])], [bench.table(rows[:300])]], [], [], NOW, NOW, NOW))
+    twice = bench.run(Job([once], [], [], NOW, NOW, NOW))
+    assert bench.rows(once) == bench.rows(twice)
+    assert bench.rows(once) == expected_rows(rows, NOW, set())
+    assert {value for _, _, value in bench.rows(once)} & {None} == set()

@@ -1,0 +1,207 @@
+"""What ends with a store, and what outlives a failure: threads, processes, manifests, logs."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import multiprocessing
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engines
+from engines.errors import CorruptionError, StoreFailed
+from engines.faultenv import FaultEnv
+from engines.lsm.files import listed, log_name
+from engines.lsm.manifest import recover
+from engines.lsm.store import LsmStore
+from engines.lsm.version import VersionEdit
+from engines.lsm.wal import LogFile, encode_put
+from engines.simenv import Policy, SimEnv
+
+ENOUGH_S = 60.0
+SMALL: dict[str, Any] = {"write_buffer_bytes": 2_000, "max_file_bytes": 2_000, "sync": False}
+
+
+def opened(path: Path | str, **options: Any) -> LsmStore:
+    store = engines.open(str(path), "lsm", **{**SMALL, **options})
+    assert isinstance(store, LsmStore)
+    return store
+
+
+def fill(store: LsmStore, count: int = 300) -> None:
+    for number in range(count):
+        store.put(b"%04d" % (number * 7 % count), b"v" * 40)
+
+
+# ---- a store that is dropped without close --------------------------------------------------------------------------
+
+
+def test_a_dropped_store_ends_its_threads(tmp_path: Path) -> None:
+    """A lane's thread lives only as long as there is work, and nothing else keeps one."""
+    before = set(threading.enumerate())
+    store = opened(tmp_path)
+    fill(store)
+    store.flush()
+    lock = store._lock
+    del store
+    for thread in set(threading.enumerate()) - before:
+        thread.join(ENOUGH_S)
+    assert set(threading.enumerate()) == before
+    lock.close()
+
+
+def test_an_idle_store_has_no_threads(tmp_path: Path) -> None:
+    """So that a thousand open stores are not two thousand threads; the next write that needs one starts it."""
+    before = set(threading.enumerate())
+    with opened(tmp_path) as store:
+        for _ in range(2):
+            fill(store)
+            store.flush()
+            store.compact()
+            for thread in set(threading.enumerate()) - before:
+                thread.join(ENOUGH_S)
+            assert set(threading.enumerate()) == before
+        assert store.stats().engine["flushes"] >= 2
+
+
+def test_a_dropped_store_ends_its_processes(tmp_path: Path) -> None:
+    """Their pipe ends with the store, which is in no cycle that the garbage collector would have to find first."""
+    before, children = set(threading.enumerate()), set(multiprocessing.active_children())
+    store = opened(tmp_path, compaction_process=True)
+    fill(store)
+    store.compact()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(ENOUGH_S)
+    workers = set(multiprocessing.active_children()) - children
+    assert workers
+    lock = store._lock
+    gc.disable()
+    try:
+        del store
+        for worker in workers:
+            worker.join(ENOUGH_S)
+            assert worker.exitcode == 0
+    finally:
+        gc.enable()
+    lock.close()
+
+
+def test_a_worker_that_finds_its_log_rotten_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memtable still knows what the log said: the flush goes on without it."""
+
+    class Rotten:
+        def flush(self, *_: Any) -> Any:
+            raise CorruptionError("the log", 0, "rotten")
+
+    with opened(tmp_path) as store:
+        monkeypatch.setattr(store.background, "_worker", lambda lane: Rotten() if lane == "flush" else None)
+        fill(store)
+        store.flush()
+        assert len(list(store.scan())) == 300
+        assert store.stats().engine["flushes"] > 0
+        assert store.check() == []
+
+
+# ---- manifests ------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_that_has_grown_is_followed_by_a_new_one() -> None:
+    """After the first edit beyond max_manifest_bytes; and only one of them stays."""
+    env = SimEnv(0)
+    with opened("/db", env=env, background=False, max_manifest_bytes=400) as store:
+        first = store.core.versions.number
+        fill(store, 1_000)
+        assert store.core.versions.number > first + 2
+        (name,) = [name for kind, _, name in listed(env, "/db") if kind == "manifest"]
+        assert env.files()["/db/CURRENT"] == name.encode() + b"\n"
+        assert len(env.files()[f"/db/{name}"]) < 4_000
+        assert store.check() == []
+        crashed = env.crash(Policy.NOTHING, random.Random(0))
+        store.flush()
+        flushed = env.crash(Policy.NOTHING, random.Random(0))
+    with opened("/db", env=crashed, background=False) as store:
+        assert store.check() == []
+    with opened("/db", env=flushed, background=False) as store:
+        assert len(list(store.scan())) == 1_000
+
+
+@pytest.mark.parametrize("kind", ["append", "sync", "create", "rename"])
+def test_after_a_failed_edit_no_other_lane_writes_one(kind: str) -> None:
+    """The other lane's edit would lie behind a torn one; and its garbage collection would take the files of one of two
+    states, of which nobody knows which the disk has (db_test.cc, ManifestWriteError)."""
+    env = SimEnv(0)
+    opened("/db", env=env, background=False).close()
+    faulty = FaultEnv(env, 1, errno.EIO, kinds=frozenset((kind,)))
+    faulty.fail_at = -1
+    versions = recover(faulty, "/db", engines.Stats())
+    versions.max_manifest_bytes = 1
+    versions.begin_manifest(VersionEdit(), versions.new_number())
+    number, names = versions.number, env.list("/db")
+    faulty.fail_at = faulty.calls + 1
+    with pytest.raises(OSError):
+        versions.apply(VersionEdit())
+    assert faulty.fired is not None
+    for again in (lambda: versions.apply(VersionEdit()), lambda: versions.sync_names("test")):
+        with pytest.raises(StoreFailed):
+            again()
+    assert versions.number == number, "the old manifest may still be the one that counts"
+    assert set(names) <= set(env.list("/db"))
+    versions.close()
+    recover(env.crash(Policy.EVERYTHING, random.Random(0)), "/db", engines.Stats())
+
+
+# ---- logs -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_old_log_that_knows_more_is_not_deleted() -> None:
+    """Log number too high (LevelDB deletes the log unread): the manifest's word against the log's."""
+    env = SimEnv(0)
+    with opened("/db", env=env, background=False) as store:
+        store.put(b"a", b"1", sync=True)
+        number = store.core.log_number
+        store.flush()
+    log = LogFile(env, f"/db/{log_name(number)}", engines.Stats(), 4096)
+    log.append(encode_put(2, b"b", b"2"), 2, True)
+    log.sync("test")
+    log.seal(3, "test")
+    before = env.files()
+    with pytest.raises(CorruptionError, match="the manifest says that this log is in tables"):
+        opened("/db", env=env, background=False)
+    assert env.files() == before
+
+
+def test_an_old_log_whose_content_is_in_tables_goes() -> None:
+    """What a crash between the edit and the deletion leaves."""
+    env = SimEnv(0)
+    with opened("/db", env=env, background=False) as store:
+        store.put(b"a", b"1", sync=True)
+        number = store.core.log_number
+        old = env.files()[f"/db/{log_name(number)}"]
+        store.flush()
+    file = env.open(f"/db/{log_name(number)}", "x")
+    file.append(old)
+    file.close()
+    with opened("/db", env=env, background=False) as store:
+        assert store.get(b"a") == b"1"
+        assert log_name(number) not in env.list("/db")
+
+
+# ---- locks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_read_only_medium_needs_no_lock() -> None:
+    """A store on a CD, or somebody else's: LOCK can't be made, and nobody can write. For writing, that is an error."""
+    env = SimEnv(0)
+    with opened("/db", env=env, background=False) as store:
+        store.put(b"a", b"1")
+    env.unlink("/db/LOCK")
+    before = env.files()
+    with opened("/db", env=FaultEnv(env, 1, errno.EROFS, forever=True, kinds={"lock"}), read_only=True) as store:
+        assert store.get(b"a") == b"1"
+    assert env.files() == before
+    with pytest.raises(OSError):
+        opened("/db", env=FaultEnv(env, 1, errno.EROFS, forever=True, kinds={"lock"}))
