@@ -36,6 +36,7 @@ from engines.errors import (
     InvalidValue,
     NoSuchStore,
     ReadOnly,
+    ReservedValue,
     StoreClosed,
     StoreError,
     StoreFailed,
@@ -56,6 +57,7 @@ __all__ = [
     "NoSuchStore",
     "ReadOnly",
     "Reader",
+    "ReservedValue",
     "Snapshot",
     "Stats",
     "StoreClosed",
@@ -74,8 +76,10 @@ __all__ = [
 ENGINES = {
     "memory": "engines.memory:MemoryStore",
     "lsm": "engines.lsm.store:LsmStore",
+    "btree": "engines.btree:BTreeStore",
+    "bitcask": "engines.bitcask:BitcaskStore",
 }
-RESERVED = ("btree", "bitcask")  # names of engines to come
+RESERVED: tuple[str, ...] = ()  # names of engines to come
 ENTRY_POINTS = "metcd.engines"
 
 

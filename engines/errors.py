@@ -2,6 +2,7 @@
 
     StoreError                    any of the below
     ├── InvalidKey, InvalidValue  the caller's bytes are refused; nothing was written
+    │   └── ReservedValue         a value that means something else in the engine's format
     ├── InvalidOption             the caller's option is refused; nothing was opened
     ├── StoreClosed               the store (or snapshot) was closed before the call
     ├── StoreFailed               an earlier write or fsync failed: the disk is the truth, reopen to see it
@@ -25,6 +26,7 @@ __all__ = [
     "InvalidValue",
     "NoSuchStore",
     "ReadOnly",
+    "ReservedValue",
     "StoreClosed",
     "StoreError",
     "StoreFailed",
@@ -44,6 +46,10 @@ class InvalidKey(StoreError, ValueError):
 
 class InvalidValue(StoreError, ValueError):
     """A value that is not `bytes`, or that the engine's format can't hold."""
+
+
+class ReservedValue(InvalidValue):
+    """A value that the engine's format would take for something else, and has no way to escape."""
 
 
 class InvalidOption(StoreError, ValueError):

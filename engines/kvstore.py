@@ -223,6 +223,14 @@ class KVStore(Reader):
         """True if the files at `path` are this engine's; reads names and first bytes only, and changes nothing."""
         return False
 
+    @classmethod
+    def dump(cls, path: str, env: Env) -> Iterator[str]:
+        """The files at `path`, a store or one file of it, as lines for people; none if this engine shows nothing.
+
+        Opens no store, takes no lock, and shows damage where it is. Raises OSError, and never for what the bytes are.
+        """
+        return iter(())
+
     @abstractmethod
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         """Applies all of `batch`, or nothing of it; an empty batch does nothing.

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import base64
 import errno
+import itertools
 import json
 import os
 import shlex
@@ -410,15 +411,14 @@ def _dumped(path: str) -> Iterator[str]:
         return wal.dump(f"{path}/wal")
     if env.is_dir(path) and any(each.endswith(".wal") for each in env.list(path)):
         return wal.dump(path)
-    store_path = path if env.is_dir(path) else os.path.dirname(path) or "."
-    dump = getattr(engines.engine_class(engine), "dump", None) if (engine := engines.which(store_path)) else None
-    if dump is not None:
-        lines: Iterator[str] = dump(path, env)
-        return lines
+    if (engine := engines.which(path) or engines.which(path.rpartition("/")[0] or ".")) is not None:
+        lines = engines.engine_class(engine).dump(path, env)
+        if (first := next(lines, None)) is not None:
+            return itertools.chain([first], lines)
     if name.endswith((".wal", ".log")) or name.startswith("MANIFEST-"):
         return _dumped_log(path)
     raise UsageError(
-        f"{path} is none of the files that dump knows: a node's directory, wal/, *.wal, *.snap, *.log, a store"
+        f"{path} is none of the files that dump knows: a node's directory, wal/, *.wal, *.snap, *.log, an engine's"
     )
 
 

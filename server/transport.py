@@ -403,13 +403,13 @@ class _PeerHandler(BaseHTTPRequestHandler):
 
     def _stream(self) -> None:
         """Reads frames until the peer closes, and hands over all that one read brought at once."""
+        sender = int(self.headers["X-Metcd-From"])
+        self.server.greeted(self.connection, sender)  # before the peer hears that it is, so that the order is its own
         self.send_response(101)
         self.send_header("Upgrade", "metcd-raft/1")
         self.send_header("Connection", "Upgrade")
         self.end_headers()
         self.connection.settimeout(None)
-        sender = int(self.headers["X-Metcd-From"])
-        self.server.greeted(self.connection, sender)
         receive = self.server.receiver.receive
         read = self.rfile.read
         try:

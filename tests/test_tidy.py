@@ -93,6 +93,8 @@ OFFENCES = [
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "@pytest.mark.xfail\ndef test(): ...", 1),
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "pytest.importorskip('plyvel')", 1),
     (a_test_neither_sleeps_nor_skips, "tests/interop/test_a.py", "pytest.importorskip('plyvel')", 0),
+    (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "pytest.skip('no Erlang here')", 1),
+    (a_test_neither_sleeps_nor_skips, "tests/interop/test_a.py", "pytest.skip('no Erlang here')", 0),
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "from time import sleep as rest\nrest(1)", 1),
 ]
 

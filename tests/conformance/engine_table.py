@@ -41,6 +41,8 @@ TINY: dict[str, dict[str, Any]] = {
         "level_base_bytes": 16384,
         "background": False,  # the simulated disk is for one thread
     },
+    "btree": {"page_size": 1024, "cache_pages": 64},
+    "bitcask": {"max_file_size": 16384, "max_open_files": 4},
 }
 
 

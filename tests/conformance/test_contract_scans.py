@@ -70,10 +70,10 @@ def test_order_is_that_of_unsigned_bytes(store: KVStore, rng: random.Random) -> 
 
 
 def test_many_keys_are_scanned_whole(open_store: OpenStore, rng: random.Random) -> None:
-    """Reader.scan over many blocks, pages or segments: 5,000 keys written in random order, a third overwritten."""
+    """Reader.scan over many blocks, pages or segments: 3,000 keys written in random order, a third overwritten."""
     store = open_store()
     items: dict[bytes, bytes] = {}
-    numbers = rng.sample(range(100_000), 5_000)
+    numbers = rng.sample(range(100_000), 3_000)
     for at in range(0, len(numbers), 250):
         with store.batch() as batch:
             for number in (*numbers[at : at + 250], *numbers[at // 3 : at // 3 + 60]):
@@ -84,7 +84,7 @@ def test_many_keys_are_scanned_whole(open_store: OpenStore, rng: random.Random) 
         settle()
         assert list(store.scan()) == in_order
         assert list(store.scan(reverse=True)) == in_order[::-1]
-        for _ in range(20):
+        for _ in range(10):
             start, stop = sorted((b"%05d" % rng.randrange(100_000), b"%05d" % rng.randrange(100_000)))
             assert list(store.scan(start, stop)) == expected_scan(items, start, stop)
             assert list(store.scan(start, stop, reverse=True)) == expected_scan(items, start, stop, reverse=True)

@@ -65,6 +65,7 @@ def test_a_sound_store_passes_the_same_cases(outcomes: dict[str, dict[str, str]]
     assert {test.partition("[")[0] for test in outcomes["LoggedStore"]} == set(CAUGHT_BY.values()) - {"machine"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_MACHINE)
 def test_a_store_that_breaks_in_a_power_cut_is_caught(name: str) -> None:
     """The state machine finds it; what it finds isn't shrunk, to save time."""

@@ -85,6 +85,7 @@ class Subject(ABC):
     failed: tuple[type[Exception], ...] = (StoreFailed,)  # what every call raises after a failed one
     poisoned_by: frozenset[str] = KINDS  # the kinds of calls whose failure ends the handle's life
     kill_keeps_returned = True  # False: kill -9 may take what has returned without being durable (a buffer in memory)
+    second_cut_share = 0.05  # of the images, after each call of whose recovery the power is cut again
     failure_keeps_returned = True  # False: a failed call may do so too (a half-written page that was not durable)
 
     @abstractmethod
@@ -250,7 +251,7 @@ class PowerCut:
         policies: Collection[Policy] = tuple(Policy),
         cut_after: Collection[int] | None = None,
         probe_share: float = 0.1,
-        second_cut_share: float = 0.05,
+        second_cut_share: float | None = None,
         stop_at_first: bool = False,
     ) -> None:
         self.subject = subject
@@ -259,7 +260,7 @@ class PowerCut:
         self.policies = policies
         self.cut_after = cut_after
         self.probe_share = probe_share
-        self.second_cut_share = second_cut_share
+        self.second_cut_share = subject.second_cut_share if second_cut_share is None else second_cut_share
         self.stop_at_first = stop_at_first
         self.history = History(subject)
         self.env = SimEnv(seed, skip_sites=skip_sites)
@@ -431,7 +432,7 @@ def power_cut(subject: Subject, seed: int = SEED, *, images: int | None = None, 
 
 def sync_sites(subject: Subject, seed: int = SEED, tries: int = 3) -> set[str]:
     """The sites of all syncs that the workloads of `tries` seeds make, in recoveries too."""
-    return set().union(*(power_cut(subject, seed + number, second_cut_share=0.3).sites for number in range(tries)))
+    return set().union(*(power_cut(subject, seed + number, second_cut_share=0.0).sites for number in range(tries)))
 
 
 def site_mutants(

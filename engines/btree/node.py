@@ -1,0 +1,159 @@
+"""Nodes: a page's content as Python lists, and the rules by which nodes are split and joined.
+
+    leaf     keys    [b"a", b"b", b"f"]        values    [b"1", b"2", b"3"]
+    branch   keys    [b"a", b"g", b"p"]        children  [  5,    9,    6 ]     child i has the keys of [key i, key i+1)
+
+Invariants:
+
+1. **A node is never changed** once it belongs to a tree: a change makes another node, which may share the lists that stay
+   the same. So nodes can be cached and read by any thread without a lock, and what a commit wrote is the cache.
+2. keys ascend strictly. A branch's key is the first key of its child, exactly. For reading a lower bound would do, and
+   after a delete the old one still is; but bbolt, when it writes, looks its nodes up in their parents by their first key,
+   and inserts a second entry if it isn't there. Its own files have exact keys for the same reason.
+3. `size_bytes` is the node on disk without its trailer: 16 + 16 for each element + keys + values.
+
+Splits follow bbolt's: a node that doesn't fit into one page, and has more than four keys, gives its first keys to a page
+until that is filled to `fill`, at least two, and so on with the rest. Four or fewer keys share an overflow run.
+
+Follows bbolt's node.go. Left out: its mutable nodes with parent pointers; here a write makes new nodes bottom-up.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from itertools import accumulate
+
+from engines.btree.page import (
+    ELEMENT_BYTES,
+    HEADER_BYTES,
+    MAX_COUNT,
+    TRAILER_BYTES,
+    BucketValue,
+    branch_body,
+    leaf_body,
+    values_of,
+)
+
+__all__ = ["EMPTY", "MIN_KEYS", "NO_CHILDREN", "Node"]
+
+MIN_KEYS = 2  # keys that each side of a split has
+NO_CHILDREN = array("Q")
+
+
+class Node:
+    """A branch (with children) or a leaf (with values). `children` is empty for a leaf, and for a leaf only.
+
+    A class with slots and not a dataclass, because every page read or written makes one. Page ids are an array, and a
+    leaf's values stay in the page's bytes until somebody reads one: to copy a list is to touch each object in it.
+    """
+
+    __slots__ = ("_values", "body", "born", "children", "has_buckets", "keys", "packed", "pages", "size_bytes", "small")
+
+    def __init__(
+        self,
+        keys: list[bytes],
+        values: list[bytes] | None,
+        children: array[int],
+        size_bytes: int,
+        born: int = 0,
+        body: bytes | None = None,
+    ) -> None:
+        self.keys = keys
+        self._values = values  # None: they are in `body`, and none of them is a bucket
+        self.children = children
+        self.size_bytes = size_bytes
+        self.born = born  # the transaction that wrote it; 0: one before the file was opened, or it isn't known
+        self.body = body  # elements and data, where they are at hand
+        self.pages = 1  # of its run on disk
+        self.packed = True  # the run's data is as page.py would lay it out
+        self.has_buckets = False  # some value is a BucketValue
+        self.small = False  # tree.py: has shrunk so far that it should be joined with a neighbour
+
+    @classmethod
+    def leaf(cls, keys: list[bytes], values: list[bytes]) -> Node:
+        size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys)) + sum(map(len, values))
+        node = cls(keys, values, NO_CHILDREN, size)
+        node.has_buckets = BucketValue in map(type, values)
+        return node
+
+    @classmethod
+    def branch(cls, keys: list[bytes], children: array[int]) -> Node:
+        size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys))
+        return cls(keys, [], children, size)
+
+    @property
+    def values(self) -> list[bytes]:
+        """A leaf's values, in the order of its keys."""
+        values = self._values
+        if values is None:
+            body = self.body
+            if body is None:  # another thread was faster
+                values = self._values
+                assert values is not None
+                return values
+            self._values = values = values_of(body, len(self.keys))
+            self.body = None
+        return values
+
+    def encode(self) -> bytes:
+        """Elements and data."""
+        if self.body is not None:
+            return self.body
+        return branch_body(self.keys, self.children) if self.children else leaf_body(self.keys, self.values)
+
+    def settle(self) -> None:
+        """The node was written: bytes whose values are at hand as well aren't kept."""
+        if self._values is not None:
+            self.body = None
+
+    def child_index(self, key: bytes) -> int:
+        """Which child of a branch `key` belongs to: the last whose bound is not above it, else the first."""
+        return bisect_right(self.keys, key, 1) - 1
+
+    def fits(self, page_bytes: int) -> bool:
+        """True if the node may stay whole: it fits into one page, or has too few keys to be split."""
+        count = len(self.keys)
+        if count <= 2 * MIN_KEYS:
+            return True
+        return self.size_bytes + TRAILER_BYTES <= page_bytes and count <= MAX_COUNT
+
+    def joined(self, right: Node) -> Node:
+        """This node and its right neighbour as one, which may be too large."""
+        keys = self.keys + right.keys
+        if self.children:
+            return Node.branch(keys, self.children + right.children)
+        return Node.leaf(keys, self.values + right.values)
+
+    def split(self, page_bytes: int, fill: float) -> list[Node]:
+        """The node in pieces that fit, each but the last filled to `fill` of a page; [self] if it fits as it is."""
+        if self.fits(page_bytes):
+            return [self]
+        ends = list(accumulate(self._element_sizes(), initial=HEADER_BYTES))
+        room = int((page_bytes - TRAILER_BYTES) * fill)
+        count = len(self.keys)
+        pieces: list[Node] = []
+        start = 0
+        while count - start > 2 * MIN_KEYS and (
+            HEADER_BYTES + ends[count] - ends[start] + TRAILER_BYTES > page_bytes or count - start > MAX_COUNT
+        ):
+            end = bisect_right(ends, ends[start] - HEADER_BYTES + room) - 1
+            end = min(max(end, start + MIN_KEYS), count - MIN_KEYS, start + MAX_COUNT)
+            pieces.append(self._part(start, end))
+            start = end
+        pieces.append(self._part(start, count))
+        return pieces
+
+    def _element_sizes(self) -> list[int]:
+        if self.children:
+            return [ELEMENT_BYTES + len(key) for key in self.keys]
+        return [ELEMENT_BYTES + len(key) + len(value) for key, value in zip(self.keys, self.values)]
+
+    def _part(self, start: int, end: int) -> Node:
+        keys = self.keys[start:end]
+        if self.children:
+            return Node.branch(keys, self.children[start:end])
+        return Node.leaf(keys, self.values[start:end])
+
+
+EMPTY = Node([], [], NO_CHILDREN, HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there

@@ -1,0 +1,322 @@
+"""Opening: making a new file, choosing the meta that counts, and reading what it refers to.
+
+A new file has four pages, as bbolt's: two metas (txid 0 and 1), an empty freelist, an empty leaf for the root bucket. It
+is written under another name, synced, and renamed, so that no crash leaves half of one: bbolt writes it in place, and has
+been found unable to open what remained (bbolt issue 567, etcd issue 16596).
+
+    path.new      the file that is being made, locked; a leftover of a crash is overwritten
+    path.compact  the copy that compaction is making (store.py); a leftover is removed
+
+Choosing a meta:
+
+1. Both are decoded; a damaged one doesn't count. None left: CorruptionError.
+2. The one with the higher txid is the newest. If it is *provisional* (an odd distance of at least 3 from the other,
+   meta.py), every page that it has and the other one hasn't is read, and their sum compared with its seal. If that is
+   wrong, the other one counts.
+3. The file must be as long as the meta says, before anything is mapped: to touch a mapping behind the end of its file is
+   SIGBUS, which nobody can catch.
+
+Then the file and its directory are synced. After a kill the newest meta may be in the page cache only, and the next commits
+write to pages that the one before it still needs; and so may the file's name, if it has just been made or compacted. If
+there was a provisional meta, the one that counts is written over the other under the next txid, and synced, before
+anything else: what was rejected must never come back, and what was accepted must no longer need its base to be believed.
+
+Follows bbolt's db.go (Open, init, mmap, meta). Left out: NoFreelistSync for our own commits; such files are read.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from engines.btree.commit import Committer, State
+from engines.btree.cursor import lookup
+from engines.btree.freelist import Freelist, freelist_body
+from engines.btree.meta import (
+    MAGIC,
+    MAX_PAGE_BYTES,
+    META_AREA_BYTES,
+    MIN_PAGE_BYTES,
+    SPARE_PLACE,
+    Meta,
+    MetaError,
+    checked_sum,
+    term,
+)
+from engines.btree.node import EMPTY, Node
+from engines.btree.page import (
+    BRANCH,
+    FREELIST,
+    HEADER_BYTES,
+    LEAF,
+    BucketValue,
+    PageError,
+    has_buckets,
+    leaf_body,
+    read_branch,
+    read_leaf,
+    seal,
+    verify_seal,
+)
+from engines.btree.pager import Pager
+from engines.btree.transaction import inline_leaf
+from engines.btree.walk import bucket_header, bucket_ids, free_ids
+from engines.env import Env, File, Lock
+from engines.errors import CorruptionError, NoSuchStore
+from engines.kvstore import Stats
+
+__all__ = [
+    "Options",
+    "create",
+    "free_ids",
+    "has_magic",
+    "open_database",
+    "parent_of",
+    "read_metas",
+    "recover",
+    "state_of",
+]
+
+
+def parent_of(path: str) -> str:
+    """The directory that a path's last name is in."""
+    return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+
+
+# ------------------------------------------------------------------------------------------------------------ creation
+
+
+def create(env: Env, path: str, page_bytes: int) -> Lock | None:
+    """Makes an empty database at `path`, and returns its lock; None if somebody else has just made one.
+
+    Raises StoreLocked if somebody is making one, OSError.
+    """
+    parent = parent_of(path)
+    env.makedirs(parent, "btree.create.mkdir")
+    temporary = path + ".new"
+    lock = env.lock(temporary, "flock")
+    try:
+        if env.exists(path):
+            env.unlink(temporary)
+            lock.close()
+            return None
+        file = env.open(temporary, "w")
+        try:
+            file.append(empty_file(page_bytes))
+            file.sync("btree.create.file")
+        finally:
+            file.close()
+        env.rename(temporary, path)  # made durable by the opening that follows
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def empty_file(page_bytes: int) -> bytes:
+    """The four pages of a database without buckets."""
+    metas = [Meta(page_bytes, 3, 2, 4, txid).encode().ljust(page_bytes, b"\0") for txid in (0, 1)]
+    count, body = freelist_body(array("Q"))
+    freelist, _ = seal(2, FREELIST, count, body, page_bytes, 1)
+    root, _ = seal(3, LEAF, 0, leaf_body([], []), page_bytes, 1)
+    return b"".join((*metas, freelist, root))
+
+
+# ------------------------------------------------------------------------------------------------------------- opening
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a store was opened with; store.py documents them."""
+
+    bucket: bytes
+    page_bytes: int
+    fill: float
+    max_bytes: int | None
+    cache_pages: int
+    read_only: bool
+
+
+def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[State, Committer | None]:
+    """Opens or makes the database at `path`: its newest state, and the writer's side unless it is for reading only.
+
+    Raises StoreLocked, CorruptionError, NoSuchStore, OSError.
+    """
+    lock = None
+    while lock is None:
+        if env.exists(path):
+            lock = env.lock(path, "flock", shared=options.read_only)
+        elif options.read_only:
+            raise NoSuchStore(f"there is no database at {path}, and it was to be opened for reading only")
+        else:
+            lock = create(env, path, options.page_bytes)
+    file: File | None = None
+    try:
+        file = env.open(path, "r" if options.read_only else "r+")
+        page_bytes, metas = read_metas(file, path)
+        metas = spare_metas(file, page_bytes, metas)
+        pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_bytes)
+        pager.attach(file, writable=not options.read_only)
+        return _recovered(pager, metas, options)
+    except BaseException:
+        if file is not None:
+            file.close()
+        lock.close()
+        raise
+
+
+def _recovered(pager: Pager, metas: list[Meta | MetaError], options: Options) -> tuple[State, Committer | None]:
+    meta, page, settled = recover(pager, metas)
+    if options.read_only:
+        return state_of(pager, meta, options.bucket), None
+    pager.sync("btree.open.file")
+    if not settled:
+        meta = meta._replace(txid=meta.txid + 1, seal=None)
+        page = meta.page
+        pager.write_meta(meta)
+        pager.sync("btree.open.meta")
+    pager.stats.fsyncs += 1
+    pager.env.sync_dir(parent_of(pager.path), "btree.open.name")
+    state = state_of(pager, meta, options.bucket)
+    freelist = Freelist(free_ids(pager, meta), meta.high_water)
+    leftover = pager.path + ".compact"
+    if pager.env.exists(leftover):
+        pager.env.unlink(leftover)
+    return state, Committer(state, freelist, options.bucket, options.fill, page)
+
+
+def state_of(pager: Pager, meta: Meta, bucket: bytes) -> State:
+    """The state that a meta stands for. Raises CorruptionError."""
+    value = lookup(pager, pager.load(meta.root), bucket)
+    if value is None:
+        return State(pager, meta, 0, EMPTY, 0)
+    if type(value) is not BucketValue or len(value) < bucket_header.size:
+        raise pager.corrupt(meta.root, f"{bucket!r} should be a bucket, and is a value")
+    root, sequence = bucket_header.unpack_from(value)
+    return State(pager, meta, root, pager.load(root) if root else inline_leaf(pager, value), sequence)
+
+
+# --------------------------------------------------------------------------------------------------------------- metas
+
+
+def has_magic(file: File) -> bool:
+    """True if the file begins like a bolt database, or has a second meta where one may be."""
+    return _page_size(file) is not None
+
+
+def _page_size(file: File) -> int | None:
+    """The page size that a meta tells, as bbolt looks for it: meta 0's, or that of a meta 1 which lies where it says."""
+    candidates = [0] + [MIN_PAGE_BYTES << i for i in range((MAX_PAGE_BYTES // MIN_PAGE_BYTES).bit_length())]
+    for at in candidates:
+        raw = file.pread(META_AREA_BYTES, at)
+        if raw[HEADER_BYTES : HEADER_BYTES + 4] != MAGIC.to_bytes(4, "little"):
+            continue
+        try:
+            page_bytes = Meta.decode(raw).page_bytes
+        except MetaError:
+            continue
+        if at in (0, page_bytes):
+            return page_bytes
+    return None
+
+
+def read_metas(file: File, path: str) -> tuple[int, list[Meta | MetaError]]:
+    """The page size, and for page 0 and page 1 the meta or what is wrong with it. Raises CorruptionError if both are."""
+    page_bytes = _page_size(file)
+    if page_bytes is None:
+        if file.size() == 0:
+            raise CorruptionError(path, None, "the file is empty: remove it, and a database can be made there")
+        try:
+            Meta.decode(file.pread(META_AREA_BYTES, 0))
+        except MetaError as error:
+            raise CorruptionError(path, 0, f"no bolt database, or both of its metas are damaged: {error}") from None
+    assert page_bytes is not None
+    return page_bytes, [_decode(file, page * page_bytes) for page in (0, 1)]
+
+
+def _decode(file: File, place: int) -> Meta | MetaError:
+    try:
+        return Meta.decode(file.pread(META_AREA_BYTES, place))
+    except MetaError as error:
+        return error
+
+
+def spare_metas(file: File, page_bytes: int, metas: list[Meta | MetaError]) -> list[Meta | MetaError]:
+    """The metas, with what lies in its page's spare place for a torn one, if that builds upon the other one.
+
+    Torn is what doesn't decode, and a provisional meta without a whole seal: the copying has stopped in the one or the
+    other.
+    """
+    found = metas.copy()
+    for page, other in ((0, metas[1]), (1, metas[0])):
+        if isinstance(other, Meta) and _is_torn(metas[page], other):
+            spare = _decode(file, page * page_bytes + SPARE_PLACE)
+            if isinstance(spare, Meta) and spare.seal is not None and spare.seal.base == other.txid:
+                found[page] = spare
+    return found
+
+
+def _is_torn(meta: Meta | MetaError, other: Meta) -> bool:
+    return isinstance(meta, MetaError) or (meta.seal is None and is_provisional(meta, other))
+
+
+def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, bool]:
+    """The meta that counts, the page it is in, and False if there was a provisional one, which counts or doesn't.
+
+    Requires: the pager is attached. Raises CorruptionError.
+    """
+    found = [(meta, page) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
+    found.sort(key=lambda meta_and_page: meta_and_page[0].txid, reverse=True)
+    settled = len(found) == 1 or not is_provisional(found[0][0], found[1][0])
+    if not settled and not is_whole(pager, found[0][0], found[1][0]):
+        pager.nodes.clear()
+        del found[0]
+    meta, page = found[0]
+    if meta.high_water * meta.page_bytes > len(pager.map):
+        raise CorruptionError(
+            pager.path,
+            len(pager.map),
+            f"the file should have {meta.high_water} pages of {meta.page_bytes} bytes, and it ends here: "
+            "restore it from a backup, or copy it again",
+        )
+    return meta, page, settled
+
+
+def is_provisional(newest: Meta, other: Meta) -> bool:
+    """True if the newest meta's txid says that it was written without an fsync."""
+    distance = newest.txid - other.txid
+    return distance >= 3 and distance % 2 == 1
+
+
+def is_whole(pager: Pager, meta: Meta, base: Meta) -> bool:
+    """True if every page that `meta` reaches and `base` doesn't is there, in the version that belongs to `meta`.
+
+    Reads those pages, and nothing below the ones they share. Raises CorruptionError if `base`'s freelist is damaged.
+    """
+    if meta.seal is None or meta.seal.base != base.txid or meta.high_water * meta.page_bytes > len(pager.map):
+        return False
+    young = set(free_ids(pager, base))
+    terms: dict[int, int] = {}
+    todo = [meta.root]
+    try:
+        while todo:
+            pgid = todo.pop()
+            if (pgid >= base.high_water or pgid in young) and pgid not in terms:
+                terms[pgid] = _read_young(pager, pgid, todo)
+    except (CorruptionError, PageError):
+        return False
+    return checked_sum(sum(terms.values())) == meta.seal.total
+
+
+def _read_young(pager: Pager, pgid: int, todo: list[int]) -> int:
+    """The page's term; what it refers to is added to `todo`. Raises PageError, CorruptionError."""
+    run, flags, count = pager.run(pgid)
+    crc = verify_seal(run, HEADER_BYTES)
+    if crc is None:
+        raise PageError("a page of our own has no checksum")
+    if flags == BRANCH:
+        todo += read_branch(run, count)[1]
+    elif flags == LEAF and has_buckets(run, count):
+        keys, values, _, _ = read_leaf(run, count)
+        todo += bucket_ids(Node.leaf(keys, values))
+    return term(pgid, crc)

@@ -1,0 +1,498 @@
+"""The store: the contract on one bbolt file.
+
+    write  -> queue -> whoever gets the write lock takes all that wait -> one pass through the tree -> one commit
+    get    -> the newest state's root -> cached nodes, bisected -> the value          (no lock, no pin, no page read)
+    scan   -> a pin on the newest state -> the leaves of that tree, one after the other
+
+**Reading without a pin.** `get` uses cached nodes only. It may be led astray by a page that was written again meanwhile, but
+not without a newer state being there at the end: then, and when a node is missing, it reads again through a view.
+
+Invariants:
+
+1. `_state` is replaced as a whole, by the committer, under the write lock; readers take it once and use that.
+2. After an OSError from a commit the store is poisoned: what the disk has is known only to whoever opens it next.
+3. Every exception that is not an OSError leaves the store as it was.
+
+The path is the database file's; if there is a directory, the file in it is `metcd.db`. The lock is bbolt's, flock on the
+database file itself, so that bbolt and this store keep each other out.
+
+Left out: several writing transactions at once (copy-on-write has one writer), several processes writing.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from engines.btree.bulk import build_tree
+from engines.btree.check import Checker
+from engines.btree.commit import Build, Committer, State, pin
+from engines.btree.compact import rewrite
+from engines.btree.cursor import ascend, descend, lookup
+from engines.btree.dump import dump_file
+from engines.btree.freelist import Freelist
+from engines.btree.group import GroupCommit, Waiter
+from engines.btree.page import BucketValue
+from engines.btree.pager import MAX_LEVELS, Pager, Pin
+from engines.btree.point import commit_point
+from engines.btree.recovery import Options, has_magic, open_database, read_metas, state_of
+from engines.btree.survey import Survey, add_survey, picture, survey
+from engines.btree.transaction import Update, View
+from engines.btree.tree import Changes, TreeWriter
+from engines.btree.walk import free_ids, pages_of_tree
+from engines.env import Env, Lock, real_env
+from engines.errors import InvalidKey, InvalidOption, ReadOnly, StoreError
+from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value, scan_bounds
+
+__all__ = ["BTreeStore"]
+
+DEFAULT_BUCKET = b"metcd"  # not `key`: etcd's tools take a bucket of that name for etcd's own
+FILE_IN_DIRECTORY = "metcd.db"
+READ_ONLY = "the store was opened for reading only"
+PAGE_SIZES = [1 << n for n in range(10, 17)]
+MANY_GONE = 1_000  # readers that have come and gone since a writer has looked
+LEVELS = (None,) * MAX_LEVELS  # to iterate over costs less than a range
+
+
+class _StreamFailed(Exception):
+    """What a caller's pairs have raised, on its way through the committer."""
+
+
+def database_path(path: str, env: Env) -> str:
+    """The database file that `path` means: itself, or the one in the directory that it is."""
+    return f"{path.rstrip('/')}/{FILE_IN_DIRECTORY}" if env.is_dir(path) else path
+
+
+class BTreeStore(KVStore):
+    """A copy-on-write B+tree in a bbolt file. Options:
+
+    - `sync`: whether writes are durable when they return, unless they say otherwise themselves.
+    - `bucket`: the name of the bucket at the top of the file that holds the keys; made by the first write.
+    - `page_size`: of a new file, in bytes: a power of two from 1,024 to 65,536. An existing file has its own.
+    - `fill_percent`: how full a page is left by a split in the middle of the keys, 0.1 to 1.0; bbolt's default is 0.5.
+      Ascending keys fill pages whatever it is.
+    - `max_size`: bytes that the file may have; a write that needs more raises StoreFull and changes nothing.
+    - `cache_pages`: decoded nodes that are kept, some 12 KB for each of 4,096 bytes.
+    - `read_only`: takes a shared lock, and changes nothing, not even after a crash.
+
+    Writers take turns; those that wait share the next commit. Readers use what is committed and wait for nobody.
+    """
+
+    name = "btree"
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        env: Env | None = None,
+        sync: bool = True,
+        bucket: bytes = DEFAULT_BUCKET,
+        page_size: int = 4096,
+        fill_percent: float = 0.5,
+        max_size: int | None = None,
+        cache_pages: int = 16_384,
+        read_only: bool = False,
+    ) -> None:
+        check_key(bucket)
+        if page_size not in PAGE_SIZES:
+            raise InvalidOption(f"page_size must be a power of two from 1,024 to 65,536, and is {page_size}")
+        if not 0.1 <= fill_percent <= 1.0:
+            raise InvalidOption(f"fill_percent must lie between 0.1 and 1.0, and is {fill_percent}")
+        if cache_pages < 1:
+            raise InvalidOption(f"cache_pages must be at least 1, and is {cache_pages}")
+        env = env or real_env()
+        self._options = Options(bucket, page_size, fill_percent, max_size, cache_pages, read_only)
+        self._sync = sync
+        self._stats = Stats()
+        self._group = GroupCommit(self._commit_batches)
+        self._write_lock = self._group.lock
+        self._owner: int | None = None  # the thread that holds the lock for longer, with a caller's code in between
+        self._alive: list[object] = [True]  # emptied when the store ends; scans look at it
+        self._views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._written = False
+        self._survey: tuple[State, Survey] | None = None
+        self._state, committer = open_database(env, database_path(path, env), self._options, self._stats)
+        self._nodes = self._state.pager.nodes
+        self._writer = committer
+
+    @classmethod
+    def recognises(cls, path: str, env: Env) -> bool:
+        path = database_path(path, env)
+        if not env.exists(path):
+            return False
+        file = env.open(path, "r")
+        try:
+            return has_magic(file)
+        finally:
+            file.close()
+
+    @classmethod
+    def dump(cls, path: str, env: Env) -> Iterator[str]:
+        """As the contract says; dump.py has an example."""
+        return dump_file(env, database_path(path, env))
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """As the contract says. One bisection for each level; 2 µs with all nodes cached, 20 µs more for each that isn't."""
+        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
+            check_key(key)
+        if self._closed or self._failure is not None:
+            self._refuse()
+        self._stats.gets += 1
+        state = self._state
+        nodes = self._nodes
+        node = state.root
+        try:
+            for _ in LEVELS:
+                if not node.children:
+                    break
+                node = nodes[node.children[bisect_right(node.keys, key, 1) - 1]]
+        except KeyError:
+            return self._get_through_view(key, default)
+        keys = node.keys
+        index = bisect_left(keys, key)
+        value = node.values[index] if index < len(keys) and keys[index] == key else None
+        if self._state is not state or node.children:
+            return self._get_through_view(key, default)
+        return default if value is None or value.__class__ is BucketValue else value
+
+    def _get_through_view(self, key: bytes, default: bytes | None) -> bytes | None:
+        """With a pin, which allows pages to be read, and keeps them from being written."""
+        state, pin = self._pinned()
+        value = lookup(state.pager, state.root, key)
+        del pin
+        return default if value is None or type(value) is BucketValue else value
+
+    def scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
+    ) -> Iterator[Pair]:
+        """As the contract says; O(height) to begin with, and one page for some thirty pairs of 100 bytes."""
+        start, stop = scan_bounds(start, stop, prefix)
+        if self._closed or self._failure is not None:
+            self._refuse()
+        state, pin = self._pinned()
+        walk = descend if reverse else ascend
+        return walk(state.pager, state.root, start, stop, self._alive, self._refuse, pin)
+
+    def snapshot(self) -> View:
+        """A read transaction: O(1), and the pages that it needs are not used again while it is open."""
+        self._check_usable()
+        state, pin = self._pinned()
+        view = View(self, state, pin)
+        self._views.add(view)
+        if self._closed:  # meanwhile, and without this view
+            view.close()
+        return view
+
+    view = snapshot
+
+    def _pinned(self) -> tuple[State, Pin]:
+        """The newest state, and a pin on it: pager.py says why a look back is enough."""
+        while True:
+            state = self._state
+            token = pin(state.pager, state.meta.txid)
+            if self._state is state:
+                if len(state.pager.gone) > MANY_GONE:
+                    self._count_pins(state.pager)
+                return state, token
+
+    def _count_pins(self, pager: Pager) -> None:
+        """What a writer does in passing, done by a reader where nobody writes: else the notes would pile up for ever."""
+        if self._write_lock.acquire(blocking=False):
+            try:
+                pager.pins()
+            finally:
+                self._write_lock.release()
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
+        """As the contract says. A batch of one takes some 20 µs without sync; a large one less than 1 µs for each key."""
+        self._check_writable()
+        if not batch.operations:
+            return
+        if batch.size_bytes > self.max_value_bytes:
+            for _, value in batch.operations:
+                if value is not None:
+                    check_value(value, self.max_value_bytes)
+        self._group.submit(Waiter(batch, self._sync if sync is None else sync))
+
+    def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
+        """As the contract says; without sync, and if nobody else is writing, without a batch."""
+        if sync or (sync is None and self._sync) or not self._write_lock.acquire(blocking=False):
+            super().put(key, value, sync=sync)
+            return
+        try:
+            check_key(key)
+            check_value(value, self.max_value_bytes)
+            self._write_point(key, value)
+        finally:
+            self._write_lock.release()
+
+    def delete(self, key: bytes, *, sync: bool | None = None) -> None:
+        """As `put`."""
+        if sync or (sync is None and self._sync) or not self._write_lock.acquire(blocking=False):
+            super().delete(key, sync=sync)
+            return
+        try:
+            check_key(key)
+            self._write_point(key, None)
+        finally:
+            self._write_lock.release()
+
+    def _write_point(self, key: bytes, value: bytes | None) -> None:
+        """One unsynced change. Requires: the write lock, and nobody waits for it with an earlier one."""
+        if self._closed or self._failure is not None:
+            self._refuse()
+        if self._writer is None:
+            raise ReadOnly(READ_ONLY)
+        if not self._commit_point(key, value):
+            self._apply(Changes([key], [value]), False)
+        stats = self._stats
+        stats.user_bytes += len(key)
+        if value is None:
+            stats.deletes += 1
+        else:
+            stats.puts += 1
+            stats.user_bytes += len(value)
+
+    def _check_writable(self) -> None:
+        if self._closed or self._failure is not None:
+            self._refuse()
+        if self._owner is not None and self._owner == threading.get_ident():
+            raise RuntimeError("the store is in use by this thread: write to the transaction that is open, or end it")
+        if self._options.read_only:
+            raise ReadOnly(READ_ONLY)
+
+    def _commit_batches(self, waiters: list[Waiter]) -> None:
+        self._check_usable()
+        first = waiters[0].batch.operations
+        sync = any(waiter.sync for waiter in waiters) if len(waiters) > 1 else waiters[0].sync
+        if len(waiters) == len(first) == 1:
+            ((key, value),) = first
+            if sync or not self._commit_point(key, value):
+                self._apply(Changes([key], [value]), sync)
+        else:
+            merged: dict[bytes, bytes | None] = {}
+            for waiter in waiters:
+                merged.update(waiter.batch.operations)
+            keys = sorted(merged)
+            self._apply(Changes(keys, [merged[key] for key in keys]), sync)
+        stats = self._stats
+        for waiter in waiters:
+            operations = waiter.batch.operations
+            deletes = sum(value is None for _, value in operations) if len(operations) > 1 else first[0][1] is None
+            stats.deletes += deletes
+            stats.puts += len(operations) - deletes
+            stats.user_bytes += waiter.batch.size_bytes
+
+    def _apply(self, changes: Changes, sync: bool) -> None:
+        state = self._state
+        self._commit(lambda writer: writer.apply_to_node(state.root_id, state.root, changes), sync)
+
+    def _commit_point(self, key: bytes, value: bytes | None) -> bool:
+        """One unsynced change on the short way; False if that isn't open to it. Requires: the write lock."""
+        assert self._writer is not None
+        try:
+            committed = commit_point(self._writer, self._state, key, value, self._publish)
+        except StoreError:
+            raise
+        except BaseException as failure:
+            self._fail(failure)
+            raise
+        self._written = self._written or bool(committed)
+        return committed is not None
+
+    def _commit(self, build: Build, sync: bool) -> None:
+        """One transaction. Requires: the write lock. What isn't rolled back poisons the store."""
+        assert self._writer is not None
+        try:
+            if self._writer.commit(self._state, build, self._publish, sync=sync):
+                self._written = True
+        except (StoreError, _StreamFailed):
+            raise
+        except RecursionError as error:
+            raise self._state.pager.endless() from error
+        except BaseException as failure:
+            self._fail(failure)
+            raise
+
+    def _publish(self, state: State) -> None:
+        self._state = state
+
+    def _fail(self, failure: BaseException) -> None:
+        self._poison(failure)
+        self._end_readers()
+
+    def _end_readers(self) -> None:
+        self._alive.clear()
+        for view in list(self._views):
+            view.close()
+
+    @contextmanager
+    def update(self, *, sync: bool | None = None) -> Iterator[Update]:
+        """`with store.update() as tx:` is a write transaction: committed at the end, discarded if the block raises.
+
+        It holds the write lock: other threads' writes wait, and this thread's go to `tx`. Its writes are kept in memory.
+        """
+        with self._owned():
+            tx = Update(self.snapshot())
+            try:
+                yield tx
+                writes = tx.writes
+                if writes:
+                    self._check_usable()
+                    self._apply(
+                        Changes(list(writes.keys()), list(writes.values())), self._sync if sync is None else sync
+                    )
+                    self._stats.puts += tx.puts
+                    self._stats.deletes += tx.deletes
+                    self._stats.user_bytes += tx.user_bytes
+            finally:
+                tx.close()
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        """The write lock, for longer than a commit: a write by the same thread is then refused, and doesn't wait for ever."""
+        self._check_writable()
+        with self._write_lock:
+            self._check_usable()
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = None
+
+    def load(self, pairs: Iterable[Pair]) -> None:
+        """As the contract says: a tree is built bottom-up beside the old one, which a commit then lets go of."""
+
+        def build(writer: TreeWriter) -> int:
+            root = self._state.root_id
+            for pgid, pages in pages_of_tree(writer.pager, root) if root else ():
+                writer.drop(pgid, pages, 0)
+            return build_tree(writer, _ascending(pairs))
+
+        with self._owned():
+            try:
+                self._commit(build, sync=True)
+            except _StreamFailed as failure:
+                assert failure.__cause__ is not None
+                raise failure.__cause__ from None
+
+    def flush(self) -> None:
+        """As the contract says: if the last commit was not synced, its meta is written once more, between two fsyncs."""
+        self._check_writable()
+        with self._write_lock:
+            self._check_usable()
+            self._commit(lambda writer: None, sync=True)
+
+    def compact(self) -> None:
+        """Writes the database again into a fresh file, without free pages; open snapshots keep the old one. O(bytes)."""
+        with self._owned():
+            old = self._state
+            try:
+                pager, meta = rewrite(old.pager, old.meta, self._new_pager)
+                state = state_of(pager, meta, self._options.bucket)
+                freelist = Freelist(free_ids(pager, meta), meta.high_water)
+            except StoreError:
+                raise
+            except RecursionError as error:
+                raise old.pager.endless() from error
+            except BaseException as failure:
+                self._fail(failure)
+                raise
+            self._writer = Committer(state, freelist, self._options.bucket, self._options.fill, meta.page)
+            self._nodes = pager.nodes
+            self._state = state
+            old.pager.close()
+
+    def _new_pager(self, lock: Lock) -> Pager:
+        old, options = self._state.pager, self._options
+        return Pager(old.env, old.path, lock, old.page_bytes, self._stats, options.cache_pages, options.max_bytes)
+
+    # ------------------------------------------------------------------------------------------------ looking at it
+
+    def check(self) -> list[str]:
+        """As the contract says; check.py lists what it finds. Writers go on meanwhile."""
+        self._check_usable()
+        if self._owner == threading.get_ident():
+            raise RuntimeError("the store is in use by this thread: end the transaction before check()")
+        with self._write_lock:
+            self._check_usable()
+            state, pin = self._pinned()
+            assert state.pager.file is not None
+            _, metas = read_metas(state.pager.file, state.pager.path)
+            unused = None if self._writer is None else self._writer.unused()
+        checker = Checker(state.pager.map, state.meta, unused)
+        checker.check_metas(metas)
+        problems = checker.run()
+        del pin
+        return problems
+
+    def stats(self) -> Stats:
+        """A copy of the counters. O(pages) if something was written since the last call, as it counts the pages then."""
+        self._check_usable()
+        state, pin = self._pinned()
+        if self._survey is None or self._survey[0] is not state:
+            self._survey = state, survey(state.pager, state.meta.root)
+        stats = self._stats.copy()
+        add_survey(stats, self._survey[1], state, self._options.bucket, *self._free_and_waiting())
+        del pin
+        return stats
+
+    def _free_and_waiting(self) -> tuple[int, int]:
+        if self._writer is None:
+            state = self._state
+            return len(free_ids(state.pager, state.meta)), 0
+        return len(self._writer.freelist.free), self._writer.freelist.waiting_count
+
+    def describe(self) -> dict[str, Any]:
+        """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free."""
+        self._check_usable()
+        state, pin = self._pinned()
+        view = View(self, state, pin)
+        durable = state.meta.txid if self._writer is None else self._writer.durable
+        names = view.root_bucket().buckets()
+        return {"engine": self.name, **picture(state, names, durable, len(self._views), *self._free_and_waiting())}
+
+    def close(self) -> None:
+        """As the contract says. The last state is entered into both metas, so that damage to one of them is no loss."""
+        if self._closed:
+            return
+        if self._owner == threading.get_ident():
+            raise RuntimeError("the store is in use by this thread: end the transaction before close()")
+        with self._write_lock:
+            if self._closed:
+                return
+            try:
+                if self._failure is None and self._writer is not None:
+                    self._commit(lambda writer: None, sync=True)
+                    if self._written:
+                        meta = self._state.meta
+                        self._state.pager.write_meta(meta._replace(txid=meta.txid + 1))
+            finally:
+                self._closed = True
+                self._end_readers()
+                self._state.pager.close()
+
+
+def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Passes valid pairs on. Raises _StreamFailed for what `pairs` raises, or for a key that isn't above the one before."""
+    previous = b""
+    try:
+        for key, value in pairs:
+            check_key(key)
+            check_value(value, KVStore.max_value_bytes)
+            if key <= previous:
+                raise InvalidKey(f"load wants strictly ascending keys, and {key[:40]!r} comes after {previous[:40]!r}")
+            previous = key
+            yield key, value
+    except GeneratorExit:
+        raise
+    except BaseException as failure:
+        raise _StreamFailed from failure

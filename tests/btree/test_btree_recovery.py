@@ -1,0 +1,309 @@
+"""Opening: files that are none, files that are damaged, and what unsynced commits leave after a kill."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+import engines
+from engines import CorruptionError, StoreLocked
+from engines.btree import BTreeStore, check_file
+from engines.btree.meta import NO_FREELIST, SPARE_PLACE, Meta, MetaError
+from engines.env import real_env
+from engines.simdisk import Policy
+from engines.simenv import SimEnv
+
+PAGE = 4096
+ROOT = "/db"
+
+
+def make(path: Path, count: int = 300) -> dict[bytes, bytes]:
+    items = {b"%04d" % number: b"v" * number for number in range(count)}
+    with BTreeStore(str(path), sync=False) as store:
+        store.load(sorted(items.items()))
+        store.put(b"0001", b"changed")
+    return items | {b"0001": b"changed"}
+
+
+def metas_of(content: bytes, page_bytes: int = PAGE) -> list[Meta]:
+    return [Meta.decode(content[page * page_bytes :]) for page in (0, 1)]
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "empty"),
+        (b"x", "16"),
+        (b"not a database" * 1000, "magic"),
+        (bytes(10 * PAGE), "magic"),
+        (b"SQLite format 3\0".ljust(2 * PAGE, b"\0"), "magic"),
+        (random.Random(1).randbytes(5 * PAGE), "magic"),
+    ],
+    ids=["empty", "one-byte", "text", "zeros", "sqlite", "random"],
+)
+def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    """CorruptionError, nothing is changed, the lock is given up; and nobody recognises it."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(CorruptionError, match=why if why != "16" else "both of its metas"):
+            BTreeStore(str(path))
+    assert path.read_bytes() == content
+    assert engines.which(str(path)) is None
+    assert check_file(real_env(), str(path))
+
+
+def test_both_metas_damaged(tmp_path: Path) -> None:
+    """A typed error; one damaged meta is no loss after an orderly close."""
+    path = tmp_path / "db"
+    items = make(path)
+    content = path.read_bytes()
+    for page in (0, 1):
+        damaged = bytearray(content)
+        damaged[page * PAGE + 50] ^= 8
+        path.write_bytes(damaged)
+        with BTreeStore(str(path)) as store:
+            assert dict(store.scan()) == items
+    damaged = bytearray(content)
+    damaged[50] ^= 8
+    damaged[PAGE + 50] ^= 8
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptionError, match="checksum"):
+        BTreeStore(str(path))
+
+
+def test_every_truncation_is_an_error_or_no_loss(tmp_path: Path) -> None:
+    """A file shorter than its high-water mark is refused before anything of it is mapped: no length raises SIGBUS."""
+    path = tmp_path / "db"
+    items = make(path, 60)
+    content = path.read_bytes()
+    needed = max(meta.high_water for meta in metas_of(content)) * PAGE
+    for size in [*range(0, needed + PAGE, 509), needed - 1, needed, needed + 1]:
+        path.write_bytes(content[:size])
+        if size >= needed:
+            with BTreeStore(str(path)) as store:
+                assert dict(store.scan()) == items and store.check() == []
+                store.put(b"and on", b"it goes" * 2_000)
+        else:
+            with pytest.raises(CorruptionError):
+                BTreeStore(str(path))
+
+
+def test_a_damaged_page_is_named(tmp_path: Path) -> None:
+    """CorruptionError has the path, and the byte at which the page begins; other pages are still read."""
+    path = tmp_path / "db"
+    items = make(path)
+    content = bytearray(path.read_bytes())
+    with BTreeStore(str(path), read_only=True) as store:
+        victim = store._state.root.children[1]
+        first = store._state.root.keys[1]
+    content[victim * PAGE + 2_000] ^= 1
+    path.write_bytes(content)
+    with BTreeStore(str(path)) as store:
+        with pytest.raises(CorruptionError, match="checksum") as error:
+            store.get(first)
+        assert (error.value.path, error.value.offset) == (str(path), victim * PAGE)
+        with pytest.raises(CorruptionError):
+            store.put(first, b"new", sync=False)
+        with pytest.raises(CorruptionError):
+            store.put(first, b"new", sync=True)
+        assert store.get(b"0001") == items[b"0001"]
+        store.put(b"0001", b"still writable")
+        assert [problem for problem in store.check() if f"page {victim}:" in problem]
+
+
+def test_branches_in_a_circle_are_found_out(tmp_path: Path) -> None:
+    """A damaged page without a checksum may lead back to itself: no call goes round for ever."""
+    path = tmp_path / "db"
+    make(path, 700)
+    content = bytearray(path.read_bytes())
+    with BTreeStore(str(path), read_only=True) as store:
+        root = store._state.root_id
+        count = len(store._state.root.keys)
+    for index in range(count):
+        content[root * PAGE + 24 + 16 * index : root * PAGE + 32 + 16 * index] = root.to_bytes(8, "little")
+    content[root * PAGE + PAGE - 8 : root * PAGE + PAGE] = bytes(8)
+    path.write_bytes(content)
+    assert check_file(real_env(), str(path))
+    with BTreeStore(str(path), read_only=True) as store:
+        for call in (
+            lambda: store.get(b"0005"),
+            lambda: list(store.scan()),
+            lambda: list(store.scan(reverse=True)),
+            lambda: store.snapshot().get(b"0005"),
+            store.stats,
+        ):
+            with pytest.raises(CorruptionError):
+                call()
+
+
+def test_a_file_in_use_is_refused(tmp_path: Path) -> None:
+    """flock on the file itself, as bbolt does it: by this process, by another program, for reading or for writing."""
+    path = tmp_path / "db"
+    make(path)
+    with BTreeStore(str(path)), pytest.raises(StoreLocked):
+        BTreeStore(str(path), read_only=True)
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        with pytest.raises(StoreLocked):
+            BTreeStore(str(path))
+        with BTreeStore(str(path), read_only=True) as reader:
+            assert reader.get(b"0001") == b"changed"
+    with BTreeStore(str(path)) as store, open(path, "rb") as other:
+        store.compact()
+        with open(path, "rb") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_leftover_of_a_compaction_is_removed(tmp_path: Path) -> None:
+    """And one of a creation is overwritten."""
+    path = tmp_path / "db"
+    Path(f"{path}.new").write_bytes(b"half a file")
+    items = make(path)
+    Path(f"{path}.compact").write_bytes(b"half a file")
+    with BTreeStore(str(path)) as store:
+        assert dict(store.scan()) == items
+    assert sorted(os.listdir(tmp_path)) == ["db"]
+
+
+# ----------------------------------------------------------------------------------------------------- unsynced commits
+
+
+def killed(env: SimEnv) -> SimEnv:
+    """The disk that the next process finds after kill -9."""
+    return env.crash(Policy.EVERYTHING, random.Random(0))
+
+
+def test_txids_tell_synced_from_unsynced_commits() -> None:
+    """Plus 1 and a freelist for a synced commit; plus 3, then plus 2, and none for unsynced ones: D's meta stays."""
+    env = SimEnv(0)
+    store = BTreeStore(ROOT, env=env)
+    store.put(b"a", b"1")
+
+    def txids() -> list[int]:
+        return [meta.txid for meta in metas_of(env.files()[ROOT])]
+
+    durable = max(txids())
+    other = durable % 2  # the page of the durable meta
+    for distance in (3, 5, 7):
+        store.put(b"a", b"%d" % distance, sync=False)
+        assert txids()[other] == durable and txids()[1 - other] == durable + distance
+        newest = metas_of(env.files()[ROOT])[1 - other]
+        assert newest.freelist == NO_FREELIST and newest.seal is not None and newest.seal.base == durable
+    store.put(b"a", b"synced", sync=True)
+    assert sorted(txids()) == [durable + 7, durable + 8]
+    assert max(metas_of(env.files()[ROOT]), key=lambda meta: meta.txid).freelist != NO_FREELIST
+    store.put(b"a", b"unsynced", sync=False)
+    store.flush()
+    assert sorted(txids()) == [durable + 11, durable + 12]
+
+
+def test_a_kill_in_the_middle_of_a_meta_loses_nothing() -> None:
+    """The meta of an unsynced commit is copied in user space, and a kill may cut that short at any byte: the spare place
+    has it whole."""
+    env = SimEnv(0)
+    store = BTreeStore(ROOT, env=env)
+    for number in range(5):
+        store.put(b"%d" % number, b"durable")
+    for number in range(5, 8):
+        store.put(b"%d" % number, b"unsynced", sync=False)
+    before = env.files()[ROOT]
+    store.put(b"8", b"unsynced", sync=False)
+    content = env.files()[ROOT]
+    newest = max(metas_of(content), key=lambda meta: meta.txid).page * PAGE
+    whole = metas_of(content)[newest // PAGE]
+    spare = content[newest + SPARE_PLACE : newest + SPARE_PLACE + 128]
+    assert Meta.decode(spare) == whole
+    for length in range(109):
+        image = killed(env)
+        image.poke(ROOT, content[: newest + length] + before[newest + length : newest + 128] + content[newest + 128 :])
+        assert check_file(image, ROOT) == [] or 16 < length < 80
+        again = BTreeStore(ROOT, env=image)
+        assert len(dict(again.scan())) == 9 or (length < 40 and content[:length] == before[:length])
+        again.put(b"x", b"y")
+        assert again.check() == []
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_missing_page_costs_the_unsynced_commits_only(stale: bool) -> None:
+    """A page that the power cut has lost is empty, or holds an older version with a valid checksum of its own: the sum
+    finds both out, and the last durable commit counts."""
+    env = SimEnv(0)
+    store = BTreeStore(ROOT, env=env)
+    for number in range(300):
+        store.put(b"%03d" % number, b"durable" * 5)
+    expected = dict(store.scan())
+    store.put(b"007", b"first", sync=False)
+    older = env.files()[ROOT]
+    for number in range(40):
+        store.put(b"%03d" % (number * 7), b"%d" % number, sync=False)
+    newest = dict(store.scan())
+    newer = env.files()[ROOT]
+    checked = 0
+    for page in range(2, len(newer) // PAGE):
+        now, before = newer[page * PAGE : (page + 1) * PAGE], older[page * PAGE : (page + 1) * PAGE]
+        if now == before:
+            continue
+        image = killed(env)
+        lost = before if stale else bytes(PAGE)
+        image.poke(ROOT, newer[: page * PAGE] + lost + newer[(page + 1) * PAGE :])
+        recovered = BTreeStore(ROOT, env=image)
+        found = dict(recovered.scan())
+        assert found in (expected, newest)
+        checked += found == expected
+        assert recovered.check() == []
+        metas = metas_of(image.files()[ROOT])
+        assert abs(metas[0].txid - metas[1].txid) == 1, "what was rejected can never come back"
+    assert checked >= 3, "the leaf, a branch or two, and the root bucket's leaf"
+
+
+def test_a_backup_of_bbolts_with_its_meta_in_the_wrong_page(tmp_path: Path) -> None:
+    """bbolt's WriteTo puts the newest meta into page 0 whatever its txid: our first commit must not overwrite it."""
+    path = tmp_path / "db"
+    items = make(path)
+    content = bytearray(path.read_bytes())
+    newest = max(metas_of(bytes(content)), key=lambda meta: meta.txid)
+    odd = newest._replace(txid=newest.txid | 1)
+    content[:128] = bytes.fromhex("00000000000000000400000000000000") + odd.encode()[16:].ljust(112, b"\0")
+    content[PAGE : PAGE + 128] = odd._replace(txid=odd.txid - 1).encode().ljust(128, b"\0")
+    path.write_bytes(content)
+    assert any("belongs to page 1" in problem for problem in check_file(real_env(), str(path)))
+    with BTreeStore(str(path)) as store:
+        store.put(b"new", b"1", sync=False)
+        pages = path.read_bytes()
+        assert Meta.decode(pages).txid == odd.txid, "the meta that counted is still there"
+        assert Meta.decode(pages[PAGE:]).txid == odd.txid + 2
+        assert dict(store.scan()) == items | {b"new": b"1"}
+        store.put(b"new", b"2")
+        assert store.check() == []
+    assert check_file(real_env(), str(path)) == []
+
+
+def test_a_file_without_a_freelist_is_opened() -> None:
+    """bbolt's NoFreelistSync, and our own unsynced commits: a walk finds the free pages."""
+    env = SimEnv(0)
+    store = BTreeStore(ROOT, env=env, page_size=1024)
+    for number in range(200):
+        store.put(b"%03d" % number, b"v" * 50)
+    store.delete(b"100", sync=False)
+    unused = set(store._writer.unused())  # type: ignore[union-attr]
+    image = killed(env)
+    again = BTreeStore(ROOT, env=image)
+    assert set(again._writer.freelist.free) == unused  # type: ignore[union-attr]
+    assert again.get(b"100") is None and again.get(b"101") == b"v" * 50
+    again.put(b"100", b"back")
+    assert again.check() == []
+
+
+def test_a_meta_that_is_no_meta_is_told() -> None:
+    """Meta.decode: page sizes and ids that can't be."""
+    for meta in (Meta(1000, 3, 2, 4, 0), Meta(PAGE, 9, 2, 4, 0), Meta(PAGE, 3, 7, 4, 0), Meta(PAGE, 1, 2, 4, 0)):
+        with pytest.raises(MetaError):
+            Meta.decode(meta.encode())

@@ -1,0 +1,281 @@
+"""Riak's Bitcask and ours on the same directories: each reads what the other wrote, and merges it.
+
+The golden vectors were written by the real thing (erlang-bitcask 2.1.0, with its clock stopped at 1): they are tested
+everywhere. The rest needs Erlang, and is skipped without it; `make interop` counts a skip as a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engines
+from engines import StoreLocked
+from engines.bitcask.hint import TOMBSTONE_BIT, decode_hint, encode_entry, encode_hint
+from engines.bitcask.record import encode_record, encode_tombstone, is_tombstone, read_records
+from engines.bitcask.store import BitcaskStore
+from tests.interop.riak import Riak, require_erlang
+
+# puts a=1, b=22, c=333, a=4, then delete b, with max_file_size 60
+GOLDEN = {
+    "1.bitcask.data": "e623e973 00000001 0001 00000001 61 31  e8e1ff16 00000001 0001 00000002 62 3232"
+    "  04ebcf96 00000001 0001 00000003 63 333333",
+    "1.bitcask.hint": "00000001 0001 00000010 0000000000000000 61  00000001 0001 00000011 0000000000000010 62"
+    "  00000001 0001 00000012 0000000000000021 63  00000000 0000 c5efe06c 7fffffffffffffff",
+    "2.bitcask.data": "9c43b7b5 00000001 0001 00000016 61 626974636173 6b5f746f6d6273746f6e6532 00000001"
+    "  96491dfc 00000001 0001 00000001 61 34",
+    "3.bitcask.data": "eaa68e88 00000001 0001 00000016 62 626974636173 6b5f746f6d6273746f6e6532 00000001",
+}
+FIRST = [(b"a", b"1"), (b"b", b"22"), (b"c", b"333")]
+
+
+def golden(name: str) -> bytes:
+    return bytes.fromhex(GOLDEN[name])
+
+
+def open_ours(directory: Path, **options: object) -> BitcaskStore:
+    store = engines.open(str(directory), "bitcask", sync=False, **{"max_file_size": 300, "merge": "manual", **options})
+    assert isinstance(store, BitcaskStore)
+    return store
+
+
+def content(directory: Path) -> dict[bytes, bytes]:
+    """What ours finds, with everything verified."""
+    with open_ours(directory) as store:
+        assert store.check() == []
+        return dict(store.scan())
+
+
+# ---- without Erlang -----------------------------------------------------------------------------------------------
+
+
+def test_records_are_riaks_byte_for_byte() -> None:
+    """The golden data files, encoded and decoded."""
+    assert b"".join(encode_record(1, key, value) for key, value in FIRST) == golden("1.bitcask.data")
+    assert encode_tombstone(1, b"a", 1) + encode_record(1, b"a", b"4") == golden("2.bitcask.data")
+    assert encode_tombstone(1, b"b", 1) == golden("3.bitcask.data")
+    data = golden("1.bitcask.data")
+    assert list(read_records(data, 0, len(data))) == [(0, 1, b"a", b"1"), (16, 1, b"b", b"22"), (33, 1, b"c", b"333")]
+    data = golden("3.bitcask.data")
+    [(_, _, key, value)] = read_records(data, 0, len(data))
+    assert key == b"b" and is_tombstone(value)
+
+
+def test_hints_are_riaks_byte_for_byte() -> None:
+    """The golden hint file, and the entry of a tombstone."""
+    entries = [(1, 16, 0, b"a"), (1, 17, 16, b"b"), (1, 18, 33, b"c")]
+    assert encode_hint(encode_entry(*entry) for entry in entries) == golden("1.bitcask.hint")
+    assert list(decode_hint(golden("1.bitcask.hint"))) == entries
+    tombstone = bytes.fromhex("00000001 0001 00000025 8000000000000000 61")
+    assert encode_entry(1, 37, TOMBSTONE_BIT, b"a") == tombstone
+    trailer = bytes.fromhex("00000000 0000 d50e8ecb 7fffffffffffffff")
+    assert encode_hint([tombstone, encode_entry(1, 16, 37, b"a")])[-18:] == trailer, "2.bitcask.hint, as Riak wrote it"
+
+
+@pytest.mark.parametrize("names", [list(GOLDEN), [name for name in GOLDEN if name.endswith("data")]])
+def test_the_golden_directory_opens(tmp_path: Path, names: list[str]) -> None:
+    """With its hints, and without."""
+    for name in names:
+        (tmp_path / name).write_bytes(golden(name))
+    with open_ours(tmp_path) as store:
+        assert dict(store.scan()) == {b"a": b"4", b"c": b"333"}
+        assert store.check() == []
+        store.compact()
+    assert content(tmp_path) == {b"a": b"4", b"c": b"333"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"bitcask_tombstone", b"bitcask_tombstone1\x00\x00\x00\x01", b"bitcask_tombstone2\x00\x00\x00\x01"],
+    ids=["v0", "v1", "v2"],
+)
+@pytest.mark.parametrize("hinted", [True, False], ids=["hint", "no-hint"])
+def test_every_generation_of_tombstones_deletes(tmp_path: Path, value: bytes, hinted: bool) -> None:
+    """v0 and v1 were written by older Riaks; they delete, and keep deleting through partial merges."""
+    (tmp_path / "1.bitcask.data").write_bytes(golden("1.bitcask.data"))
+    record = encode_record(1_000, b"b", value)
+    (tmp_path / "2.bitcask.data").write_bytes(record)
+    if hinted:
+        hint = encode_hint([encode_entry(1_000, len(record), TOMBSTONE_BIT, b"b")])
+        (tmp_path / "2.bitcask.hint").write_bytes(hint)
+    expected = {b"a": b"1", b"c": b"333"}
+    assert content(tmp_path) == expected
+    with open_ours(tmp_path) as store:
+        store.merge([2])
+    assert content(tmp_path) == expected, "the tombstone has to stay as long as file 1 does"
+    with open_ours(tmp_path) as store:
+        store.compact()
+        assert store.stats().dead_bytes == 0
+    assert content(tmp_path) == expected
+
+
+# ---- with Erlang --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def riak() -> Iterator[Riak]:
+    require_erlang()
+    with Riak() as riak:
+        yield riak
+
+
+def change_ours(store: BitcaskStore, model: dict[bytes, bytes], rng: random.Random, count: int) -> None:
+    """Random writes of every kind to a store of ours."""
+    for _ in range(count):
+        keys = [b"key%02d" % rng.randrange(20) for _ in range(rng.choice((1, 1, 1, 2, 5)))]
+        with store.batch() as batch:
+            for key in keys:
+                if rng.random() < 0.3:
+                    batch.delete(key)
+                    model.pop(key, None)
+                else:
+                    value = rng.randbytes(rng.choice((0, 3, 20, 80)))
+                    batch.put(key, value)
+                    model[key] = value
+        if rng.random() < 0.3:
+            key, value = b"key%02d" % rng.randrange(20), rng.randbytes(10)
+            store.put(key, value)
+            model[key] = value
+
+
+def change_riak(riak: Riak, model: dict[bytes, bytes], rng: random.Random, count: int) -> None:
+    """Random puts and deletes by Riak."""
+    for _ in range(count):
+        key = b"key%02d" % rng.randrange(20)
+        if rng.random() < 0.3:
+            riak.delete(key)
+            model.pop(key, None)
+        else:
+            model[key] = rng.randbytes(rng.choice((0, 3, 20, 80)))
+            riak.put(key, model[key])
+
+
+def data_files(directory: Path) -> list[str]:
+    return sorted((path.name for path in directory.glob("*.bitcask.data")), key=lambda name: int(name.split(".")[0]))
+
+
+def test_riak_reads_our_directory(riak: Riak, tmp_path: Path, rng: random.Random) -> None:
+    """Keydir, fold and get of the real Bitcask, over puts, deletes, batches, rotation, merges and a load of ours."""
+    model: dict[bytes, bytes] = {}
+    with open_ours(tmp_path) as store:
+        change_ours(store, model, rng, 60)
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+    with open_ours(tmp_path) as store:
+        store.compact()
+        change_ours(store, model, rng, 20)
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+    model = {b"loaded %d" % number: b"%d" % number for number in range(50)}
+    with open_ours(tmp_path) as store:
+        store.load(sorted(model.items()))
+        change_ours(store, model, rng, 20)
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+
+
+def test_riak_reads_a_directory_without_hints(riak: Riak, tmp_path: Path, rng: random.Random) -> None:
+    """From our data files alone, so that our hints aren't what makes it right."""
+    model: dict[bytes, bytes] = {}
+    with open_ours(tmp_path) as store:
+        change_ours(store, model, rng, 60)
+    for hint in tmp_path.glob("*.hint"):
+        hint.unlink()
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+
+
+def test_riak_merges_our_directory(riak: Riak, tmp_path: Path, rng: random.Random) -> None:
+    """First some of the files, then all: the contents stay, for Riak and for us."""
+    model: dict[bytes, bytes] = {}
+    with open_ours(tmp_path) as store:
+        change_ours(store, model, rng, 80)
+    names = data_files(tmp_path)
+    assert len(names) > 6
+    riak.open(tmp_path)
+    riak.merge(tmp_path, *names[1::2])
+    assert riak.content() == model
+    riak.shut()
+    assert content(tmp_path) == model
+    riak.open(tmp_path)
+    riak.merge(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+    assert content(tmp_path) == model
+
+
+def test_we_read_what_riak_wrote(riak: Riak, tmp_path: Path, rng: random.Random) -> None:
+    """Many small files, live hints, and tombstones of all three forms (Riak writes v2; a put of the old forms' bytes
+    leaves the records that older Riaks left)."""
+    model: dict[bytes, bytes] = {}
+    riak.open(tmp_path)
+    change_riak(riak, model, rng, 200)
+    for key, tombstone in ((b"key00", b"bitcask_tombstone"), (b"key01", b"bitcask_tombstone1\x00\x00\x00\x09")):
+        riak.put(key, b"about to die")
+        riak.put(key, tombstone)
+        model.pop(key, None)
+    assert riak.content() == model
+    riak.shut()
+    assert content(tmp_path) == model
+    with open_ours(tmp_path) as store:
+        store.compact()
+        assert dict(store.scan()) == model
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+
+
+@pytest.mark.parametrize("round_seed", range(4))
+def test_both_write_and_merge_one_directory(riak: Riak, tmp_path: Path, seed: int, round_seed: int) -> None:
+    """Taking turns, with partial merges of random files by either: no deleted key comes back to anyone (#82)."""
+    rng = random.Random(f"{seed}:{round_seed}")
+    model: dict[bytes, bytes] = {}
+    for turn in range(6):
+        with open_ours(tmp_path) as store:
+            change_ours(store, model, rng, rng.randrange(20))
+            if rng.random() < 0.7:
+                ids = [s["id"] for s in store.describe()["segments"] if s["state"] == "sealed"]
+                store.merge(rng.sample(ids, rng.randint(0, len(ids))))
+            assert dict(store.scan()) == model
+        riak.open(tmp_path)
+        assert riak.content() == model, f"turn {turn}, after ours"
+        change_riak(riak, model, rng, rng.randrange(20))
+        names = data_files(tmp_path)[:-1]
+        chosen = rng.sample(names, rng.randint(0, len(names)))
+        if chosen:
+            riak.merge(tmp_path, *chosen)
+        assert riak.content() == model
+        riak.shut()
+        riak.read(tmp_path)
+        assert riak.content() == model, f"turn {turn}, after Riak's merge of {chosen}"
+        riak.shut()
+        assert content(tmp_path) == model, f"turn {turn}, after Riak's merge of {chosen}"
+
+
+def test_each_keeps_the_other_out(riak: Riak, tmp_path: Path) -> None:
+    """Riak's write lock is ours too: who has it is told by pid, and what a dead process left is cleared away."""
+    riak.open(tmp_path)
+    riak.put(b"a", b"1")  # Riak takes the lock with the first write
+    with pytest.raises(StoreLocked, match=r"bitcask\.write\.lock is locked by process \d+"):
+        open_ours(tmp_path)
+    riak.shut()
+    with open_ours(tmp_path) as store:
+        riak.open(tmp_path)
+        assert riak.get(b"a") == b"1", "reading is allowed"
+        assert "locked" in riak.ask("put", "62", "32")
+        assert "locked" in riak.ask("merge", str(tmp_path))
+        riak.shut()
+        store.put(b"a", b"2")
+    dead = f"{2**22 + os.getpid()} {tmp_path}/9.bitcask.data\n"
+    (tmp_path / "bitcask.write.lock").write_text(dead)
+    (tmp_path / "bitcask.merge.lock").write_text(dead)
+    assert content(tmp_path) == {b"a": b"2"}
+    assert [path.name for path in tmp_path.glob("*.lock")] == ["bitcask.metcd.lock"]
