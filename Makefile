@@ -26,7 +26,7 @@ cluster: $(VENV)/.installed
 	$(BIN)/metcd cluster $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/interop $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check $(SOURCES)

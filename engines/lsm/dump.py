@@ -47,7 +47,7 @@ def dump(path: str, env: Env) -> Iterator[str]:
         return _dump_table(path, env)
     if kind in ("log", "manifest"):
         return _dump_log(path, env, describe_batch if kind == "log" else describe_edit)
-    return iter((f"{path} is no log, table or manifest",))
+    return iter(())  # none of ours
 
 
 def _show(data: bytes) -> str:

@@ -109,7 +109,7 @@ class LsmStore(KVStore):
 
     @classmethod
     def dump(cls, path: str, env: Env) -> Iterator[str]:
-        """What the files of a store, or one of them, hold: lines for `metcd dump`. Takes no lock, writes nothing."""
+        """As the contract says; a file that is no log, manifest or table is shown as nothing."""
         return dump(path, env)
 
     def __init__(self, path: str, *, env: Env | None = None, sync: bool = True, **options: Any) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from unittest import SkipTest
 from xml.etree import ElementTree
 
 import pytest
@@ -48,7 +47,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=FETCH_S)
     except (OSError, subprocess.SubprocessError) as error:
-        raise SkipTest(f"plyvel's source package can't be fetched: {getattr(error, 'stderr', None) or error}") from None
+        pytest.skip(f"plyvel's source package can't be fetched: {getattr(error, 'stderr', None) or error}")
     package = directory / f"plyvel-{VERSION}.tar.gz"
     assert hashlib.sha256(package.read_bytes()).hexdigest() == SHA256, "not the release that was looked at"
     with tarfile.open(package) as archive:
