@@ -70,9 +70,8 @@ __all__ = [
     "tombstone_file",
 ]
 
-Record = tuple[
-    int, int, bytes, bytes
-]  # (offset, timestamp, key, value): a plain tuple, made half a million times a second
+# (offset, timestamp, key, value): a plain tuple, made half a million times a second
+Record = tuple[int, int, bytes, bytes]
 
 HEADER = Struct(">IIHI")
 HEADER_BYTES = HEADER.size

@@ -25,9 +25,7 @@ MERGES = ("merge", "written merge", "watched merge")
 class BitcaskSubject(StoreSubject):
     """The engine with segments of 1,500 bytes."""
 
-    second_cut_share = (
-        0.01  # a recovery takes and leaves locks and writes hints: 20 calls and more, each cut in 20 ways
-    )
+    second_cut_share = 0.01  # a recovery takes and leaves locks and writes hints: 20 calls, each cut in 20 ways
 
     def __init__(self) -> None:
         super().__init__("bitcask", max_file_size=FILE_BYTES)
