@@ -1,8 +1,8 @@
 """The lesson's homework with real processes: how does a map in memory lose nothing?
 
-Three nodes on memory engines, each a process with its own directory. All Unicode names are loaded through a follower;
-the leader is killed in the middle, and comes back; then all three are killed at once. Nothing is asked of a process
-before it dies: kill -9 runs no handler and closes no file.
+Three nodes, each a process with its own directory: on memory engines, and, marked slow, on an engine of another kind
+each. All Unicode names are loaded through a follower; the leader is killed in the middle, and comes back; then all
+three are killed at once. Nothing is asked of a process before it dies: kill -9 runs no handler and closes no file.
 """
 
 import os
@@ -23,8 +23,9 @@ BATCH = 500
 class Processes:
     """Three `metcd serve` processes, each to be killed and started again."""
 
-    def __init__(self, directory) -> None:
+    def __init__(self, directory, engines) -> None:
         self.directory = directory
+        self.engines = dict(zip(NODES, engines, strict=True))
         ports = free_ports(6)
         self.client_ports = dict(zip(NODES, ports[:3], strict=True))
         self.cluster = ",".join(f"http://127.0.0.1:{port}" for port in ports[3:])
@@ -32,7 +33,7 @@ class Processes:
 
     def start(self, node_id: int) -> None:
         command = [sys.executable, "-m", "server", "serve", "--id", str(node_id), "--cluster", self.cluster]
-        command += ["--port", str(self.client_ports[node_id]), "--engine", "memory"]
+        command += ["--port", str(self.client_ports[node_id]), "--engine", self.engines[node_id]]
         command += ["--data", str(self.directory / f"node{node_id}")]
         with open(self.directory / f"node{node_id}.log", "ab") as log:
             self.running[node_id] = subprocess.Popen(command, stdout=log, stderr=log)
@@ -86,11 +87,17 @@ def unicode_names() -> list[tuple[bytes, bytes]]:
 
 
 @pytest.fixture
-def processes(tmp_path):
-    with Processes(tmp_path) as processes:
+def processes(tmp_path, request):
+    with Processes(tmp_path, getattr(request, "param", ("memory",) * 3)) as processes:
         yield processes
 
 
+@pytest.mark.parametrize(
+    "processes",
+    [("memory",) * 3, pytest.param(("lsm", "btree", "bitcask"), marks=pytest.mark.slow)],
+    indirect=True,
+    ids=lambda engines: "-".join(sorted(set(engines))),
+)
 def test_nothing_acknowledged_is_lost_when_leader_and_then_all_nodes_are_killed(processes):
     pairs = unicode_names()
     leader = processes.leader()
