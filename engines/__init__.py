@@ -31,6 +31,7 @@ from typing import Any
 from engines.env import Env, real_env
 from engines.errors import (
     CorruptionError,
+    ForeignFormat,
     InvalidKey,
     InvalidOption,
     InvalidValue,
@@ -40,6 +41,7 @@ from engines.errors import (
     StoreClosed,
     StoreError,
     StoreFailed,
+    StoreForked,
     StoreLocked,
     UnknownEngine,
     WrongEngine,
@@ -49,6 +51,7 @@ from engines.kvstore import KVStore, MappingView, Reader, Snapshot, Stats, Write
 __all__ = [
     "ENGINES",
     "CorruptionError",
+    "ForeignFormat",
     "InvalidKey",
     "InvalidOption",
     "InvalidValue",
@@ -63,6 +66,7 @@ __all__ = [
     "StoreClosed",
     "StoreError",
     "StoreFailed",
+    "StoreForked",
     "StoreLocked",
     "UnknownEngine",
     "WriteBatch",

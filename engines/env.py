@@ -27,6 +27,7 @@ import mmap
 import os
 import random
 import stat
+import threading
 import time
 from typing import Literal, Protocol, overload
 
@@ -35,7 +36,7 @@ from engines.errors import StoreLocked
 __all__ = ["Env", "File", "Lock", "LockKind", "Mode", "MutableView", "RealEnv", "View", "real_env"]
 
 Mode = Literal["r", "r+", "w", "x"]
-LockKind = Literal["posix", "flock"]
+LockKind = Literal["posix", "flock", "both"]
 
 
 class View(Protocol):
@@ -107,6 +108,9 @@ class Env(Protocol):
         Raises FileNotFoundError ("r", "r+"), FileExistsError ("x"), OSError.
         """
 
+    def absolute(self, path: str | os.PathLike[str]) -> str:
+        """The path from the root on, so that a later chdir doesn't move a store; links are not followed."""
+
     def exists(self, path: str) -> bool:
         """True if a file or directory has this name."""
 
@@ -138,10 +142,12 @@ class Env(Protocol):
         """Makes the names in the directory `path` durable: creations, renames, unlinks. `site` as for File.sync."""
 
     def lock(self, path: str, kind: LockKind = "posix", *, shared: bool = False) -> Lock:
-        """Locks the file at `path`, created if missing, against other processes and against this one.
+        """Locks the file at `path` against other processes and against this one.
 
-        "posix" is fcntl's record lock on the whole file, LevelDB's way; "flock" is flock's, bbolt's way; the two
-        don't see each other. Raises StoreLocked at once if somebody has it.
+        "posix" is fcntl's record lock on the whole file, LevelDB's way; "flock" is flock's, the way of bbolt and
+        goleveldb; the two don't see each other, so "both" takes both. An exclusive lock creates a missing file. A
+        shared one excludes exclusive ones only, changes nothing on the disk, and needs no right to write.
+        Raises StoreLocked at once if somebody has it, FileNotFoundError if there is nothing to share, OSError.
         """
 
     def pid(self) -> int:
@@ -226,25 +232,42 @@ class _RealFile:
             os.close(fd)
 
 
+class _Held:
+    """A file that this process has locked: the descriptor that carries the lock, and how many share it."""
+
+    __slots__ = ("fd", "shared", "users")
+
+    def __init__(self, fd: int, shared: bool) -> None:
+        self.fd = fd
+        self.shared = shared
+        self.users = 1
+
+
+# POSIX locks don't exclude the process that holds them, and vanish when it closes *any* descriptor of the file: so the
+# inode is looked up here before the file is opened a second time, and all that share a lock share its descriptor.
+_held: dict[tuple[int, int], _Held] = {}  # by device and inode
+_held_lock = threading.Lock()
+
+
 class _RealLock:
-    """A held lock: the descriptor that carries it, and the inode's place in the table of this process's locks."""
+    """A held lock; the last one on an inode closes its descriptor."""
 
-    __slots__ = ("_fd", "_inode")
+    __slots__ = ("_inode",)
 
-    def __init__(self, fd: int, inode: tuple[int, int]) -> None:
-        self._fd = fd
-        self._inode = inode
+    def __init__(self, inode: tuple[int, int]) -> None:
+        self._inode: tuple[int, int] | None = inode
 
     def close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            _held.discard(self._inode)
-            os.close(fd)
+        with _held_lock:
+            if self._inode is None:
+                return
+            held = _held[self._inode]
+            held.users -= 1
+            if not held.users:
+                del _held[self._inode]
+                os.close(held.fd)
+            self._inode = None
 
-
-# POSIX locks don't exclude the process that holds them, and vanish when it closes *any* descriptor of the file:
-# so the inode is looked up here before the file is opened a second time. (device, inode)
-_held: set[tuple[int, int]] = set()
 
 _FLAGS = {
     "r": os.O_RDONLY,
@@ -262,6 +285,9 @@ class RealEnv:
 
     def open(self, path: str, mode: Mode) -> File:
         return _RealFile(path, os.open(path, _FLAGS[mode] | os.O_CLOEXEC, 0o600))
+
+    def absolute(self, path: str | os.PathLike[str]) -> str:
+        return os.path.abspath(path)
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
@@ -304,22 +330,14 @@ class RealEnv:
             os.close(fd)
 
     def lock(self, path: str, kind: LockKind = "posix", *, shared: bool = False) -> Lock:
-        if os.path.exists(path) and _inode(os.stat(path)) in _held:
-            raise StoreLocked(path, "this process")
-        flags = os.O_RDONLY if shared and os.path.exists(path) else os.O_RDWR | os.O_CREAT
-        fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-        try:
-            operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-            (fcntl.lockf if kind == "posix" else fcntl.flock)(fd, operation)
-        except OSError as error:
-            holder = _lock_holder(os.fstat(fd))
-            os.close(fd)
-            if isinstance(error, (BlockingIOError, PermissionError)):
-                raise StoreLocked(path, holder) from None
-            raise
-        inode = _inode(os.fstat(fd))
-        _held.add(inode)
-        return _RealLock(fd, inode)
+        with _held_lock:
+            held = _held.get(_inode(os.stat(path))) if os.path.exists(path) else None
+            if held is None:
+                return _RealLock(_take_lock(path, kind, shared))
+            if not (shared and held.shared):
+                raise StoreLocked(path, "this process")
+            held.users += 1
+            return _RealLock(_inode(os.fstat(held.fd)))
 
     def pid(self) -> int:
         return os.getpid()
@@ -340,6 +358,26 @@ class RealEnv:
         return time.time()
 
 
+def _take_lock(path: str, kind: LockKind, shared: bool) -> tuple[int, int]:
+    """Locks a file that this process has no lock on, and enters it in the table: its inode."""
+    fd = os.open(path, (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o600)
+    try:
+        operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+        if kind != "flock":
+            fcntl.lockf(fd, operation)
+        if kind != "posix":
+            fcntl.flock(fd, operation)
+    except OSError as error:
+        holder = _lock_holder(os.fstat(fd))
+        os.close(fd)
+        if isinstance(error, (BlockingIOError, PermissionError)):
+            raise StoreLocked(path, holder) from None
+        raise
+    inode = _inode(os.fstat(fd))
+    _held[inode] = _Held(fd, shared)
+    return inode
+
+
 def _inode(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -350,7 +388,7 @@ def _lock_holder(status: os.stat_result) -> str:
     with contextlib.suppress(OSError), open("/proc/locks") as table:
         for line in table:
             fields = line.replace("->", "").split()
-            if len(fields) > 5 and fields[5] == wanted:
+            if len(fields) > 5 and fields[5] == wanted and fields[4] != str(os.getpid()):
                 return f"process {fields[4]}"
     return "another process"
 

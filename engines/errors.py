@@ -6,10 +6,12 @@
     ├── InvalidOption             the caller's option is refused; nothing was opened
     ├── StoreClosed               the store (or snapshot) was closed before the call
     ├── StoreFailed               an earlier write or fsync failed: the disk is the truth, reopen to see it
+    ├── StoreForked               the process has forked since the store was opened: a child opens it itself
     ├── StoreLocked               another process, or this one, has the directory open
     ├── ReadOnly                  a write to a store that was opened for reading
     ├── NoSuchStore               nothing is there, and creating it was not asked for
     ├── WrongEngine               the directory was written by another engine
+    ├── ForeignFormat             sound files, but of a program, a version or a feature that the engine doesn't know
     ├── UnknownEngine             no engine has this name
     └── CorruptionError           the bytes on disk are not what their format says
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 __all__ = [
     "CorruptionError",
+    "ForeignFormat",
     "InvalidKey",
     "InvalidOption",
     "InvalidValue",
@@ -30,6 +33,7 @@ __all__ = [
     "StoreClosed",
     "StoreError",
     "StoreFailed",
+    "StoreForked",
     "StoreLocked",
     "UnknownEngine",
     "WrongEngine",
@@ -69,6 +73,14 @@ class StoreFailed(StoreError):
     """
 
 
+class StoreForked(StoreError):
+    """A call in a forked child on a store that its parent opened.
+
+    Both would write the same files at the same places. The parent's store is untouched by whatever the child calls;
+    the child opens the store itself, after the fork, when the parent has closed it.
+    """
+
+
 class StoreLocked(StoreError):
     """The store is open elsewhere: a second writer would destroy it.
 
@@ -99,6 +111,18 @@ class WrongEngine(StoreError):
         self.path = path
         self.found = found
         self.asked = asked
+
+
+class ForeignFormat(StoreError):
+    """Files that are not damaged, and that this engine can't open: RocksDB's, another comparator, a newer feature.
+
+    `path` is the file or directory; `what` says what it is and what to do. Nothing was changed.
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+        self.what = what
 
 
 class UnknownEngine(StoreError, LookupError):

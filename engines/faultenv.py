@@ -18,6 +18,7 @@ Left out: bit rot (`SimEnv.poke`), and errors that a real disk reports late, at 
 from __future__ import annotations
 
 import errno
+import os
 import random
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -75,6 +76,9 @@ class FaultEnv:
     def open(self, path: str, mode: Mode) -> File:
         self._check("open" if mode in ("r", "r+") else "create", path)
         return _FaultFile(self, self.env.open(path, mode))
+
+    def absolute(self, path: str | os.PathLike[str]) -> str:
+        return self.env.absolute(path)
 
     def exists(self, path: str) -> bool:
         return self.env.exists(path)

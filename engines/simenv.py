@@ -195,14 +195,16 @@ class _SimLock:
 
     __slots__ = ("_held", "_inode")
 
-    def __init__(self, held: set[Inode], inode: Inode) -> None:
+    def __init__(self, held: dict[Inode, tuple[int, bool]], inode: Inode, shared: bool) -> None:
         self._held = held
         self._inode: Inode | None = inode
-        held.add(inode)
+        held[inode] = held.get(inode, (0, shared))[0] + 1, shared
 
     def close(self) -> None:
         if self._inode is not None:
-            self._held.discard(self._inode)
+            users, shared = self._held.pop(self._inode)
+            if users > 1:
+                self._held[self._inode] = users - 1, shared
             self._inode = None
 
 
@@ -231,7 +233,7 @@ class SimEnv:
         self.own_pid = 1000
         self.alive = {self.own_pid}  # the processes that exist
         self._root = Directory()
-        self._held: set[Inode] = set()
+        self._held: dict[Inode, tuple[int, bool]] = {}  # how many hold it, and whether they share it
         self._foreign: dict[tuple[str, LockKind], tuple[str, bool]] = {}
         self._rng: random.Random | None = None
 
@@ -353,6 +355,9 @@ class SimEnv:
             self._called("truncate", path)
         return SimFile(self, node, path, mode != "r")
 
+    def absolute(self, path: str | os.PathLike[str]) -> str:
+        return "/" + "/".join(path_parts(os.fspath(path)))
+
     def exists(self, path: str) -> bool:
         try:
             return self._find(path) is not None
@@ -432,15 +437,16 @@ class SimEnv:
         self._directory(path).lose()
 
     def lock(self, path: str, kind: LockKind = "posix", *, shared: bool = False) -> Lock:
-        if self._find(path) is None:
+        if not shared and self._find(path) is None:
             self.open(path, "x").close()
         inode = self._inode(path)
-        if inode in self._held:
+        if inode in self._held and not (shared and self._held[inode][1]):
             raise StoreLocked(path, "this process")
-        holder, also_shared = self._foreign.get(("/".join(path_parts(path)), kind), ("", True))
-        if holder and not (shared and also_shared):
-            raise StoreLocked(path, holder)
-        return _SimLock(self._held, inode)
+        for each in ("posix", "flock") if kind == "both" else (kind,):
+            holder, also_shared = self._foreign.get(("/".join(path_parts(path)), each), ("", True))
+            if holder and not (shared and also_shared):
+                raise StoreLocked(path, holder)
+        return _SimLock(self._held, inode, shared)
 
     # ---- process, time, chance ----------------------------------------------------------------------------------
 

@@ -56,9 +56,9 @@ class _Unlocked:
 
 def _lock(env: Env, path: str, writable: bool) -> Lock:
     try:
-        return env.lock(path, shared=not writable)
+        return env.lock(path, "both", shared=not writable)
     except OSError as error:
-        if writable or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if writable or error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         return _Unlocked()
 

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def env() -> RealEnv:
     return RealEnv()
 
 
-KINDS: list[LockKind] = ["posix", "flock"]
+KINDS: list[LockKind] = ["posix", "flock", "both"]
 
 TRY_LOCK = """
 import sys
@@ -72,28 +74,30 @@ def test_a_lock_keeps_everybody_out(env: RealEnv, tmp_path: Path, kind: LockKind
     env.lock(path, kind).close()
 
 
+@contextmanager
+def held_by_another_process(path: str, kind: LockKind) -> Iterator[int]:
+    """Another process has the lock, and is killed at the end of the block; its id."""
+    command = [sys.executable, "-c", HOLD_LOCK, path, kind]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            yield holder.pid
+        finally:
+            os.kill(holder.pid, signal.SIGKILL)
+            holder.wait(60)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_holder_is_looked_up_in_proc_locks(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
     """StoreLocked names the other process; when that is killed, its lock is gone with it."""
     path = f"{tmp_path}/LOCK"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, path, kind],
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(StoreLocked) as refusal:
-                env.lock(path, kind)
-            assert refusal.value.holder == f"process {holder.pid}"
-            assert f"process {holder.pid}" in str(refusal.value)
-        finally:
-            os.kill(holder.pid, signal.SIGKILL)
-            holder.wait(60)
-        env.lock(path, kind).close()
+    with held_by_another_process(path, kind) as pid:
+        with pytest.raises(StoreLocked) as refusal:
+            env.lock(path, kind)
+        assert refusal.value.holder == f"process {pid}"
+        assert f"process {pid}" in str(refusal.value)
+    env.lock(path, kind).close()
 
 
 def test_a_name_for_the_same_file_is_the_same_lock(env: RealEnv, tmp_path: Path) -> None:
@@ -111,6 +115,7 @@ def test_a_name_for_the_same_file_is_the_same_lock(env: RealEnv, tmp_path: Path)
 def test_a_shared_lock_is_shared_between_processes(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
     """Several readers, or one writer."""
     path = f"{tmp_path}/LOCK"
+    env.lock(path, kind).close()
     lock = env.lock(path, kind, shared=True)
     assert another_process_tries(path, kind, "shared") == "got it"
     assert another_process_tries(path, kind) == f"process {os.getpid()}"
@@ -128,6 +133,42 @@ def test_a_shared_lock_needs_no_right_to_write(env: RealEnv, tmp_path: Path, mon
     monkeypatch.setattr(os, "open", lambda path, flag, *rest: (flags.append(flag), real(path, flag, *rest))[1])
     env.lock(f"{tmp_path}/LOCK", shared=True).close()
     assert [flag & os.O_ACCMODE for flag in flags] == [os.O_RDONLY]
+
+
+def test_both_kinds_keep_out_programs_of_either(env: RealEnv, tmp_path: Path) -> None:
+    """goleveldb locks LOCK with flock, and LevelDB with fcntl: neither sees the other."""
+    path = f"{tmp_path}/LOCK"
+    with closing(env.lock(path, "both")):
+        for kind in KINDS:
+            assert another_process_tries(path, kind) == f"process {os.getpid()}"
+    for kind in KINDS[:2]:
+        with held_by_another_process(path, kind) as pid, pytest.raises(StoreLocked, match=f"process {pid}"):
+            env.lock(path, "both")
+        env.lock(path, "both").close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shared_lock_is_shared_within_a_process(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    """Two stores that only read; the lock holds until the last of them is closed, whichever that is."""
+    path = f"{tmp_path}/LOCK"
+    (tmp_path / "LOCK").write_bytes(b"")
+    open_before = len(os.listdir("/proc/self/fd"))
+    first, second = env.lock(path, kind, shared=True), env.lock(path, kind, shared=True)
+    with pytest.raises(StoreLocked, match="this process"):
+        env.lock(path, kind)
+    first.close()
+    first.close()
+    assert another_process_tries(path, kind) == f"process {os.getpid()}"
+    second.close()
+    assert another_process_tries(path, kind) == "got it"
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shared_lock_creates_nothing(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    with pytest.raises(FileNotFoundError):
+        env.lock(f"{tmp_path}/LOCK", kind, shared=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_in_a_missing_directory_is_an_oserror(env: RealEnv, tmp_path: Path) -> None:

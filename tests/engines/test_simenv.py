@@ -375,6 +375,23 @@ def test_a_lock_excludes_this_process_and_others_and_ends_with_a_crash() -> None
         env.lock("/LOCK", "flock")
 
 
+def test_both_kinds_of_lock_and_locks_that_are_shared() -> None:
+    env = SimEnv()
+    with pytest.raises(FileNotFoundError):
+        env.lock("/LOCK", shared=True)
+    env.lock_elsewhere("/LOCK", "process 4711", "flock")
+    with pytest.raises(StoreLocked, match="process 4711"):
+        env.lock("/LOCK", "both")
+    env = SimEnv()
+    env.lock("/LOCK").close()
+    first, second = env.lock("/LOCK", shared=True), env.lock("/LOCK", shared=True)
+    first.close()
+    with pytest.raises(StoreLocked, match="this process"):
+        env.lock("/LOCK")
+    second.close()
+    env.lock("/LOCK").close()
+
+
 def test_a_crash_ends_the_process_and_not_time() -> None:
     env = SimEnv(seed=5)
     env.advance(3.5)
