@@ -5,16 +5,9 @@
 
     send(messages)  ──────▶  queue, bounded  ──────▶  frame │ frame │ frame  ──────▶  check, decode  ──────▶  receive([...])
 
-A connection begins as a request and, once both sides have said who they are, is a stream of frames in one direction;
-answers come back on the connection that the other node's sender opened.
-
-    POST /raft/stream HTTP/1.1                              HTTP/1.1 101 Switching Protocols
-    Upgrade: metcd-raft/1
-    X-Metcd-Cluster: <cluster id>    X-Metcd-From: <node id>    X-Metcd-To: <node id>
-
-    frame    0  4  size of the payload
-             4  4  crc32c of the payload
-             8  …  payload: for each message 4 bytes of size and the message (raft/raftpb.py)
+A connection begins as a request and, once both sides have said who they are (server/handshake.py), is a stream of frames
+(server/frames.py) in one direction; answers come back on the connection that the other node's sender opened. A snapshot
+is one request:
 
     POST /raft/snapshot HTTP/1.1                            HTTP/1.1 204 No Content
     X-Metcd-Message-Size: m         body: the MsgSnap message (m bytes), then the snapshot file
@@ -45,7 +38,6 @@ import math
 import os
 import queue
 import socket
-import struct
 import sys
 import threading
 import time
@@ -53,17 +45,15 @@ from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO, Protocol
 
-from crc32c import crc32c
-
-from raft.raftpb import MSG_PROP, MSG_READ_INDEX, MSG_SNAP, DecodeError, Message
+from raft.raftpb import MSG_SNAP, DecodeError, Message
 from server.config import Peers
+from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame, read_frame
+from server.handshake import UPGRADE, Handshake, dial
 
 __all__ = ["Receiver", "Transport"]
 
 QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
 QUEUE_BYTES = 128 << 20  # for each peer; or one message
-FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
-FRAME_MESSAGES_MAX = 1024
 SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
 SNAPSHOT_BYTES_MAX = 1 << 40
 SEND_TIMEOUT_S = 5.0
@@ -72,11 +62,6 @@ CONNECTIONS_MAX = 64  # two for each peer of a large cluster, and a few that com
 SNAPSHOT_BYTES_PER_S_MIN = 64 << 10  # of a snapshot's body, after the first SNAPSHOT_GRACE_S
 SNAPSHOT_GRACE_S = 5.0
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
-
-FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
-
-_FRAME = struct.Struct("<II")
-_SIZE = struct.Struct("<I")
 
 
 class Receiver(Protocol):
@@ -101,12 +86,10 @@ class Transport:
     def __init__(self, node_id: int, cluster_id: int, peers: Peers, receiver: Receiver) -> None:
         """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk."""
         self.node_id = node_id
-        self.cluster_id = cluster_id
+        self.handshake = Handshake(node_id, cluster_id, tuple(sorted(peer for peer in peers if peer != node_id)))
         self._receiver = receiver
         self._stopping = threading.Event()
-        self._senders = {
-            peer: _Sender(self, peer, address) for peer, address in sorted(peers.items()) if peer != node_id
-        }
+        self._senders = {peer: _Sender(self, peer, peers[peer]) for peer in self.handshake.members}
         self._listener = _Listener(self, peers[node_id], receiver)
         self._snapshots: set[threading.Thread] = set()
 
@@ -205,7 +188,7 @@ class _Sender(threading.Thread):
                     self._socket = self._connect()
                     delay_s = RETRY_DELAY_S[0]
                 unsent = []
-                self._socket.sendall(_encode_frame(messages))
+                self._socket.sendall(encode_frame(messages))
             except (OSError, http.client.HTTPException):
                 self._disconnect()
                 if stopping.is_set():
@@ -237,26 +220,12 @@ class _Sender(threading.Thread):
                 # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
                 # for a quarter of an hour; and two minutes may pass until the first packet after the network is back.
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_TIMEOUT_S))
-            head = f"POST /raft/stream HTTP/1.1\r\nHost: {self._address[0]}\r\n" + "".join(
-                f"{name}: {value}\r\n" for name, value in self._headers().items()
-            )
-            connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: metcd-raft/1\r\n\r\n".encode())
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            if answer.status != 101:
-                raise ConnectionError(f"node {self._peer} answered {answer.status}: {answer.reason}")
+            dial(connection, self._address[0], self._peer, self._transport.handshake)
             connection.settimeout(SEND_TIMEOUT_S)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _headers(self) -> dict[str, str]:
-        return {
-            "X-Metcd-Cluster": f"{self._transport.cluster_id:x}",
-            "X-Metcd-From": str(self._transport.node_id),
-            "X-Metcd-To": str(self._peer),
-        }
 
     def _disconnect(self) -> None:
         connection, self._socket = self._socket, None
@@ -268,7 +237,7 @@ class _Sender(threading.Thread):
         connection = http.client.HTTPConnection(*self._address, timeout=SEND_TIMEOUT_S)
         try:
             connection.putrequest("POST", "/raft/snapshot")
-            for name, value in self._headers().items():
+            for name, value in self._transport.handshake.headers(self._peer).items():
                 connection.putheader(name, value)
             connection.putheader("X-Metcd-Message-Size", str(len(message)))
             connection.putheader("Content-Length", str(len(message) + os.fstat(file.fileno()).st_size))
@@ -373,7 +342,7 @@ class _PeerHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.close_connection = True
-        refusal = self._refusal()
+        refusal = self.server.transport.handshake.refusal(self.headers)
         if refusal:
             self._answer(*refusal)
         elif self.path == "/raft/stream":
@@ -382,18 +351,6 @@ class _PeerHandler(BaseHTTPRequestHandler):
             self._snapshot()
         else:
             self._answer(404, "peers ask for /raft/stream or /raft/snapshot")
-
-    def _refusal(self) -> tuple[int, str] | None:
-        """Why this peer is not to be heard, as a status and a sentence; None if it may speak."""
-        transport = self.server.transport
-        headers = self.headers
-        if headers.get("X-Metcd-Cluster") != f"{transport.cluster_id:x}":
-            return 412, "this node is of another cluster"
-        if headers.get("X-Metcd-To") != str(transport.node_id):
-            return 412, f"this is node {transport.node_id}"
-        if headers.get("X-Metcd-From", "") not in map(str, transport._senders):
-            return 403, "the sender is not a member of this cluster"
-        return None
 
     def _answer(self, status: int, reason: str) -> None:
         self.send_response(status, reason)
@@ -406,22 +363,15 @@ class _PeerHandler(BaseHTTPRequestHandler):
         sender = int(self.headers["X-Metcd-From"])
         self.server.greeted(self.connection, sender)  # before the peer hears that it is, so that the order is its own
         self.send_response(101)
-        self.send_header("Upgrade", "metcd-raft/1")
+        self.send_header("Upgrade", UPGRADE)
         self.send_header("Connection", "Upgrade")
         self.end_headers()
         self.connection.settimeout(None)
         receive = self.server.receiver.receive
-        read = self.rfile.read
         try:
-            while header := read(_FRAME.size):
-                size, checksum = _FRAME.unpack(header)
-                if size > FRAME_BYTES_MAX:
-                    raise DecodeError(f"a frame has at most {FRAME_BYTES_MAX} bytes, and this one says {size}")
-                payload = read(size)
-                if len(payload) < size:
-                    break
-                receive(_decode_frame(payload, checksum, sender))
-        except (DecodeError, struct.error) as error:
+            while (messages := read_frame(self.rfile.read, sender)) is not None:
+                receive(messages)
+        except DecodeError as error:
             self.server.transport.log(f"the stream from node {sender} is broken off: {error}")
 
     def _snapshot(self) -> None:
@@ -458,34 +408,3 @@ class _PeerHandler(BaseHTTPRequestHandler):
                 raise TimeoutError(f"it comes too slowly, and {size:,} bytes are missing")
             size -= len(chunk)
             yield chunk
-
-
-def _encode_frame(messages: list[Message]) -> bytes:
-    parts = [b""]
-    for message in messages:
-        encoded = message.encode()
-        parts.append(_SIZE.pack(len(encoded)))
-        parts.append(encoded)
-    payload = b"".join(parts)
-    return _FRAME.pack(len(payload), crc32c(payload)) + payload
-
-
-def _decode_frame(payload: bytes, checksum: int, sender: int) -> list[Message]:
-    """The messages of a frame. Raises DecodeError for anything that `sender` can't have meant."""
-    if crc32c(payload) != checksum:
-        raise DecodeError("a frame fails its checksum")
-    messages = []
-    at = 0
-    while at < len(payload):
-        (size,) = _SIZE.unpack_from(payload, at)
-        at += _SIZE.size
-        if size > len(payload) - at:
-            raise DecodeError(f"a message of {size} bytes begins {len(payload) - at} bytes before its frame ends")
-        message = Message.decode(payload[at : at + size])
-        if message.from_ != sender and message.type not in FORWARDED:
-            raise DecodeError(f"a message says it is from node {message.from_}")
-        if message.type == MSG_SNAP:
-            raise DecodeError("a snapshot's message comes with its file, and not in a frame")
-        messages.append(message)
-        at += size
-    return messages
