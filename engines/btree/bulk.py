@@ -23,13 +23,18 @@ from engines.btree.node import Node
 from engines.btree.page import ELEMENT_BYTES, HEADER_BYTES, BucketValue
 from engines.btree.pager import Pager
 from engines.btree.tree import TreeWriter
-from engines.btree.walk import bucket_header
-from engines.kvstore import Pair
+from engines.btree.walk import bucket_header, pages_of_tree
+from engines.errors import InvalidKey
+from engines.kvstore import KVStore, Pair, check_key, check_value
 
-__all__ = ["build_tree", "copy_tree"]
+__all__ = ["StreamFailed", "build_tree", "copy_tree", "replace_tree"]
 
 FILL = 1.0
 BUFFERED_PAGES = 8  # that a level collects before it is cut into nodes
+
+
+class StreamFailed(Exception):
+    """What a caller's pairs have raised, on its way through the committer: `__cause__` is it."""
 
 
 class _Level:
@@ -94,6 +99,33 @@ def build_tree(writer: TreeWriter, pairs: Iterable[Pair]) -> int:
     for piece in Node.leaf(keys, values).split(page_bytes, FILL):
         level.add(piece.keys[0], writer.write(piece, cache=False))
     return level.finish()
+
+
+def replace_tree(writer: TreeWriter, old: int, pairs: Iterable[Pair]) -> int:
+    """Writes a caller's pairs as a tree that takes the place of the one at page `old` (0: none); its root's page id.
+
+    Raises StreamFailed, whose cause is what the pairs have raised or what is wrong with them.
+    """
+    for pgid, pages in pages_of_tree(writer.pager, old) if old else ():
+        writer.drop(pgid, pages, 0)
+    return build_tree(writer, _ascending(pairs))
+
+
+def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Passes valid pairs on. Raises StreamFailed for what `pairs` raises, or for a key that isn't above the one before."""
+    previous = b""
+    try:
+        for key, value in pairs:
+            check_key(key)
+            check_value(value, KVStore.max_value_bytes)
+            if key <= previous:
+                raise InvalidKey(f"load wants strictly ascending keys, and {key[:40]!r} comes after {previous[:40]!r}")
+            previous = key
+            yield key, value
+    except GeneratorExit:
+        raise
+    except BaseException as failure:
+        raise StreamFailed from failure
 
 
 def copy_tree(source: Pager, root: int, writer: TreeWriter) -> int:

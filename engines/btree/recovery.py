@@ -74,7 +74,7 @@ __all__ = [
     "parent_of",
     "read_metas",
     "recover",
-    "state_of",
+    "reopened",
 ]
 
 
@@ -168,7 +168,7 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
 def _recovered(pager: Pager, metas: list[Meta | MetaError], options: Options) -> tuple[State, Committer | None]:
     meta, page, settled = recover(pager, metas)
     if options.read_only:
-        return state_of(pager, meta, options.bucket), None
+        return _state_of(pager, meta, options.bucket), None
     pager.sync("btree.open.file")
     if not settled:
         meta = meta._replace(txid=meta.txid + 1, seal=None)
@@ -177,15 +177,25 @@ def _recovered(pager: Pager, metas: list[Meta | MetaError], options: Options) ->
         pager.sync("btree.open.meta")
     pager.stats.fsyncs += 1
     pager.env.sync_dir(parent_of(pager.path), "btree.open.name")
-    state = state_of(pager, meta, options.bucket)
-    freelist = Freelist(free_ids(pager, meta), meta.high_water)
+    opened = _with_writer(pager, meta, page, options)
     leftover = pager.path + ".compact"
     if pager.env.exists(leftover):
         pager.env.unlink(leftover)
+    return opened
+
+
+def reopened(pager: Pager, meta: Meta, options: Options) -> tuple[State, Committer]:
+    """State and writer's side of a file that compaction has just written, `meta` in both of its places."""
+    return _with_writer(pager, meta, meta.page, options)
+
+
+def _with_writer(pager: Pager, meta: Meta, page: int, options: Options) -> tuple[State, Committer]:
+    state = _state_of(pager, meta, options.bucket)
+    freelist = Freelist(free_ids(pager, meta), meta.high_water)
     return state, Committer(state, freelist, options.bucket, options.fill, page)
 
 
-def state_of(pager: Pager, meta: Meta, bucket: bytes) -> State:
+def _state_of(pager: Pager, meta: Meta, bucket: bytes) -> State:
     """The state that a meta stands for. Raises CorruptionError."""
     value = lookup(pager, pager.load(meta.root), bucket)
     if value is None:

@@ -28,24 +28,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engines.btree.bulk import build_tree
+from engines.btree.bulk import StreamFailed, replace_tree
 from engines.btree.check import Checker
-from engines.btree.commit import Build, Committer, State, pin
+from engines.btree.commit import Build, State, pin
 from engines.btree.compact import rewrite
 from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.dump import dump_file
-from engines.btree.freelist import Freelist
 from engines.btree.group import GroupCommit, Waiter
 from engines.btree.page import BucketValue
 from engines.btree.pager import MAX_LEVELS, Pager, Pin
 from engines.btree.point import commit_point
-from engines.btree.recovery import Options, has_magic, open_database, read_metas, state_of
+from engines.btree.recovery import Options, has_magic, open_database, read_metas, reopened
 from engines.btree.survey import Survey, add_survey, picture, survey
 from engines.btree.transaction import Update, View
-from engines.btree.tree import Changes, TreeWriter
-from engines.btree.walk import free_ids, pages_of_tree
+from engines.btree.tree import Changes
 from engines.env import Env, Lock, real_env
-from engines.errors import InvalidKey, InvalidOption, ReadOnly, StoreError
+from engines.errors import InvalidOption, ReadOnly, StoreError
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value, scan_bounds
 
 __all__ = ["BTreeStore"]
@@ -56,10 +54,6 @@ READ_ONLY = "the store was opened for reading only"
 PAGE_SIZES = [1 << n for n in range(10, 17)]
 MANY_GONE = 1_000  # readers that have come and gone since a writer has looked
 LEVELS = (None,) * MAX_LEVELS  # to iterate over costs less than a range
-
-
-class _StreamFailed(Exception):
-    """What a caller's pairs have raised, on its way through the committer."""
 
 
 def database_path(path: str, env: Env) -> str:
@@ -314,7 +308,7 @@ class BTreeStore(KVStore):
         try:
             if self._writer.commit(self._state, build, self._publish, sync=sync):
                 self._written = True
-        except (StoreError, _StreamFailed):
+        except (StoreError, StreamFailed):
             raise
         except RecursionError as error:
             raise self._state.pager.endless() from error
@@ -371,16 +365,11 @@ class BTreeStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: a tree is built bottom-up beside the old one, which a commit then lets go of."""
 
-        def build(writer: TreeWriter) -> int:
-            root = self._state.root_id
-            for pgid, pages in pages_of_tree(writer.pager, root) if root else ():
-                writer.drop(pgid, pages, 0)
-            return build_tree(writer, _ascending(pairs))
-
         with self._owned():
+            root = self._state.root_id
             try:
-                self._commit(build, sync=True)
-            except _StreamFailed as failure:
+                self._commit(lambda writer: replace_tree(writer, root, pairs), sync=True)
+            except StreamFailed as failure:
                 assert failure.__cause__ is not None
                 raise failure.__cause__ from None
 
@@ -396,9 +385,7 @@ class BTreeStore(KVStore):
         with self._owned():
             old = self._state
             try:
-                pager, meta = rewrite(old.pager, old.meta, self._new_pager)
-                state = state_of(pager, meta, self._options.bucket)
-                freelist = Freelist(free_ids(pager, meta), meta.high_water)
+                state, committer = reopened(*rewrite(old.pager, old.meta, self._new_pager), self._options)
             except StoreError:
                 raise
             except RecursionError as error:
@@ -406,8 +393,8 @@ class BTreeStore(KVStore):
             except BaseException as failure:
                 self._fail(failure)
                 raise
-            self._writer = Committer(state, freelist, self._options.bucket, self._options.fill, meta.page)
-            self._nodes = pager.nodes
+            self._writer = committer
+            self._nodes = state.pager.nodes
             self._state = state
             old.pager.close()
 
@@ -441,24 +428,17 @@ class BTreeStore(KVStore):
         if self._survey is None or self._survey[0] is not state:
             self._survey = state, survey(state.pager, state.meta.root)
         stats = self._stats.copy()
-        add_survey(stats, self._survey[1], state, self._options.bucket, *self._free_and_waiting())
+        add_survey(stats, self._survey[1], state, self._options.bucket, self._writer)
         del pin
         return stats
-
-    def _free_and_waiting(self) -> tuple[int, int]:
-        if self._writer is None:
-            state = self._state
-            return len(free_ids(state.pager, state.meta)), 0
-        return len(self._writer.freelist.free), self._writer.freelist.waiting_count
 
     def describe(self) -> dict[str, Any]:
         """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free."""
         self._check_usable()
         state, pin = self._pinned()
         view = View(self, state, pin)
-        durable = state.meta.txid if self._writer is None else self._writer.durable
         names = view.root_bucket().buckets()
-        return {"engine": self.name, **picture(state, names, durable, len(self._views), *self._free_and_waiting())}
+        return {"engine": self.name, **picture(state, names, len(self._views), self._writer)}
 
     def close(self) -> None:
         """As the contract says. The last state is entered into both metas, so that damage to one of them is no loss."""
@@ -479,20 +459,3 @@ class BTreeStore(KVStore):
                 self._closed = True
                 self._end_readers()
                 self._state.pager.close()
-
-
-def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Passes valid pairs on. Raises _StreamFailed for what `pairs` raises, or for a key that isn't above the one before."""
-    previous = b""
-    try:
-        for key, value in pairs:
-            check_key(key)
-            check_value(value, KVStore.max_value_bytes)
-            if key <= previous:
-                raise InvalidKey(f"load wants strictly ascending keys, and {key[:40]!r} comes after {previous[:40]!r}")
-            previous = key
-            yield key, value
-    except GeneratorExit:
-        raise
-    except BaseException as failure:
-        raise _StreamFailed from failure

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.btree.check import Checker
-from engines.btree.commit import State
+from engines.btree.commit import Committer, State
 from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES
 from engines.btree.pager import MAX_LEVELS, Pager
-from engines.btree.walk import pages_of_tree
+from engines.btree.walk import free_ids, pages_of_tree
 from engines.kvstore import Stats
 
 __all__ = ["Survey", "add_survey", "depth", "picture", "survey"]
@@ -64,8 +64,16 @@ def _depth_of(state: State) -> int:
     return depth(state.pager, state.root_id) if state.root_id else 1
 
 
-def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes, free: int, waiting: int) -> None:
+def _free_and_waiting(state: State, writer: Committer | None) -> tuple[int, int]:
+    """How many pages are free, and how many wait for readers; a file that is only read has none that wait."""
+    if writer is None:
+        return len(free_ids(state.pager, state.meta)), 0
+    return len(writer.freelist.free), writer.freelist.waiting_count
+
+
+def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes, writer: Committer | None) -> None:
     """Completes the counters by what a survey of the state's file has found."""
+    free, waiting = _free_and_waiting(state, writer)
     page_bytes = state.meta.page_bytes
     stats.disk_bytes = len(state.pager.map)
     stats.live_bytes = found.live_bytes - (
@@ -86,17 +94,18 @@ def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes, free: i
     }
 
 
-def picture(state: State, buckets: list[bytes], durable: int, readers: int, free: int, waiting: int) -> dict[str, Any]:
+def picture(state: State, buckets: list[bytes], readers: int, writer: Committer | None) -> dict[str, Any]:
     """A state's file, ready for JSON. `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free
     (? where there is no freelist on disk to tell)."""
     checker = Checker(state.pager.map, state.meta)
     checker.run()
     meta = state.meta
+    free, waiting = _free_and_waiting(state, writer)
     return {
         "path": state.pager.path,
         "page_size": meta.page_bytes,
         "txid": meta.txid,
-        "durable_txid": durable,
+        "durable_txid": meta.txid if writer is None else writer.durable,
         "root": meta.root,
         "bucket_root": state.root_id,
         "depth": _depth_of(state),
