@@ -120,6 +120,14 @@ class Env(Protocol):
     def mode(self, path: str) -> int:
         """The permission bits of a file (Riak marks a segment that awaits deletion with one of them)."""
 
+    def adopt(self, path: str, like: str) -> None:
+        """Gives a file that was just created the owner, the group and the permissions of the file `like`.
+
+        As far as this process may: root may, so that the files that it writes in another user's store stay that
+        user's; anybody else keeps the permissions, and the group where the system allows it. Raises OSError if either
+        can't be looked at.
+        """
+
     def list(self, path: str) -> list[str]:
         """The names in a directory, sorted."""
 
@@ -298,6 +306,14 @@ class RealEnv:
     def mode(self, path: str) -> int:
         return stat.S_IMODE(os.stat(path).st_mode)
 
+    def adopt(self, path: str, like: str) -> None:
+        wanted = os.stat(like)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _adopt(fd, wanted)
+        finally:
+            os.close(fd)
+
     def list(self, path: str) -> list[str]:
         return sorted(os.listdir(path))
 
@@ -356,6 +372,24 @@ class RealEnv:
 
     def unix_time(self) -> float:
         return time.time()
+
+
+def _adopt(fd: int, wanted: os.stat_result) -> None:
+    """Owner, group and permissions for the open file. One that this process can't have created is left alone: in a
+    directory where others write, the name may lead to a file of somebody else's.
+    """
+    now = os.fstat(fd)
+    if now.st_uid != os.geteuid() or now.st_nlink != 1 or not stat.S_ISREG(now.st_mode):
+        return
+    permissions = stat.S_IMODE(wanted.st_mode) & 0o666
+    if stat.S_IMODE(now.st_mode) != permissions:
+        os.fchmod(fd, permissions)
+    if now.st_gid != wanted.st_gid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, -1, wanted.st_gid)
+    if now.st_uid != wanted.st_uid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, wanted.st_uid, -1)
 
 
 def _take_lock(path: str, kind: LockKind, shared: bool) -> tuple[int, int]:

@@ -89,6 +89,9 @@ class FaultEnv:
     def mode(self, path: str) -> int:
         return self.env.mode(path)
 
+    def adopt(self, path: str, like: str) -> None:
+        self.env.adopt(path, like)
+
     def list(self, path: str) -> list[str]:
         self._check("list", path)
         return self.env.list(path)

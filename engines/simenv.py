@@ -374,6 +374,9 @@ class SimEnv:
         node = self._existing(path)
         return node.mode if isinstance(node, Inode) else 0o700
 
+    def adopt(self, path: str, like: str) -> None:
+        """There is one user here, and permissions are what `chmod` says."""
+
     def list(self, path: str) -> list[str]:
         return sorted(self._directory(path).entries)
 

@@ -17,9 +17,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from engines.env import Env
+from engines.env import Env, File, Mode
 
-__all__ = ["CURRENT", "LOCK", "current_temp_name", "listed", "log_name", "manifest_name", "parse", "table_name"]
+__all__ = [
+    "CURRENT",
+    "LOCK",
+    "begin_file",
+    "current_temp_name",
+    "keep_owner",
+    "listed",
+    "log_name",
+    "manifest_name",
+    "parse",
+    "table_name",
+]
 
 CURRENT: Final = "CURRENT"
 LOCK: Final = "LOCK"
@@ -45,6 +56,27 @@ def manifest_name(number: int) -> str:
 def current_temp_name(number: int) -> str:
     """Of what becomes CURRENT and points to manifest `number`."""
     return f"{number:06d}.dbtmp"
+
+
+def begin_file(env: Env, path: str, mode: Mode = "w") -> File:
+    """An empty file of a store, with the owner and the permissions of its CURRENT, if there is one yet.
+
+    So that a user is not locked out of a store of LevelDB's because root has opened it here. Raises OSError.
+    """
+    file = env.open(path, mode)
+    try:
+        keep_owner(env, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def keep_owner(env: Env, path: str) -> None:
+    """Gives a file that was just created in a store's directory the owner and the permissions of CURRENT."""
+    current = f"{path.rpartition('/')[0]}/{CURRENT}"
+    if env.exists(current):
+        env.adopt(path, current)
 
 
 def parse(name: str) -> tuple[str, int] | None:

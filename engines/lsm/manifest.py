@@ -40,7 +40,7 @@ from engines.env import Env, File
 from engines.errors import CorruptionError, StoreFailed
 from engines.kvstore import Stats
 from engines.log import LogReader, LogWriter
-from engines.lsm.files import CURRENT, current_temp_name, listed, manifest_name, parse
+from engines.lsm.files import CURRENT, begin_file, current_temp_name, listed, manifest_name, parse
 from engines.lsm.keys import order
 from engines.lsm.version import COMPARATOR, FileMeta, Version, VersionEdit
 
@@ -148,7 +148,7 @@ class VersionSet:
         """
         path = f"{self._directory}/{manifest_name(number)}"
         self._fill_in(edit)
-        self._file = self._env.open(path, "w")
+        self._file = begin_file(self._env, path)
         self._writer = LogWriter(self._file)
         self._writer.append_many([self._snapshot().encode(), edit.encode()])
         self._stats.bytes_written += self._writer.offset
@@ -187,7 +187,7 @@ class VersionSet:
 def set_current(env: Env, directory: str, number: int) -> None:
     """Makes manifest `number` the one that counts, durably. Requires: its content and name are on disk."""
     temp = f"{directory}/{current_temp_name(number)}"
-    file = env.open(temp, "w")
+    file = begin_file(env, temp)
     try:
         file.append(f"{manifest_name(number)}\n".encode())
         file.sync("lsm.current.temp")

@@ -30,7 +30,7 @@ from typing import Final
 
 from engines.env import Env
 from engines.lsm.compaction import GRANDPARENT_FILES, Compaction
-from engines.lsm.files import table_name
+from engines.lsm.files import begin_file, table_name
 from engines.lsm.iterator import merge_rows, whole_keys
 from engines.lsm.keys import TRAILER_BYTES, order
 from engines.lsm.memtable import Rows
@@ -154,7 +154,7 @@ class TableWriter:
 
     def _begin(self) -> None:
         self._number = next(self._numbers)
-        self._file = self._env.open(f"{self._directory}/{table_name(self._number)}{self._suffix}", "w")
+        self._file = begin_file(self._env, f"{self._directory}/{table_name(self._number)}{self._suffix}")
         self._builder = TableBuilder(self._file, self._options, self._max_sequence)
         self._overlap_bytes = 0
 

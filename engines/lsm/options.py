@@ -41,7 +41,9 @@ class Options:
     background               True: a thread flushes and another one compacts; False: the writer does, in write()
     compaction_process       flush and compaction run in two processes of their own (with the real Env only)
     create                   make a store if none is there
-    read_only                open without writing anything; a log is replayed into memory
+    read_only                open without writing anything: logs are replayed into memory. LOCK is shared if it is there:
+                             a writer of either kind of lock is seen, and a later one kept out. Without LOCK, no writer
+                             is seen, and beside one that works without it (who deleted it?) nothing is promised
     """
 
     memtable: Literal["skiplist", "sorted"] = "skiplist"

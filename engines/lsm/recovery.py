@@ -15,14 +15,13 @@ Follows DB::Open and DBImpl::Recover in LevelDB's db/db_impl.cc.
 from __future__ import annotations
 
 import contextlib
-import errno
 
 from engines.env import Env, Lock
 from engines.errors import CorruptionError, NoSuchStore
 from engines.kvstore import Stats
 from engines.lsm import manifest
 from engines.lsm.core import Core
-from engines.lsm.files import CURRENT, LOCK, listed
+from engines.lsm.files import CURRENT, LOCK, keep_owner, listed
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import TableWriter
 from engines.lsm.options import Options
@@ -34,12 +33,9 @@ __all__ = ["open_store"]
 
 def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tuple[Core, Lock]:
     """The recovered store, and the lock that it holds. Raises StoreLocked, NoSuchStore, CorruptionError, OSError."""
-    writable = not options.read_only
-    if not env.is_dir(directory) and not (options.create and writable):
-        raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
-    if writable:
-        env.makedirs(directory, "lsm.open.mkdir")
-    lock = _lock(env, f"{directory}/{LOCK}", writable)
+    if options.read_only or not options.create:
+        _must_exist(env, directory)
+    lock = _shared_lock(env, directory) if options.read_only else _exclusive_lock(env, directory)
     try:
         return _recover(env, directory, options, stats), lock
     except BaseException:
@@ -48,24 +44,56 @@ def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tupl
 
 
 class _Unlocked:
-    """In place of a lock where none can be made, and nobody can write either: a read-only medium."""
+    """In place of a lock where there is nothing to lock."""
 
     def close(self) -> None:
         """Nothing to give up."""
 
 
-def _lock(env: Env, path: str, writable: bool) -> Lock:
+def _exclusive_lock(env: Env, directory: str) -> Lock:
+    """For writing; makes the directory and LOCK if need be."""
+    path = f"{directory}/{LOCK}"
+    env.makedirs(directory, "lsm.open.mkdir")
+    is_new = not env.exists(path)
+    lock = env.lock(path, "both")
+    if is_new:
+        keep_owner(env, path)
+    return lock
+
+
+def _shared_lock(env: Env, directory: str) -> Lock:
+    """For reading only: LOCK is neither made nor opened for writing. Without one there is nothing to share: every
+    program that writes a store of this format holds LOCK, which it has made.
+    """
     try:
-        return env.lock(path, "both", shared=not writable)
-    except OSError as error:
-        if writable or error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
+        return env.lock(f"{directory}/{LOCK}", "both", shared=True)
+    except FileNotFoundError:
         return _Unlocked()
+
+
+def _must_exist(env: Env, directory: str) -> None:
+    """Raises NoSuchStore if nothing is there; CorruptionError if only CURRENT is missing."""
+    if not env.is_dir(directory):
+        raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
+    if env.exists(f"{directory}/{CURRENT}"):
+        return
+    _refuse_leftovers(env, directory)
+    raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
+
+
+def _refuse_leftovers(env: Env, directory: str) -> None:
+    """Raises CorruptionError if a store was there, and only CURRENT is missing."""
+    leftovers = [name for kind, _, name in listed(env, directory) if kind in ("log", "ldb", "sst")]
+    if leftovers:
+        raise CorruptionError(
+            f"{directory}/{CURRENT}", None, f"it is missing, although {leftovers[0]} is there; repair the store"
+        )
 
 
 def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:
     if not env.exists(f"{directory}/{CURRENT}"):
-        _create(env, directory, options, stats)
+        _refuse_leftovers(env, directory)
+        manifest.create(env, directory, stats)
     versions = manifest.recover(env, directory, stats)
     versions.max_manifest_bytes = options.max_manifest_bytes
     core = Core(env, directory, options, stats, versions)
@@ -82,18 +110,6 @@ def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:
             core.log.close()
         raise
     return core
-
-
-def _create(env: Env, directory: str, options: Options, stats: Stats) -> None:
-    """Makes an empty store where none is. Raises CorruptionError if one was there, and only CURRENT is missing."""
-    leftovers = [name for kind, _, name in listed(env, directory) if kind in ("log", "ldb", "sst")]
-    if leftovers:
-        raise CorruptionError(
-            f"{directory}/{CURRENT}", None, f"it is missing, although {leftovers[0]} is there; repair the store"
-        )
-    if not options.create or options.read_only:
-        raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
-    manifest.create(env, directory, stats)
 
 
 def _logs(core: Core) -> list[tuple[int, str]]:

@@ -44,6 +44,7 @@ from engines.env import Env, MutableView
 from engines.errors import CorruptionError
 from engines.kvstore import Operation, Stats
 from engines.log import BLOCK_BYTES, LogReader, encode_record
+from engines.lsm.files import begin_file
 from engines.lsm.keys import DELETION, MAX_SEQUENCE, VALUE
 
 __all__ = ["LogFile", "decode_batch", "encode_batch", "encode_put", "replay"]
@@ -115,7 +116,7 @@ class LogFile:
     """
 
     def __init__(self, env: Env, path: str, stats: Stats, expected_bytes: int) -> None:
-        self._file = env.open(path, "x")
+        self._file = begin_file(env, path, "x")
         self._stats = stats
         self.path = path
         self.size_bytes = 0

@@ -188,20 +188,3 @@ def test_an_old_log_whose_content_is_in_tables_goes() -> None:
     with opened("/db", env=env, background=False) as store:
         assert store.get(b"a") == b"1"
         assert log_name(number) not in env.list("/db")
-
-
-# ---- locks ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_read_only_medium_needs_no_lock() -> None:
-    """A store on a CD, or somebody else's: LOCK can't be made, and nobody can write. For writing, that is an error."""
-    env = SimEnv(0)
-    with opened("/db", env=env, background=False) as store:
-        store.put(b"a", b"1")
-    env.unlink("/db/LOCK")
-    before = env.files()
-    with opened("/db", env=FaultEnv(env, 1, errno.EROFS, forever=True, kinds={"lock"}), read_only=True) as store:
-        assert store.get(b"a") == b"1"
-    assert env.files() == before
-    with pytest.raises(OSError):
-        opened("/db", env=FaultEnv(env, 1, errno.EROFS, forever=True, kinds={"lock"}))
