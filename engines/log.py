@@ -41,12 +41,19 @@ How the reader tells a torn tail from bit rot
     crash may have left it there from an older file.
     What no reader can tell: rot in the very last records, those that no later one testifies to. It looks exactly like a
     torn tail. A caller who must know writes one more record when it closes the log.
+ 8. A *hole*, zeros from where a record should begin to the end of its block, and any blocks of zeros behind that, is by
+    itself damage as in rule 5. It is none when a program has gone on with the log of a killed one, behind the space that
+    was allocated and not written (LevelDB's `reuse_logs`; Chromium does that). Whether a record is lost in it, only the
+    caller can say, who knows what comes next: so a hole is read past if `goes_on` says that the first record behind it
+    goes on where the last one before it ended. Without `goes_on` no hole is read past. That is right for every log that
+    nobody else writes to and whose writer never leaves a hole: Raft's log, a snapshot, a manifest. Only the LSM tree's
+    log is read by the lenient rule (engines/lsm/wal.py), because its sequences count every operation.
 
 Left out: LevelDB's `initial_offset` (reading from the middle), which LevelDB itself never uses.
 
 Follows LevelDB's db/log_format.h, db/log_writer.cc and db/log_reader.cc; the files are the same byte for byte. LevelDB's
 reader differs in rule 5: it skips the rest of the damaged block, goes on, and loses what was there, silently unless
-`paranoid_checks` is set. `LenientReader` (engines/log_tools.py) does the same, for repair; the dump is there as well.
+`paranoid_checks` is set. In rule 8 it reads past every hole, and never asks what was in it. `LenientReader` (engines/log_tools.py) does the same, for repair; the dump is there as well.
 """
 
 from __future__ import annotations
@@ -89,6 +96,9 @@ _TYPE_CRC: Final = tuple(crc32c(bytes((kind,))) for kind in range(256))
 _POSSIBLE_TYPE = re.compile(rb"[\x01-\x04]")
 
 Testimony = Callable[[int, bytes], int]  # (offset, payload) of a later record → the file was on disk up to there
+GoesOn = Callable[
+    [bytes], bool
+]  # payload of the record behind a hole → nothing is missing between it and what was read
 
 
 def mask(crc: int) -> int:
@@ -209,27 +219,38 @@ class TornTail:
 
 
 class LogReader:
-    """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 7 of the module.
+    """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 8 of the module.
 
     source: an open file, or the bytes of one; it may be closed after this call, and has `size` bytes. path: for
-    messages only. testimony: see rule 5. While iterating, `end` is the offset behind the last record returned; at the
-    end it is where a writer goes on, and `torn` says what lies behind it, if a crash has left something.
+    messages only. testimony: see rule 5; goes_on: see rule 8. While iterating, `end` is the offset behind the last record
+    returned; at the end it is where a writer goes on, and `torn` says what lies behind it, if a crash has left something.
+    `holes` are those that were read past so far: (offset, size in bytes).
     Raises CorruptionError. Memory: one block and one record. O(size); the search of rule 5, only made in a damaged
     file, ends at the first witness, and takes some seconds for a MiB of the worst bytes without one.
     """
 
-    def __init__(self, source: File | bytes, path: str, testimony: Testimony | None = synced_each) -> None:
+    def __init__(
+        self,
+        source: File | bytes,
+        path: str,
+        testimony: Testimony | None = synced_each,
+        goes_on: GoesOn | None = None,
+    ) -> None:
         self.path = path
         self.end = self._end_before = 0  # behind the last record returned, and behind the one before that
         self.torn: TornTail | None = None
+        self.holes: list[tuple[int, int]] = []
         self._view: View = source if isinstance(source, bytes) else source.view()
         self.size = len(self._view)
         self._testimony = testimony
+        self._goes_on = goes_on
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         pending: list[bytes] = []  # data of the fragments since a FIRST, which began at `start`
-        start = 0
+        start = resume = 0  # resume: where the blocks behind a hole begin
         for base in range(0, self.size, BLOCK_BYTES):
+            if base < resume:
+                continue
             block = self._view[base : base + BLOCK_BYTES]
             at, stop, room = 0, 0, len(block)
             while room - at >= HEADER_BYTES:
@@ -237,6 +258,9 @@ class LogReader:
                 stop = at + HEADER_BYTES + length
                 data = block[at + HEADER_BYTES : stop]
                 if stop > room or checksum != fragment_checksum(kind, data) or not FULL <= kind <= LAST:
+                    if not pending and (resume := self._behind_hole(base + at)):
+                        at = room
+                        break
                     self._stop(start if pending else base + at, self._complaint(block, at))
                     return
                 if (kind > FIRST) != bool(pending):
@@ -259,6 +283,21 @@ class LogReader:
                 return
         if pending:
             self._stop(start, "the record's last fragment is missing")
+
+    def _behind_hole(self, offset: int) -> int:
+        """The block at which the log goes on behind the hole at `offset`; 0 if there is none to be read past (rule 8)."""
+        if self._goes_on is None:
+            return 0
+        base = offset - offset % BLOCK_BYTES + BLOCK_BYTES
+        if not all_zero(self._view[offset:base], 0):
+            return 0
+        while base < self.size and all_zero(self._view[base : base + BLOCK_BYTES], 0):
+            base += BLOCK_BYTES
+        found = next(find_records(self._view, base), None)
+        if found is None or found[0] != base or not self._goes_on(found[1]):
+            return 0
+        self.holes.append((offset, base - offset))
+        return base
 
     def reject(self, offset: int, why: str) -> None:
         """Ends the log before the record that was just returned, from `offset`: its checksum is right, but the caller

@@ -140,6 +140,10 @@ def dump_log(
             if all_zero(view, base + at):
                 yield f"{base + at:08x}  zeros up to the end, {len(view) - base - at} bytes"
                 return
+            if len(block) == BLOCK_BYTES and all_zero(block, at):
+                yield f"{base + at:08x}  zeros up to the end of the block, {len(block) - at} bytes"
+                at = len(block)
+                break
             checksum, length, kind = _HEADER.unpack_from(block, at)
             data = block[at + HEADER_BYTES : at + HEADER_BYTES + length]
             damage = _damage(checksum, length, kind, data)

@@ -131,8 +131,12 @@ def _records(path: str, env: Env, describe: Callable[[bytes], str]) -> Iterator[
     """The records of a log, one line each."""
     file = env.open(path, "r")
     try:
-        reader = LogReader(file, path, None)
+        reader = LogReader(file, path, None, lambda record: True)
+        shown = 0
         for offset, record in reader:
+            for hole, size in reader.holes[shown:]:
+                yield f"    {hole:08x}  a hole of {size} zeros"
+            shown = len(reader.holes)
             yield f"    {offset:08x}  {describe(record)}"
         if reader.torn is not None:
             yield f"    {reader.torn}"

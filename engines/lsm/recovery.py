@@ -159,7 +159,7 @@ class _Replay:
         """Replays one log; returns the memtables that it has filled."""
         full = []
         limit = self._core.options.write_buffer_bytes
-        for sequence, operations in replay(self._core.env, path):
+        for sequence, operations in replay(self._core.env, path, self._next or self.sequence + 1):
             expected = self._next or self.sequence + 1
             if sequence > expected or (self._next and sequence != expected):
                 raise CorruptionError(

@@ -30,6 +30,16 @@ format takes for the end; `close` cuts it off.
 5. A record is on disk when `sync` returns; nothing is ever retried.
 6. Sequences ascend without gaps. A reader that finds a gap has lost a record: CorruptionError.
 
+**A hole**: a process of ours was killed and left allocated space, and then a program that reuses logs (LevelDB with
+`reuse_logs`, as in Chromium) has gone on behind it. LevelDB reads past any zeros up to the end of a block. Here:
+
+7. The zeros are read past if the first record behind them has the very sequence that comes next: then no operation is
+   missing. Otherwise they are damage as any other, and rule 4 decides. Before the log's first record, the sequence that
+   comes next is known only to a caller who has read the manifest.
+8. Behind a hole the mode is strict: whoever wrote there knows no marks, and its logs read as strict.
+9. Space is allocated in whole blocks of the log, so that a hole ends where a block does. (Behind one that ends within a
+   block, LevelDB loses what the other program wrote.) Only a write buffer that is smaller than a block gets less.
+
 Follows LevelDB's db/write_batch.cc; the marks are ours.
 """
 
@@ -123,7 +133,9 @@ class LogFile:
         self.synced = True
         self._strict = True
         self._allocated = 0
-        self._step = min(ALLOCATE_BYTES, max(4096, expected_bytes))
+        self._step = max(4096, expected_bytes)
+        if self._step > BLOCK_BYTES:
+            self._step = min(ALLOCATE_BYTES, -(-self._step // BLOCK_BYTES) * BLOCK_BYTES)  # rule 9
         self._map: MutableView | None = None
 
     def append(self, record: bytes, next_sequence: int, sync: bool) -> None:
@@ -182,10 +194,11 @@ class LogFile:
         self._file.close()
 
 
-def replay(env: Env, path: str) -> Iterator[tuple[int, list[Operation]]]:
+def replay(env: Env, path: str, first: int | None = None) -> Iterator[tuple[int, list[Operation]]]:
     """Iterates over the batches of a log: (sequence of the first operation, operations); marks are not among them.
 
-    Stops at a torn tail. Raises CorruptionError (rules 4 and 6), OSError.
+    first: the sequence that the log should begin with, if somebody knows; only rule 7 asks for it. Stops at a torn tail.
+    Raises CorruptionError (rules 4 and 6), OSError.
     """
     file = env.open(path, "r")
     try:
@@ -194,9 +207,16 @@ def replay(env: Env, path: str) -> Iterator[tuple[int, list[Operation]]]:
         def testimony(offset: int, record: bytes) -> int:
             return offset if strict or _is_mark(record) else 0
 
-        reader = LogReader(file, path, testimony)
         expected: int | None = None
+
+        def goes_on(record: bytes) -> bool:
+            return len(record) >= HEADER_BYTES and _HEADER.unpack_from(record)[0] == (expected or first)
+
+        reader = LogReader(file, path, testimony, goes_on)
+        holes = 0
         for offset, record in reader:
+            if len(reader.holes) > holes:
+                holes, strict = len(reader.holes), True  # rule 8
             if _is_mark(record):
                 strict = not strict
                 continue

@@ -72,9 +72,9 @@ def flipped(data: bytes, offset: int) -> bytes:
     return with_byte(data, offset, data[offset] ^ 0x80)
 
 
-def refused(data: bytes) -> CorruptionError:
+def refused(data: bytes, **options: object) -> CorruptionError:
     with pytest.raises(CorruptionError) as caught:
-        strict(data)
+        strict(data, **options)
     return caught.value
 
 
@@ -225,6 +225,55 @@ def test_the_zeros_of_preallocated_space_are_a_clean_end():
         records, reader = strict(data + bytes(zeros))
         assert records == [b"foo", b"bar"] and reader.end == len(data) and reader.torn is None
     assert lenient(data + bytes(3 * BLOCK_BYTES)) == ([b"foo", b"bar"], [])
+
+
+@pytest.mark.parametrize("zero_blocks", [0, 1, 3])
+@pytest.mark.parametrize("at", [0, 100, BLOCK_BYTES - 7])
+def test_a_hole_of_zeros_is_read_past_only_if_the_record_behind_it_goes_on(at: int, zero_blocks: int):
+    """Rule 8; db/log_reader.cc reads past any such zeros, because a program may have gone on behind allocated space."""
+    before = encode_records(0, [bytes(at - HEADER_BYTES)]) if at else b""
+    hole = bytes(BLOCK_BYTES - at + zero_blocks * BLOCK_BYTES)
+    data = before + hole + encode_records(0, [b"behind", b"last"])
+    asked: list[bytes] = []
+
+    def yes(payload: bytes) -> bool:
+        asked.append(payload)
+        return True
+
+    records, reader = strict(data, goes_on=yes)
+    assert records[-2:] == [b"behind", b"last"] and reader.holes == [(at, len(hole))] and reader.torn is None
+    assert asked == [b"behind"] and reader.end == len(data)
+    assert lenient(data) == (records, [])
+    for goes_on in (None, lambda payload: False):
+        assert refused(data, goes_on=goes_on).offset == at
+        records, reader = strict(data, goes_on=goes_on, testimony=None)
+        assert len(records) == bool(at) and reader.torn is not None and reader.torn.offset == at
+    assert "zeros up to the end of the block" in "\n".join(dump_log(data))
+
+
+def test_zeros_that_end_within_a_block_are_no_hole():
+    """LevelDB skips the block's rest, and with it the records there; nothing says that they are none."""
+    data = encode_records(0, [b"foo"]) + bytes(90)
+    data += encode_records(len(data) % BLOCK_BYTES, [b"behind"])
+    assert refused(data, goes_on=lambda payload: True).offset == 10
+
+
+def test_a_hole_inside_a_record_is_damage():
+    data = encode_records(0, [b"foo", bytes(2 * BLOCK_BYTES)])
+    data = (
+        data[:BLOCK_BYTES]
+        + bytes(BLOCK_BYTES)
+        + data[2 * BLOCK_BYTES :]
+        + encode_records(len(data) % BLOCK_BYTES, [b"behind"])
+    )
+    assert refused(data, goes_on=lambda payload: True).offset == 10
+
+
+def test_a_hole_behind_which_a_record_is_torn_is_a_torn_tail():
+    data = encode_records(0, [b"foo"])
+    data += bytes(BLOCK_BYTES - len(data)) + encode_records(0, [b"behind"])[:-1]
+    records, reader = strict(data, goes_on=lambda payload: True)
+    assert records == [b"foo"] and reader.torn is not None and reader.torn.offset == 10
 
 
 def test_a_reader_needs_no_open_file(tmp_path: Path):

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import engines
 from engines.coding import get_slice, put_slice
+from engines.errors import CorruptionError
 from engines.log import BLOCK_BYTES, HEADER_BYTES, LogReader, encode_records
 from engines.log_tools import LenientReader
 
@@ -159,3 +161,27 @@ def test_both_end_at_the_same_torn_tail(tmp_path: Path, rng: random.Random):
         cut = rng.randrange(len(log))
         ours = [decode_batch(payload)[1][0][0] for _, payload in LogReader(log[:cut], "cut.log")]
         assert sorted(replay_with_leveldb(tmp_path / f"db{attempt}", log[:cut])) == ours
+
+
+def test_both_read_past_the_zeros_before_a_record_that_goes_on(tmp_path: Path):
+    """A log with allocated space that another program has gone on behind: LevelDB, paranoid, and we read all of it."""
+    first, behind = encode_batch(1, [(b"ours", b"1")]), encode_batch(2, [(b"theirs", b"2")])
+    log = encode_records(0, [first])
+    log += bytes(2 * BLOCK_BYTES - len(log)) + encode_records(0, [behind])
+    assert replay_with_leveldb(tmp_path / "theirs", log) == {b"ours": b"1", b"theirs": b"2"}
+    plyvel.DB(str(tmp_path / "ours"), create_if_missing=True).close()
+    log_path(tmp_path / "ours").write_bytes(log)
+    with engines.open(str(tmp_path / "ours"), "lsm") as store:
+        assert dict(store.scan()) == {b"ours": b"1", b"theirs": b"2"}
+
+
+def test_leveldb_loses_records_that_rotted_to_zeros_and_we_refuse(tmp_path: Path):
+    """FORMAT.md, the three kinds of damage: the sequence behind the zeros tells, and LevelDB doesn't ask it."""
+    log = encode_records(0, [encode_batch(1, [(b"first", b"1")]), batch_of(BLOCK_BYTES - 60, 2, b"lost")])
+    start = len(encode_records(0, [encode_batch(1, [(b"first", b"1")])]))
+    log = log[:start] + bytes(BLOCK_BYTES - start) + encode_records(0, [encode_batch(3, [(b"last", b"3")])])
+    assert replay_with_leveldb(tmp_path / "theirs", log) == {b"first": b"1", b"last": b"3"}
+    plyvel.DB(str(tmp_path / "ours"), create_if_missing=True).close()
+    log_path(tmp_path / "ours").write_bytes(log)
+    with pytest.raises(CorruptionError, match="no torn tail"):
+        engines.open(str(tmp_path / "ours"), "lsm")
