@@ -15,7 +15,8 @@
 
 `open` and `which` are the precedent of the standard library's `dbm`: swap the engine by changing one word, and ask
 what wrote a directory. An engine is named by a name of this registry, by an entry point of the group `metcd.engines`,
-or by where its class is: `"package.module:Class"`, `"path/to/file.py:Class"`.
+or by where its class is: `"package.module:Class"`, `"path/to/file.py:Class"`. `options("lsm")` tells what an engine can
+be told when it is opened; editors and mypy know it too.
 
 `engines.kvstore` has the contract, `engines.env` the door to the disk, `engines.errors` what can go wrong.
 """
@@ -26,9 +27,9 @@ import importlib
 import importlib.util
 import sys
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from engines.env import Env, real_env
+from engines.env import Env, StorePath, real_env
 from engines.errors import (
     CorruptionError,
     ForeignFormat,
@@ -46,7 +47,15 @@ from engines.errors import (
     UnknownEngine,
     WrongEngine,
 )
+from engines.keywords import BitcaskKeywords, BTreeKeywords, EngineKeywords, LsmKeywords, MemoryKeywords
 from engines.kvstore import KVStore, MappingView, Reader, Snapshot, Stats, WriteBatch
+from engines.options import Option, check_names, options_of_constructor
+
+if TYPE_CHECKING:
+    from engines.bitcask import BitcaskStore
+    from engines.btree import BTreeStore
+    from engines.lsm import LsmStore
+    from engines.memory import MemoryStore
 
 __all__ = [
     "ENGINES",
@@ -58,6 +67,7 @@ __all__ = [
     "KVStore",
     "MappingView",
     "NoSuchStore",
+    "Option",
     "ReadOnly",
     "Reader",
     "ReservedValue",
@@ -73,6 +83,7 @@ __all__ = [
     "WrongEngine",
     "engine_class",
     "open",
+    "options",
     "which",
 ]
 
@@ -134,23 +145,70 @@ def _import(module: str) -> Any:
     return sys.modules[name]
 
 
-def which(path: str, env: Env | None = None) -> str | None:
+def options(engine: str) -> dict[str, Option]:
+    """What the engine can be told when it is opened: each option's type, default and meaning, by name.
+
+    `print(*engines.options("lsm").values(), sep="\\n")` shows all of them. Raises UnknownEngine.
+    """
+    store_class = engine_class(engine)
+    declared = options_of_constructor(store_class)
+    if declared is None and store_class.option_class is not None:
+        declared = store_class.option_class.described()
+    return declared or {}
+
+
+def which(path: StorePath, env: Env | None = None) -> str | None:
     """The name of the engine whose files are at `path`; None if there are none, or nobody's. Changes nothing."""
     env = env or real_env()
+    path = env.absolute(path)
     for name in ENGINES:
         if engine_class(name).recognises(path, env):
             return name
     return None
 
 
-def open(path: str, engine: str = "lsm", *, env: Env | None = None, **options: Any) -> KVStore:
+@overload
+def open(
+    path: StorePath, engine: Literal["lsm"] = "lsm", *, env: Env | None = None, **options: Unpack[LsmKeywords]
+) -> LsmStore: ...
+
+
+@overload
+def open(
+    path: StorePath, engine: Literal["memory"], *, env: Env | None = None, **options: Unpack[MemoryKeywords]
+) -> MemoryStore: ...
+
+
+@overload
+def open(
+    path: StorePath, engine: Literal["btree"], *, env: Env | None = None, **options: Unpack[BTreeKeywords]
+) -> BTreeStore: ...
+
+
+@overload
+def open(
+    path: StorePath, engine: Literal["bitcask"], *, env: Env | None = None, **options: Unpack[BitcaskKeywords]
+) -> BitcaskStore: ...
+
+
+# an engine that is only known when the program runs: the options of all, and others as **dictionary
+@overload
+def open(path: StorePath, engine: str, *, env: Env | None = None, **options: Unpack[EngineKeywords]) -> KVStore: ...
+
+
+def open(path: StorePath, engine: str = "lsm", *, env: Env | None = None, **options: Any) -> KVStore:
     """Opens the store at `path`, which is created if nothing is there.
 
-    `options` are the engine's own; its class documents them. Raises UnknownEngine, WrongEngine if another engine's
-    files are there, StoreLocked, CorruptionError, InvalidOption, OSError.
+    `options` are the engine's own: `engines.options(engine)` tells them. Raises UnknownEngine, InvalidOption,
+    WrongEngine if another engine's files are there, ForeignFormat if they are another program's, StoreLocked,
+    CorruptionError, OSError.
     """
     store_class = engine_class(engine)
+    declared = options_of_constructor(store_class)
+    if declared is not None:
+        check_names(store_class.name, declared, options)
     env = env or real_env()
+    path = env.absolute(path)
     found = which(path, env)
     if found is not None and engine_class(found) is not store_class:
         raise WrongEngine(path, found, engine)

@@ -33,10 +33,11 @@ from typing import Literal, Protocol, overload
 
 from engines.errors import StoreLocked
 
-__all__ = ["Env", "File", "Lock", "LockKind", "Mode", "MutableView", "RealEnv", "View", "real_env"]
+__all__ = ["Env", "File", "Lock", "LockKind", "Mode", "MutableView", "RealEnv", "StorePath", "View", "real_env"]
 
 Mode = Literal["r", "r+", "w", "x"]
 LockKind = Literal["posix", "flock", "both"]
+StorePath = str | os.PathLike[str]  # what a caller may say; within a store it is what Env.absolute makes of it
 
 
 class View(Protocol):
@@ -108,7 +109,7 @@ class Env(Protocol):
         Raises FileNotFoundError ("r", "r+"), FileExistsError ("x"), OSError.
         """
 
-    def absolute(self, path: str | os.PathLike[str]) -> str:
+    def absolute(self, path: StorePath) -> str:
         """The path from the root on, so that a later chdir doesn't move a store; links are not followed."""
 
     def exists(self, path: str) -> bool:
@@ -294,7 +295,7 @@ class RealEnv:
     def open(self, path: str, mode: Mode) -> File:
         return _RealFile(path, os.open(path, _FLAGS[mode] | os.O_CLOEXEC, 0o600))
 
-    def absolute(self, path: str | os.PathLike[str]) -> str:
+    def absolute(self, path: StorePath) -> str:
         return os.path.abspath(path)
 
     def exists(self, path: str) -> bool:

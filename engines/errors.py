@@ -102,6 +102,11 @@ class ReadOnly(StoreError):
 class NoSuchStore(StoreError, FileNotFoundError):
     """There is no store at the path, and the caller asked not to create one."""
 
+    @classmethod
+    def at(cls, path: str) -> NoSuchStore:
+        """The error with its sentence, the same for every engine."""
+        return cls(f"there is no store at {path}, and creating one was not asked for")
+
 
 class WrongEngine(StoreError):
     """The path holds another engine's files; `found` and `asked` are the engines' names."""

@@ -7,6 +7,9 @@ What a caller may rely on, whichever engine it opened:
 
 1. **Keys and values** are `bytes`. A key has 1 to 32,768 bytes, a value 0 bytes to the engine's `max_value_bytes`.
    `None` means absent, everywhere. Order is the order of `bytes`: byte by byte, unsigned.
+   That is what `put` and `load` take. Other programs' files may hold other keys (LevelDB's and Riak's the empty one,
+   LevelDB's some of any length), and what a scan shows can be read and deleted: so `get`, `in`, `multi_get` and
+   `delete` take any `bytes`, and a key that can't be there is absent like any other.
 2. **A write is atomic.** `write(batch)` is the only write there is, `put` and `delete` are batches of one. After a
    crash at any moment, a batch is there as a whole or not at all; of two batches, the later is never there alone.
 3. **A write is durable** when it returns, unless `sync=False` was asked for: then it is visible at once and in the
@@ -16,6 +19,9 @@ What a caller may rely on, whichever engine it opened:
    their call, whatever is written while they are in use.
 5. **A failure is final.** After a failed write or fsync every later call raises `StoreFailed`; nothing is retried.
 6. **Threads** may share a store. Writers take turns; each engine's docstring says how.
+7. **Reading only** (`read_only=True`) changes nothing: no byte, no name, no mode, no time, not even after a crash. What
+   recovery would write is replayed in memory. So it works on a read-only medium and without the right to write. It
+   takes a shared lock where there is a lock's file to share. NoSuchStore if nothing is there, ReadOnly for a write.
 
 Why an ABC: an engine that lacks a method then fails when it is made, not when the method is first needed. Why not a
 `MutableMapping`: `len(store)` and `if store:` would be full scans, and `del` would need a read. For play there is
@@ -31,7 +37,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn, Self
 
 from engines.env import Env
-from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreFailed
+from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreError, StoreFailed
+from engines.options import EngineOptions
 
 __all__ = ["MAX_KEY_BYTES", "KVStore", "MappingView", "Pair", "Reader", "Snapshot", "Stats", "WriteBatch"]
 
@@ -41,10 +48,16 @@ Operation = tuple[bytes, bytes | None]
 MAX_KEY_BYTES = 32_768  # bbolt's MaxKeySize, the smallest of the three formats' limits
 
 
-def check_key(key: object) -> None:
-    """Raises InvalidKey unless `key` is bytes of 1 to MAX_KEY_BYTES."""
+def check_key_type(key: object) -> None:
+    """Raises InvalidKey unless `key` is bytes: all that a read or a deletion asks of it."""
     if type(key) is not bytes:
         raise InvalidKey(f"a key must be bytes, and this is {type(key).__name__}: encode it first")
+
+
+def check_key(key: object) -> None:
+    """Raises InvalidKey unless `key` is bytes of 1 to MAX_KEY_BYTES: what a write asks of it."""
+    check_key_type(key)
+    assert isinstance(key, bytes)
     if not 1 <= len(key) <= MAX_KEY_BYTES:
         raise InvalidKey(f"a key must have 1 to {MAX_KEY_BYTES:,} bytes, and this one has {len(key):,}")
 
@@ -101,8 +114,8 @@ class WriteBatch:
         self.size_bytes += len(key) + len(value)
 
     def delete(self, key: bytes) -> None:
-        """Removes `key`, which need not be there. Raises InvalidKey, and then adds nothing."""
-        check_key(key)
+        """Removes `key`, which need not be there. Raises InvalidKey unless it is bytes, and then adds nothing."""
+        check_key_type(key)
         self.operations.append((key, None))
         self.size_bytes += len(key)
 
@@ -157,9 +170,9 @@ class Reader(ABC):
 
     @abstractmethod
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        """The value of `key`, or `default` if it is absent.
+        """The value of `key`, or `default` if it is absent; any bytes may be asked for.
 
-        Raises InvalidKey, StoreClosed, StoreFailed; CorruptionError if the value on disk fails its checksum.
+        Raises InvalidKey for what is not bytes, StoreClosed, StoreFailed; CorruptionError if the value on disk fails its checksum.
         """
 
     def multi_get(self, keys: Iterable[bytes]) -> list[bytes | None]:
@@ -207,14 +220,19 @@ class Snapshot(Reader):
 class KVStore(Reader):
     """A durable ordered map; the module's docstring lists its promises.
 
-    An engine is made as `Engine(path, *, env=None, sync=True, ...)`, takes its lock, recovers, and is ready. Each
-    engine's class says which further options it has.
+    An engine is made as `Engine(path, *, env=None, sync=True, create=True, read_only=False, ...)`, takes its lock,
+    recovers, and is ready. `path` is a str or an os.PathLike, made absolute (`Env.absolute`) before anything else, so
+    that a later chdir doesn't move the store. `create=False` raises NoSuchStore where no store is; `read_only=True` is
+    the contract's seventh point. Further options are in the engine's `option_class`; an engine of one's own may do
+    without it, and declare them as keywords of its constructor.
     """
 
     name: ClassVar[str]  # the engine's name in the registry
+    option_class: ClassVar[type[EngineOptions] | None] = None
     persistent: ClassVar[bool] = True  # False: nothing outlives the object
     max_value_bytes: ClassVar[int] = (1 << 31) - 2
 
+    path: str | None = None  # absolute; None for a store that is nowhere
     _closed = False
     _failure: BaseException | None = None
 
@@ -230,6 +248,15 @@ class KVStore(Reader):
         Opens no store, takes no lock, and shows damage where it is. Raises OSError, and never for what the bytes are.
         """
         return iter(())
+
+    @classmethod
+    def repair(cls, path: str, env: Env) -> list[str]:
+        """Makes the store at `path` one that opens, from what is whole; returns what was done, in sentences.
+
+        Nothing is deleted for good: what can't be used is set aside. Raises StoreError before anything is changed if it
+        can't be done, for the reason that the sentence says; StoreLocked, NoSuchStore, OSError.
+        """
+        raise StoreError(f"{path}: the engine {cls.name!r} has no repair: restore a copy")
 
     @abstractmethod
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
@@ -295,6 +322,10 @@ class KVStore(Reader):
     @abstractmethod
     def close(self) -> None:
         """Makes everything durable, gives up the lock, and ends snapshots and scans. Closing twice is fine."""
+
+    def __repr__(self) -> str:
+        where = "nowhere" if self.path is None else f"at {self.path}"
+        return f"<{self.name} store {where}{', closed' if self._closed else ''}>"
 
     def __enter__(self) -> Self:
         return self

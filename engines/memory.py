@@ -26,17 +26,35 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 from sortedcontainers import SortedDict
 
-from engines.env import Env, Lock, real_env
-from engines.errors import InvalidKey, StoreClosed
-from engines.kvstore import KVStore, Pair, Snapshot, Stats, WriteBatch, check_key, check_value, scan_bounds
+from engines.env import Env, Lock, StorePath, real_env
+from engines.errors import InvalidKey, NoSuchStore, StoreClosed
+from engines.keywords import MemoryKeywords
+from engines.kvstore import (
+    KVStore,
+    Pair,
+    Snapshot,
+    Stats,
+    WriteBatch,
+    check_key,
+    check_key_type,
+    check_value,
+    scan_bounds,
+)
+from engines.options import EngineOptions
 
 __all__ = ["MemoryStore"]
 
 CHUNKS = (16, 512)  # pairs that a scan fetches under one hold of the lock, at first and at most: 512 take some 100 µs
+
+
+class Options(EngineOptions):
+    """Those of every engine. `create=False` and `read_only=True` find no store, because none outlives its object."""
+
+    engine: ClassVar[str] = "memory"
 
 
 class MemoryStore(KVStore):
@@ -46,21 +64,32 @@ class MemoryStore(KVStore):
     """
 
     name = "memory"
+    option_class = Options
     persistent = False
 
-    def __init__(self, path: str | None = None, *, env: Env | None = None, sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: StorePath | None = None,
+        *,
+        env: Env | None = None,
+        **options: Unpack[MemoryKeywords],
+    ) -> None:
+        env = env or real_env()
+        self.path = None if path is None else env.absolute(path)
+        told = Options.of(options)
+        if told.read_only or not told.create:
+            raise NoSuchStore.at(self.path or "no path")
         self._values: SortedDict[bytes, bytes] = SortedDict()
         self._mutex = threading.Lock()
         self._snapshots: weakref.WeakSet[MemorySnapshot] = weakref.WeakSet()
         self._stats = Stats()
         self._lock: Lock | None = None
-        if path is not None:
-            env = env or real_env()
-            env.makedirs(path, "memory.open.mkdir")
-            self._lock = env.lock(f"{path}/LOCK")
+        if self.path is not None:
+            env.makedirs(self.path, "memory.open.mkdir")
+            self._lock = env.lock(f"{self.path}/LOCK")
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        check_key(key)
+        check_key_type(key)
         self._check_usable()
         with self._mutex:
             self._stats.gets += 1
@@ -159,7 +188,7 @@ class MemorySnapshot(Snapshot):
         self.undo: SortedDict[bytes, bytes | None] = SortedDict()
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        check_key(key)
+        check_key_type(key)
         with self._store._mutex:
             self._check_open()
             value = self.undo[key] if key in self.undo else self._store._values.get(key)

@@ -21,7 +21,7 @@ from zlib import crc32
 from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
 from engines.bitcask.record import HEADER_BYTES
 from engines.errors import StoreClosed
-from engines.kvstore import Pair, Snapshot, check_key, scan_bounds
+from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
@@ -46,13 +46,12 @@ class BitcaskSnapshot(Snapshot):
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """As the contract says; one read."""
         if type(key) is not bytes:
-            check_key(key)
+            check_key_type(key)
         self._check_open()
         place = self._keydir.places.get(key)  # before the look into undo: see invariant 2 of the keydir
         if key in self.undo:
             place = self.undo[key]
         if place is None:
-            check_key(key)
             self._store._misses += 1
             return default
         try:

@@ -45,7 +45,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Unpack
 from zlib import crc32
 
 from engines.bitcask.check import check, describe
@@ -55,66 +55,43 @@ from engines.bitcask.load import finish_load, load, redo_load
 from engines.bitcask.locks import OWN_LOCK, DirectoryLock
 from engines.bitcask.log import Log
 from engines.bitcask.merge import Merge, choose
+from engines.bitcask.options import Options
 from engines.bitcask.record import HEADER_BYTES, TOMBSTONE
 from engines.bitcask.recovery import directory_has_segments, recover
 from engines.bitcask.segment import Segment, SegmentTable, data_path
 from engines.bitcask.snapshot import BitcaskSnapshot
-from engines.env import Env, real_env
-from engines.errors import CorruptionError, InvalidOption, ReservedValue, StoreError
-from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value
+from engines.env import Env, StorePath, real_env
+from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReservedValue, StoreError
+from engines.keywords import BitcaskKeywords
+from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value
 
 __all__ = ["BitcaskStore"]
 
-MergeWhen = Literal["inline", "thread", "manual"]
-
-MAX_FILE_SIZE = 64 << 20
-MAX_OPEN_FILES = 128
-GARBAGE_SHARE = 0.6  # Riak's frag_merge_trigger
-DEAD_BYTES = 512 << 20  # Riak's dead_bytes_merge_trigger
 NEVER = 1 << 62
 
 
 class BitcaskStore(KVStore):
-    """A store in a directory of Riak's Bitcask files. Options besides those of every engine:
-
-    max_file_size    bytes after which a segment is closed; one larger record has a segment of its own
-    max_open_files   mappings, and so file descriptors, that are kept open for reading
-    merge            "inline": a write that fills a segment runs a merge if one is worth while; "thread": it starts one
-                     in the background; "manual": only `merge()` and `compact()` do
-    garbage_share    what part of the oldest segments has to be garbage for a merge to be worth while, 0 < share <= 1
-    dead_bytes       or how many bytes of it
-    repair           opens a directory with damaged records by cutting every file at its first one
+    """A store in a directory of Riak's Bitcask files. `options` are those of engines.bitcask.options.Options.
 
     Raises StoreLocked, CorruptionError, InvalidOption, OSError. Opening costs 1 µs for each key if all hints are there.
     """
 
     name = "bitcask"
+    option_class = Options
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        env: Env | None = None,
-        sync: bool = True,
-        max_file_size: int = MAX_FILE_SIZE,
-        max_open_files: int = MAX_OPEN_FILES,
-        merge: MergeWhen = "inline",
-        garbage_share: float = GARBAGE_SHARE,
-        dead_bytes: int = DEAD_BYTES,
-        repair: bool = False,
-    ) -> None:
-        if merge not in ("inline", "thread", "manual"):
-            raise InvalidOption(f"merge must be 'inline', 'thread' or 'manual', and this is {merge!r}")
-        if not 64 <= max_file_size < 1 << 40 or max_open_files < 1:
-            raise InvalidOption("max_file_size must be 64 to 2**40 - 1 bytes, and max_open_files at least 1")
-        if not 0.0 < garbage_share <= 1.0 or dead_bytes < 1:
-            raise InvalidOption("garbage_share must be above 0 and at most 1, and dead_bytes at least 1")
+    def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[BitcaskKeywords]) -> None:
         env = env or real_env()
-        self._sync = sync
-        self._max_file_size = max_file_size
-        self._merge_when = merge
-        self._garbage_share = garbage_share
-        self._dead_bytes = dead_bytes
+        self.path: str = env.absolute(path)
+        told = Options.of(options)
+        if told.read_only:
+            raise InvalidOption("the engine 'bitcask' can't open for reading only")
+        if not told.create and not self.recognises(self.path, env):
+            raise NoSuchStore.at(self.path)
+        self._sync = told.sync
+        self._max_file_size = told.max_file_size
+        self._merge_when = told.merge
+        self._garbage_share = told.garbage_share
+        self._dead_bytes = told.dead_bytes
         self._merging = threading.Lock()
         self._writer = threading.Lock()
         self._mutex = threading.Lock()
@@ -124,13 +101,13 @@ class BitcaskStore(KVStore):
         self._snapshots: dict[int, weakref.ref[BitcaskSnapshot]] = {}
         self._snapshot_number = 0
         self._keydir = Keydir()
-        self._table = SegmentTable(env, path, self._stats, max_open_files)
-        self._log = Log(env, self._table, max_file_size)
-        env.makedirs(path, "bitcask.open.mkdir")
-        self._lock = DirectoryLock(env, path)
+        self._table = SegmentTable(env, self.path, self._stats, told.max_open_files)
+        self._log = Log(env, self._table, told.max_file_size)
+        env.makedirs(self.path, "bitcask.open.mkdir")
+        self._lock = DirectoryLock(env, self.path)
         try:
             redo_load(self._table)
-            recover(self._table, self._keydir, repair=repair)
+            recover(self._table, self._keydir, repair=told.repair)
             self._log.not_before(self._table.last_timestamp)
         except BaseException:
             self._lock.close()
@@ -150,12 +127,11 @@ class BitcaskStore(KVStore):
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """As the contract says. One lookup and one read, whose checksum is verified: O(1)."""
         if type(key) is not bytes:
-            check_key(key)
+            check_key_type(key)
         if self._closed or self._failure is not None:
             self._refuse()
         place = self._keydir.places.get(key)
         if place is None:
-            check_key(key)
             self._misses += 1
             return default
         view = self._table.views.get(place >> SEGMENT_SHIFT)

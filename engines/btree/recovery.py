@@ -27,7 +27,6 @@ Follows bbolt's db.go (Open, init, mmap, meta). Left out: NoFreelistSync for our
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
 
 from engines.btree.commit import Committer, State
 from engines.btree.cursor import lookup
@@ -44,6 +43,7 @@ from engines.btree.meta import (
     term,
 )
 from engines.btree.node import EMPTY, Node
+from engines.btree.options import Options
 from engines.btree.page import (
     BRANCH,
     FREELIST,
@@ -66,7 +66,6 @@ from engines.errors import CorruptionError, NoSuchStore
 from engines.kvstore import Stats
 
 __all__ = [
-    "Options",
     "create",
     "free_ids",
     "has_magic",
@@ -125,18 +124,6 @@ def empty_file(page_bytes: int) -> bytes:
 # ------------------------------------------------------------------------------------------------------------- opening
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a store was opened with; store.py documents them."""
-
-    bucket: bytes
-    page_bytes: int
-    fill: float
-    max_bytes: int | None
-    cache_pages: int
-    read_only: bool
-
-
 def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[State, Committer | None]:
     """Opens or makes the database at `path`: its newest state, and the writer's side unless it is for reading only.
 
@@ -146,16 +133,16 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
     while lock is None:
         if env.exists(path):
             lock = env.lock(path, "flock", shared=options.read_only)
-        elif options.read_only:
-            raise NoSuchStore(f"there is no database at {path}, and it was to be opened for reading only")
+        elif options.read_only or not options.create:
+            raise NoSuchStore.at(path)
         else:
-            lock = create(env, path, options.page_bytes)
+            lock = create(env, path, options.page_size)
     file: File | None = None
     try:
         file = env.open(path, "r" if options.read_only else "r+")
         page_bytes, metas = read_metas(file, path)
         metas = spare_metas(file, page_bytes, metas)
-        pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_bytes)
+        pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_size)
         pager.attach(file, writable=not options.read_only)
         return _recovered(pager, metas, options)
     except BaseException:
@@ -192,7 +179,7 @@ def reopened(pager: Pager, meta: Meta, options: Options) -> tuple[State, Committ
 def _with_writer(pager: Pager, meta: Meta, page: int, options: Options) -> tuple[State, Committer]:
     state = _state_of(pager, meta, options.bucket)
     freelist = Freelist(free_ids(pager, meta), meta.high_water)
-    return state, Committer(state, freelist, options.bucket, options.fill, page)
+    return state, Committer(state, freelist, options.bucket, options.fill_percent, page)
 
 
 def _state_of(pager: Pager, meta: Meta, bucket: bytes) -> State:

@@ -26,7 +26,7 @@ import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from engines.btree.bulk import StreamFailed, replace_tree
 from engines.btree.check import Checker
@@ -35,23 +35,23 @@ from engines.btree.compact import rewrite
 from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.dump import dump_file
 from engines.btree.group import GroupCommit, Waiter
+from engines.btree.options import Options
 from engines.btree.page import BucketValue
 from engines.btree.pager import MAX_LEVELS, Pager, Pin
 from engines.btree.point import commit_point
-from engines.btree.recovery import Options, has_magic, open_database, read_metas, reopened
+from engines.btree.recovery import has_magic, open_database, read_metas, reopened
 from engines.btree.survey import Survey, add_survey, picture, survey
 from engines.btree.transaction import Update, View
 from engines.btree.tree import Changes
-from engines.env import Env, Lock, real_env
-from engines.errors import InvalidOption, ReadOnly, StoreError
-from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_value, scan_bounds
+from engines.env import Env, Lock, StorePath, real_env
+from engines.errors import ReadOnly, StoreError
+from engines.keywords import BTreeKeywords
+from engines.kvstore import KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value, scan_bounds
 
 __all__ = ["BTreeStore"]
 
-DEFAULT_BUCKET = b"metcd"  # not `key`: etcd's tools take a bucket of that name for etcd's own
 FILE_IN_DIRECTORY = "metcd.db"
 READ_ONLY = "the store was opened for reading only"
-PAGE_SIZES = [1 << n for n in range(10, 17)]
 MANY_GONE = 1_000  # readers that have come and gone since a writer has looked
 LEVELS = (None,) * MAX_LEVELS  # to iterate over costs less than a range
 
@@ -62,45 +62,19 @@ def database_path(path: str, env: Env) -> str:
 
 
 class BTreeStore(KVStore):
-    """A copy-on-write B+tree in a bbolt file. Options:
-
-    - `sync`: whether writes are durable when they return, unless they say otherwise themselves.
-    - `bucket`: the name of the bucket at the top of the file that holds the keys; made by the first write.
-    - `page_size`: of a new file, in bytes: a power of two from 1,024 to 65,536. An existing file has its own.
-    - `fill_percent`: how full a page is left by a split in the middle of the keys, 0.1 to 1.0; bbolt's default is 0.5.
-      Ascending keys fill pages whatever it is.
-    - `max_size`: bytes that the file may have; a write that needs more raises StoreFull and changes nothing.
-    - `cache_pages`: decoded nodes that are kept, some 12 KB for each of 4,096 bytes.
-    - `read_only`: takes a shared lock, and changes nothing, not even after a crash.
+    """A copy-on-write B+tree in a bbolt file. `options` are those of engines.btree.options.Options.
 
     Writers take turns; those that wait share the next commit. Readers use what is committed and wait for nobody.
     """
 
     name = "btree"
+    option_class = Options
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        env: Env | None = None,
-        sync: bool = True,
-        bucket: bytes = DEFAULT_BUCKET,
-        page_size: int = 4096,
-        fill_percent: float = 0.5,
-        max_size: int | None = None,
-        cache_pages: int = 16_384,
-        read_only: bool = False,
-    ) -> None:
-        check_key(bucket)
-        if page_size not in PAGE_SIZES:
-            raise InvalidOption(f"page_size must be a power of two from 1,024 to 65,536, and is {page_size}")
-        if not 0.1 <= fill_percent <= 1.0:
-            raise InvalidOption(f"fill_percent must lie between 0.1 and 1.0, and is {fill_percent}")
-        if cache_pages < 1:
-            raise InvalidOption(f"cache_pages must be at least 1, and is {cache_pages}")
+    def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[BTreeKeywords]) -> None:
         env = env or real_env()
-        self._options = Options(bucket, page_size, fill_percent, max_size, cache_pages, read_only)
-        self._sync = sync
+        self.path: str = env.absolute(path)
+        self._options = Options.of(options)
+        self._sync = self._options.sync
         self._stats = Stats()
         self._group = GroupCommit(self._commit_batches)
         self._write_lock = self._group.lock
@@ -109,7 +83,7 @@ class BTreeStore(KVStore):
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
         self._written = False
         self._survey: tuple[State, Survey] | None = None
-        self._state, committer = open_database(env, database_path(path, env), self._options, self._stats)
+        self._state, committer = open_database(env, database_path(self.path, env), self._options, self._stats)
         self._nodes = self._state.pager.nodes
         self._writer = committer
 
@@ -133,8 +107,8 @@ class BTreeStore(KVStore):
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """As the contract says. One bisection for each level; 2 µs with all nodes cached, 20 µs more for each that isn't."""
-        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
-            check_key(key)
+        if type(key) is not bytes:
+            check_key_type(key)
         if self._closed or self._failure is not None:
             self._refuse()
         self._stats.gets += 1
@@ -234,7 +208,7 @@ class BTreeStore(KVStore):
             super().delete(key, sync=sync)
             return
         try:
-            check_key(key)
+            check_key_type(key)
             self._write_point(key, None)
         finally:
             self._write_lock.release()
@@ -400,7 +374,7 @@ class BTreeStore(KVStore):
 
     def _new_pager(self, lock: Lock) -> Pager:
         old, options = self._state.pager, self._options
-        return Pager(old.env, old.path, lock, old.page_bytes, self._stats, options.cache_pages, options.max_bytes)
+        return Pager(old.env, old.path, lock, old.page_bytes, self._stats, options.cache_pages, options.max_size)
 
     # ------------------------------------------------------------------------------------------------ looking at it
 

@@ -38,7 +38,7 @@ from engines.btree.page import HEADER_BYTES, LEAF, BucketValue, PageError, heade
 from engines.btree.pager import Pager, Pin
 from engines.btree.walk import bucket_header
 from engines.errors import InvalidKey, ReadOnly, StoreClosed
-from engines.kvstore import Pair, Reader, Snapshot, check_key, check_value, scan_bounds
+from engines.kvstore import Pair, Reader, Snapshot, check_key, check_key_type, check_value, scan_bounds
 
 if TYPE_CHECKING:
     from engines.btree.store import BTreeStore
@@ -122,7 +122,7 @@ class View(Snapshot):
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """O(height) bisections; a page is read if it isn't cached."""
-        check_key(key)
+        check_key_type(key)
         pin = self._held()
         value = lookup(self.pager, self._root, key)
         del pin  # until here, so that a `close` in another thread doesn't give the pages away
@@ -211,7 +211,7 @@ class Update(Reader):
 
     def delete(self, key: bytes) -> None:
         """Removes `key`, which need not be there."""
-        check_key(key)
+        check_key_type(key)
         self._check_no_bucket(key)
         self._writes[key] = None
         self.deletes += 1
@@ -223,7 +223,7 @@ class Update(Reader):
             raise InvalidKey(f"{key[:40]!r} is a bucket of another program in this file: choose another key")
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        check_key(key)
+        check_key_type(key)
         if key in self._writes:
             self._view._held()
             value = self._writes[key]

@@ -74,11 +74,11 @@ def _shared_lock(env: Env, directory: str) -> Lock:
 def _must_exist(env: Env, directory: str) -> None:
     """Raises NoSuchStore if nothing is there; CorruptionError if only CURRENT is missing."""
     if not env.is_dir(directory):
-        raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
+        raise NoSuchStore.at(directory)
     if env.exists(f"{directory}/{CURRENT}"):
         return
     _refuse_leftovers(env, directory)
-    raise NoSuchStore(f"there is no store at {directory}, and creating one was not asked for")
+    raise NoSuchStore.at(directory)
 
 
 def _refuse_leftovers(env: Env, directory: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from engines.errors import StoreClosed
-from engines.kvstore import Pair, Snapshot, check_key, scan_bounds
+from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
 from engines.lsm.core import State
 from engines.lsm.keys import ABSENT
 
@@ -34,7 +34,7 @@ class LsmSnapshot(Snapshot):
         self.taken_at = store.core.env.now()
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        check_key(key)
+        check_key_type(key)
         self._check_open()
         store = self._store
         store.core.stats.gets += 1

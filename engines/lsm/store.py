@@ -30,10 +30,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
-from engines.env import Env, real_env
+from engines.env import Env, StorePath, real_env
 from engines.errors import InvalidOption, ReadOnly, StoreClosed, StoreFailed
+from engines.keywords import LsmKeywords
 from engines.kvstore import (
     MAX_KEY_BYTES,
     KVStore,
@@ -42,6 +43,7 @@ from engines.kvstore import (
     Stats,
     WriteBatch,
     check_key,
+    check_key_type,
     check_value,
     scan_bounds,
 )
@@ -95,6 +97,7 @@ class LsmStore(KVStore):
     """
 
     name = "lsm"
+    option_class = Options
 
     @classmethod
     def recognises(cls, path: str, env: Env) -> bool:
@@ -112,18 +115,18 @@ class LsmStore(KVStore):
         """As the contract says; a file that is no log, manifest or table is shown as nothing."""
         return dump(path, env)
 
-    def __init__(self, path: str, *, env: Env | None = None, sync: bool = True, **options: Any) -> None:
-        self.path = path
-        self.options = Options.of(options)
+    def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[LsmKeywords]) -> None:
         env = env or real_env()
+        self.path: str = env.absolute(path)
+        self.options = Options.of(options)
         if self.options.compaction_process and env is not real_env():
             raise InvalidOption("compaction_process needs the real Env: another process can't see a simulated disk")
-        self._sync = sync
+        self._sync = self.options.sync
         self._stats = Stats()
         self._writer = threading.Lock()
         self._queue: deque[_Waiting] = deque()
         self._write_buffer_bytes = self.options.write_buffer_bytes
-        self.core, self._lock = open_store(env, path, self.options, self._stats)
+        self.core, self._lock = open_store(env, self.path, self.options, self._stats)
         self.core.on_failure = _weak(self._poison)
         self.background = Background(self.core)
         self._slow = False
@@ -139,8 +142,8 @@ class LsmStore(KVStore):
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """As the contract says; see the module for the cost."""
-        if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
-            check_key(key)
+        if type(key) is not bytes:
+            check_key_type(key)
         if self._closed or self._failure is not None:
             self._refuse()
         self._stats.gets += 1

@@ -160,12 +160,15 @@ def test_there_are_twenty_sets_of_options() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"memtable": "tree"}, "memtable must be one of"),
-        ({"block_bytes": 0}, "block_bytes must be at least 1"),
+        ({"memtable": "tree"}, "wants memtable to be 'skiplist' or 'sorted', and this is 'tree'"),
+        ({"block_bytes": 0}, "wants block_bytes to be an integer of at least 1, and this is 0"),
         ({"write_buffer": 5}, "no option 'write_buffer'"),
         ({"level0_files": 21}, "level0_files <= level0_slowdown_files"),
-        ({"tombstone_ratio": 1.5}, "tombstone_ratio must be"),
-        ({"compression": "zstd"}, "compression must be one of"),
+        (
+            {"tombstone_ratio": 1.5},
+            "wants tombstone_ratio to be a number above 0 and at most 1 or None, and this is 1.5",
+        ),
+        ({"compression": "zstd"}, "wants compression to be 'snappy' or None, and this is 'zstd'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], why: str) -> None:
