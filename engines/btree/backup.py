@@ -3,8 +3,8 @@
     [meta][meta][page 2] ... [page high-water - 1][a freelist, if the commit has none]
 
 The pages are copied as they lie in the file. Those that the commit doesn't reach may be half-written at that moment, and
-are free in the copy. Both metas say the same, each in the page where it belongs: bbolt's backups have the newest one in
-page 0 always, so that of every second one the next commit overwrites the only meta.
+are free in the copy. Both metas say the same, each in the page where it belongs; bbolt's backups say it twice, too, with
+the newest one always in page 0.
 
 Follows bbolt's Tx.WriteTo.
 """
@@ -35,9 +35,7 @@ def backup(pager: Pager, meta: Meta) -> Iterator[bytes]:
         freelist, _ = seal(meta.high_water, FREELIST, *freelist_body(ids), pages * page_bytes, pages)
         meta = meta._replace(freelist=meta.high_water, high_water=meta.high_water + pages)
     newest = meta._replace(seal=None, txid=max(meta.txid, 1))
-    metas = {
-        meta.page: meta.encode().ljust(page_bytes, b"\0") for meta in (newest, newest._replace(txid=newest.txid - 1))
-    }
+    metas = {meta.page: meta.encode_page() for meta in (newest, newest._replace(txid=newest.txid - 1))}
     yield metas[0] + metas[1]
     for start in range(2 * page_bytes, end, CHUNK_BYTES):
         yield pager.map[start : min(start + CHUNK_BYTES, end)]

@@ -12,7 +12,7 @@ far as bytes can still be made sense of. So it works on files that could not be 
 | a separator of no bytes (bbolt's next write there panics)                  | no                   |
 | a separator below its child's first key (bbolt's next write there adds a second entry for the child) | no |
 | a meta is damaged                                                          | no, it takes the other |
-| the newest meta lies in the wrong page: the next commit would overwrite it | no                   |
+| the newest meta lies in the wrong page, and the other one has another state: the next commit overwrites the only one | no |
 | leaves of one tree at several depths; a branch with fewer than two children | no                  |
 | the file is shorter than its high-water mark                               | no, it dies of SIGBUS |
 | a byte of a page that has our checksum                                     | no                   |
@@ -58,7 +58,10 @@ META_PAGE, FREELIST_PAGE, BRANCH_PAGE, LEAF_PAGE, OVERFLOW_PAGE, FREE_PAGE, LOST
 
 
 def check_file(env: Env, path: str) -> list[str]:
-    """Every violation in the database file at `path`, open or not; [] is well. Raises OSError. Changes nothing."""
+    """Every violation in the database file at `path`, open or not; [] is well. Changes nothing.
+
+    Raises ForeignFormat, OSError.
+    """
     file = env.open(path, "r")
     try:
         page_bytes, metas = read_metas(file, path)
@@ -116,21 +119,24 @@ class Checker:
     # ---------------------------------------------------------------------------------------------------------- metas
 
     def check_metas(self, metas: list[Meta | MetaError]) -> None:
-        """Both meta pages, decoded before; and that the newest one lies where the next commit won't write."""
-        newest: tuple[int, int] | None = None
+        """Both meta pages, decoded before; and that the next commit won't overwrite the only one of the newest state.
+
+        It writes to the page that the newest meta doesn't belong to. bbolt's backups have the newest one in page 0
+        whatever its txid, and in page 1 the same state under the txid before: whichever is overwritten, one is left.
+        """
         for page, meta in enumerate(metas):
             if isinstance(meta, MetaError):
                 self._tell(f"meta page {page}: {meta}")
                 continue
-            if newest is None or meta.txid > newest[0]:
-                newest = meta.txid, page
             start = page * self._page_bytes
             pgid, flags, _, _ = header.unpack(self._view[start : start + HEADER_BYTES])
             if pgid != page or flags != META:
                 self._tell(f"meta page {page}: its header says that it is page {pgid}, a {kind(flags)}")
-        if newest is not None and newest[0] % 2 != newest[1]:
+        states = [(meta.txid, page, _state(meta)) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
+        txid, page, newest = max(states)
+        if txid % 2 != page and [state for _, _, state in states].count(newest) == 1:
             self._tell(
-                f"meta page {newest[1]}: the newest meta, txid {newest[0]}, belongs to page {newest[0] % 2}: "
+                f"meta page {page}: the newest meta, txid {txid}, belongs to page {txid % 2}: "
                 "bbolt's next commit would overwrite the only meta of this state"
             )
 
@@ -317,3 +323,8 @@ class Checker:
             verify_seal(run, used)
         except PageError as error:
             self._tell(f"page {pgid}: {error}")
+
+
+def _state(meta: Meta) -> tuple[int, ...]:
+    """What a meta says but for its txid: two of the same state are as good as each other."""
+    return meta.page_bytes, meta.root, meta.sequence, meta.freelist, meta.high_water, meta.flags

@@ -72,7 +72,9 @@ class Committer:
         self.bucket = bucket
         self._fill = fill
         self._freelist_run = self._run_of_freelist(state.meta)
-        self.misplaced = meta_page != state.meta.page  # bbolt's backups are: their newest meta is always in page 0
+        self._misplaced = meta_page != state.meta.page  # as in bbolt's backups: their newest meta is always in page 0
+        # No txid would tell an unsynced commit from a synced one next to a misplaced meta; small pages can't hold a seal.
+        self.must_sync = self._misplaced or not self.pager.spare_place
         self.terms: dict[int, int] = {}  # of the pages that were written since D and are in use, by page id
         self.total = 0
         self.root_place: int | None = None  # of our bucket's root id in the root bucket's page, once point.py knows it
@@ -89,7 +91,7 @@ class Committer:
         A StoreError, or whatever else `build` raises, leaves everything as it was. An OSError leaves the disk as a crash
         would, and the caller stops using the store.
         """
-        sync = sync or self.misplaced
+        sync = sync or self.must_sync
         meta = state.meta
         released = self.freelist.release(self._pins())
         if released:
@@ -120,12 +122,17 @@ class Committer:
         self.terms.clear()
         self.total = 0
         self.durable = meta.txid
-        self.misplaced = False
+        self._misplaced = False
+        self.must_sync = not self.pager.spare_place
 
     def next_txid(self, meta: Meta, *, sync: bool) -> int:
-        """The txid whose meta goes where it may (invariants 2 and 4)."""
+        """The txid whose meta goes where it may (invariants 2 and 4).
+
+        After a misplaced meta one is skipped: the other page of a backup has the same state and could be overwritten as
+        well as this one, but where somebody has moved a meta by hand it is the only one of its state.
+        """
         if sync:
-            return meta.txid + (2 if self.misplaced else 1)
+            return meta.txid + (2 if self._misplaced else 1)
         return meta.txid + (3 if meta.txid == self.durable else 2)
 
     def _prepare(self, writer: TreeWriter, state: State, root: int | None, sync: bool) -> tuple[State, range]:

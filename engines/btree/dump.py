@@ -24,9 +24,9 @@ from engines.btree.check import FREE_PAGE, LOST_PAGE, META_PAGE, OVERFLOW_PAGE, 
 from engines.btree.freelist import read_freelist
 from engines.btree.meta import NO_FREELIST, Meta, MetaError
 from engines.btree.page import FREELIST, HEADER_BYTES, PageError, dump, header
-from engines.btree.recovery import has_magic, read_metas
+from engines.btree.recovery import read_metas
 from engines.env import Env, View
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, ForeignFormat
 
 __all__ = ["dump_file"]
 
@@ -37,13 +37,13 @@ def dump_file(env: Env, path: str) -> Iterator[str]:
     """The file's metas and pages in words; nothing if it is no bolt database. Raises OSError. O(bytes)."""
     file = env.open(path, "r")
     try:
-        if not has_magic(file):
-            return
         size = file.size()
         try:
             page_bytes, metas = read_metas(file, path)
-        except CorruptionError as error:
+        except ForeignFormat as error:
             yield str(error)
+            return
+        except CorruptionError:  # no bolt file
             return
         yield f"{path}: {size} bytes, pages of {page_bytes} bytes"
         for page, meta in enumerate(metas):

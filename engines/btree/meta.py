@@ -12,7 +12,8 @@
     48     8    txid
     56     8    FNV-1a-64 of the 56 bytes above
     64     28   our seal of a provisional meta (below), or zeros; bbolt writes zeros
-    496    108  header, meta and seal of a provisional meta once more (pager.py says why), or zeros
+    496    108  header, meta and seal of a provisional meta once more (pager.py says why), or zeros;
+                at 112 where pages have less than 640 bytes
 
 A commit writes to page `txid % 2`, and so to the one that doesn't hold the last durable meta. bbolt takes the valid meta
 with the higher txid, and its txids go up by one.
@@ -53,9 +54,11 @@ __all__ = [
     "VERSION",
     "Meta",
     "MetaError",
+    "NoChecksum",
     "Seal",
     "checked_sum",
     "fnv1a_64",
+    "spare_place",
     "term",
 ]
 
@@ -66,7 +69,8 @@ META_BYTES = 64
 SEAL_BYTES = 28
 META_AREA_BYTES = 128  # of a page: what header, meta and seal lie in
 SPARE_PLACE = 512  # in a page: another sector than the meta's own
-MIN_PAGE_BYTES, MAX_PAGE_BYTES = 1024, 1 << 24  # where bbolt looks for its second meta
+SPARE_PLACE_IN_SMALL_PAGES = META_AREA_BYTES
+MIN_PAGE_BYTES = HEADER_BYTES + META_BYTES  # bbolt takes whatever page size it is told, powers of two or not
 
 _prefix = struct.Struct("<IIII")
 _fields = struct.Struct("<QQQQQQ")
@@ -83,6 +87,10 @@ _FNV_POWERS = [pow(_FNV_PRIME, n, 1 << 64) for n in range(9)]
 
 class MetaError(ValueError):
     """Bytes that are no meta, and why."""
+
+
+class NoChecksum(MetaError):
+    """A meta whose checksum is 0, which meant "not set" to boltdb and to bbolt up to 1.3.6; since 1.3.7 it is wrong."""
 
 
 def fnv1a_64(words: Iterable[int], basis: int = _FNV_BASIS) -> int:
@@ -103,6 +111,13 @@ def fnv1a_64(words: Iterable[int], basis: int = _FNV_BASIS) -> int:
             zeros -= 1
         basis = basis * _FNV_POWERS[zeros] & _MASK
     return basis
+
+
+def spare_place(page_bytes: int) -> int:
+    """Where a meta's page has its spare place; 0 in pages so small that there is none, and no provisional meta either."""
+    if page_bytes >= SPARE_PLACE + META_AREA_BYTES:
+        return SPARE_PLACE
+    return SPARE_PLACE_IN_SMALL_PAGES if page_bytes >= SPARE_PLACE_IN_SMALL_PAGES + META_AREA_BYTES else 0
 
 
 def checked_sum(total: int) -> int:
@@ -153,6 +168,10 @@ class Meta(NamedTuple):
         sealed = body + _seal.pack(SEAL_MAGIC, *self.seal, 0)
         return b"".join((head, sealed, _u32.pack(crc32c(sealed))))
 
+    def encode_page(self) -> bytes:
+        """The whole page of a meta that is not provisional."""
+        return self.encode().ljust(self.page_bytes, b"\0")[: self.page_bytes]
+
     @classmethod
     def decode(cls, page: bytes) -> Meta:
         """The meta in the first bytes of a page. Raises MetaError. The page header is not looked at: bbolt doesn't."""
@@ -166,10 +185,12 @@ class Meta(NamedTuple):
             raise MetaError(f"its version should be {VERSION}, and is {version}")
         root, sequence, freelist, high_water, txid, stored = _fields.unpack_from(body, 16)
         found = fnv1a_64(_words.unpack_from(body))
+        if stored == 0 != found:
+            raise NoChecksum("it has no checksum: 0, which bbolt takes for a wrong one since 1.3.7")
         if stored != found:
             raise MetaError(f"its checksum should be {stored:016x}, and its bytes give {found:016x}")
-        if page_bytes & (page_bytes - 1) or not MIN_PAGE_BYTES <= page_bytes <= MAX_PAGE_BYTES:
-            raise MetaError(f"its page size should be a power of two from 1 KiB to 16 MiB, and is {page_bytes}")
+        if page_bytes < MIN_PAGE_BYTES:
+            raise MetaError(f"its page size should be at least {MIN_PAGE_BYTES}, a meta's own, and is {page_bytes}")
         if not 2 <= root < high_water or not (2 <= freelist < high_water or freelist == NO_FREELIST):
             raise MetaError(
                 f"its root {root} and freelist {freelist} should lie below its high-water mark {high_water}"

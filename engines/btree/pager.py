@@ -33,7 +33,7 @@ import threading
 from array import array
 from collections import Counter, deque
 
-from engines.btree.meta import META_AREA_BYTES, SPARE_PLACE, Meta
+from engines.btree.meta import META_AREA_BYTES, Meta, spare_place
 from engines.btree.node import Node
 from engines.btree.page import (
     BRANCH,
@@ -97,6 +97,7 @@ class Pager:
         self.path = path
         self.lock = lock
         self.page_bytes = page_bytes
+        self.spare_place = spare_place(page_bytes)
         self.nodes: dict[int, Node] = {}
         self.arrived: deque[int] = deque()
         self.gone: deque[int] = deque()
@@ -280,9 +281,9 @@ class Pager:
         data = meta.encode()
         start = meta.page * self.page_bytes
         if meta.seal is None:
-            data = data.ljust(SPARE_PLACE + META_AREA_BYTES, b"\0")
+            data = data.ljust(self.spare_place + META_AREA_BYTES, b"\0")[: self.page_bytes]
         else:
-            self.writable[start + SPARE_PLACE : start + SPARE_PLACE + len(data)] = data
+            self.writable[start + self.spare_place : start + self.spare_place + len(data)] = data
         self.writable[start : start + len(data)] = data
         self.stats.bytes_written += len(data)
 

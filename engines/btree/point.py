@@ -61,7 +61,7 @@ def commit_point(
     top = committer.root_place
     if top is None:
         top = _find_place_of_root(committer, state)
-    if not top or committer.misplaced or pager.arrived or pager.gone or pager.pins():
+    if not top or committer.must_sync or pager.arrived or pager.gone or pager.pins():
         return None
     nodes = pager.nodes
     room = pager.page_bytes - TRAILER_BYTES

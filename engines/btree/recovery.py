@@ -9,8 +9,9 @@ been found unable to open what remained (bbolt issue 567, etcd issue 16596).
 
 Choosing a meta:
 
-1. Both are decoded; a damaged one doesn't count. None left: CorruptionError.
-2. The one with the higher txid is the newest. If it is *provisional* (an odd distance of at least 3 from the other,
+1. Both are decoded; a damaged one doesn't count. None left: CorruptionError, or ForeignFormat if they have no checksums.
+2. The one with the higher txid is the newest; of two equal ones (`bbolt surgery revert-meta-page` leaves such), the one
+   in its own page. If it is *provisional* (an odd distance of at least 3 from the other,
    meta.py), every page that it has and the other one hasn't is read, and their sum compared with its seal. If that is
    wrong, the other one counts.
 3. The file must be as long as the meta says, before anything is mapped: to touch a mapping behind the end of its file is
@@ -27,19 +28,19 @@ Follows bbolt's db.go (Open, init, mmap, meta). Left out: NoFreelistSync for our
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 from engines.btree.commit import Committer, State
 from engines.btree.cursor import lookup
 from engines.btree.freelist import Freelist, freelist_body
 from engines.btree.meta import (
     MAGIC,
-    MAX_PAGE_BYTES,
     META_AREA_BYTES,
-    MIN_PAGE_BYTES,
-    SPARE_PLACE,
     Meta,
     MetaError,
+    NoChecksum,
     checked_sum,
+    spare_place,
     term,
 )
 from engines.btree.node import EMPTY, Node
@@ -62,7 +63,7 @@ from engines.btree.pager import Pager
 from engines.btree.transaction import inline_leaf
 from engines.btree.walk import bucket_header, bucket_ids, free_ids
 from engines.env import Env, File, Lock
-from engines.errors import CorruptionError, NoSuchStore
+from engines.errors import CorruptionError, ForeignFormat, NoSuchStore
 from engines.kvstore import Stats
 
 __all__ = [
@@ -114,7 +115,7 @@ def create(env: Env, path: str, page_bytes: int) -> Lock | None:
 
 def empty_file(page_bytes: int) -> bytes:
     """The four pages of a database without buckets."""
-    metas = [Meta(page_bytes, 3, 2, 4, txid).encode().ljust(page_bytes, b"\0") for txid in (0, 1)]
+    metas = [Meta(page_bytes, 3, 2, 4, txid).encode_page() for txid in (0, 1)]
     count, body = freelist_body(array("Q"))
     freelist, _ = seal(2, FREELIST, count, body, page_bytes, 1)
     root, _ = seal(3, LEAF, 0, leaf_body([], []), page_bytes, 1)
@@ -196,44 +197,59 @@ def _state_of(pager: Pager, meta: Meta, bucket: bytes) -> State:
 # --------------------------------------------------------------------------------------------------------------- metas
 
 
+PROBED = [512 << i for i in range(16)]  # page sizes, if meta 0 doesn't tell: bbolt looks from 1,024 to 16 MiB
+NO_CHECKSUMS = (
+    "a bolt file without checksums: its metas have 0 in that place, as the package boltdb of PyPI writes them. "
+    "bbolt reads such a file up to 1.3.6 only; make a copy with checksums: "
+    "bolt compact -o NEW OLD (boltdb 1.3.1), or bbolt compact -o NEW OLD (up to 1.3.6)"
+)
+
+
 def has_magic(file: File) -> bool:
     """True if the file begins like a bolt database, or has a second meta where one may be."""
-    return _page_size(file) is not None
+    return any(isinstance(meta, Meta) for meta in _found(file))
 
 
-def _page_size(file: File) -> int | None:
-    """The page size that a meta tells, as bbolt looks for it: meta 0's, or that of a meta 1 which lies where it says."""
-    candidates = [0] + [MIN_PAGE_BYTES << i for i in range((MAX_PAGE_BYTES // MIN_PAGE_BYTES).bit_length())]
-    for at in candidates:
+def _found(file: File) -> Iterator[Meta | MetaError]:
+    """What begins like a meta at the places where bbolt looks for one: meta 0, or a meta 1 that lies where it says.
+
+    A damaged meta 0 may still tell the page size.
+    """
+    for at in (0, _page_size_told(file.pread(META_AREA_BYTES, 0)), *PROBED):
         raw = file.pread(META_AREA_BYTES, at)
         if raw[HEADER_BYTES : HEADER_BYTES + 4] != MAGIC.to_bytes(4, "little"):
             continue
-        try:
-            page_bytes = Meta.decode(raw).page_bytes
-        except MetaError:
-            continue
-        if at in (0, page_bytes):
-            return page_bytes
-    return None
+        if at in (0, _page_size_told(raw)):
+            yield _decoded(raw)
+
+
+def _page_size_told(raw: bytes) -> int:
+    return int.from_bytes(raw[HEADER_BYTES + 8 : HEADER_BYTES + 12], "little")
 
 
 def read_metas(file: File, path: str) -> tuple[int, list[Meta | MetaError]]:
-    """The page size, and for page 0 and page 1 the meta or what is wrong with it. Raises CorruptionError if both are."""
-    page_bytes = _page_size(file)
-    if page_bytes is None:
-        if file.size() == 0:
-            raise CorruptionError(path, None, "the file is empty: remove it, and a database can be made there")
-        try:
-            Meta.decode(file.pread(META_AREA_BYTES, 0))
-        except MetaError as error:
-            raise CorruptionError(path, 0, f"no bolt database, or both of its metas are damaged: {error}") from None
-    assert page_bytes is not None
-    return page_bytes, [_decode(file, page * page_bytes) for page in (0, 1)]
+    """The page size, and for page 0 and page 1 the meta or what is wrong with it.
+
+    Raises CorruptionError if neither is a meta, ForeignFormat if they have no checksums.
+    """
+    found = list(_found(file))
+    for meta in found:
+        if isinstance(meta, Meta):
+            return meta.page_bytes, [_decode(file, page * meta.page_bytes) for page in (0, 1)]
+    if any(isinstance(meta, NoChecksum) for meta in found):
+        raise ForeignFormat(path, NO_CHECKSUMS)
+    if file.size() == 0:
+        raise CorruptionError(path, None, "the file is empty: remove it, and a database can be made there")
+    raise CorruptionError(path, 0, f"no bolt database, or both of its metas are damaged: {_decode(file, 0)}")
 
 
 def _decode(file: File, place: int) -> Meta | MetaError:
+    return _decoded(file.pread(META_AREA_BYTES, place))
+
+
+def _decoded(raw: bytes) -> Meta | MetaError:
     try:
-        return Meta.decode(file.pread(META_AREA_BYTES, place))
+        return Meta.decode(raw)
     except MetaError as error:
         return error
 
@@ -245,9 +261,12 @@ def spare_metas(file: File, page_bytes: int, metas: list[Meta | MetaError]) -> l
     other.
     """
     found = metas.copy()
+    place = spare_place(page_bytes)
+    if not place:
+        return found
     for page, other in ((0, metas[1]), (1, metas[0])):
         if isinstance(other, Meta) and _is_torn(metas[page], other):
-            spare = _decode(file, page * page_bytes + SPARE_PLACE)
+            spare = _decode(file, page * page_bytes + place)
             if isinstance(spare, Meta) and spare.seal is not None and spare.seal.base == other.txid:
                 found[page] = spare
     return found
@@ -263,7 +282,7 @@ def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, boo
     Requires: the pager is attached. Raises CorruptionError.
     """
     found = [(meta, page) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
-    found.sort(key=lambda meta_and_page: meta_and_page[0].txid, reverse=True)
+    found.sort(key=lambda each: (each[0].txid, each[0].page == each[1]), reverse=True)
     settled = len(found) == 1 or not is_provisional(found[0][0], found[1][0])
     if not settled and not is_whole(pager, found[0][0], found[1][0]):
         pager.nodes.clear()

@@ -216,7 +216,7 @@ def _meta_damaged(file: Layout) -> None:
 def _meta_misplaced(file: Layout) -> None:
     for page in (0, 1):
         meta = Meta.decode(bytes(file.data[page * PAGE : page * PAGE + 128]))
-        moved = meta._replace(txid=meta.txid + 1).encode()
+        moved = meta._replace(txid=meta.txid + 1, root=file.meta.root if page == file.meta_page else file.root).encode()
         file.data[page * PAGE : page * PAGE + 80] = _header.pack(page, 4, 0, 0) + moved[16:80]
 
 
@@ -273,7 +273,7 @@ MUTATIONS = {
     "leaves lie at several depths": Mutation(_uneven_depth, False),
     "a bucket's value is too short": Mutation(_short_bucket, None),
     "a meta is damaged": Mutation(_meta_damaged, False),
-    "the newest meta lies in the wrong page": Mutation(_meta_misplaced, False),
+    "the newest meta lies in the wrong page, and is the only one of its state": Mutation(_meta_misplaced, False),
     "a meta page says that it is another page": Mutation(_meta_of_another_page, False),
     "the file is shorter than its high-water mark": Mutation(_file_too_short, None),
     "a byte of a value is flipped": Mutation(_value_flipped, False),

@@ -1,4 +1,4 @@
-"""Files of bbolt 1.3.6 and of etcd 3.4, and one of ours that both judges have passed: where no Go is installed, these
+"""Files of bbolt 1.3.6, of etcd 3.4 and of PyPI's boltdb (golden/README.md), and one of ours that both judges have passed: where no Go is installed, these
 take the place of tests/interop. And FORMAT.md's hex, byte for byte."""
 
 from __future__ import annotations
@@ -6,13 +6,15 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
 import engines
-from engines import CorruptionError
+from engines import CorruptionError, ForeignFormat
 from engines.btree import BTreeStore, Bucket, check_file
+from engines.btree.meta import fnv1a_64
 from engines.btree.transaction import View
 from engines.env import real_env
 
@@ -130,6 +132,39 @@ def test_a_file_of_etcds_is_read(golden: Path) -> None:
         revisions = list(store.scan())
         assert len(revisions) == 12 and {len(key) for key, _ in revisions} == {17}
         assert all(b"key%d" % number in value for number, (_, value) in enumerate(revisions))
+
+
+@pytest.mark.parametrize("golden", ["boltdb"], indirect=True)
+def test_a_file_without_checksums_is_refused_in_a_sentence(golden: Path) -> None:
+    """PyPI's boltdb writes 0 for the checksum of each meta; bbolt took that for "not set" up to 1.3.6, and refuses it since.
+
+    It is no damage, and nothing is changed.
+    """
+    before = golden.read_bytes()
+    for open_it in (
+        lambda: BTreeStore(str(golden)),
+        lambda: BTreeStore(str(golden), read_only=True),
+        lambda: check_file(real_env(), str(golden)),
+    ):
+        with pytest.raises(ForeignFormat, match=r"without checksums.* boltdb of PyPI .*bolt compact -o NEW OLD"):
+            open_it()
+    assert golden.read_bytes() == before and os.listdir(golden.parent) == [golden.name]
+    (line,) = BTreeStore.dump(str(golden), real_env())
+    assert "without checksums" in line
+
+
+@pytest.mark.parametrize("golden", ["boltdb"], indirect=True)
+def test_one_meta_with_a_checksum_is_enough(golden: Path) -> None:
+    """What a commit of bbolt 1.3.6 leaves in such a file: a good meta, and an older one with 0, which doesn't count."""
+    content = bytearray(golden.read_bytes())
+    start = 16 if content[64] > content[4096 + 64] else 4096 + 16
+    content[start + 56 : start + 64] = fnv1a_64(struct.unpack_from("<7Q", content, start)).to_bytes(8, "little")
+    golden.write_bytes(content)
+    with BTreeStore(str(golden), read_only=True) as store:
+        assert dict(store.scan()) == {b"key%02d" % number: b"value 2 %d" % number for number in range(20)}
+        assert [problem for problem in store.check() if "meta" in problem] == [
+            "meta page 1: it has no checksum: 0, which bbolt takes for a wrong one since 1.3.7"
+        ]
 
 
 @pytest.mark.parametrize("golden", ["ours"], indirect=True)
