@@ -11,7 +11,9 @@ Which node is asked, and when another one is:
 2. A write whose answer doesn't come, or that is answered "unknown" (504), may have been done. It is not sent again:
    OutcomeUnknown is raised. Whoever knows that a second time does no harm may send it again.
 3. A read does no harm, and is sent again wherever 1 or 2 would apply.
-4. A kept-alive connection that the node has closed in the meantime is noticed before a request is sent on it. Without
+4. An answer counts whenever it comes. A body that is refused is answered while it is being sent; then no more of it is
+   sent, and a connection that the server ends meanwhile doesn't make the outcome unknown.
+5. A kept-alive connection that the node has closed in the meantime is noticed before a request is sent on it. Without
    that look, the first write after a pause would end as "unknown" (RFC 9112 section 9.3.1 has every client face it).
 
 Threads may share a client; each has its own connection to each node. Left out: HTTPS, and pools that shrink.
@@ -36,6 +38,7 @@ from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Over
 __all__ = ["Client", "RequestRefused"]
 
 PAUSE_S = 0.05  # after every node was asked in vain
+PIECE_BYTES = 64 << 10  # of a body that are sent before the next look for an answer
 
 # X-Metcd-Error says which of these it was; the status says whether anything was done
 _ERRORS: dict[str, type[NodeError]] = {
@@ -200,10 +203,7 @@ class Client:
             connection.close()
             raise _NotSent(f"http://{connection.host}:{connection.port} can't be reached: {error}") from error
         try:
-            connection.request(method, target, body)
-            response = connection.getresponse()
-            index, error_name = response.getheader("X-Metcd-Index", "0"), response.getheader("X-Metcd-Error", "")
-            return _Answer(response.status, int(index), error_name, response.read())
+            return _exchange(connection, method, target, body)
         except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected) as error:
             connection.close()
             if reused and method == "GET":
@@ -222,6 +222,46 @@ class Client:
             with self._guard:
                 self._connections.append(connection)
         return connection
+
+
+def _exchange(connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None) -> _Answer:
+    """Sends a request and returns its answer, which may come before the body has been sent: it was refused.
+
+    A server that refuses a body closes the connection, and what is still sent then ends in a reset. The answer that came
+    before it says what happened, so it is looked for in every case (RFC 9112 section 9.5). Raises OSError if there is
+    none, HTTPException.
+    """
+    assert connection.sock is not None
+    pieces = None if body is None or len(body) <= PIECE_BYTES else _Pieces(body, connection.sock)
+    headers = {} if pieces is None else {"Content-Length": str(len(pieces.body))}
+    whole = True
+    try:
+        connection.request(method, target, body if pieces is None else pieces, headers)
+    except (BrokenPipeError, ConnectionResetError):
+        whole = False
+    response = connection.getresponse()
+    index, error_name = response.getheader("X-Metcd-Index", "0"), response.getheader("X-Metcd-Error", "")
+    answer = _Answer(response.status, int(index), error_name, response.read())
+    if not whole or (pieces is not None and pieces.cut_short):
+        connection.close()  # whatever the server says: the next request can't begin in the middle of this one
+    return answer
+
+
+class _Pieces:
+    """A body in pieces, which end as soon as there is something to read: the server has answered already."""
+
+    def __init__(self, body: bytes, connection: socket.socket) -> None:
+        self.body = body
+        self.cut_short = False
+        self._connection = connection
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = memoryview(self.body)
+        for at in range(0, len(view), PIECE_BYTES):
+            if at and _has_been_closed(self._connection):
+                self.cut_short = True
+                return
+            yield view[at : at + PIECE_BYTES]
 
 
 def _has_been_closed(idle: socket.socket) -> bool:

@@ -9,16 +9,18 @@ Invariants:
 1. Every request is answered once, or its connection is closed; answers are in the order of the requests.
 2. After an error that leaves it unclear where the next request begins, or that leaves a body unread, the connection is
    closed. What the client still sends is read and dropped for a moment, because closing a socket that has unread bytes
-   resets it, and the reset can overtake the answer.
+   resets it, and the reset can overtake the answer (RFC 9112 section 9.6).
 3. No deadline is moved by bytes that arrive: a client that drips a byte a second is closed when its time is up. (A
    timeout for each recv, as sockets have it, would let it hold a thread for ever.)
 4. One recv that brings a whole request needs no system call for its deadline: the kernel's SO_RCVTIMEO is set only when
    a wait begins whose limit is another than the last one's.
 5. A body is kept in the pieces in which it comes: an announced length reserves nothing.
+6. A connection that has to end, because the server stops or its place is needed, answers the requests that it has read
+   and says `Connection: close` in the last answer: what a client sends after that was not looked at.
 
 A browser is a client too, and it runs what strangers wrote. A server that listens on this machine only answers to
 addresses and to localhost, since a stranger can make a name of his point here (DNS rebinding); and no server answers a
-page of another origin.
+page of another origin, whether the browser says so by an Origin or, where it sends none, by Sec-Fetch-Site: cross-site.
 """
 
 from __future__ import annotations
@@ -36,8 +38,10 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from server.request import BadRequest, Request, parse_head
-from server.routes import Answer, error_answer, find_call, perform
+from server.limits import BODY_BYTES_MAX
+from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
+from server.routes import Answer, about_the_node, error_answer, find_call, perform
+from server.slots import BUSY, Place
 
 if TYPE_CHECKING:
     from server.http import FrontEnd
@@ -57,13 +61,16 @@ class Limits:
     """What one client may take; seconds are absolute, from the beginning of what they limit."""
 
     connections: int = 256
-    body_bytes: int = 3 << 19  # 1.5 MiB, as etcd's
+    spare_connections: int = 16  # beyond those, for /_/health, /_/status and /_/metrics
+    reclaimed_idle_s: float = 1.0  # a connection that has been idle that long is closed when others need its place
+    spare_head_s: float = 2.0  # how long a spare connection may take to ask its one question
+    body_bytes: int = BODY_BYTES_MAX
     head_s: float = 10.0  # from a head's first byte to its last; for a new connection, from accept
     body_s: float = 30.0
     answer_s: float = 30.0  # for each block of an answer
     idle_s: float = 75.0  # between an answer and the next request
-    linger_s: float = 1.0  # how long a connection is drained after an error
-    linger_bytes: int = 4 << 20
+    linger_s: float = 5.0  # how long a connection is drained after an error
+    linger_bytes: int = 64 << 20  # and how much of a body that was refused; then it is reset
 
 
 class _Late(Exception):
@@ -77,11 +84,13 @@ class Connection(socketserver.BaseRequestHandler):
     server: FrontEnd
 
     def setup(self) -> None:
+        self.place: Place = self.server.place_of(self.request)
         self.answers: Counter[int] = Counter()  # by status; this thread counts, others look
         self._buffer = b""  # received and not yet used
         self._limits = self.server.limits
         self._timeout_s = 0.0  # what SO_RCVTIMEO is set to
-        self._patience_s = self._limits.head_s  # for the first byte of the next request
+        # for the first byte of the next request
+        self._patience_s = self._limits.spare_head_s if self.place.spare else self._limits.head_s
         self._trusted_host: bytes | None = None
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._limits.answer_s))
@@ -92,9 +101,11 @@ class Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Answers requests until the client goes, is too slow, or an answer ends the connection."""
+        place = self.place
         with contextlib.suppress(_Late, OSError):
-            while not self.server.stopping and self._serve_one():
+            while self._serve_one():
                 self._patience_s = self._limits.idle_s
+                place.waits_since = time.monotonic()
 
     def _serve_one(self) -> bool:
         """One request and its answer; False if the connection ends with it."""
@@ -103,20 +114,32 @@ class Connection(socketserver.BaseRequestHandler):
             request = self._read_head()
             if request is None:
                 return False
-            if request.fields.host != self._trusted_host or request.fields.origin is not None:
+            self.place.waits_since = BUSY
+            if request.fields.host != self._trusted_host or request.fields.from_page:
                 self._check_origin(request)
             call = find_call(request)
+            if self.place.spare and not about_the_node(call):
+                raise self.server.crowded()
             length = request.fields.content_length
             body = self._read_body(request, length) if length else b""
         except BadRequest as error:
             answer = error_answer(error.status, error.sentence, error.headers)
             # only a request that is understood and has no body shows where the next one begins
-            if request is not None and not request.fields.content_length and error.status != 411:
-                return self._answer(request, answer, request.keep_alive)
-            self._answer(request, answer, False)
-            self._linger()
-            return False
-        return self._answer(request, perform(self.server, call, body), request.keep_alive)
+            unclear = request is None or bool(request.fields.content_length) or error.status == 411
+        else:
+            answer = perform(self.server, call, body)
+            unclear = False
+        if not unclear and not self._has_to_end():
+            assert request is not None
+            return self._answer(request, answer, request.keep_alive)
+        self._answer(request, answer, False)
+        self._linger()
+        return False
+
+    def _has_to_end(self) -> bool:
+        """True if no further request is to be taken, and all that were read have been answered."""
+        place = self.place
+        return place.spare or ((place.closing or self.server.stopping) and HEAD_END not in self._buffer)
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
@@ -134,18 +157,25 @@ class Connection(socketserver.BaseRequestHandler):
 
     def _read_slow_head(self) -> Request:
         """A head that takes more than one recv. Raises BadRequest (408) at its deadline."""
-        deadline = time.monotonic() + self._limits.head_s
+        limit_s = self._limits.spare_head_s if self.place.spare else self._limits.head_s
+        deadline = time.monotonic() + limit_s
+        buffer = bytearray(self._buffer)  # grows in place: a head that comes byte by byte isn't copied for each of them
         while True:
-            seen = len(self._buffer)
-            self._buffer += self._receive_before(deadline, "head", self._limits.head_s)
+            seen = len(buffer)
+            buffer += self._receive_before(deadline, "head", limit_s)
+            if buffer.find(HEAD_END, max(0, seen - 3)) < 0:
+                parse_head(buffer, seen)  # raises if it can't become a head
+                continue
+            self._buffer = bytes(buffer)
             request = parse_head(self._buffer, seen)
-            if request is not None:
-                return request
+            assert request is not None
+            return request
 
     def _read_body(self, request: Request, length: int) -> bytes:
         """The request's body. Raises BadRequest: 413 before anything is read, 408 at its deadline."""
         if length > self._limits.body_bytes:
-            raise BadRequest(413, f"A body has at most {self._limits.body_bytes:,} bytes.")
+            most = self._limits.body_bytes
+            raise BadRequest(413, f"A body has at most {most:,} bytes, and this one has {length:,}.")
         body, self._buffer = self._buffer[:length], self._buffer[length:]
         if len(body) == length:
             return body
@@ -172,6 +202,8 @@ class Connection(socketserver.BaseRequestHandler):
             data = None
         if data is None:
             raise BadRequest(408, f"The {what} of a request must arrive within {limit_s:g} seconds.")
+        if not data and (self.place.closing or self.server.stopping):
+            raise self.server.cut_off()
         if not data:
             raise _Late
         return data
@@ -189,9 +221,9 @@ class Connection(socketserver.BaseRequestHandler):
     def _check_origin(self, request: Request) -> None:
         """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
         host = request.fields.host
-        if host is not None and self.server.local_only and not _is_local(host):
+        if host is not None and self.server.local_only and not is_local_name(host):
             raise BadRequest(403, "This server listens on this machine only, and goes by its address and by localhost.")
-        if request.fields.origin is not None and request.fields.origin != b"http://" + (host or b""):
+        if request.fields.from_page and request.fields.origin != b"http://" + (host or b""):
             raise BadRequest(403, "Pages of another origin are not answered.")
         self._trusted_host = host
 
@@ -246,6 +278,7 @@ class Connection(socketserver.BaseRequestHandler):
     def _linger(self) -> None:
         """Drops what the client sends after an answer that ends the connection, so that it gets to read the answer."""
         self.request.shutdown(socket.SHUT_WR)
+        self.place.waits_since = time.monotonic()
         deadline = time.monotonic() + self._limits.linger_s
         dropped = 0
         while dropped < self._limits.linger_bytes and (remaining_s := deadline - time.monotonic()) > 0:
@@ -259,16 +292,6 @@ def _timeval(seconds: float) -> bytes:
     """The kernel's struct timeval; never 0, which would mean for ever."""
     microseconds = max(1, int(seconds * 1e6))
     return _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
-
-
-def _is_local(host: bytes) -> bool:
-    """True for localhost and addresses: no look-up of a name that somebody else owns leads to them."""
-    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() and b":" in host else host
-    name = name.lower()
-    if name == b"localhost" or name.endswith(b".localhost") or name.startswith(b"["):
-        return True
-    parts = name.split(b".")
-    return len(parts) == 4 and all(part.isdigit() for part in parts)
 
 
 _date = (0, b"")  # the second, and the line for it

@@ -1,7 +1,7 @@
 """The front end: `http.server`'s threads, tamed, around a request loop of our own.
 
-    accept ──▶ a slot of 256? ──▶ a thread for each connection (connection.py)
-                    │ no
+    accept ──▶ a place (slots.py) ──▶ a thread for each connection (connection.py)
+                    │ none
                     ▼
               503 and close
 
@@ -12,7 +12,7 @@ What `http.server` does of its own accord, and what is done about it:
 | two small writes for an answer, Nagle on: 44 ms each         | one send, TCP_NODELAY                            |
 | email.parser for the head: lenient, and half of the CPU time | `server.request`                                 |
 | a timeout for each recv: a byte a second holds a thread      | absolute deadlines for head, body and answer     |
-| as many threads as somebody opens connections                | 256 slots, taken before the thread is made       |
+| as many threads as somebody opens connections                | 256 places, taken before the thread is made      |
 | a backlog of 5                                               | 128                                              |
 | on EMFILE accept fails, and is tried again at once           | a pause                                          |
 | a look-up of its own name when it binds                      | none                                             |
@@ -36,13 +36,17 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 
 from server.connection import STATUS_LINES, Connection, Limits
+from server.request import BadRequest
 from server.routes import Node, error_answer
+from server.slots import Place, Slots
 
 __all__ = ["FrontEnd", "Limits"]
 
 ACCEPT_PAUSE_S = 0.1
+REFUSED_DRAINED_BYTES = 256 << 10
 POLL_S = 0.1  # how soon `stop` is noticed
 REFUSED_LINGERING_MAX = 32
+SPARE_IDLE_S = 0.1  # a spare connection has one question, and asks it at once
 
 _log = logging.getLogger("metcd.http")
 
@@ -62,9 +66,11 @@ class FrontEnd(ThreadingHTTPServer):
         self.node = node
         self.limits = limits or Limits()
         self.stopping = False
-        self._slots = threading.Semaphore(self.limits.connections)
+        most = self.limits
+        self._slots = Slots(most.connections, most.spare_connections, most.reclaimed_idle_s, SPARE_IDLE_S)
         self._guard = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
+        self._places: dict[socket.socket, Place] = {}
         self._answers: Counter[int] = Counter()  # of connections that have ended
         self._connections: set[Connection] = set()
         self._refused: deque[tuple[float, socket.socket]] = deque()  # when it was answered, and what is to be closed
@@ -84,8 +90,12 @@ class FrontEnd(ThreadingHTTPServer):
         """Begins to accept."""
         self._acceptor.start()
 
-    def stop(self, grace_s: float = 5.0) -> None:
-        """Accepts no more, lets requests that are being answered end within `grace_s`, then closes all connections."""
+    def stop(self, grace_s: float = 0.25) -> None:
+        """Accepts no more, answers what was read, and closes all connections. Takes 3 * `grace_s` and POLL_S at most.
+
+        What the node has not done within `grace_s` is answered as unknown (504); a client that doesn't take its answer
+        within the same time again is cut off.
+        """
         self.stopping = True
         self._paused.set()
         if self._acceptor.ident is not None:
@@ -93,17 +103,22 @@ class FrontEnd(ThreadingHTTPServer):
             self._acceptor.join()
         self.server_close()
         self._close_refused(0)
-        self._end_connections(socket.SHUT_RD, time.monotonic() + grace_s)
-        self._end_connections(socket.SHUT_RDWR, time.monotonic() + 1.0)
+        if self._end_connections(socket.SHUT_RD, grace_s):
+            self.node.stop_waiting()
+            if self._end_connections(socket.SHUT_RD, grace_s):
+                self._end_connections(socket.SHUT_RDWR, grace_s)
 
-    def _end_connections(self, how: int, deadline: float) -> None:
+    def _end_connections(self, how: int, patience_s: float) -> bool:
+        """Shuts all connections down in this way, and waits for their threads; True if one is still there."""
         with self._guard:
             connections = list(self._open.items())
         for connection, _ in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(how)
+        deadline = time.monotonic() + patience_s
         for _, thread in connections:
             thread.join(max(0.0, deadline - time.monotonic()))
+        return any(thread.is_alive() for _, thread in connections)
 
     def metrics(self) -> dict[str, int | float]:
         """Connections that are open and that were refused, and answers by status."""
@@ -112,6 +127,7 @@ class FrontEnd(ThreadingHTTPServer):
             counted = {f'http_answers_total{{status="{status}"}}': count for status, count in answers.items()}
             return {
                 "http_connections": len(self._open),
+                "http_connections_reclaimed_total": self._slots.taken_over,
                 "http_connections_refused_total": self._refusals,
                 **counted,
             }
@@ -128,6 +144,26 @@ class FrontEnd(ThreadingHTTPServer):
         with self._guard:
             self._connections.discard(connection)
             self._answers += connection.answers
+
+    def place_of(self, request: socket.socket) -> Place:
+        """The place that a connection was given."""
+        return self._places[request]
+
+    def crowded(self) -> BadRequest:
+        """What a request is answered for which there is no place."""
+        self._refusals += 1
+        return BadRequest(
+            503,
+            f"{self.limits.connections} connections are open already: try again later.",
+            b"Retry-After: 1\r\nX-Metcd-Error: Overloaded\r\n",
+        )
+
+    def cut_off(self) -> BadRequest:
+        """What a request is answered that isn't whole when its connection has to end: nothing was done."""
+        if self.stopping:
+            return BadRequest(503, "The node stops.", b"Retry-After: 1\r\nX-Metcd-Error: NodeStopped\r\n")
+        why = "The request was so slow that its connection was given to another one: try again later."
+        return BadRequest(503, why, b"Retry-After: 1\r\nX-Metcd-Error: Overloaded\r\n")
 
     # ---- what socketserver calls --------------------------------------------------------------------------------------
 
@@ -146,8 +182,9 @@ class FrontEnd(ThreadingHTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a slot and a thread, or an answer that there is none."""
-        if not self._slots.acquire(blocking=False):
+        """Gives a connection a place and a thread, or an answer that there is none."""
+        place = self._slots.take(request)
+        if place is None:
             self._refuse(request)
             return
         thread = threading.Thread(
@@ -155,6 +192,7 @@ class FrontEnd(ThreadingHTTPServer):
         )
         with self._guard:
             self._open[request] = thread
+            self._places[request] = place
         try:
             thread.start()
         except RuntimeError:  # the system gives no more threads
@@ -173,17 +211,18 @@ class FrontEnd(ThreadingHTTPServer):
     def _forget(self, request: socket.socket) -> None:
         with self._guard:
             del self._open[request]
-        self._slots.release()
+            place = self._places.pop(request)
+        self._slots.give_back(place)
 
     def _refuse(self, request: socket.socket) -> None:
         """Answers 503 without a thread, and closes later: a close with unread bytes would overtake the answer."""
-        self._refusals += 1
-        answer = error_answer(503, f"{self.limits.connections} connections are open already: try again later.")
+        refused = self.crowded()
+        answer = error_answer(503, refused.sentence, refused.headers)
         assert isinstance(answer.body, bytes)
         with contextlib.suppress(OSError):
             request.setblocking(False)
             request.send(
-                b"%bRetry-After: 1\r\nConnection: close\r\n%bContent-Length: %d\r\n\r\n%b"
+                b"%bConnection: close\r\n%bContent-Length: %d\r\n\r\n%b"
                 % (STATUS_LINES[503], answer.headers, len(answer.body), answer.body)
             )
             request.shutdown(socket.SHUT_WR)
@@ -193,8 +232,15 @@ class FrontEnd(ThreadingHTTPServer):
     def service_actions(self) -> None:
         """Between two accepts, and every POLL_S: closes what was refused and has had time to read why."""
         while self._refused and self._refused[0][0] + self.limits.linger_s < time.monotonic():
-            self._refused.popleft()[1].close()
+            _drain_and_close(self._refused.popleft()[1])
 
     def _close_refused(self, keep: int) -> None:
         while len(self._refused) > keep:
-            self._refused.popleft()[1].close()
+            _drain_and_close(self._refused.popleft()[1])
+
+
+def _drain_and_close(refused: socket.socket) -> None:
+    """Closes a connection that was answered without being read; unread bytes would make a reset of the close."""
+    with contextlib.suppress(OSError):
+        refused.recv(REFUSED_DRAINED_BYTES)
+    refused.close()

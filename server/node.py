@@ -159,6 +159,10 @@ class Node:
         elif not self.stopped.is_set():
             self._close()
 
+    def stop_waiting(self) -> None:
+        """Ends every wait, as the node is about to stop: writes that are on their way are told that they are unknown."""
+        self._call_later(lambda: self._release(NodeStopped("the node stops")))
+
     def propose(self, operations: Sequence[Operation], timeout_s: float = 5.0) -> int:
         """Replicates puts (key, value) and deletes (key, None) as one; returns the log index once applied here.
 
@@ -429,9 +433,7 @@ class Node:
         stopped = NodeStopped(
             "the node has stopped" if self.failure is None else f"the node has failed: {self.failure}"
         )
-        unknown = OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out")
-        self._proposals.close(unknown)
-        self._reads.refuse_all(stopped)
+        self._release(stopped)
         for _ in range(self._inbox.qsize()):
             kind, content = self._inbox.get()
             if kind == _READ:
@@ -443,6 +445,11 @@ class Node:
         except Exception as error:
             self._log(f"its store closed badly: {error}")
         self.stopped.set()
+
+    def _release(self, stopped: NodeStopped) -> None:
+        """Wakes everybody who waits; what is proposed from now on is refused."""
+        self._proposals.close(OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out"))
+        self._reads.refuse_all(stopped)
 
     def _log(self, sentence: str) -> None:
         print(f"node {self.id}: {sentence}", file=sys.stderr, flush=True)

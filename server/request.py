@@ -1,7 +1,7 @@
 """The head of an HTTP request: what is accepted, read by one pure function.
 
     PUT /hello?wait=false HTTP/1.1 CR LF      request line: method, target, version, one space between them
-    Host: 127.0.0.1:3379 CR LF                at most 64 fields of at most 8 KiB, 64 KiB in all
+    Host: 127.0.0.1:3379 CR LF                fields; server/limits.py has the limits of all this
     Content-Length: 5 CR LF
     CR LF                                     the empty line ends the head
     world                                     the body: exactly Content-Length bytes; the next request follows it
@@ -27,15 +27,15 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
-__all__ = ["BadRequest", "Fields", "Request", "parse_head", "percent_decode"]
+from server.limits import FIELD_BYTES_MAX, FIELDS_BYTES_MAX, FIELDS_MAX, REQUEST_LINE_BYTES_MAX
 
-HEAD_BYTES_MAX = 64 << 10
-LINE_BYTES_MAX = 8 << 10
-FIELDS_MAX = 64
+__all__ = ["HEAD_END", "BadRequest", "Fields", "Request", "is_local_name", "parse_head", "percent_decode"]
+
 LENGTH_DIGITS_MAX = 18  # more don't fit into 64 bits, and int() needn't see them
 
-_END = b"\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-\"$-~]+) HTTP/1\.([01])" % _TOKEN)  # every visible character but "#"
 _FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)" % _TOKEN)
@@ -43,7 +43,6 @@ _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")  # at the end, a CR may still g
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp]://[^/?]+(?=[/?]|\Z)")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_ESCAPE = re.compile(rb"%(..)")
 
 
 class BadRequest(Exception):
@@ -68,6 +67,7 @@ class Fields(NamedTuple):
     origin: bytes | None = None
     close: bool = False  # Connection: close
     expects: bool = False  # Expect: 100-continue
+    from_page: bool = False  # a browser says that a page sent it: there is an Origin, or Sec-Fetch-Site is cross-site
 
 
 class Request(NamedTuple):
@@ -81,28 +81,29 @@ class Request(NamedTuple):
     size: int  # bytes of the head, with its empty line; the body begins there
 
 
-def parse_head(buffer: bytes, seen: int = 0) -> Request | None:
+def parse_head(buffer: bytes | bytearray, seen: int = 0) -> Request | None:
     """The head at the start of `buffer`, or None if its end has not arrived. Reads nothing beyond the head.
 
     `seen` is how much of `buffer` an earlier call has answered None for: it isn't looked at again, so that a head that
     arrives byte by byte costs no more than its bytes. Raises BadRequest: 400, 411, 413, 417 or 431. O(bytes of the
     head); some 2 µs for what curl sends, because clients repeat themselves and `_parse_block` remembers.
     """
-    end = buffer.find(_END, max(0, seen - 3))
-    if end < 0 or end > HEAD_BYTES_MAX:
-        if len(buffer) > HEAD_BYTES_MAX:
-            raise BadRequest(431, f"The head of a request has at most {HEAD_BYTES_MAX:,} bytes.")
+    end = buffer.find(HEAD_END, max(0, seen - 3))
+    line_end = buffer.find(b"\r\n")
+    size = len(buffer) if end < 0 else end
+    if size > REQUEST_LINE_BYTES_MAX and not 0 <= line_end <= REQUEST_LINE_BYTES_MAX:
+        raise BadRequest(431, f"The request line has at most {REQUEST_LINE_BYTES_MAX:,} bytes.")
+    if size - line_end > FIELDS_BYTES_MAX and line_end >= 0:
+        raise BadRequest(431, f"The fields of a request have at most {FIELDS_BYTES_MAX:,} bytes.")
+    if end < 0:
         if _BARE.search(buffer, max(0, seen - 1)):
             raise BadRequest(400, "Lines of a request's head must end in CR LF and contain no CR, LF or NUL.")
         return None
-    line_end = buffer.find(b"\r\n")
-    if line_end > LINE_BYTES_MAX:
-        raise BadRequest(431, f"The request line has at most {LINE_BYTES_MAX:,} bytes.")
     line = _REQUEST_LINE.fullmatch(buffer, 0, line_end)
     if line is None:
-        raise _bad_request_line(buffer[:line_end])
+        raise _bad_request_line(bytes(buffer[:line_end]))
     method, target, minor = line.groups()
-    block = buffer[line_end + 2 : end + 2]
+    block = bytes(buffer[line_end + 2 : end + 2])
     fields = _parse_block_cached(block) if len(block) <= _CACHED_BLOCK_BYTES_MAX else _parse_block(block)
     http_1_0 = minor == b"0"
     if fields.host is None and not http_1_0:
@@ -142,8 +143,8 @@ def _parse_block(block: bytes) -> Fields:
     heeded: dict[bytes, bytes] = {}
     close = False
     for line in lines:
-        if len(line) > LINE_BYTES_MAX:
-            raise BadRequest(431, f"A header field has at most {LINE_BYTES_MAX:,} bytes.")
+        if len(line) > FIELD_BYTES_MAX:
+            raise BadRequest(431, f"A header field has at most {FIELD_BYTES_MAX:,} bytes, and one has {len(line):,}.")
         field = _FIELD.fullmatch(line)
         if field is None:
             raise BadRequest(400, "A header field must be a name, a colon and a value, on one line of printable bytes.")
@@ -158,10 +159,12 @@ def _parse_block(block: bytes) -> Fields:
     if host is not None and _HOST.fullmatch(host) is None:
         raise BadRequest(400, "The Host field must be a host's name or address and a port.")
     length = _content_length(heeded)
-    return Fields(length, host, heeded.get(b"origin"), close, _expects(heeded))
+    origin = heeded.get(b"origin")
+    from_page = origin is not None or heeded.get(b"sec-fetch-site", b"").lower() == b"cross-site"
+    return Fields(length, host, origin, close, _expects(heeded), from_page)
 
 
-_HEEDED = frozenset((b"content-length", b"transfer-encoding", b"host", b"origin", b"expect"))
+_HEEDED = frozenset((b"content-length", b"transfer-encoding", b"host", b"origin", b"expect", b"sec-fetch-site"))
 
 # A client's requests differ in their first line and hardly ever in the others. 256 blocks of at most 1 KiB.
 _CACHED_BLOCK_BYTES_MAX = 1024
@@ -192,10 +195,20 @@ def _expects(heeded: dict[bytes, bytes]) -> bool:
     return True
 
 
+def is_local_name(host: bytes) -> bool:
+    """True if a Host field names localhost or an address: no look-up of a name that somebody else owns leads to them."""
+    name = host.rpartition(b":")[0] if host.rpartition(b":")[2].isdigit() and b":" in host else host
+    name = name.lower()
+    if name == b"localhost" or name.endswith(b".localhost") or name.startswith(b"["):
+        return True
+    parts = name.split(b".")
+    return len(parts) == 4 and all(part.isdigit() for part in parts)
+
+
 def percent_decode(text: bytes) -> bytes:
     """Replaces each %XX by its byte; "+" stays "+". Raises BadRequest (400) for a "%" without two hex digits after it."""
     if b"%" not in text:
         return text
     if _BAD_ESCAPE.search(text):
         raise BadRequest(400, "Each '%' of a target must be followed by two hexadecimal digits.")
-    return _ESCAPE.sub(lambda escape: bytes((int(escape[1], 16),)), text)
+    return unquote_to_bytes(text)

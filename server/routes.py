@@ -41,10 +41,10 @@ from typing import Any, NamedTuple, Protocol
 
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.limits import KEY_BYTES_MAX
 from server.request import BadRequest, Request, percent_decode
-from server.statemachine import MAX_KEY_BYTES
 
-__all__ = ["Answer", "Call", "Node", "Serving", "error_answer", "find_call", "pair_line", "perform"]
+__all__ = ["Answer", "Call", "Node", "Serving", "about_the_node", "error_answer", "find_call", "pair_line", "perform"]
 
 SCAN_BLOCK_BYTES = 64 << 10  # of lines that are sent at once; what a scan holds in memory beside one pair
 RESERVED = (b"_/", b"v3/")
@@ -71,6 +71,7 @@ class Node(Protocol):
     def propose(self, operations: Sequence[tuple[bytes, bytes | None]]) -> int: ...
     def propose_nowait(self, operations: Sequence[tuple[bytes, bytes | None]]) -> None: ...
     def read_barrier(self, consistency: str = "linearizable") -> int: ...
+    def stop_waiting(self) -> None: ...
     def status(self) -> dict[str, Any]: ...
     def healthy(self) -> bool: ...
     def metrics(self) -> Mapping[str, int | float]: ...
@@ -302,6 +303,11 @@ ROUTES = {
 }
 
 
+def about_the_node(call: Call) -> bool:
+    """True for what tells of the node itself, and is answered when there is room for nothing else."""
+    return call.route.run in (_status, _health, _metrics)
+
+
 def find_call(request: Request) -> Call:
     """What a request's head asks for. Raises BadRequest: 400, 404, 405, or 411 for a body without a length."""
     path, _, query = request.target.partition(b"?")
@@ -329,8 +335,8 @@ def _key_fault(key: bytes) -> str | None:
     """Why a key is refused, or None. What GET can't reach, a batch must not write."""
     if not key:
         return "a key has at least one byte"
-    if len(key) > MAX_KEY_BYTES:
-        return f"a key has at most {MAX_KEY_BYTES:,} bytes"
+    if len(key) > KEY_BYTES_MAX:
+        return f"a key has at most {KEY_BYTES_MAX:,} bytes, and this one has {len(key):,}"
     if key.startswith(RESERVED):
         return "keys that begin with '_/' or 'v3/' are reserved"
     return None

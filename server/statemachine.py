@@ -38,6 +38,7 @@ from engines.coding import DecodeError
 from engines.errors import CorruptionError
 from engines.kvstore import KVStore, Operation, Pair, Snapshot, WriteBatch
 from raft.raftpb import ENTRY_NORMAL, ConfState, Entry, SnapshotMetadata
+from server.limits import KEY_BYTES_MAX
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -50,7 +51,7 @@ __all__ = [
     "encode_proposal",
 ]
 
-MAX_KEY_BYTES = 32_767  # the engines' limit less the byte of the prefix
+MAX_KEY_BYTES = KEY_BYTES_MAX
 MAX_VALUE_BYTES = 64 << 20  # far above what the front end lets through; every engine takes it
 
 USER = b"k"

@@ -40,6 +40,9 @@ class FakeNode:
         self.gate = threading.Event()  # closed by tests that want a write to take its time
         self.gate.set()
 
+    def stop_waiting(self) -> None:
+        self.gate.set()
+
     def propose(self, operations: Sequence[tuple[bytes, bytes | None]], timeout_s: float = 5.0) -> int:
         self.asked.set()
         self.gate.wait(10)

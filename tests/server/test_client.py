@@ -171,6 +171,37 @@ def test_a_connection_that_the_server_closed_meanwhile_is_opened_again(node):
         assert client.put(b"k", b"2") == 2
 
 
+@pytest.mark.parametrize("size", [(2 << 20), 5 << 20, 12 << 20, 40 << 20])
+def test_a_body_that_is_refused_while_it_is_sent_is_called_too_large_and_not_unknown(client, size):
+    """RFC 9112 section 9.5: the answer comes before the body has been sent, and then the connection ends."""
+    for _ in range(3):
+        with pytest.raises(TooLarge, match=f"at most 1,572,864 bytes, and this one has {size:,}"):
+            client.put(b"k", b"x" * size)
+    client.put(b"k", b"v")
+    assert client.get(b"k") == b"v"
+
+
+def test_an_answer_that_came_before_the_connection_broke_counts(nobody):
+    """The server that refuses a body and closes at once: what the client still sends ends in a reset."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Client([f"http://127.0.0.1:{server.getsockname()[1]}"]) as client,
+    ):
+        sentence = b'{"error": "It is too large."}'
+
+        def refuse():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 413 \r\nContent-Length: %d\r\n\r\n%b" % (len(sentence), sentence))
+
+        refuses = threading.Thread(target=refuse)
+        refuses.start()
+        with pytest.raises(TooLarge, match="It is too large"):
+            client.put(b"k", b"x" * (30 << 20))
+        refuses.join()
+
+
 def test_threads_share_a_client(client, node):
     def write(number):
         for count in range(20):

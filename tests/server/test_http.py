@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from server.connection import _is_local
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.http import FrontEnd, Limits
-from server.request import BadRequest, parse_head, percent_decode
+from server.limits import FIELD_BYTES_MAX, FIELDS_BYTES_MAX, KEY_BYTES_MAX, REQUEST_LINE_BYTES_MAX
+from server.request import BadRequest, is_local_name, parse_head, percent_decode
 from tests.server.fake_node import FakeNode, Wire, serving
 
 GET = b"GET /a HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
@@ -443,11 +443,13 @@ BAD_HEADS = {
         400,
     ),
     "expectation": (b"PUT /a HTTP/1.1\r\nHost: x\r\nExpect: cake\r\nContent-Length: 1\r\n\r\nx", 417),
-    "long line": (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 9000), 431),
+    "long line": (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * REQUEST_LINE_BYTES_MAX), 431),
     "long field": (b"GET /a HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"a" * 9000), 431),
+    "endless line": (b"GET /%b" % (b"a" * (REQUEST_LINE_BYTES_MAX + 1)), 431),
     "many fields": (b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 64), 431),
     "endless head": (b"GET /a HTTP/1.1\r\nHost: x\r\n" + b"A: bcdef\r\n" * 7000, 431),
     "other site's name": (b"GET /a HTTP/1.1\r\nHost: example.com\r\n\r\n", 403),
+    "other site's link": (b"GET /a HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n", 403),
     "other site's page": (b"GET /a HTTP/1.1\r\nHost: localhost\r\nOrigin: http://example.com\r\n\r\n", 403),
 }
 
@@ -470,10 +472,42 @@ def test_a_bad_request_gets_one_sentence_and_nothing_happens(node, front, name):
 def test_most_fields_and_longest_lines_are_still_taken():
     fields = b"".join(b"A%d: b\r\n" % number for number in range(63))
     assert parse_head(b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields) is not None
-    line = b"GET /%b HTTP/1.1\r\n" % (b"a" * (8192 - 14))
-    request = parse_head(line + b"Host: x\r\nA:%b\r\n\r\n" % (b"b" * 8190))
+    line = b"GET /%b HTTP/1.1\r\n" % (b"a" * (REQUEST_LINE_BYTES_MAX - 14))
+    request = parse_head(line + b"Host: x\r\nA:%b\r\n\r\n" % (b"b" * (FIELD_BYTES_MAX - 2)))
     assert request is not None
-    assert len(line) == 8194
+    assert len(line) == REQUEST_LINE_BYTES_MAX + 2
+
+
+def test_all_fields_together_are_bounded():
+    fields = b"A: %b\r\n" % (b"b" * 8000) * (FIELDS_BYTES_MAX // 8000 + 1)
+    with pytest.raises(BadRequest, match="65,536") as refused:
+        parse_head(b"GET /a HTTP/1.1\r\n" + fields)
+    assert refused.value.status == 431
+
+
+@pytest.mark.parametrize("size", [8_150, 8_192, 20_000, KEY_BYTES_MAX])
+@pytest.mark.parametrize("byte", [b"x", b"\xff"], ids=["plain", "escaped"])
+def test_every_key_that_can_be_written_can_be_read_scanned_and_deleted(node, wire, size, byte):
+    """Whatever wrote it: a batch carries keys in its body, and the others in a request line, three bytes for one."""
+    key = byte * size
+    path = "/" + ("%ff" * size if byte == b"\xff" else "x" * size)
+    batch = json.dumps({"op": "put", "key": b64(key), "value": b64(b"v")}).encode()
+    assert wire.ask("POST", "/_/batch", batch)[0] == 200
+    assert wire.ask("GET", path)[2] == b"v"
+    scan = f"/_/scan?start={path[1:]}&stop={path[1:]}&prefix={path[1:]}&consistency=linearizable&limit=99&reverse=false"
+    assert wire.ask("GET", scan)[0] == 200
+    assert b64(key).encode() in wire.ask("GET", f"/_/scan?start={path[1:]}&prefix={path[1:]}")[2]
+    assert wire.ask("PUT", path, b"w")[0] == 204
+    assert wire.ask("DELETE", path)[0] == 204
+    assert list(node.machine.scan()) == []
+
+
+def test_a_longer_key_is_refused_in_the_same_words_everywhere(node, wire):
+    key = b"x" * (KEY_BYTES_MAX + 1)
+    batch = json.dumps({"op": "put", "key": b64(key), "value": ""}).encode()
+    for answer in (wire.ask("GET", "/" + key.decode()), wire.ask("POST", "/_/batch", batch)):
+        assert answer[0] == 400
+        assert "a key has at most 32,767 bytes, and this one has 32,768" in sentence(answer)
 
 
 def test_an_error_in_a_bodyless_request_leaves_the_connection_open(wire):
@@ -503,7 +537,7 @@ def test_a_body_of_the_largest_size_is_taken(front, wire):
     ("localhost.example.com:80", False), ("1.2.3", False), ("notlocalhost", False),
 ])  # fmt: skip
 def test_local_names_are_those_that_nobody_else_can_own(host, local):
-    assert _is_local(host.encode()) == local
+    assert is_local_name(host.encode()) == local
 
 
 def test_a_server_for_all_interfaces_goes_by_any_name(node):
@@ -567,8 +601,8 @@ def test_an_idle_connection_is_closed_without_a_word(node, first):
         assert wire.rest() == b""
 
 
-def test_more_connections_than_slots_are_answered_503(node):
-    with serving(node, Limits(connections=2, linger_s=0.05)) as front:
+def test_more_connections_than_places_are_answered_503(node):
+    with serving(node, Limits(connections=2, spare_connections=0, linger_s=0.05)) as front:
         with Wire(front.address) as one, Wire(front.address) as two:
             for wire in (one, two):
                 assert wire.ask("GET", "/a")[0] == 404
@@ -584,7 +618,86 @@ def test_more_connections_than_slots_are_answered_503(node):
             assert four.ask("GET", "/a")[0] == 404
 
 
-def test_a_client_that_goes_in_the_middle_frees_its_slot(node):
+def hold(wires, node):
+    """Each of these connections waits for the answer of a write that takes its time; returns when all do."""
+    node.gate.clear()
+    for wire in wires:
+        node.asked.clear()
+        wire.send(b"PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nv")
+        assert node.asked.wait(10)
+
+
+@pytest.mark.parametrize("path", ["/_/health", "/_/status", "/_/metrics"])
+def test_when_all_places_are_busy_the_node_still_tells_of_itself(node, path):
+    """256 clients that wait for writes are no reason for a balancer to take the node away."""
+    with (
+        serving(node, Limits(connections=2, linger_s=0.05)) as front,
+        Wire(front.address) as one,
+        Wire(front.address) as two,
+    ):
+        hold((one, two), node)
+        for _ in range(3):
+            with Wire(front.address) as operator:
+                status, headers, _ = operator.ask("GET", path)
+                assert (status, headers["connection"]) == (200, "close")
+            with Wire(front.address) as client:
+                answer = client.ask("GET", "/a")
+                assert (answer[0], answer[1]["connection"]) == (503, "close")
+                assert "2 connections are open already" in sentence(answer)
+        node.gate.set()
+        assert [wire.answer()[0] for wire in (one, two)] == [204, 204]
+
+
+def test_when_places_are_short_the_longest_idle_connection_goes(node):
+    """Silent connections keep nobody out, and who was served last stays longest."""
+    with (
+        serving(node, Limits(connections=3, reclaimed_idle_s=0.0, linger_s=0.05)) as front,
+        Wire(front.address) as silent,
+        Wire(front.address) as slow,
+        Wire(front.address) as served,
+    ):
+        served.ask("GET", "/a")
+        slow.send(b"GET /slow HTTP/1.1\r\nHos")
+        _until(lambda: len(front._open) == 3)
+        with Wire(front.address) as first, Wire(front.address) as second:
+            assert first.ask("GET", "/a")[0] == 404
+            assert second.ask("GET", "/a")[0] == 404
+            assert silent.rest() == b""
+            assert slow.answer()[0] == 503  # its head had begun: it is told that nothing was done
+            assert served.ask("GET", "/a")[0] == 404
+            assert b"metcd_http_connections_reclaimed_total 2\n" in served.ask("GET", "/_/metrics")[2]
+
+
+def test_who_has_just_been_answered_or_waits_for_an_answer_keeps_its_place(node):
+    """A client whose connection is closed while it sends a write doesn't know what became of it."""
+    with (
+        serving(node, Limits(connections=2, spare_connections=0, reclaimed_idle_s=60.0, linger_s=0.05)) as front,
+        Wire(front.address) as busy,
+        Wire(front.address) as fresh,
+    ):
+        fresh.ask("GET", "/a")
+        hold([busy], node)
+        with Wire(front.address) as third:
+            assert third.answer()[0] == 503
+        node.gate.set()
+        assert busy.answer()[0] == 204
+        assert fresh.ask("GET", "/a")[0] == 404
+
+
+def test_a_silent_spare_connection_makes_room_for_the_next(node, monkeypatch):
+    monkeypatch.setattr("server.http.SPARE_IDLE_S", 0.0)
+    with (
+        serving(node, Limits(connections=1, spare_connections=1, linger_s=0.05)) as front,
+        Wire(front.address) as busy,
+        Wire(front.address) as silent,
+        Wire(front.address) as operator,
+    ):
+        hold([busy], node)
+        assert operator.ask("GET", "/_/health")[0] == 200
+        assert silent.rest() == b""
+
+
+def test_a_client_that_goes_in_the_middle_frees_its_place(node):
     with serving(node, Limits(connections=1)) as front:
         for start in (b"", b"GET /a", b"PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc", GET):
             with Wire(front.address) as wire:
@@ -627,16 +740,65 @@ def test_stop_lets_a_request_end_and_closes_the_idle(node):
         idle.ask("GET", "/a")
         busy.send(b"PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nv")
         assert node.asked.wait(10)
-        stopper = threading.Thread(target=front.stop)
+        stopper = threading.Thread(target=front.stop, args=(10.0,))
         stopper.start()
         assert idle.rest() == b""
         node.gate.set()
-        assert busy.answer()[0] == 204
+        status, headers, _ = busy.answer()
+        assert (status, headers["connection"]) == (204, "close")
         assert busy.rest() == b""
         stopper.join(10)
         assert not stopper.is_alive()
     with pytest.raises(OSError):
         socket.create_connection(front.address, timeout=1)
+
+
+def test_stop_answers_every_request_that_was_read_and_closes_with_the_last(node):
+    """Pipelined requests that came in one piece are all in the server's hands."""
+    front = FrontEnd(node, ("127.0.0.1", 0))
+    front.start()
+    put = b"PUT /k%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nv"
+    with Wire(front.address) as wire:
+        node.gate.clear()
+        wire.send(b"".join(put % number for number in range(3)))
+        assert node.asked.wait(10)
+        stopper = threading.Thread(target=front.stop, args=(10.0,))
+        stopper.start()
+        _until(lambda: front.stopping)
+        node.gate.set()
+        answers = [wire.answer() for _ in range(3)]
+        assert [(status, headers.get("connection")) for status, headers, _ in answers] == [
+            (204, None), (204, None), (204, "close"),
+        ]  # fmt: skip
+        assert wire.rest() == b""
+        stopper.join(10)
+
+
+def test_stop_tells_a_client_in_the_middle_of_a_request_that_nothing_was_done(node):
+    front = FrontEnd(node, ("127.0.0.1", 0))
+    front.start()
+    for start in (b"GET /a HT", b"PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc"):
+        with Wire(front.address) as wire:
+            wire.send(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n" + start)
+            assert wire.answer()[0] == 404
+            front.stopping = True
+            wire.socket.shutdown(socket.SHUT_WR)
+            status, headers, _ = wire.answer()
+            assert (status, headers["x-metcd-error"], headers["connection"]) == (503, "NodeStopped", "close")
+            front.stopping = False
+    front.stop()
+
+
+def test_stop_does_not_wait_for_writes_that_nobody_will_confirm(node):
+    """A forwarded write whose leader is gone would wait for its 504, and the node with it."""
+    front = FrontEnd(node, ("127.0.0.1", 0))
+    front.start()
+    with Wire(front.address) as wire:
+        hold([wire], node)
+        node.fails = OutcomeUnknown("on its way")
+        front.stop(0.01)  # the fake's gate opens when it is told that nobody may wait any more
+        status, headers, _ = wire.answer()
+        assert (status, headers["connection"]) == (504, "close")
 
 
 def test_a_taken_port_is_an_error_at_once(front):
