@@ -112,6 +112,9 @@ class Env(Protocol):
     def absolute(self, path: StorePath) -> str:
         """The path from the root on, so that a later chdir doesn't move a store; links are not followed."""
 
+    def resolve(self, path: str) -> str:
+        """Where a symbolic link at `path` leads, whether something is there or not; `path` itself if it is none."""
+
     def exists(self, path: str) -> bool:
         """True if a file or directory has this name."""
 
@@ -297,6 +300,9 @@ class RealEnv:
 
     def absolute(self, path: StorePath) -> str:
         return os.path.abspath(path)
+
+    def resolve(self, path: str) -> str:
+        return os.path.realpath(path) if os.path.islink(path) else path
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)

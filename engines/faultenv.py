@@ -80,6 +80,9 @@ class FaultEnv:
     def absolute(self, path: str | os.PathLike[str]) -> str:
         return self.env.absolute(path)
 
+    def resolve(self, path: str) -> str:
+        return self.env.resolve(path)
+
     def exists(self, path: str) -> bool:
         return self.env.exists(path)
 

@@ -358,6 +358,9 @@ class SimEnv:
     def absolute(self, path: str | os.PathLike[str]) -> str:
         return "/" + "/".join(path_parts(os.fspath(path)))
 
+    def resolve(self, path: str) -> str:
+        return path
+
     def exists(self, path: str) -> bool:
         try:
             return self._find(path) is not None

@@ -22,8 +22,8 @@ from engines.btree.cursor import leaves_forward
 from engines.btree.node import Node
 from engines.btree.page import ELEMENT_BYTES, HEADER_BYTES, BucketValue
 from engines.btree.pager import Pager
-from engines.btree.tree import TreeWriter
-from engines.btree.walk import bucket_header, pages_of_tree
+from engines.btree.tree import TreeWriter, bucket_in_the_way
+from engines.btree.walk import bucket_header, runs_of_trees
 from engines.errors import InvalidKey
 from engines.kvstore import KVStore, Pair, check_key, check_value
 
@@ -104,16 +104,24 @@ def build_tree(writer: TreeWriter, pairs: Iterable[Pair]) -> int:
 def replace_tree(writer: TreeWriter, old: int, pairs: Iterable[Pair]) -> int:
     """Writes a caller's pairs as a tree that takes the place of the one at page `old` (0: none); its root's page id.
 
-    Raises StreamFailed, whose cause is what the pairs have raised or what is wrong with them.
+    The buckets in the old tree are another program's: they are taken over, as `put` and `delete` leave them alone. Raises
+    StreamFailed, whose cause is what the pairs have raised or what is wrong with them.
     """
-    for pgid, pages in pages_of_tree(writer.pager, old) if old else ():
+    buckets: list[Pair] = []
+    for pgid, pages, leaf in runs_of_trees(writer.pager, [old] if old else []):
         writer.drop(pgid, pages, 0)
-    return build_tree(writer, _ascending(pairs))
+        if leaf is not None:
+            buckets += [pair for pair in zip(leaf.keys, leaf.values) if type(pair[1]) is BucketValue]
+    return build_tree(writer, _ascending(pairs, sorted(buckets)))
 
 
-def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Passes valid pairs on. Raises StreamFailed for what `pairs` raises, or for a key that isn't above the one before."""
+def _ascending(pairs: Iterable[Pair], buckets: list[Pair]) -> Iterator[Pair]:
+    """Passes valid pairs on, and buckets in their places among them.
+
+    Raises StreamFailed for what `pairs` raises, for a key that isn't above the one before, or that is a bucket's.
+    """
     previous = b""
+    waiting = buckets[::-1]
     try:
         for key, value in pairs:
             check_key(key)
@@ -121,11 +129,16 @@ def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:
             if key <= previous:
                 raise InvalidKey(f"load wants strictly ascending keys, and {key[:40]!r} comes after {previous[:40]!r}")
             previous = key
+            while waiting and waiting[-1][0] <= key:
+                if waiting[-1][0] == key:
+                    raise bucket_in_the_way(key)
+                yield waiting.pop()
             yield key, value
     except GeneratorExit:
         raise
     except BaseException as failure:
         raise StreamFailed from failure
+    yield from reversed(waiting)
 
 
 def copy_tree(source: Pager, root: int, writer: TreeWriter) -> int:

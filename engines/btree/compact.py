@@ -5,10 +5,12 @@
     rename          and a sync of the directory: from here on it is my.db
 
 A crash leaves the one or the other under the name, each whole; a leftover is removed by the next open. The lock on the new
-file is taken before it has the name, so that nobody else can open it in between.
+file is taken before it has the name, so that nobody else can open it in between. It gets the old one's permissions, group
+and owner, the owner if this process may give files away (root may). A symbolic link was resolved when the store was opened.
 
 bbolt's files never shrink either, and its `bbolt compact` needs the database closed; this does it while readers read.
-All buckets are copied, with whatever is nested in them; each page is full afterwards.
+All buckets are copied, with whatever is nested in them; each page is full afterwards. Left out: other hard links to the
+file, which keep the old one.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ def rewrite(old: Pager, meta: Meta, new_pager: Callable[[Lock], Pager]) -> tuple
     try:
         file = env.open(temporary, "w")
         pager.file = file
+        env.adopt(temporary, path)
         file.allocate(file_bytes(2, meta.page_bytes))
         pager.attach(file, writable=True)
         freelist = Freelist([], 2)

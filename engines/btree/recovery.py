@@ -128,8 +128,10 @@ def empty_file(page_bytes: int) -> bytes:
 def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[State, Committer | None]:
     """Opens or makes the database at `path`: its newest state, and the writer's side unless it is for reading only.
 
-    Raises StoreLocked, CorruptionError, NoSuchStore, OSError.
+    Through a symbolic link, so that compaction replaces the file and not the link. Raises StoreLocked, CorruptionError,
+    ForeignFormat, NoSuchStore, OSError.
     """
+    path = env.resolve(path)
     lock = None
     while lock is None:
         if env.exists(path):

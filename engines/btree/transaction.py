@@ -36,8 +36,9 @@ from engines.btree.cursor import Cursor, ascend, descend, leaves_forward, lookup
 from engines.btree.node import Node
 from engines.btree.page import HEADER_BYTES, LEAF, BucketValue, PageError, header, read_leaf
 from engines.btree.pager import Pager, Pin
+from engines.btree.tree import bucket_in_the_way
 from engines.btree.walk import bucket_header
-from engines.errors import InvalidKey, ReadOnly, StoreClosed
+from engines.errors import ReadOnly, StoreClosed
 from engines.kvstore import Pair, Reader, Snapshot, check_key, check_key_type, check_value, scan_bounds
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Update(Reader):
     def _check_no_bucket(self, key: bytes) -> None:
         self._view._held()
         if type(lookup(self._view.pager, self._view._root, key)) is BucketValue:
-            raise InvalidKey(f"{key[:40]!r} is a bucket of another program in this file: choose another key")
+            raise bucket_in_the_way(key)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)

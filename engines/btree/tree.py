@@ -48,10 +48,15 @@ from engines.btree.page import (
 from engines.btree.pager import MAX_LEVELS, Pager
 from engines.errors import InvalidKey
 
-__all__ = ["Changes", "TreeWriter"]
+__all__ = ["Changes", "TreeWriter", "bucket_in_the_way"]
 
 APPEND_FILL = 1.0  # of pages that ascending keys leave behind: nothing will be inserted there soon
 SMALL = 4  # a piece below a quarter of a page is joined with its neighbour, as bbolt's are
+
+
+def bucket_in_the_way(key: bytes) -> InvalidKey:
+    """The error for a write to a key that names a bucket."""
+    return InvalidKey(f"{key[:40]!r} is a bucket of another program in this file: choose another key")
 
 
 class Changes(NamedTuple):
@@ -197,7 +202,7 @@ class TreeWriter:
     def _refuse_buckets(key: bytes, old: bytes, new: bytes | None) -> None:
         """A key that names a nested bucket of another program can't be put or deleted (bbolt: incompatible value)."""
         if type(old) is BucketValue and type(new) is not BucketValue:
-            raise InvalidKey(f"{key[:40]!r} is a bucket of another program in this file: choose another key")
+            raise bucket_in_the_way(key)
 
     # ------------------------------------------------------------------------------------------------------ branches
 

@@ -16,7 +16,7 @@ from engines.btree.node import Node
 from engines.btree.page import BRANCH, LEAF, BucketValue, PageError, verify_seal
 from engines.btree.pager import Pager
 
-__all__ = ["bucket_header", "bucket_ids", "free_ids", "pages_of_tree"]
+__all__ = ["bucket_header", "bucket_ids", "free_ids", "pages_of_tree", "runs_of_trees"]
 
 bucket_header = struct.Struct("<QQ")  # root page id (0: inline), sequence
 
@@ -28,11 +28,20 @@ def bucket_ids(node: Node) -> list[int]:
 
 
 def pages_of_tree(pager: Pager, root: int) -> Iterator[tuple[int, int]]:
-    """(first page id, pages) of every run of the tree at page `root`, its buckets' trees included.
-
-    Leaves without buckets are not decoded: their header says how long they are.
-    """
+    """(first page id, pages) of every run of the tree at page `root`, its buckets' trees included."""
     todo = [root]
+    for pgid, pages, leaf in runs_of_trees(pager, todo):
+        yield pgid, pages
+        if leaf is not None:
+            todo += bucket_ids(leaf)
+
+
+def runs_of_trees(pager: Pager, todo: list[int]) -> Iterator[tuple[int, int, Node | None]]:
+    """(first page id, pages, the leaf if there are buckets in it) of every run below the page ids in `todo`.
+
+    The caller adds a bucket's root to `todo` to go there, too. Leaves without buckets are not decoded: their header says
+    how long they are.
+    """
     seen: set[int] = set()
     while todo:
         pgid = todo.pop()
@@ -40,11 +49,9 @@ def pages_of_tree(pager: Pager, root: int) -> Iterator[tuple[int, int]]:
             raise pager.corrupt(pgid, "two branches refer to it")
         seen.add(pgid)
         flags, pages, has_buckets = pager.outline(pgid)
-        yield pgid, pages
         if flags == BRANCH:
             todo += pager.load(pgid).children
-        elif flags == LEAF and has_buckets:
-            todo += bucket_ids(pager.load(pgid))
+        yield pgid, pages, pager.load(pgid) if flags == LEAF and has_buckets else None
 
 
 def _buckets_in(node: Node) -> list[BucketValue]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import engines
-from engines import CorruptionError, ForeignFormat
+from engines import CorruptionError, ForeignFormat, InvalidKey
 from engines.btree import BTreeStore, Bucket, check_file
 from engines.btree.meta import fnv1a_64
 from engines.btree.transaction import View
@@ -101,6 +101,27 @@ def test_sequences_of_buckets_are_kept(golden: Path) -> None:
                 assert (view.bucket(b"metcd").sequence, view.bucket(b"other").sequence) == (7, 77)
             store.compact()
             store.put(b"and on", b"it goes")
+
+
+@pytest.mark.parametrize("golden", ["bbolt"], indirect=True)
+@pytest.mark.parametrize(
+    "keys", [[], [b"a"], [b"z"], [b"a", b"o", b"z"], [b"%05d" % number for number in range(3_000)]]
+)
+def test_load_keeps_the_buckets_nested_in_the_stores_own(golden: Path, keys: list[bytes]) -> None:
+    """They are another program's, and put and delete leave them alone, too: only the pairs beside them are replaced."""
+    nested = (b"other", b"nested")
+    with BTreeStore(str(golden), bucket=b"other") as store:
+        for _ in range(2):
+            store.load((key, b"loaded") for key in keys)
+            assert dict(store.scan()) == dict.fromkeys(keys, b"loaded")
+            assert store.check() == []
+            with store.view() as view:
+                assert content(view, nested) == THEIRS[nested]
+        for names in ([b"nested"], [b"a", b"nested", b"z"]):
+            with pytest.raises(InvalidKey, match="is a bucket of another program"):
+                store.load((key, b"refused") for key in names)
+        assert dict(store.scan()) == dict.fromkeys(keys, b"loaded") and store.check() == []
+    assert check_file(real_env(), str(golden)) == []
 
 
 @pytest.mark.parametrize("golden", ["bbolt"], indirect=True)

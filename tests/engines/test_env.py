@@ -290,6 +290,16 @@ def test_a_dangling_link_is_there(env: RealEnv, tmp_path: Path) -> None:
         env.open(f"{tmp_path}/link", "x")
 
 
+def test_a_link_is_resolved_and_nothing_else(env: RealEnv, tmp_path: Path) -> None:
+    """resolve: through links to links, also where nothing is; the names of the directories stay as they were said."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "also").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "one").symlink_to("two")
+    (tmp_path / "disk" / "two").symlink_to("three")
+    assert env.resolve(f"{tmp_path}/also/one") == f"{tmp_path}/disk/three"
+    assert env.resolve(f"{tmp_path}/also/three") == f"{tmp_path}/also/three"
+
+
 def test_each_made_directory_is_synced_into_its_parent(
     env: RealEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
