@@ -17,7 +17,7 @@ from typing import Final
 
 from engines.coding import DecodeError
 from engines.env import Env
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, ForeignFormat
 from engines.kvstore import Stats
 from engines.log import LogReader
 from engines.log_tools import dump_log
@@ -28,13 +28,14 @@ from engines.lsm.keys import DELETION, trailer_of
 from engines.lsm.options import LEVELS
 from engines.lsm.sstable import Table
 from engines.lsm.statistics import Counters
-from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.version import FileMeta, ForeignEdit, VersionEdit
 from engines.lsm.wal import decode_batch
 
 __all__ = ["describe_batch", "describe_edit", "dump", "show_key"]
 
 SHOWN_BYTES: Final = 60  # of a key or a value
 SHOWN_OPERATIONS: Final = 8  # of a batch
+ANY_LEVELS: Final = 1 << 32  # a dump shows goleveldb's deeper levels, too
 
 
 def dump(path: str, env: Env) -> Iterator[str]:
@@ -80,7 +81,9 @@ def describe_batch(record: bytes) -> str:
 def describe_edit(record: bytes) -> str:
     """A manifest's record in a line; damage is said, not raised."""
     try:
-        edit = VersionEdit.decode(record)
+        edit = VersionEdit.decode(record, ANY_LEVELS)
+    except ForeignEdit as error:
+        return f"an edit of RocksDB: {error}"
     except DecodeError as error:
         return f"no version edit: {error}"
     parts = [f"comparator {edit.comparator.decode('latin-1')}"] if edit.comparator is not None else []
@@ -114,6 +117,8 @@ def _dump_directory(path: str, env: Env) -> Iterator[str]:
         versions = manifest.read(env, path, Stats())
     except (CorruptionError, FileNotFoundError) as error:
         yield f"DAMAGED: {error}"
+    except ForeignFormat as error:
+        yield f"FOREIGN: {error}"
     else:
         oldest_log = versions.log_number
         for level in range(LEVELS):
@@ -151,6 +156,10 @@ def _dump_table(path: str, env: Env) -> Iterator[str]:
     except CorruptionError as error:
         file.close()
         yield f"DAMAGED: {error}"
+        return
+    except ForeignFormat as error:
+        file.close()
+        yield f"FOREIGN: {error}"
         return
     yield f"{table.size_bytes} bytes, {table.blocks} data blocks; {', '.join(table.filters) or 'no filter'}"
     yield f"statistics: {table.statistics}" if table.statistics is not None else "statistics: none"

@@ -40,9 +40,10 @@ from engines.env import Env, File
 from engines.errors import CorruptionError, StoreFailed
 from engines.kvstore import Stats
 from engines.log import LogReader, LogWriter
+from engines.lsm import foreign
 from engines.lsm.files import CURRENT, begin_file, current_temp_name, listed, manifest_name, parse
 from engines.lsm.keys import order
-from engines.lsm.version import COMPARATOR, FileMeta, Version, VersionEdit
+from engines.lsm.version import COMPARATOR, FileMeta, ForeignEdit, Version, VersionEdit
 
 __all__ = ["VersionSet", "create", "manifest_path", "read", "recover"]
 
@@ -230,7 +231,7 @@ def recover(env: Env, directory: str, stats: Stats) -> VersionSet:
 
 
 def read(env: Env, directory: str, stats: Stats) -> VersionSet:
-    """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError, OSError."""
+    """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError, ForeignFormat, OSError."""
     path = manifest_path(env, directory)
     versions = VersionSet(env, directory, stats)
     seen: set[str] = set()
@@ -240,15 +241,12 @@ def read(env: Env, directory: str, stats: Stats) -> VersionSet:
         for offset, record in reader:
             try:
                 edit = VersionEdit.decode(record)
+            except ForeignEdit as error:
+                raise foreign.of_edit(path, error) from error
             except DecodeError as error:
                 raise CorruptionError(path, offset, f"the version edit is damaged: {error}") from error
-            if edit.comparator not in (None, COMPARATOR):
-                raise CorruptionError(
-                    path,
-                    offset,
-                    f"the keys are ordered by {edit.comparator!r}, but only {COMPARATOR!r} is known here: open the store "
-                    "with the program that made it",
-                )
+            if (refusal := foreign.of_comparator(path, edit)) is not None:
+                raise refusal
             seen.update(name for name, _ in NEEDED if getattr(edit, name) is not None)
             versions.absorb(edit)
     finally:
@@ -293,7 +291,7 @@ def _check(env: Env, directory: str, path: str, versions: VersionSet) -> None:
             path, None, f"{len(missing)} missing files, for example table {missing[0]}; repair the store"
         )
     if len(live) != len(set(live)):
-        raise CorruptionError(path, None, "a table is listed twice; repair the store")
+        raise CorruptionError(path, None, "a table is listed twice, and not alike; repair the store")
     if too_high := [number for number in live if number >= versions.next_file_number]:
         raise CorruptionError(
             path,

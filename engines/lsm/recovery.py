@@ -22,6 +22,7 @@ from engines.kvstore import Stats
 from engines.lsm import manifest
 from engines.lsm.core import Core
 from engines.lsm.files import CURRENT, LOCK, keep_owner, listed
+from engines.lsm.foreign import refuse_rocksdb
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import TableWriter
 from engines.lsm.options import Options
@@ -32,7 +33,9 @@ __all__ = ["open_store"]
 
 
 def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tuple[Core, Lock]:
-    """The recovered store, and the lock that it holds. Raises StoreLocked, NoSuchStore, CorruptionError, OSError."""
+    """The recovered store, and the lock that it holds. Raises StoreLocked, NoSuchStore, ForeignFormat, CorruptionError,
+    OSError."""
+    refuse_rocksdb(env, directory)
     if options.read_only or not options.create:
         _must_exist(env, directory)
     lock = _shared_lock(env, directory) if options.read_only else _exclusive_lock(env, directory)

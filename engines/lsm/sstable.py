@@ -36,7 +36,7 @@ from crc32c import crc32c
 
 from engines.coding import DecodeError, get_varint64, put_varint, u32
 from engines.env import File
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, ForeignFormat
 from engines.log import mask
 from engines.lsm import snappy
 from engines.lsm.block import Block, decode, decode_entries, find_raw
@@ -50,6 +50,7 @@ __all__ = ["Table", "encode_handle", "seal_block"]
 
 FOOTER_BYTES: Final = 48
 MAGIC: Final = bytes.fromhex("57fb808b247547db")
+ROCKSDB_MAGIC: Final = bytes.fromhex("f7cff485b741e288")
 BLOCK_TRAILER_BYTES: Final = 5
 RAW: Final = 0
 SNAPPY: Final = 1
@@ -121,6 +122,8 @@ class Table:
     def _read_footer(self) -> tuple[tuple[int, int], tuple[int, int]]:
         begin = self.size_bytes - FOOTER_BYTES
         footer = self._file.pread(FOOTER_BYTES, begin)
+        if footer[-len(MAGIC) :] == ROCKSDB_MAGIC:
+            raise ForeignFormat(self.path, "this is a table of RocksDB, not of LevelDB: open its store with RocksDB")
         if footer[-len(MAGIC) :] != MAGIC:
             raise CorruptionError(
                 self.path, begin, f"a table ends in {MAGIC.hex()}, and this one in {footer[-8:].hex()}"

@@ -53,6 +53,7 @@ from engines.lsm.checkpoint import checkpoint
 from engines.lsm.core import State
 from engines.lsm.dump import dump
 from engines.lsm.files import CURRENT
+from engines.lsm.foreign import rocksdb_name
 from engines.lsm.iterator import merge_chunks
 from engines.lsm.keys import ABSENT
 from engines.lsm.options import Options
@@ -93,7 +94,7 @@ def _weak(method: Callable[[BaseException], None]) -> Callable[[BaseException], 
 class LsmStore(KVStore):
     """A store in LevelDB's files. `options` are those of engines.lsm.options.Options.
 
-    Raises StoreLocked, NoSuchStore, CorruptionError, InvalidOption, OSError.
+    Raises StoreLocked, NoSuchStore, ForeignFormat, CorruptionError, InvalidOption, OSError.
     """
 
     name = "lsm"
@@ -101,8 +102,8 @@ class LsmStore(KVStore):
 
     @classmethod
     def recognises(cls, path: str, env: Env) -> bool:
-        """By CURRENT, which begins with "MANIFEST-" in every LevelDB directory."""
-        if not env.is_dir(path) or not env.exists(f"{path}/{CURRENT}"):
+        """By CURRENT, which begins with "MANIFEST-" in every LevelDB directory; RocksDB's has other names besides."""
+        if not env.is_dir(path) or not env.exists(f"{path}/{CURRENT}") or rocksdb_name(env, path) is not None:
             return False
         file = env.open(f"{path}/{CURRENT}", "r")
         try:

@@ -25,7 +25,9 @@ An edit is one record of the manifest. TAG and fields, all varints but for what 
 2. On a level from 1 on, files ascend, and no user key is in two of them. (Old LevelDB may split a key's versions over
    two neighbours; then the first has the newer ones. It is read, and never written.)
 3. On level 0, the file with the higher number is newer.
-4. An unknown tag is damage: nobody may add tags, not even we.
+4. An unknown tag is damage: nobody may add tags, not even we. (RocksDB did, and goleveldb added levels: a ForeignEdit.)
+5. A table that is added twice to one level, with the same size and the same keys, is one table: goleveldb writes that
+   whenever it has replayed a log into a table (the edit and the snapshot behind it both have it).
 
 Follows LevelDB's db/version_edit.cc and the class Version of db/version_set.cc.
 """
@@ -44,7 +46,7 @@ from engines.lsm.options import LEVELS
 from engines.lsm.sstable import Table
 from engines.lsm.statistics import TableInfo, TableStatistics
 
-__all__ = ["COMPARATOR", "FileMeta", "Version", "VersionEdit"]
+__all__ = ["COMPARATOR", "FileMeta", "ForeignEdit", "Version", "VersionEdit"]
 
 COMPARATOR: Final = b"leveldb.BytewiseComparator"
 
@@ -56,6 +58,16 @@ TAG_COMPACT_POINTER: Final = 5
 TAG_DELETED_FILE: Final = 6
 TAG_NEW_FILE: Final = 7
 TAG_PREVIOUS_LOG: Final = 9
+ROCKSDB_TAGS: Final = frozenset((10, 100, 102, 103, 200, 201, 202, 203, 300))
+ROCKSDB_FIRST_TAG: Final = 400  # and whatever is above
+
+
+class ForeignEdit(DecodeError):
+    """A sound edit of another program: RocksDB's tags, or a `level` below LevelDB's last one (goleveldb's)."""
+
+    def __init__(self, why: str, level: int | None = None) -> None:
+        super().__init__(why)
+        self.level = level
 
 
 class FileMeta:
@@ -87,6 +99,15 @@ class FileMeta:
     def of(cls, number: int, info: TableInfo) -> FileMeta:
         """The file of a table that was just built."""
         return cls(number, info.size_bytes, info.smallest, info.largest, info.statistics)
+
+    def is_same(self, other: FileMeta) -> bool:
+        """True if both say the same of one table."""
+        return (self.number, self.size_bytes, self.smallest, self.largest) == (
+            other.number,
+            other.size_bytes,
+            other.smallest,
+            other.largest,
+        )
 
     def overlaps(self, first: bytes | None, last: bytes | None) -> bool:
         """True if it may hold a user key in [first, last]; None is no bound."""
@@ -132,8 +153,9 @@ class VersionEdit:
         return b"".join(parts)
 
     @classmethod
-    def decode(cls, record: bytes) -> VersionEdit:
-        """From a manifest record. Raises DecodeError for whatever rules 1 and 4 forbid."""
+    def decode(cls, record: bytes, levels: int = LEVELS) -> VersionEdit:
+        """From a manifest record. Raises DecodeError for whatever rules 1 and 4 forbid: ForeignEdit if another program
+        writes that. levels: how many there may be; only who shows an edit to people wants more."""
         edit = cls()
         at = 0
         while at < len(record):
@@ -149,26 +171,27 @@ class VersionEdit:
             elif tag == TAG_LAST_SEQUENCE:
                 edit.last_sequence, at = get_varint64(record, at)
             elif tag == TAG_COMPACT_POINTER:
-                level, at = _get_level(record, at)
+                level, at = _get_level(record, at, levels)
                 key, at = _get_key(record, at)
                 edit.compact_pointers.append((level, key))
             elif tag == TAG_DELETED_FILE:
-                level, at = _get_level(record, at)
+                level, at = _get_level(record, at, levels)
                 number, at = get_varint64(record, at)
                 edit.deleted.append((level, number))
             elif tag == TAG_NEW_FILE:
-                level, at = _get_level(record, at)
+                level, at = _get_level(record, at, levels)
                 file, at = _get_file(record, at)
                 edit.added.append((level, file))
             else:
-                raise DecodeError(f"the tag {tag} at byte {at} of the edit is unknown: 1 to 7 and 9 are")
+                why = f"the tag {tag} at byte {at} of the edit is unknown: 1 to 7 and 9 are"
+                raise (ForeignEdit if tag in ROCKSDB_TAGS or tag >= ROCKSDB_FIRST_TAG else DecodeError)(why)
         return edit
 
 
-def _get_level(record: bytes, at: int) -> tuple[int, int]:
+def _get_level(record: bytes, at: int, levels: int) -> tuple[int, int]:
     level, at = get_varint32(record, at)
-    if level >= LEVELS:
-        raise DecodeError(f"level {level} at byte {at} of the edit: there are levels 0 to {LEVELS - 1}")
+    if level >= levels:
+        raise ForeignEdit(f"level {level} at byte {at} of the edit: there are levels 0 to {levels - 1}", level)
     return level, at
 
 
@@ -204,13 +227,15 @@ class Version:
         self.sorted_levels = [(files, [file.last for file in files]) for files in self.levels[1:] if files]
 
     def edited(self, edit: VersionEdit) -> Version:
-        """The version after the edit. A file that the edit both deletes and adds on one level is there. O(files)."""
+        """The version after the edit. A file that the edit both deletes and adds on one level is there; one that is added
+        once more is there once (rule 5). O(files)."""
         gone = set(edit.deleted)
         levels = [
             [file for file in files if (level, file.number) not in gone] for level, files in enumerate(self.levels)
         ]
         for level, file in edit.added:
-            levels[level].append(file)
+            if not any(here.number == file.number and here.is_same(file) for here in levels[level]):
+                levels[level].append(file)
         return Version(levels)
 
     def files(self) -> Iterable[tuple[int, FileMeta]]:

@@ -14,7 +14,7 @@ import pytest
 
 import engines
 from engines.env import real_env
-from engines.errors import CorruptionError, StoreLocked
+from engines.errors import CorruptionError, ForeignFormat, StoreLocked
 from engines.lsm.files import listed
 from engines.lsm.keys import VALUE, internal_key
 from engines.lsm.options import Options
@@ -359,6 +359,6 @@ def test_a_foreign_comparator_is_refused(tmp_path: Path) -> None:
     """An order that isn't ours would make every search wrong."""
     leveldb(tmp_path, comparator=lambda a, b: (a < b) - (a > b), comparator_name=b"backwards").close()
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
-    with pytest.raises(CorruptionError, match="backwards"):
+    with pytest.raises(ForeignFormat, match="backwards"):
         ours(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before

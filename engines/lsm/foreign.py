@@ -1,0 +1,61 @@
+"""Sound files that look like ours and aren't: RocksDB's directory, another order of keys, goleveldb's deeper levels.
+
+    RocksDB             the same CURRENT, logs and manifest's framing; OPTIONS-000007 beside them; tags of its own in the
+                        edits (10, 100 to 103, 200 to 203, 300, 400 and above); tables that end in f7cff485b741e288
+                        (sstable.py)
+    another comparator  LevelDB's files throughout; the manifest's tag 1 has another name than LevelDB's order of bytes
+    goleveldb           LevelDB's files throughout; it makes a level 7 when 6 is full, and so on
+
+None of them is damaged, and none can be opened here: ForeignFormat, before anything is changed. Follows RocksDB's
+db/version_edit.h and table/format.cc, and goleveldb's session_record.go.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from engines.env import Env
+from engines.errors import ForeignFormat
+from engines.lsm.version import COMPARATOR, ForeignEdit, VersionEdit
+
+__all__ = ["of_comparator", "of_edit", "refuse_rocksdb", "rocksdb_name"]
+
+_OPTIONS: Final = re.compile(r"OPTIONS-\d+", re.ASCII)
+_OWNERS: Final = {b"idb_cmp1": "Chromium's IndexedDB", b"rocksdb.ReverseBytewiseComparator": "RocksDB's reverse order"}
+_USE_ROCKSDB: Final = "open it with RocksDB, and copy its pairs into a new store to use them here"
+
+
+def rocksdb_name(env: Env, directory: str) -> str | None:
+    """The name of a file that only RocksDB makes; None if there is none. Raises OSError."""
+    return next((name for name in sorted(env.list(directory)) if _OPTIONS.fullmatch(name)), None)
+
+
+def refuse_rocksdb(env: Env, directory: str) -> None:
+    """Raises ForeignFormat if `directory` exists and is RocksDB's, OSError."""
+    if env.is_dir(directory) and (name := rocksdb_name(env, directory)) is not None:
+        raise ForeignFormat(directory, f"this is a store of RocksDB (it has {name}), not of LevelDB: {_USE_ROCKSDB}")
+
+
+def of_edit(path: str, error: ForeignEdit) -> ForeignFormat:
+    """What to raise for an edit that only another program writes; `path` is the manifest's."""
+    if error.level is not None:
+        return ForeignFormat(
+            path,
+            f"there are tables on level {error.level}, which only goleveldb makes (LevelDB's levels are 0 to 6): open the "
+            "store with goleveldb, and copy its pairs into a new store to use them here",
+        )
+    return ForeignFormat(path, f"this is a manifest of RocksDB ({error}), not of LevelDB: {_USE_ROCKSDB}")
+
+
+def of_comparator(path: str, edit: VersionEdit) -> ForeignFormat | None:
+    """What to raise if the edit says that keys are in another order than that of their bytes."""
+    if edit.comparator in (None, COMPARATOR):
+        return None
+    assert edit.comparator is not None
+    owner = _OWNERS.get(edit.comparator)
+    return ForeignFormat(
+        path,
+        f"the keys are ordered by {edit.comparator!r}{f' ({owner})' if owner else ''}, but only {COMPARATOR!r} is known "
+        "here: open the store with the program that made it",
+    )
