@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import base64
 import errno
+import io
 import itertools
 import json
 import os
@@ -28,6 +29,8 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from platform import python_version
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -38,7 +41,7 @@ from engines.kvstore import Pair
 from engines.log_tools import dump_log
 from server import snapshot, wal
 from server.client import Client
-from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, default_engines
+from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, default_engines, metcd_command
 from server.config import NodeConfig, Peers
 from server.errors import NodeError, OutcomeUnknown
 from server.http import FrontEnd
@@ -61,6 +64,9 @@ class UsageError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command, and returns its exit status."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # what the terminal's encoding doesn't have is escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -76,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="metcd", description="A tiny etcd, to be read, run, broken and compared.")
+    parser.add_argument("--version", action="version", version=f"metcd {version('metcd')}, Python {python_version()}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], text: str, *words: str) -> argparse.ArgumentParser:
@@ -214,6 +221,8 @@ def _cluster(options: argparse.Namespace) -> int:
             for node in cluster.dead():
                 print(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}", flush=True)
         print("\nstopping", flush=True)
+        for node, process in cluster.brought_back():
+            print(f"node {node.id} was brought back by hand, and goes on as {process}: end it there", flush=True)
     return 0
 
 
@@ -223,7 +232,7 @@ def _print_cluster(cluster: LocalCluster) -> None:
     for node in cluster.nodes:
         print(f"{node.id:<6}{node.engine:<10}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}")
     first, last = cluster.nodes[0], cluster.nodes[-1]
-    command = shlex.quote(os.path.join(os.path.dirname(sys.executable), "metcd"))
+    command = shlex.join(metcd_command())
     print(
         "\nType into another terminal:\n"
         f"  curl -L {first.url}/hello -XPUT -d world\n"

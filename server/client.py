@@ -22,6 +22,7 @@ Threads may share a client; each has its own connection to each node. Left out: 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import select
@@ -32,7 +33,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes, urlsplit
 
-from engines.kvstore import Operation, Pair
+from engines.errors import InvalidKey
+from engines.kvstore import Operation, Pair, check_value, scan_bounds
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 
 __all__ = ["Client", "RequestRefused"]
@@ -72,7 +74,12 @@ class Client:
     """The key-value store of a cluster, by its nodes' URLs."""
 
     def __init__(self, urls: Iterable[str], timeout_s: float = 10.0) -> None:
-        """`urls`: "http://host:port" of one node or more; the first is asked first. `timeout_s`: for each call."""
+        """`urls`: "http://host:port" of one node or more; the first is asked first. `timeout_s`: for each call.
+
+        Raises TypeError, ValueError for what is no list of URLs.
+        """
+        if isinstance(urls, (str, bytes)):
+            raise TypeError(f"a client takes a list of URLs, and this is one: Client([{urls!r}])")
         self._addresses = [_address(url) for url in urls]
         if not self._addresses:
             raise ValueError("a client needs the URL of at least one node")
@@ -81,6 +88,7 @@ class Client:
         self._local = threading.local()
         self._guard = threading.Lock()
         self._connections: list[http.client.HTTPConnection] = []
+        self._closed = False
 
     def get(self, key: bytes, *, consistency: str = "linearizable") -> bytes | None:
         """The value of `key`, or None. Raises NoLeader, RequestRefused."""
@@ -90,9 +98,10 @@ class Client:
     def put(self, key: bytes, value: bytes) -> int:
         """Sets `key`; applied when it returns its log index.
 
-        Raises NoLeader, Overloaded, NodeStopped (nothing was written, whichever node was asked until the timeout),
+        Raises InvalidKey, InvalidValue for what is not bytes, NoLeader, Overloaded, NodeStopped (nothing was written, whichever node was asked until the timeout),
         OutcomeUnknown (it may have been), TooLarge, RequestRefused.
         """
+        check_value(value)
         return self._ask("PUT", _path(key), value).log_index
 
     def delete(self, key: bytes) -> int:
@@ -103,8 +112,10 @@ class Client:
         """Applies puts (key, value) and deletes (key, None) as one; returns its log index. Raises as `put` does."""
         lines = []
         for key, value in operations:
+            _check_key(key)
             line = {"op": "delete", "key": _encode(key)}
             if value is not None:
+                check_value(value)
                 line = {"op": "put", "key": _encode(key), "value": _encode(value)}
             lines.append(json.dumps(line))
         index: int = json.loads(self._ask("POST", "/_/batch", "\n".join(lines).encode()).body)["index"]
@@ -120,15 +131,18 @@ class Client:
         reverse: bool = False,
         consistency: str = "linearizable",
     ) -> Iterator[Pair]:
-        """The pairs with start <= key < stop that begin with `prefix`; all of one moment. Reads them all, then yields."""
+        """The pairs with start <= key < stop that begin with `prefix`; all of one moment, and all in memory.
+
+        Raises InvalidKey for a bound that is not bytes, NoLeader, RequestRefused.
+        """
+        scan_bounds(start, stop, prefix)  # raises InvalidKey for what is not bytes
         bounds = {"start": start, "stop": stop, "prefix": prefix}
-        query = [f"{name}={quote_from_bytes(bound, safe='')}" for name, bound in bounds.items() if bound]
+        query = [f"{name}={quote_from_bytes(bound, safe='')}" for name, bound in bounds.items() if bound is not None]
         query += [f"limit={limit}"] if limit is not None else []
         query += ["reverse=true"] if reverse else []
         target = "?".join(["/_/scan", "&".join([*query, f"consistency={consistency}"])])
-        for line in self._ask("GET", target).body.splitlines():
-            pair = json.loads(line)
-            yield base64.b64decode(pair["key"]), base64.b64decode(pair["value"])
+        pairs = map(json.loads, self._ask("GET", target).body.splitlines())
+        return ((base64.b64decode(pair["key"]), base64.b64decode(pair["value"])) for pair in pairs)
 
     def status(self) -> dict[str, Any]:
         """The status of the node that answers first."""
@@ -137,14 +151,16 @@ class Client:
 
     def health(self) -> bool:
         """True if the first node answers, and knows a leader. Never raises NoLeader."""
+        self._check_open()
         try:
             return self._send(0, "GET", "/_/health", None, time.monotonic() + self._timeout_s).status == 200
         except (_NotSent, OSError, http.client.HTTPException):
             return False
 
     def close(self) -> None:
-        """Closes the connections of all threads."""
+        """Closes the connections of all threads; every later call but this one raises RuntimeError."""
         with self._guard:
+            self._closed = True
             for connection in self._connections:
                 connection.close()
             self._connections.clear()
@@ -157,6 +173,7 @@ class Client:
 
     def _ask(self, method: str, target: str, body: bytes | None = None) -> _Answer:
         """Asks one node after the other until one has done it (or says that a key is absent), or refuses it."""
+        self._check_open()
         deadline = time.monotonic() + self._timeout_s
         reads = method == "GET"
         why: object = "none was asked"
@@ -187,6 +204,10 @@ class Client:
         if isinstance(why, NodeError):
             raise why
         raise NoLeader(f"no node answered within {self._timeout_s:g} s; the last one: {why}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the client is closed: make another one")
 
     def _send(self, at: int, method: str, target: str, body: bytes | None, deadline: float) -> _Answer:
         """One request to one node. Raises _NotSent if it can't have been received; OSError, HTTPException otherwise."""
@@ -282,13 +303,21 @@ def _failure(answer: _Answer) -> NodeError:
 
 
 def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    if parts.scheme not in ("http", "") or not parts.hostname or parts.port is None:
-        raise ValueError(f"a node's URL is http://host:port, and this is {url!r}")
-    return parts.hostname, parts.port
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # urlsplit's: brackets, ports, what is no str
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        if parts.scheme in ("http", "") and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    raise ValueError(f"a node's URL is http://host:port, and this is {url!r}")
+
+
+def _check_key(key: object) -> None:
+    """Raises InvalidKey for what is not bytes; which bytes are a key is the node's to say."""
+    if type(key) is not bytes:
+        raise InvalidKey(f"a key must be bytes, and this is {type(key).__name__}: encode it first")
 
 
 def _path(key: bytes, consistency: str | None = None) -> str:
+    _check_key(key)
     return f"/{quote_from_bytes(key, safe='/')}" + (f"?consistency={consistency}" if consistency else "")
 
 

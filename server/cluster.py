@@ -4,15 +4,19 @@
     node 2                  13379                13380
     node 3                  23379                23380
 
-Every node is the command `metcd serve …`, which is printed with it: to bring a killed node back, one types that line. The
-nodes live as long as their standard input is open, and this process holds the other end: whatever happens to it, a
-`kill -9` too, the system closes it, and the nodes stop by themselves. (A line typed by hand has no such string.)
+Every node is the command `metcd serve …`, and its paths are absolute: to bring a killed node back, one types that line,
+from any directory. The nodes live as long as their standard input is open, and this process holds the other end: whatever
+happens to it, a `kill -9` too, the system closes it, and the nodes stop by themselves. A node that was brought back by
+hand has no such string: it goes on when the others stop, and is named then.
 
 Follows goreman's Procfile in etcd and raftexample.
 """
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import os
 import shlex
 import socket
 import subprocess
@@ -25,7 +29,7 @@ from typing import IO
 from engines import ENGINES
 from server.client import Client
 
-__all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines"]
+__all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines", "listener", "metcd_command"]
 
 NODES_MAX = 6  # node 7's ports would be above 65,535
 PORT_MAX = 65_535
@@ -53,7 +57,11 @@ class LocalNode:
     engine: str
     data_dir: str
     client_port: int
-    peer_port: int
+
+    @property
+    def peer_port(self) -> int:
+        """Where the other nodes reach it."""
+        return self.client_port + 1
 
     @property
     def url(self) -> str:
@@ -71,8 +79,9 @@ class LocalCluster:
             raise ClusterError(f"a cluster on one machine has 1 to {NODES_MAX} nodes, not {len(engines)}")
         if (last_port := first_port + (len(engines) - 1) * PORT_STEP + 1) > PORT_MAX:
             raise ClusterError(f"node {len(engines)}'s peer port would be {last_port}: begin with a lower --port")
+        data_dir = os.path.abspath(data_dir)
         self.nodes = [
-            LocalNode(at + 1, engine, f"{data_dir}/node{at + 1}", port := first_port + at * PORT_STEP, port + 1)
+            LocalNode(at + 1, _absolute(engine), f"{data_dir}/node{at + 1}", first_port + at * PORT_STEP)
             for at, engine in enumerate(engines)
         ]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -81,7 +90,7 @@ class LocalCluster:
         """The line that starts a node, as a list of words."""
         peers = ",".join(f"http://127.0.0.1:{each.peer_port}" for each in self.nodes)
         words = ["serve", "--id", str(node.id), "--cluster", peers, "--port", str(node.client_port)]
-        return [sys.executable, "-m", "server", *words, "--engine", node.engine, "--data", node.data_dir]
+        return [*metcd_command(), *words, "--engine", node.engine, "--data", node.data_dir]
 
     def command_line(self, node: LocalNode) -> str:
         """The same, to be typed into a terminal."""
@@ -136,6 +145,11 @@ class LocalCluster:
             _close(self.processes.pop(node.id))
         return ended
 
+    def brought_back(self) -> list[tuple[LocalNode, str]]:
+        """The nodes that ended and were started again by hand, and their processes in words."""
+        gone = [node for node in self.nodes if node.id not in self.processes]
+        return [(node, process) for node in gone if (process := listener(node.client_port)) is not None]
+
     def stop(self) -> None:
         """Asks all nodes to stop, and ends those that don't."""
         for process in self.processes.values():
@@ -171,7 +185,44 @@ def _require_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise ClusterError(f"port {port} can't be had ({error.strerror}): is another cluster running?") from None
+            holder = listener(port) or "another process"
+            raise ClusterError(
+                f"port {port} can't be had ({error.strerror}): {holder} has it; end that first, or choose another --port"
+            ) from None
+
+
+def metcd_command() -> list[str]:
+    """The words that run `metcd`, from any directory: a file of the current one is never taken for a module of ours."""
+    script = os.path.join(os.path.dirname(sys.executable), "metcd")
+    return [script] if os.access(script, os.X_OK) else [sys.executable, "-P", "-m", "server"]
+
+
+def _absolute(engine: str) -> str:
+    """An engine's name; the path in front of "path/to/file.py:Class" is made absolute."""
+    path, colon, class_name = engine.rpartition(":")
+    return f"{os.path.abspath(path)}:{class_name}" if colon and path.endswith(".py") else engine
+
+
+def listener(port: int) -> str | None:
+    """The process that listens on a TCP port of this machine, in words; None if it can't be found out.
+
+    /proc/net/tcp has the sockets ("0: 0100007F:0D33 00000000:0000 0A …", 0A is LISTEN, the tenth field is the inode),
+    and /proc/<pid>/fd those of a process, as far as we may look.
+    """
+    sockets = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as lines:
+            for fields in map(str.split, lines):
+                if fields[3] == "0A" and fields[1].endswith(f":{port:04X}"):
+                    sockets.add(f"socket:[{fields[9]}]")
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if sockets else ():
+        with contextlib.suppress(OSError):
+            if os.readlink(link) in sockets:
+                process = link.split("/")[2]
+                with open(f"/proc/{process}/cmdline") as file:
+                    words = file.read().split("\0")
+                return f"process {process} ({shlex.join(words).strip()[:80]})"
+    return None
 
 
 def _pass_on(node_id: int, output: IO[bytes]) -> None:

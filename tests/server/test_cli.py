@@ -2,14 +2,18 @@
 
 import base64
 import json
+import os
+import re
 import signal
 import socket
+import subprocess
 import unicodedata
 
 import pytest
 
 from server import cli
 from server.cli import main, unicode_names
+from server.cluster import metcd_command
 from server.config import NodeConfig
 from server.errors import NoLeader, OutcomeUnknown
 from server.node import Node
@@ -63,6 +67,13 @@ def refused(capsys):
         signal.signal(number, handler)
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert re.fullmatch(r"metcd \d+\.\d+\.\d+, Python 3\.\d+\.\d+\n", capsys.readouterr().out)
+
+
 # ---- as a client ----------------------------------------------------------------------------------------------------
 
 
@@ -73,6 +84,16 @@ def test_put_get_delete(metcd):
     status, out, err = metcd("get", "hello")
     assert (status, out) == (1, b"")
     assert err == b"metcd: there is no key 'hello'\n"
+
+
+def test_output_that_is_not_utf8_gets_escapes(shared_front, node):
+    """A terminal of another encoding, or none (cron): what it doesn't have is escaped, and nothing is cut off."""
+    shared_front.node = node
+    node._apply([("schlüssel".encode(), "值".encode()), (b"z", b"last")])
+    url = "http://{}:{}".format(*shared_front.address)
+    command = [*metcd_command(), "scan", "--endpoints", url]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"schl\\xfcssel\t\\u503c\nz\tlast\n", b"")
 
 
 def test_scan_prints_text_or_exact_bytes(metcd, node):

@@ -1,10 +1,12 @@
 """The client: what it returns, what it raises, and which node it asks when one doesn't answer."""
 
+import re
 import socket
 import threading
 
 import pytest
 
+from engines import InvalidKey, InvalidValue
 from server.client import Client, RequestRefused
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.http import Limits
@@ -216,7 +218,57 @@ def test_threads_share_a_client(client, node):
     assert node.applied == 160
 
 
-@pytest.mark.parametrize("bad", [[], ["http://localhost"], ["https://localhost:1"], ["http://:1"], ["localhost"]])
-def test_what_is_no_url_is_refused(bad):
-    with pytest.raises(ValueError):
-        Client(bad)
+BAD_URLS = ["http://localhost", "https://localhost:1", "http://:1", "localhost", "http://[::1:3379", "http://a:b", 3379]
+
+
+@pytest.mark.parametrize("bad", BAD_URLS, ids=str)
+def test_what_is_no_url_is_refused_by_name(bad):
+    with pytest.raises(ValueError, match=f"this is {re.escape(repr(bad))}"):
+        Client([bad])
+
+
+def test_a_client_takes_a_list_of_urls():
+    with pytest.raises(ValueError, match="at least one node"):
+        Client([])
+    with pytest.raises(TypeError, match=re.escape("Client(['http://127.0.0.1:3379'])")):
+        Client("http://127.0.0.1:3379")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.put(b"a", "b"),
+        lambda client: client.put("a", b"b"),
+        lambda client: client.put(b"a", None),
+        lambda client: client.put(b"a", bytearray(b"b")),
+        lambda client: client.get("a"),
+        lambda client: client.delete(None),
+        lambda client: client.batch([(b"a", "b")]),
+        lambda client: client.batch([("a", None)]),
+        lambda client: client.scan("a"),
+        lambda client: client.scan(prefix="a"),
+    ],
+)
+def test_what_is_not_bytes_is_refused_before_anything_is_sent(client, node, call):
+    """http.client would send a str as ISO 8859-1, and a file, a number or an iterable in ways of its own."""
+    with pytest.raises((InvalidKey, InvalidValue), match="must be bytes"):
+        call(client)
+    assert (node.applied, node.barriers) == (0, [])
+
+
+def test_an_empty_stop_is_a_bound(client):
+    client.put(b"k", b"v")
+    assert list(client.scan(stop=b"")) == []
+    assert list(client.scan(b"", None, prefix=b"")) == [(b"k", b"v")]
+
+
+def test_a_closed_client_is_closed(shared_front, node):
+    shared_front.node = node
+    client = Client([url(shared_front)])
+    client.close()
+    client.close()
+    calls = [lambda: client.get(b"k"), lambda: client.put(b"k", b""), client.scan, client.status, client.health]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            call()
+    assert node.applied == 0

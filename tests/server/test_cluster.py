@@ -1,10 +1,12 @@
 """`metcd cluster` as a person uses it: three processes, the printed lines typed as they are, and nothing left behind."""
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,17 +15,25 @@ import urllib.request
 import pytest
 
 from server.client import Client
-from server.cluster import NODES_MAX, PORT_STEP, ClusterError, LocalCluster, default_engines
+from server.cluster import (
+    NODES_MAX,
+    PORT_STEP,
+    ClusterError,
+    LocalCluster,
+    default_engines,
+    listener,
+    metcd_command,
+)
 from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
 
 
 class Terminal:
     """A terminal in which `metcd cluster` runs: what it has printed so far, and keys to press."""
 
-    def __init__(self, directory, port):
+    def __init__(self, directory, port, cwd=None):
         words = ["cluster", "--data", str(directory), "--port", str(port), "--engines", "memory", "--nodes", "3"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*metcd_command(), *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.lines = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -91,8 +101,14 @@ def gone(pid):
 
 
 def test_the_printed_lines_work_as_printed_and_ctrl_c_ends_everything(tmp_path):
+    """The line that brings a node back holds in any directory, one with modules of our modules' names in it too."""
     port = first_port()
-    with Terminal(tmp_path / "data", port) as terminal:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("server", "engines", "raft"):
+        (elsewhere / f"{name}.py").write_text("raise SystemExit('this is somebody else's module')")
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is somebody else's module')")
+    with Terminal("data", port, cwd=tmp_path) as terminal:
         pids = terminal.pids()
         assert len(set(pids)) == 3
         put, get, status = [line.strip() for line in terminal.lines if line.startswith("  curl")][:3]
@@ -101,24 +117,40 @@ def test_the_printed_lines_work_as_printed_and_ctrl_c_ends_everything(tmp_path):
         assert b'"leader"' in typed(status)
 
         typed(terminal.printed(r"^  (kill -9 \d+)")[1])
-        back = terminal.printed(r"^  (\S+ -m server serve --id 3 .*)")[1]
+        back = terminal.printed(r"^  (\S+metcd serve --id 3 .*)")[1]
+        assert os.listdir(tmp_path / "data/node3")
         others = get.replace(str(port + 2 * PORT_STEP), str(port))
         eventually("the others go on, and elect a leader if it was node 3", lambda: typed(others) == b"world")
-        with subprocess.Popen(shlex.split(back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as third:
+        with running(shlex.split(back), elsewhere) as third:
             with Client([f"http://127.0.0.1:{port + 2 * PORT_STEP}"]) as client:
                 eventually("node 3 is back", client.health)
-                assert client.get(b"hello") == b"world"
+                assert client.get(b"hello", consistency="stale") == b"world"
+            assert terminal.end(signal.SIGINT) == 0
+            assert all(gone(pid) for pid in pids)
+            goes_on = f"node 3 was brought back by hand, and goes on as process {third.pid} \\(.*metcd serve --id 3"
+            assert any(re.search(goes_on, line) for line in terminal.lines), terminal.lines
+            with Terminal(tmp_path / "data", port) as refused:
+                assert refused.process.wait(PATIENCE_S) == 2
+                refused.printed(f"port {port + 2 * PORT_STEP} can't be had .*: process {third.pid} .* has it")
             third.send_signal(signal.SIGTERM)
             assert third.wait(PATIENCE_S) == 0
-
-        assert terminal.end(signal.SIGINT) == 0
-        assert all(gone(pid) for pid in pids)
+        assert sorted(os.listdir(elsewhere)) == ["engines.py", "raft.py", "server.py"]
 
     with Terminal(tmp_path / "data", port) as terminal:  # again, on the same data
         pids = terminal.pids()
         assert typed(get) == b"world"
         terminal.process.kill()  # even then nothing stays behind: the nodes' standard input ends with their parent
         eventually("the nodes have noticed", lambda: all(gone(pid) for pid in pids))
+
+
+@contextlib.contextmanager
+def running(words, cwd):
+    """A process that is ended with the block, however that ends."""
+    with subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def typed(line):
@@ -157,12 +189,29 @@ def test_ports_follow_etcds_habit():
             LocalCluster(engines, "data")
 
 
-def test_a_restart_line_is_the_one_that_was_started(tmp_path):
-    cluster = LocalCluster(["memory", "a b.py:Engine"], str(tmp_path / "with space"))
+def test_a_restart_line_is_the_one_that_was_started(tmp_path, monkeypatch):
+    """And its paths are absolute, an engine's of one's own too."""
+    monkeypatch.chdir(tmp_path)
+    cluster = LocalCluster(["lsm", "a b.py:Engine", "package.module:Engine"], "with space")
     words = shlex.split(cluster.command_line(cluster.nodes[1]))
     assert words == cluster.command(cluster.nodes[1])
-    assert words[-4:] == ["--engine", "a b.py:Engine", "--data", str(tmp_path / "with space") + "/node2"]
+    assert words[-4:] == ["--engine", f"{tmp_path}/a b.py:Engine", "--data", f"{tmp_path}/with space/node2"]
     assert os.path.isabs(words[0])
+    assert [node.engine for node in cluster.nodes[::2]] == ["lsm", "package.module:Engine"]
+
+
+def test_without_the_script_a_node_is_the_module_and_never_a_file_of_this_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", f"{tmp_path}/python")
+    assert metcd_command() == [f"{tmp_path}/python", "-P", "-m", "server"]
+
+
+def test_a_port_is_known_by_who_listens_on_it():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        assert listener(port) is None
+        listening.listen()
+        assert listener(port).startswith(f"process {os.getpid()} (")
 
 
 def test_the_engines_of_a_cluster_are_those_that_are_built():
