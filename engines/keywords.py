@@ -51,7 +51,7 @@ class LsmKeywords(EngineKeywords, total=False):
 class BTreeKeywords(EngineKeywords, total=False):
     """engines.btree.options.Options."""
 
-    bucket: bytes
+    bucket: bytes | None
     page_size: int
     fill_percent: float
     max_size: int | None

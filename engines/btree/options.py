@@ -18,7 +18,8 @@ PAGE_SIZES = [1 << n for n in range(10, 17)]
 class Options(EngineOptions):
     """Those of every engine, and:
 
-    bucket          the name of the bucket at the top of the file that holds the keys; made by the first write
+    bucket          the name of the bucket at the top of the file that holds the keys; made by the first write. None: no
+                    bucket, to look at another program's file (`view`, `check`, `describe`) with read_only=True
     page_size       of a new file, in bytes: a power of two from 1,024 to 65,536. An existing file has its own
     fill_percent    how full a page is left by a split in the middle of the keys; bbolt's default is 0.5.
                     Ascending keys fill pages whatever it is
@@ -28,7 +29,7 @@ class Options(EngineOptions):
 
     engine: ClassVar[str] = "btree"
 
-    bucket: Annotated[bytes, Bounds(least=1, most=MAX_KEY_BYTES)] = DEFAULT_BUCKET
+    bucket: Annotated[bytes, Bounds(least=1, most=MAX_KEY_BYTES)] | None = DEFAULT_BUCKET
     page_size: int = 4096
     fill_percent: Annotated[float, Bounds(least=0.1, most=1.0)] = 0.5
     max_size: int | None = None
@@ -36,5 +37,7 @@ class Options(EngineOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.bucket is None and not self.read_only:
+            raise self.refusal("bucket", "the name of one, unless read_only is True", None)
         if self.page_size not in PAGE_SIZES:
             raise self.refusal("page_size", "a power of two from 1,024 to 65,536", self.page_size)

@@ -290,8 +290,7 @@ def dump(run: bytes) -> Iterator[str]:
     try:
         if flags == LEAF:
             keys, values, used, _ = read_leaf(run, count)
-            for key, value in zip(keys, values):
-                yield f"  {_short(key)}: {_bucket(value) if type(value) is BucketValue else _short(value)}"
+            yield from _dump_pairs(keys, values, 1)
         elif flags == BRANCH:
             keys, children, used = read_branch(run, count)
             for key, child in zip(keys, children):
@@ -304,10 +303,37 @@ def dump(run: bytes) -> Iterator[str]:
         yield f"  damaged: {error}"
 
 
+DEEPEST_DUMP = 16  # inline buckets have none inside, if bbolt wrote them
+
+
 def _short(data: bytes, limit: int = 40) -> str:
     return repr(data) if len(data) <= limit else f"{data[:limit]!r}... ({len(data)} bytes)"
 
 
-def _bucket(value: bytes) -> str:
-    root = _u64.unpack_from(value)[0] if len(value) >= 16 else 0
-    return f"bucket, root page {root}" if root else f"inline bucket of {len(value)} bytes"
+def _dump_pairs(keys: list[bytes], values: list[bytes], level: int) -> Iterator[str]:
+    for key, value in zip(keys, values):
+        if type(value) is BucketValue:
+            yield from _dump_bucket(f"{'  ' * level}{_short(key)}", value, level)
+        else:
+            yield f"{'  ' * level}{_short(key)}: {_short(value)}"
+
+
+def _dump_bucket(name: str, value: bytes, level: int) -> Iterator[str]:
+    """A bucket's line, and what an inline one contains, one level further in. Raises PageError."""
+    if len(value) < 16:
+        raise PageError(f"a bucket's value has {len(value)} bytes, and should have 16 at least")
+    root, sequence = _u64.unpack_from(value)[0], _u64.unpack_from(value, 8)[0]
+    counted = f", sequence {sequence}" if sequence else ""
+    if root:
+        yield f"{name}: bucket, root page {root}{counted}"
+        return
+    page = value[16:]
+    if len(page) < HEADER_BYTES:
+        raise PageError(f"an inline bucket has {len(page)} bytes, and its header alone has {HEADER_BYTES}")
+    _, flags, count, _ = header.unpack_from(page)
+    if flags != LEAF:
+        raise PageError(f"an inline bucket should be a leaf, and is a {kind(flags)}")
+    yield f"{name}: inline bucket, {count} elements{counted}"
+    if level < DEEPEST_DUMP:
+        keys, values, _, _ = read_leaf(page, count)
+        yield from _dump_pairs(keys, values, level + 1)

@@ -31,7 +31,7 @@ from array import array
 from collections.abc import Iterator
 
 from engines.btree.commit import Committer, State
-from engines.btree.cursor import lookup
+from engines.btree.cursor import leaves_forward, lookup
 from engines.btree.freelist import Freelist, freelist_body
 from engines.btree.meta import (
     MAGIC,
@@ -44,7 +44,7 @@ from engines.btree.meta import (
     term,
 )
 from engines.btree.node import EMPTY, Node
-from engines.btree.options import Options
+from engines.btree.options import DEFAULT_BUCKET, Options
 from engines.btree.page import (
     BRANCH,
     FREELIST,
@@ -76,6 +76,9 @@ __all__ = [
     "recover",
     "reopened",
 ]
+
+
+NAMES_SHOWN = 12  # of a foreign file's buckets
 
 
 def parent_of(path: str) -> str:
@@ -158,7 +161,7 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
 def _recovered(pager: Pager, metas: list[Meta | MetaError], options: Options) -> tuple[State, Committer | None]:
     meta, page, settled = recover(pager, metas)
     if options.read_only:
-        return _state_of(pager, meta, options.bucket), None
+        return _state_of(pager, meta, options), None
     pager.sync("btree.open.file")
     if not settled:
         meta = meta._replace(txid=meta.txid + 1, seal=None)
@@ -180,20 +183,39 @@ def reopened(pager: Pager, meta: Meta, options: Options) -> tuple[State, Committ
 
 
 def _with_writer(pager: Pager, meta: Meta, page: int, options: Options) -> tuple[State, Committer]:
-    state = _state_of(pager, meta, options.bucket)
+    assert options.bucket is not None, "a store without a bucket is for reading only"
+    state = _state_of(pager, meta, options)
     freelist = Freelist(free_ids(pager, meta), meta.high_water)
     return state, Committer(state, freelist, options.bucket, options.fill_percent, page)
 
 
-def _state_of(pager: Pager, meta: Meta, bucket: bytes) -> State:
-    """The state that a meta stands for. Raises CorruptionError."""
-    value = lookup(pager, pager.load(meta.root), bucket)
+def _state_of(pager: Pager, meta: Meta, options: Options) -> State:
+    """The state that a meta stands for. Raises CorruptionError, ForeignFormat."""
+    top, bucket = pager.load(meta.root), options.bucket
+    value = None if bucket is None else lookup(pager, top, bucket)
     if value is None:
+        if options.read_only or bucket == DEFAULT_BUCKET:
+            _refuse_if_foreign(pager, top, bucket)
         return State(pager, meta, 0, EMPTY, 0)
     if type(value) is not BucketValue or len(value) < bucket_header.size:
         raise pager.corrupt(meta.root, f"{bucket!r} should be a bucket, and is a value")
     root, sequence = bucket_header.unpack_from(value)
     return State(pager, meta, root, pager.load(root) if root else inline_leaf(pager, value), sequence)
+
+
+def _refuse_if_foreign(pager: Pager, top: Node, bucket: bytes | None) -> None:
+    """Raises ForeignFormat if there are buckets in the file, but not the one asked for: it would seem to be empty."""
+    names = [key for leaf in leaves_forward(pager, top, b"") for key in leaf.keys]
+    if bucket is None or not names:
+        return
+    shown = ", ".join(map(repr, names[:NAMES_SHOWN])) + (
+        f" and {len(names) - NAMES_SHOWN} more" * (len(names) > NAMES_SHOWN)
+    )
+    raise ForeignFormat(
+        pager.path,
+        f"a bolt file of another program, with no bucket {bucket!r} but with {shown}: "
+        "name the one to open with the option bucket, or see them all with metcd dump",
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- metas

@@ -71,14 +71,13 @@ def _free_and_waiting(state: State, writer: Committer | None) -> tuple[int, int]
     return len(writer.freelist.free), writer.freelist.waiting_count
 
 
-def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes, writer: Committer | None) -> None:
+def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes | None, writer: Committer | None) -> None:
     """Completes the counters by what a survey of the state's file has found."""
     free, waiting = _free_and_waiting(state, writer)
     page_bytes = state.meta.page_bytes
     stats.disk_bytes = len(state.pager.map)
-    stats.live_bytes = found.live_bytes - (
-        len(bucket) + 16 if state.root_id else 0
-    )  # the bucket's entry is nobody's data
+    # the bucket's entry is nobody's data
+    stats.live_bytes = found.live_bytes - (len(bucket) + 16 if bucket is not None and state.root_id else 0)
     stats.dead_bytes = (free + waiting) * page_bytes
     stats.engine = {
         "pages": state.meta.high_water,
