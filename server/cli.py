@@ -45,6 +45,7 @@ from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, de
 from server.config import NodeConfig, Peers
 from server.errors import NodeError, OutcomeUnknown
 from server.http import FrontEnd
+from server.logs import logger, print_line
 from server.node import Node
 from server.routes import pair_line
 
@@ -163,10 +164,10 @@ def _serve(options: argparse.Namespace) -> int:
         node.stop()
         raise UsageError(f"clients can't be served on {options.host}:{options.port}: {error.strerror}") from None
     if not front.local_only:
-        print(f"metcd: whoever reaches {options.host} can read and write everything: there is no TLS", file=sys.stderr)
+        logger().warning("metcd: whoever reaches %s can read and write everything: there is no TLS", options.host)
     node.start()
     front.start()
-    print(f"node {options.id} serves http://{options.host}:{options.port} on the engine {options.engine}", flush=True)
+    print_line(f"node {options.id} serves http://{options.host}:{options.port} on the engine {options.engine}")
     if options.until_stdin_closes:
         threading.Thread(target=_wait_for_stdin, args=(stop,), daemon=True).start()
     while not stop.wait(TURN_S) and not node.stopped.is_set():

@@ -26,7 +26,6 @@ page of another origin, whether the browser says so by an Origin or, where it se
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import socketserver
 import struct
@@ -39,6 +38,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from server.limits import BODY_BYTES_MAX
+from server.logs import logger
 from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
 from server.routes import Answer, about_the_node, error_answer, find_call, perform
 from server.slots import BUSY, Place
@@ -50,7 +50,7 @@ __all__ = ["STATUS_LINES", "Connection", "Limits"]
 
 RECEIVE_BYTES = 64 << 10
 
-_log = logging.getLogger("metcd.http")
+_log = logger("http")
 _TIMEVAL = struct.Struct("ll")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import socket
 import socketserver
 import threading
@@ -36,6 +35,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 
 from server.connection import STATUS_LINES, Connection, Limits
+from server.logs import logger
 from server.request import BadRequest
 from server.routes import Node, error_answer
 from server.slots import Place, Slots
@@ -48,7 +48,7 @@ POLL_S = 0.1  # how soon `stop` is noticed
 REFUSED_LINGERING_MAX = 32
 SPARE_IDLE_S = 0.1  # a spare connection has one question, and asks it at once
 
-_log = logging.getLogger("metcd.http")
+_log = logger("http")
 
 
 class FrontEnd(ThreadingHTTPServer):

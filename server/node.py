@@ -35,7 +35,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import random
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -64,6 +63,7 @@ from raft.raftpb import (
     SnapshotMetadata,
 )
 from raft.state import STATE_NAMES
+from server import logs
 from server.config import NodeConfig
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded
 from server.proposals import Proposals
@@ -254,6 +254,7 @@ class Node:
             "engine_fsyncs_total": stats.fsyncs,
             "engine_bytes_written_total": stats.bytes_written,
             "engine_disk_bytes": stats.disk_bytes,
+            "log_lines_dropped_total": logs.dropped_lines(),
         }
 
     # ---- for the transport's threads --------------------------------------------------------------------------------
@@ -444,6 +445,7 @@ class Node:
             self.machine.close()
         except Exception as error:
             self._log(f"its store closed badly: {error}")
+        logs.flush()
         self.stopped.set()
 
     def _release(self, stopped: NodeStopped) -> None:
@@ -452,4 +454,4 @@ class Node:
         self._reads.refuse_all(stopped)
 
     def _log(self, sentence: str) -> None:
-        print(f"node {self.id}: {sentence}", file=sys.stderr, flush=True)
+        logs.logger().warning("node %d: %s", self.id, sentence)

@@ -33,7 +33,6 @@ Left out, until they exist: /_/members, /_/leader and /_/snapshot, which are 404
 from __future__ import annotations
 
 import json
-import logging
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -42,6 +41,7 @@ from typing import Any, NamedTuple, Protocol
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.limits import KEY_BYTES_MAX
+from server.logs import logger
 from server.request import BadRequest, Request, percent_decode
 
 __all__ = ["Answer", "Call", "Node", "Serving", "about_the_node", "error_answer", "find_call", "pair_line", "perform"]
@@ -51,7 +51,7 @@ RESERVED = (b"_/", b"v3/")
 _RESERVED_SENTENCE = "Paths that begin with /_/ or /v3/ are reserved, and there is nothing under this one."
 RETRY_AFTER_S = 1  # an election takes that long
 
-_log = logging.getLogger("metcd.http")
+_log = logger("http")
 
 
 class Machine(Protocol):

@@ -34,7 +34,6 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from engines.kvstore import Pair
 from engines.log import LogReader, LogWriter
 from raft.errors import DecodeError
 from raft.raftpb import SnapshotMetadata
+from server.logs import logger
 
 __all__ = [
     "FoundSnapshot",
@@ -319,7 +319,7 @@ class FoundSnapshot:
 
 
 def _report(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
+    logger().warning("%s", sentence)
 
 
 def _names(directory: str, env: Env) -> list[str]:

@@ -33,7 +33,6 @@ Follows etcd's server/storage/storage.go and raftexample's replayWAL, saveSnap a
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -44,6 +43,7 @@ from engines.errors import CorruptionError
 from raft import NO_LIMIT, MemoryStorage, Ready
 from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
 from server.errors import Overloaded
+from server.logs import logger
 from server.snapshot import find_snapshots, purge, read_snapshot, receive_snapshot, remove_leftovers, write_snapshot
 from server.statemachine import MachineSnapshot, StateMachine
 from server.wal import Wal
@@ -80,7 +80,7 @@ class NodeStorage:
         env.makedirs(self._snap_dir, "server.node.mkdir")
         self._wal, state = Wal.open(f"{data_dir}/wal", env, node_id=node_id, cluster_id=cluster_id)
         if state.repaired is not None:
-            print(state.repaired, file=sys.stderr, flush=True)
+            logger().warning("%s", state.repaired)
         self.memory = MemoryStorage()
         self.installing = False
         self._cutting = False
@@ -304,4 +304,4 @@ class NodeStorage:
                 self._wal.save(self._unsaved, [], must_sync=False)
             self._wal.close()
         except Exception as error:
-            print(f"the log closed badly: {error}", file=sys.stderr, flush=True)
+            logger().warning("the log closed badly: %s", error)

@@ -49,6 +49,7 @@ from raft.raftpb import MSG_SNAP, DecodeError, Message
 from server.config import Peers
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame, read_frame
 from server.handshake import UPGRADE, Handshake, dial
+from server.logs import logger
 
 __all__ = ["Receiver", "Transport"]
 
@@ -125,7 +126,8 @@ class Transport:
         except Exception as error:
             if not self._stopping.is_set():
                 self.log(f"the snapshot for node {message.to} was not delivered: {error}")
-        self._receiver.snapshot_sent(message.to, delivered)
+        finally:  # whatever happens: Raft sends nothing to that node, and no other snapshot, until it hears of this one
+            self._receiver.snapshot_sent(message.to, delivered)
 
     def stop(self) -> None:
         """Closes every connection and ends every thread; what was queued is lost, as on a broken connection."""
@@ -142,7 +144,7 @@ class Transport:
         return {peer: sender.connected for peer, sender in self._senders.items()}
 
     def log(self, sentence: str) -> None:
-        print(f"node {self.node_id}: {sentence}", file=sys.stderr, flush=True)
+        logger().warning("node %d: %s", self.node_id, sentence)
 
 
 class _Sender(threading.Thread):

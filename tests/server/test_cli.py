@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -104,6 +105,21 @@ def test_scan_prints_text_or_exact_bytes(metcd, node):
     lines = [json.loads(line) for line in metcd("scan", "--ndjson", "--consistency", "stale")[1].splitlines()]
     assert [base64.b64decode(line["key"]) for line in lines] == [b"a", b"\xff"]
     assert node.barriers[-1] == "stale"
+
+
+def test_ctrl_c_while_the_command_is_still_being_imported_leaves_no_traceback():
+    script = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "server.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from server.__main__ import main
+sys.exit(main())
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
 def test_status_asks_each_node(metcd, shared_front, capsysbinary):

@@ -11,11 +11,13 @@ from engines.env import RealEnv
 from engines.memory import MemoryStore
 from raft import RawNode
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, ConfState, Entry, Message, Snapshot
+from server import logs
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.node import Node
 from server.reads import Waiter
 from server.snapshot import write_snapshot
 from server.statemachine import StateMachine, encode_proposal
+from server.storage import NodeStorage
 from tests.server.local_nodes import PATIENCE_S, LocalCluster, eventually
 
 
@@ -194,6 +196,63 @@ def test_a_follower_that_was_away_too_long_gets_a_snapshot(tmp_path):
         cluster.start(away)
         cluster.put(cluster.leader(), b"again", b"v")
         assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 103
+
+
+@pytest.mark.parametrize("kind", ["full", "unread"])
+def test_a_node_whose_lines_can_not_be_written_loads_a_snapshot_all_the_same(tmp_path, monkeypatch, kind):
+    """Standard error on a full disk, and a pipe that nobody reads: a line is lost, and nothing else."""
+    room = threading.Event()
+
+    def write(descriptor, data):
+        if kind == "unread":
+            room.wait(PATIENCE_S)
+        raise OSError(errno.ENOSPC, "simulated")
+
+    try:
+        with LocalCluster(tmp_path, snapshot_entries=20, catch_up_entries=5) as cluster:
+            cluster.put(cluster.leader(), b"first", b"v")
+            monkeypatch.setattr(logs._ERR, "_write", write)
+            away = cluster.follower().id
+            cluster.stop(away)
+            for number in range(100):
+                cluster.put(cluster.leader(), b"%03d" % number, b"v")
+            cluster.start(away)
+            cluster.put(cluster.leader(), b"last", b"v")
+            assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 102
+            room.set()
+            eventually("it is counted", lambda: cluster.leader().metrics()["log_lines_dropped_total"] > 0)
+    finally:
+        room.set()
+
+
+def test_a_snapshot_whose_transfer_failed_is_sent_again(tmp_path, monkeypatch):
+    """Neither a follower that refuses it nor a leader that can't write the file makes it the last attempt."""
+    with LocalCluster(tmp_path, snapshot_entries=20, catch_up_entries=5) as cluster:
+        cluster.put(cluster.leader(), b"first", b"v")
+        away = cluster.follower().id
+        cluster.stop(away)
+        for number in range(100):
+            cluster.put(cluster.leader(), b"%03d" % number, b"v")
+        failures = ["receive_snapshot", "_write"]
+        for name in ("receive_snapshot", "_write"):
+            monkeypatch.setattr(NodeStorage, name, _failing_once(getattr(NodeStorage, name), failures))
+        cluster.start(away)
+        cluster.put(cluster.leader(), b"last", b"v")
+        assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 102
+        assert failures == []
+
+
+def _failing_once(method, failures):
+    """The method, whose first call fails in its turn; not for the snapshots that a node writes for itself."""
+
+    def call(*words):
+        ours = threading.current_thread().name != "snapshot-job"
+        if ours and failures and failures[-1] == method.__name__:
+            failures.pop()
+            raise OSError(errno.EIO, "simulated")
+        return method(*words)
+
+    return call
 
 
 def test_a_node_whose_disk_was_emptied_stops_and_says_why(tmp_path, capfd):

@@ -1,0 +1,119 @@
+"""Lines for people: written when that can be done, dropped and counted when it can't, and never waited for."""
+
+import contextlib
+import logging
+import os
+import threading
+
+import pytest
+
+from server import logs
+from server.logs import LINES_MAX, LineWriter, Minutely, Repeats
+
+
+def read_all(descriptor):
+    os.set_blocking(descriptor, False)
+    data = b""
+    try:
+        while piece := os.read(descriptor, 1 << 16):
+            data += piece
+    except BlockingIOError:
+        pass
+    return data
+
+
+@pytest.fixture
+def pipe():
+    reader, writer = os.pipe()
+    yield reader, writer
+    for end in (reader, writer):
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def test_lines_are_written_in_order(pipe):
+    reader, writer = pipe
+    lines = LineWriter(writer)
+    for number in range(100):
+        lines.put(f"line {number} ä \udcff")
+    assert lines.flush(10)
+    assert read_all(reader).decode().splitlines() == [f"line {number} ä \\udcff" for number in range(100)]
+    assert lines.dropped == 0
+
+
+def test_nobody_waits_for_a_pipe_that_nobody_reads(pipe):
+    """More than a pipe and the queue hold: put returns all the same, and what was dropped is said when there is room."""
+    reader, writer = pipe
+    lines = LineWriter(writer)
+    for number in range(3 * LINES_MAX):
+        lines.put(f"{number} " + "x" * 200)
+    assert not lines.flush(0.01)
+    assert lines.dropped >= 3 * LINES_MAX - LINES_MAX - 65536 // 200 - 1
+    text = b""
+    while not lines.flush(0.01):
+        text += read_all(reader)
+    lines.put("the last")
+    assert lines.flush(10)
+    text += read_all(reader)
+    assert b"lines before this one could not be written" in text
+    assert text.endswith(b"the last\n")
+
+
+@pytest.mark.parametrize("kind", ["gone", "full"])
+def test_a_line_that_can_not_be_written_is_counted_and_the_next_one_tried(pipe, kind):
+    reader, writer = pipe
+    os.close(reader)
+    failing = os.open("/dev/full", os.O_WRONLY) if kind == "full" else writer
+    lines = LineWriter(failing)
+    for _ in range(3):
+        lines.put("lost")
+        assert lines.flush(10)
+    assert lines.dropped == 3
+    if kind == "full":
+        os.close(failing)
+
+
+def test_a_writer_without_threads_drops_nothing_that_the_next_line_can_bring(pipe, monkeypatch):
+    reader, writer = pipe
+    lines = LineWriter(writer)
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
+        lines.put("first")
+    lines.put("second")
+    assert lines.flush(10)
+    assert read_all(reader) == b"first\nsecond\n"
+
+
+def test_what_the_server_logs_goes_through_the_writer(capfd, caplog):
+    """And still through `logging`, for programs that embed a node."""
+    logs.logger("http").warning("it happened: %s", "here")
+    logs.flush()
+    assert capfd.readouterr().err == "it happened: here\n"
+    assert "it happened: here" in caplog.text
+    record = logging.LogRecord("metcd", logging.WARNING, "", 1, "a wrong %d", ("format",), None)
+    before = logs.dropped_lines()
+    logs.logger().handlers[0].emit(record)
+    assert logs.dropped_lines() == before + 1
+
+
+def test_what_is_wrong_is_said_once_until_it_changes_or_was_over(caplog):
+    repeats = Repeats(logging.getLogger("metcd.test"))
+    for sentence in ("a", "a", "b", "b", "a"):
+        repeats.say(2, sentence)
+    repeats.say(3, "a")
+    repeats.over(3)
+    repeats.over(4)
+    repeats.say(3, "a")
+    assert [record.getMessage() for record in caplog.records] == ["a", "b", "a", "a", "a"]
+
+
+def test_what_happens_often_is_said_once_a_minute_and_counted(caplog):
+    now = 0.0
+    minutely = Minutely(logging.getLogger("metcd.test"), lambda: now)
+    for now in (0.0, 1.0, 59.0, 61.0, 62.0):
+        minutely.say(f"at {now:g}")
+    assert [record.getMessage() for record in caplog.records] == [
+        "at 0",
+        "at 61 (and 2 times before, in the last minutes)",
+    ]
+    assert minutely.count == 5
