@@ -355,11 +355,14 @@ class KVStore(Reader):
 class MappingView(MutableMapping[bytes, bytes]):
     """A store dressed as a dict, for play: `d = MappingView(store); d[b"k"] = b"v"; list(d)`.
 
-    `len()` is a full scan and `del` reads before it deletes, which is why the store itself is no mapping.
+    `len()` is a full scan and `del` reads before it deletes, which is why the store itself is no mapping. `clear()` is
+    one `load` of nothing: at once, for every reader and for every crash. `popitem()` takes the smallest key after the
+    one that it took last, and begins again with the smallest of all when there is none.
     """
 
     def __init__(self, store: KVStore) -> None:
         self._store = store
+        self._popped = b""  # a scan from the first key on would step over the marks of all that was popped before
 
     def __getitem__(self, key: bytes) -> bytes:
         value = self._store.get(key)
@@ -383,3 +386,14 @@ class MappingView(MutableMapping[bytes, bytes]):
 
     def __bool__(self) -> bool:
         return next(self._store.scan(), None) is not None
+
+    def clear(self) -> None:
+        self._store.load([])
+
+    def popitem(self) -> Pair:
+        pair = next(self._store.scan(self._popped), None) or next(self._store.scan(), None)
+        if pair is None:
+            raise KeyError("popitem(): the store is empty")
+        self._popped = pair[0]
+        self._store.delete(pair[0])
+        return pair
