@@ -66,6 +66,7 @@ from raft.state import STATE_NAMES
 from server import logs
 from server.config import NodeConfig
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded
+from server.health import Contact, Health
 from server.proposals import Proposals
 from server.reads import ReadRounds, Waiter
 from server.statemachine import StateMachine
@@ -125,6 +126,8 @@ class Node:
         self._backlog: list[Entry] = []  # committed while a snapshot is being loaded
         self._counters = dict.fromkeys(("proposals", "messages_in", "messages_out", "readies"), 0)
         self._public = _Public("follower", 0, 0, 0)
+        silence_s = config.election_tick * config.tick_s
+        self._contact = Contact(config.id, config.peers, silence_s, self._env.now())
         self._stopping = False
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
@@ -236,9 +239,18 @@ class Node:
             },
         }
 
-    def healthy(self) -> bool:
-        """True if a leader is known and the node's thread is alive."""
-        return bool(self._public.leader) and not self._stopping and self._thread.is_alive()
+    def alive(self) -> bool:
+        """True if the node takes part, whether or not the others answer it."""
+        return not self._stopping and self._thread.is_alive()
+
+    def health(self) -> Health:
+        """Asks the cluster for a linearizable read, and waits an election timeout at most."""
+        failure: str | None = None
+        try:
+            self.read_barrier(timeout_s=self.config.election_tick * self.config.tick_s)
+        except NodeError as error:
+            failure = str(error)
+        return self._contact.health(failure, self._transport.connected(), self._env.now())
 
     def metrics(self) -> dict[str, int | float]:
         """Counters and gauges by name."""
@@ -310,9 +322,10 @@ class Node:
 
     def _publish(self) -> None:
         raft = self._raft.raft
-        self._public = _Public(
+        self._public = public = _Public(
             STATE_NAMES[raft.state].removeprefix("State").lower(), raft.lead, raft.term, raft.log.committed
         )
+        self._contact.became(public.role, public.leader, public.term, self._env.now())
 
     def _drain(self, timeout_s: float) -> None:
         """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""
@@ -340,6 +353,7 @@ class Node:
 
     def _step(self, messages: list[Message]) -> None:
         self._counters["messages_in"] += len(messages)
+        self._contact.heard(messages[0].from_, self._env.now())
         for message in messages:
             try:
                 self._raft.step(message)
@@ -384,6 +398,7 @@ class Node:
             self._install_snapshot(ready.snapshot.metadata)
         for state in ready.read_states:
             self._reads.confirm(state.request_ctx, state.index)
+            self._contact.confirmed(self._env.now())
         for entry in ready.committed_entries:
             if entry.type == ENTRY_CONF_CHANGE:
                 self._conf_state = self._raft.apply_conf_change(ConfChange.decode(entry.data))

@@ -5,7 +5,7 @@
     DELETE  /key       ?wait=true|false                                 204 with X-Metcd-Index, when applied
     GET     /_/scan    ?start= &stop= &prefix= &limit= &reverse= &consistency=     200, a line for each pair
     POST    /_/batch   a line for each operation                        200 {"index": 17, "count": 3}, all or nothing
-    GET     /_/status, /_/health, /_/metrics                            200; health: 503 while no leader is known
+    GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
 
@@ -40,6 +40,7 @@ from typing import Any, NamedTuple, Protocol
 
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.health import Health
 from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.request import BadRequest, Request, percent_decode
@@ -73,7 +74,8 @@ class Node(Protocol):
     def read_barrier(self, consistency: str = "linearizable") -> int: ...
     def stop_waiting(self) -> None: ...
     def status(self) -> dict[str, Any]: ...
-    def healthy(self) -> bool: ...
+    def alive(self) -> bool: ...
+    def health(self) -> Health: ...
     def metrics(self) -> Mapping[str, int | float]: ...
 
 
@@ -246,9 +248,12 @@ def _status(server: Serving, key: bytes, options: Options, body: bytes) -> Answe
 
 
 def _health(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    if server.node.healthy():
-        return Answer(200, b'{"healthy":true}\n', JSON)
-    return Answer(503, b'{"healthy":false,"error":"No leader is known, or the node has stopped."}\n', JSON)
+    if not server.node.alive():
+        return error_answer(503, "The node has stopped, or has not started yet.")
+    if options.get("serializable", False):
+        return Answer(200, b'{"alive": true}\n', JSON)
+    healthy, report = server.node.health()
+    return Answer(200 if healthy else 503, json.dumps(report, indent=2).encode() + b"\n", JSON)
 
 
 def _metrics(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
@@ -298,7 +303,7 @@ ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
     b"/_/batch": {b"POST": Route(_batch, {}, True)},
     b"/_/status": {b"GET": Route(_status)},
-    b"/_/health": {b"GET": Route(_health)},
+    b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
     b"/_/metrics": {b"GET": Route(_metrics)},
 }
 

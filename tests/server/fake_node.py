@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.kvstore import WriteBatch
 from engines.memory import MemoryStore
+from server.health import Health
 from server.http import FrontEnd, Limits
 
 
@@ -79,8 +80,11 @@ class FakeNode:
     def status(self) -> dict[str, Any]:
         return {"id": 1, "leader": 1, "applied_index": self.applied}
 
-    def healthy(self) -> bool:
-        return self.fails is None
+    def alive(self) -> bool:
+        return True
+
+    def health(self) -> Health:
+        return Health(self.fails is None, {"healthy": self.fails is None, "error": str(self.fails)})
 
     def metrics(self) -> dict[str, int | float]:
         return {"proposals_total": self.applied, "applied_index": self.applied}

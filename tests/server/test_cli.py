@@ -257,7 +257,7 @@ def recorded(directory):
     """A node's directory with one write in it, of a cluster of one."""
     node = Node(NodeConfig(1, {1: ("127.0.0.1", free_ports(1)[0])}, str(directory), tick_s=0.01))
     node.start()
-    eventually("it leads", node.healthy)
+    eventually("it leads", lambda: node.health().healthy)
     node.propose([(b"key", b"a value that can be found in the log")])
     return node
 

@@ -353,15 +353,16 @@ def test_status_health_and_metrics(node):
     with serving(node) as front, Wire(front.address) as wire:
         assert json.loads(wire.ask("GET", "/_/status")[2])["leader"] == 1
         status, _, body = wire.ask("GET", "/_/health")
-        assert (status, json.loads(body)) == (200, {"healthy": True})
+        assert (status, json.loads(body)["healthy"]) == (200, True)
         node.fails = NoLeader("nobody leads")
         status, _, body = wire.ask("GET", "/_/health")
         assert (status, json.loads(body)["healthy"]) == (503, False)
+        assert wire.ask("GET", "/_/health?serializable=true")[0] == 200
         wire.ask("GET", "/absent?consistency=stale")
         text = wire.ask("GET", "/_/metrics")[2].decode()
         assert "# TYPE metcd_proposals_total counter\nmetcd_proposals_total 0\n" in text
         assert "# TYPE metcd_http_connections gauge\nmetcd_http_connections 1\n" in text
-        assert 'metcd_http_answers_total{status="200"} 2\nmetcd_http_answers_total{status="404"} 1\n' in text
+        assert 'metcd_http_answers_total{status="200"} 3\nmetcd_http_answers_total{status="404"} 1\n' in text
         assert text.count("# TYPE metcd_http_answers_total counter") == 1
 
 

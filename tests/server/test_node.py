@@ -126,7 +126,7 @@ def test_a_node_alone_knows_no_leader(tmp_path):
     cluster = LocalCluster(tmp_path)
     node = cluster.start(1)
     try:
-        assert not node.healthy()
+        assert not node.health().healthy
         with pytest.raises(NoLeader):
             node.propose([(b"k", b"v")])
         with pytest.raises(NoLeader):
@@ -407,7 +407,7 @@ def test_a_failed_fsync_of_the_log_stops_the_node_and_acknowledges_nothing(tmp_p
             node.propose([(b"k", b"lost")])
         assert node.stopped.wait(10)
         assert isinstance(node.failure, OSError)
-        assert not node.healthy()
+        assert not node.health().healthy
         with pytest.raises(NodeStopped):
             node.propose([(b"k", b"x")])
         with pytest.raises(NodeStopped):
