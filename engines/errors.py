@@ -8,6 +8,7 @@
     ├── StoreFailed               an earlier write or fsync failed: the disk is the truth, reopen to see it
     ├── StoreForked               the process has forked since the store was opened: a child opens it itself
     ├── StoreLocked               another process, or this one, has the directory open
+    ├── StoreChanged              another program has removed files under a store that is open for reading only
     ├── ReadOnly                  a write to a store that was opened for reading
     ├── NoSuchStore               nothing is there, and creating it was not asked for
     ├── WrongEngine               the directory was written by another engine
@@ -30,6 +31,7 @@ __all__ = [
     "NoSuchStore",
     "ReadOnly",
     "ReservedValue",
+    "StoreChanged",
     "StoreClosed",
     "StoreError",
     "StoreFailed",
@@ -84,15 +86,26 @@ class StoreForked(StoreError):
 class StoreLocked(StoreError):
     """The store is open elsewhere: a second writer would destroy it.
 
-    `path` is the lock's file; `holder` says who has it, in words ("process 4711", "this process").
+    `path` is the lock's file; `holder` says who has it, in words ("process 4711", "this process"); `advice` what to do.
     """
 
-    def __init__(self, path: str, holder: str) -> None:
-        super().__init__(
-            f"{path} is locked by {holder}: a store is open in one process at a time; close it there first"
-        )
+    def __init__(
+        self, path: str, holder: str, advice: str = "a store is open in one process at a time; close it there first"
+    ) -> None:
+        super().__init__(f"{path} is locked by {holder}: {advice}")
         self.path = path
         self.holder = holder
+
+
+class StoreChanged(StoreError):
+    """A file is gone that was there when the store was opened for reading only: a program that its locks don't keep out
+    has merged or compacted meanwhile. Nothing is lost; whoever opens the store again sees its present state."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is gone: another program has changed the store since it was opened for reading only; open it again"
+        )
+        self.path = path
 
 
 class ReadOnly(StoreError):

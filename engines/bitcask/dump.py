@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from engines.bitcask.hint import ENTRY, ENTRY_BYTES, MAX_OFFSETS, OFFSET_MASK, TOMBSTONE_BIT
-from engines.bitcask.load import INTENT
 from engines.bitcask.locks import OWN_LOCK, RIAK_LOCKS
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
@@ -29,6 +28,7 @@ from engines.bitcask.record import (
     tombstone_file,
 )
 from engines.bitcask.segment import data_file_id
+from engines.bitcask.survey import INTENT
 from engines.env import Env, View
 
 __all__ = ["dump", "dump_data", "dump_hint"]

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from zlib import crc32
 
-__all__ = ["TOMBSTONE_BIT", "BadHint", "Entry", "decode_hint", "encode_entry", "encode_hint", "hint_reach"]
+__all__ = ["TOMBSTONE_BIT", "BadHint", "Entry", "decode_hint", "encode_entry", "encode_hint", "hint_reach", "was_closed"]
 
 Entry = tuple[int, int, int, bytes]  # (timestamp, total size, offset with its tombstone bit, key)
 
@@ -60,12 +60,21 @@ def decode_hint(data: bytes) -> Iterator[Entry]:
     stop = len(data) - ENTRY_BYTES
     if stop < 0:
         raise BadHint(f"a trailer has {ENTRY_BYTES} bytes, and the file has {len(data)}")
-    timestamp, key_size, crc, offset = ENTRY.unpack_from(data, stop)
-    if timestamp or key_size or offset not in MAX_OFFSETS:
+    if not was_closed(data):
         raise BadHint("the file does not end with a trailer: it was not closed")
+    crc = ENTRY.unpack_from(data, stop)[2]
     if crc32(memoryview(data)[:stop]) != crc:
         raise BadHint(f"the checksum is not {crc:08x}, as the trailer says")
     return _entries(data, stop)
+
+
+def was_closed(data: bytes) -> bool:
+    """True if a hint ends with a trailer, right or wrong. One that doesn't is of a file that nobody has closed."""
+    stop = len(data) - ENTRY_BYTES
+    if stop < 0:
+        return False
+    timestamp, key_size, _, offset = ENTRY.unpack_from(data, stop)
+    return not timestamp and not key_size and offset in MAX_OFFSETS
 
 
 def _entries(data: bytes, stop: int) -> Iterator[Entry]:

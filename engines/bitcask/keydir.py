@@ -30,12 +30,15 @@ changed key. Left out: Riak's expiry, and a keydir shared by several processes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sortedcontainers import SortedList
 
-__all__ = ["OFFSET_MASK", "SEGMENT_SHIFT", "SIZE_BITS", "SIZE_MASK", "Changes", "KeyOrder", "Keydir", "Undo"]
+from engines.bitcask.hint import TOMBSTONE_BIT, Entry
+from engines.bitcask.segment import Segment
+
+__all__ = ["OFFSET_MASK", "SEGMENT_SHIFT", "SIZE_BITS", "SIZE_MASK", "Changes", "KeyOrder", "Keydir", "Undo", "load_entries"]
 
 SIZE_BITS = 33  # a record has up to 14 + 65,535 + 2**32 - 1 bytes
 SEGMENT_SHIFT = 80
@@ -129,3 +132,22 @@ class Keydir:
         start = start or FIRST_KEY
         live = self.order.range(self.places, start, stop, inclusive, reverse)
         return live, undo.order.range(undo, start, stop, inclusive, reverse) if undo else iter(())
+
+
+def load_entries(keydir: Keydir, segments: Mapping[int, Segment], segment: Segment, entries: Iterable[Entry]) -> None:
+    """Brings the keys of a segment into the keydir, over those of older segments."""
+    places, base = keydir.places, segment.id << SEGMENT_SHIFT
+    get, pop = places.get, places.pop
+    live = tombstones = 0
+    for _, size, offset, key in entries:
+        if offset & TOMBSTONE_BIT:
+            old = pop(key, None)
+            tombstones += size
+        else:
+            old = get(key)
+            places[key] = base | offset << SIZE_BITS | size
+            live += size
+        if old is not None:
+            segments[old >> SEGMENT_SHIFT].live_bytes -= old & SIZE_MASK
+    segment.live_bytes += live  # negative before, if a hint lists a key twice
+    segment.tombstone_bytes += tombstones

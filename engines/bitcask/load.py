@@ -22,27 +22,23 @@ while a snapshot keeps void files, the directory is locked against it, and after
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from engines.bitcask.hint import decode_hint, encode_hint
-from engines.bitcask.keydir import Keydir
+from engines.bitcask.keydir import Keydir, load_entries
 from engines.bitcask.merge import Output
 from engines.bitcask.record import HEADER_BYTES, encode_record
-from engines.bitcask.recovery import load_entries
 from engines.bitcask.segment import SegmentTable, data_path, hint_path
-from engines.errors import CorruptionError, InvalidKey
+from engines.bitcask.survey import INTENT, read_intent
+from engines.errors import InvalidKey
 from engines.kvstore import Pair, check_key
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
 
-__all__ = ["INTENT", "finish_load", "load", "redo_load"]
-
-INTENT = "bitcask.metcd.load"
-LINES = re.compile(rb"metcd load\nnew((?: [0-9]{1,10})*)\nvoid((?: [0-9]{1,10})*)\n(crc32 ([0-9a-f]{8})\n)")
+__all__ = ["finish_load", "load", "redo_load"]
 
 
 def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
@@ -127,21 +123,12 @@ def redo_load(table: SegmentTable) -> None:
     """Before recovery: does what a crash has left to do of a load. Raises CorruptionError, OSError."""
     env, directory = table.env, table.directory
     path = f"{directory}/{INTENT}"
+    new, void = read_intent(env, directory)
     if env.exists(f"{path}.new"):
         env.unlink(f"{path}.new")
     if not env.exists(path):
         return
-    file = env.open(path, "r")
-    try:
-        content = file.pread(file.size(), 0)
-    finally:
-        file.close()
-    match = LINES.fullmatch(content)
-    if match is None or crc32(content[: match.start(3)]) != int(match[4], 16):
-        why = "the list of files that a load has written is damaged: whether the old or the new ones count is lost"
-        raise CorruptionError(path, 0, why)
     table.sync_names("bitcask.load.commit")  # a killed process may have left it in the page cache only
-    new, void = (list(map(int, match[group].split())) for group in (1, 2))
     for file_id in new:
         if env.exists(f"{data_path(directory, file_id)}.new"):
             env.rename(f"{data_path(directory, file_id)}.new", data_path(directory, file_id))

@@ -29,6 +29,10 @@ OWN_LOCK = "bitcask.metcd.lock"
 RIAK_LOCKS = ("bitcask.write.lock", "bitcask.merge.lock")
 
 OUR_LINE = b"metcd"
+RIAKS_ADVICE = (
+    "this is a lock of Riak's, which holds as long as a process with that number exists; if process {} is Riak, close "
+    "the store there; if Riak has crashed and its number is another process's now, remove the lock's file"
+)
 CONTENT = re.compile(rb"([0-9]{1,18}) .*\n(.*)")
 
 
@@ -54,7 +58,7 @@ class DirectoryLock:
         if env.exists(path):
             holder = self._holder(path)
             if holder is not None:
-                raise StoreLocked(path, f"process {holder}")
+                raise StoreLocked(path, f"process {holder}", RIAKS_ADVICE.format(holder))
             env.unlink(path)
         try:
             file = env.open(path, "x")

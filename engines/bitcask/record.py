@@ -96,12 +96,14 @@ _pack_v2 = Struct(">18sI").pack
 
 
 class BadRecord(ValueError):
-    """The bytes at `offset` are no record; `why` says what is wrong with them. Whose fault it is, the caller knows."""
+    """The bytes at `offset` are no record, or worth nothing without the ones behind them that are none; `why` says what is
+    wrong, `broken` where the bytes stop being records. Whose fault it is, the caller knows."""
 
-    def __init__(self, offset: int, why: str) -> None:
+    def __init__(self, offset: int, why: str, broken: int | None = None) -> None:
         super().__init__(f"at byte {offset}: {why}")
         self.offset = offset
         self.why = why
+        self.broken = offset if broken is None else broken
 
 
 class Mark(NamedTuple):

@@ -31,11 +31,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import overload
 
 from engines.env import Env, File, MutableView, View
+from engines.errors import StoreChanged
 from engines.kvstore import Stats
 
-__all__ = ["MARK_EVERY_BYTES", "ActiveSegment", "Segment", "SegmentTable", "data_file_id", "data_path", "hint_path"]
+__all__ = [
+    "MARK_EVERY_BYTES",
+    "ActiveSegment",
+    "PreadView",
+    "Segment",
+    "SegmentTable",
+    "data_file_id",
+    "data_path",
+    "hint_path",
+]
 
 DATA_NAME = re.compile(r"([1-9][0-9]{0,9})\.bitcask\.(data|hint)(\.new)?")
 MAX_FILE_ID = 0xFFFF_FFFF  # a v2 tombstone has four bytes for it
@@ -83,6 +94,35 @@ class Segment:
         return 1.0 - self.live_bytes / self.end if self.end else 0.0
 
 
+class PreadView:
+    """A file's bytes of now, fetched by a call for each slice; it closes the file when nobody has it any more.
+
+    For files that another program may cut: a mapping of those ends the process (SIGBUS), this gives fewer bytes.
+    """
+
+    __slots__ = ("_file", "_size")
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._size = file.size()
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int, /) -> int: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> bytes: ...
+    def __getitem__(self, index: int | slice, /) -> int | bytes:
+        if isinstance(index, int):
+            return self._file.pread(1, index)[0]
+        start, stop, _ = index.indices(self._size)
+        return self._file.pread(max(0, stop - start), start)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
 class ActiveSegment(Segment):
     """The segment that is written to, by one thread at a time (engines.bitcask.log); readers slice `map` without asking."""
 
@@ -114,8 +154,12 @@ class ActiveSegment(Segment):
 class SegmentTable:
     """All segments of a directory: which there are, how they are read, and when they go away."""
 
-    def __init__(self, env: Env, directory: str, stats: Stats, max_open_files: int) -> None:
+    def __init__(
+        self, env: Env, directory: str, stats: Stats, max_open_files: int, *, read_only: bool = False
+    ) -> None:
         self.env = env
+        self.read_only = read_only
+        self.unnamed: dict[int, str] = {}  # id → path of a file that a load has not named yet, and a reader may not
         self.directory = directory
         self.stats = stats
         self.live: dict[int, Segment] = {}  # by ascending id, the active one included
@@ -138,24 +182,30 @@ class SegmentTable:
         return first
 
     def view(self, file_id: int) -> View:
-        """The bytes of a segment, mapped. Raises KeyError if it is gone, OSError."""
+        """The bytes of a segment, mapped. Raises KeyError if it is gone (a reader only: StoreChanged), OSError."""
         view = self.views.get(file_id)
         if view is not None:
             return view
         if file_id not in self.live and all(segment.id != file_id for _, segment in self.retired):
             raise KeyError(file_id)
+        path = self.unnamed.get(file_id) or data_path(self.directory, file_id)
         try:
-            file = self.env.open(data_path(self.directory, file_id), "r")
+            view = PreadView(self.env.open(path, "r")) if self.read_only else self._map(path)
         except FileNotFoundError:
+            if self.read_only:
+                raise StoreChanged(path) from None
             raise KeyError(file_id) from None  # it went away just now
-        try:
-            view = file.view()
-        finally:
-            file.close()
         while len(self.views) >= self.max_open_files and self._close_one():
             pass
         self.views[file_id] = view
         return view
+
+    def _map(self, path: str) -> View:
+        file = self.env.open(path, "r")
+        try:
+            return file.view()
+        finally:
+            file.close()
 
     def _close_one(self) -> bool:
         """Forgets the mapping that was made first, unless it is the active segment's."""

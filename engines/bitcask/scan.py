@@ -1,0 +1,104 @@
+"""A data file from end to end, as a hint would list it: the last record of each key, and what belongs together checked.
+
+    [mark][record][record]       a batch: all of its records are whole, or the file is whole up to the mark only
+    [half][record]               an overwrite of a key in an older file: whole up to the half only, if the value isn't
+
+Where a file stops being whole is one thing, and whose fault that is another: engines.bitcask.torn tells the two apart.
+
+Follows bitcask_fileops:fold of basho/bitcask, which knows neither batches nor halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zlib import crc32
+
+from engines.bitcask.hint import TOMBSTONE_BIT, Entry, encode_entry, encode_hint
+from engines.bitcask.record import HEADER_BYTES, BadRecord, Mark, half_of_overwrite, is_tombstone, parse_mark, read_records
+from engines.env import View
+
+__all__ = ["hint_of", "own_mark", "scan_entries", "whole_part"]
+
+
+def hint_of(entries: Iterable[Entry]) -> bytes:
+    """A hint file with these entries."""
+    return encode_hint(encode_entry(*entry) for entry in entries)
+
+
+def scan_entries(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]:
+    """What a hint of this file would say, from its records up to `stop`, and the end of the last one.
+
+    Every checksum is verified, those of batches too. Raises BadRecord at the first record that isn't whole, or at the
+    mark or the tombstone that is worth nothing without it.
+    """
+    found: dict[bytes, tuple[int, int, int]] = {}
+    end = batch_end = batch_offset = 0
+    half: int | None = None  # where a tombstone lies that waits for its value
+    half_key = b""
+    try:
+        for offset, timestamp, key, value in read_records(view, 0, stop):
+            size = HEADER_BYTES + len(key) + len(value)
+            end = offset + size
+            if half is not None and key != half_key:
+                half = None  # a tombstone that was moved here, and stands for itself
+            if is_tombstone(value):
+                if half is None and half_of_overwrite(timestamp, value, file_id):
+                    half, half_key = offset, key
+                found[key] = (timestamp, size, offset | TOMBSTONE_BIT)
+                continue
+            half = None
+            found[key] = (timestamp, size, offset)
+            if not key and (mark := own_mark(value, offset, file_id)) is not None and mark.records:
+                _check_batch(view, offset, end, stop, mark)
+                batch_offset, batch_end = offset, end + mark.size_bytes
+    except BadRecord as bad:
+        if half is not None:
+            raise BadRecord(half, f"an overwrite ends in the middle, and {bad}", bad.broken) from bad
+        if batch_end > bad.offset:
+            why = f"the records of a batch are not what its mark says, and {bad}"
+            raise BadRecord(batch_offset, why, bad.broken) from bad
+        raise
+    if half is not None:
+        raise BadRecord(half, "an overwrite ends in the middle: its tombstone is here, and its value is not", end)
+    return [(timestamp, size, offset, key) for key, (timestamp, size, offset) in found.items()], end
+
+
+def whole_part(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]:
+    """`scan_entries` of what is whole before `stop`, at which a bad record begins.
+
+    A tombstone that one of Riak's merges had moved there may now be the last record, and looks like half of an overwrite.
+    It goes too: the merge was not done, so what it had moved is still where it came from.
+    """
+    while True:
+        try:
+            return scan_entries(view, stop, file_id)
+        except BadRecord as bad:
+            stop = bad.offset
+
+
+def own_mark(value: bytes, offset: int, file_id: int) -> Mark | None:
+    """The mark in a record with the empty key, if this is where it was written."""
+    mark = parse_mark(b"", value)
+    return mark if mark is not None and (mark.file_id, mark.offset) == (file_id, offset) else None
+
+
+def _check_batch(view: View, offset: int, start: int, stop: int, mark: Mark) -> None:
+    """Raises BadRecord at the mark unless all of its batch is there."""
+    if start + mark.size_bytes > stop:
+        left = stop - start
+        why = f"a batch of {mark.size_bytes:,} bytes is announced here, and {left:,} bytes are left"
+        raise BadRecord(offset, why, _broken(view, start, stop))
+    if crc32(view[start : start + mark.size_bytes]) != mark.crc:
+        why = f"the {mark.records:,} records of the batch that is announced here are not all there"
+        raise BadRecord(offset, why, _broken(view, start, stop))
+
+
+def _broken(view: View, start: int, stop: int) -> int:
+    """Where the bytes from `start` on stop being records."""
+    end = start
+    try:
+        for at, _, key, value in read_records(view, start, stop):
+            end = at + HEADER_BYTES + len(key) + len(value)
+    except BadRecord as bad:
+        return bad.broken
+    return end
