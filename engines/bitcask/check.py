@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from engines.bitcask.hint import BadHint, Entry, decode_hint
-from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, Keydir
+from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, Keydir, load_entries
 from engines.bitcask.record import BadRecord
-from engines.bitcask.recovery import forget_mark, load_entries, scan_entries
+from engines.bitcask.recovery import forget_mark
+from engines.bitcask.scan import scan_entries
 from engines.bitcask.segment import Segment, SegmentTable, data_file_id, data_path, hint_path
+from engines.errors import StoreChanged
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
@@ -42,7 +44,7 @@ def check(store: BitcaskStore) -> list[str]:
         except BadRecord as bad:
             problems.append(f"{data_path(table.directory, file_id)} at byte {bad.offset}: {bad.why}")
             continue
-        except (KeyError, OSError) as error:
+        except (KeyError, StoreChanged, OSError) as error:
             problems.append(f"{data_path(table.directory, file_id)} can't be read: {error!r}")
             continue
         table.stats.bytes_read += end
@@ -51,15 +53,16 @@ def check(store: BitcaskStore) -> list[str]:
     if not problems:
         forget_mark(table, fresh, segments)
         problems += _compare(store, fresh, segments)
-    problems += _check_names(table)
+    if not table.read_only:  # else another program may make and remove files meanwhile
+        problems += _check_names(table)
     return problems
 
 
 def _check_hint(table: SegmentTable, segment: Segment, entries: list[Entry]) -> Iterator[str]:
     """A hint may be missing; one that is there says what the data says."""
     path = hint_path(table.directory, segment.id)
-    if not table.env.exists(path):
-        return
+    if not table.env.exists(path) or (table.read_only and not segment.hint_bytes):
+        return  # the second: recovery has found that it is not whole, as a crash leaves it, and has read the data
     file = table.env.open(path, "r")
     try:
         data = file.pread(file.size(), 0)

@@ -22,11 +22,23 @@ Old writers closed a hint with offset 2**64 - 1; both are read. Follows bitcask_
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from struct import Struct
+from struct import error as StructError
 from zlib import crc32
 
-__all__ = ["TOMBSTONE_BIT", "BadHint", "Entry", "decode_hint", "encode_entry", "encode_hint", "hint_reach", "was_closed"]
+__all__ = [
+    "TOMBSTONE_BIT",
+    "BadHint",
+    "Entry",
+    "decode_hint",
+    "encode_entry",
+    "encode_hint",
+    "hint_reach",
+    "unchecked_entries",
+    "was_closed",
+]
 
 Entry = tuple[int, int, int, bytes]  # (timestamp, total size, offset with its tombstone bit, key)
 
@@ -87,6 +99,12 @@ def _entries(data: bytes, stop: int) -> Iterator[Entry]:
         if at > stop:
             raise BadHint(f"the entry at byte {key_at - ENTRY_BYTES} leads into the trailer")
         yield timestamp, size, offset, data[key_at:at]
+
+
+def unchecked_entries(data: bytes) -> Iterator[Entry]:
+    """The entries of a hint as far as they lead, whatever its trailer says: each is to be compared with the data."""
+    with contextlib.suppress(BadHint, StructError):
+        yield from _entries(data, len(data))
 
 
 def hint_reach(entries: Iterable[Entry]) -> tuple[int, int]:

@@ -38,14 +38,22 @@ from sortedcontainers import SortedList
 from engines.bitcask.hint import TOMBSTONE_BIT, Entry
 from engines.bitcask.segment import Segment
 
-__all__ = ["OFFSET_MASK", "SEGMENT_SHIFT", "SIZE_BITS", "SIZE_MASK", "Changes", "KeyOrder", "Keydir", "Undo", "load_entries"]
+__all__ = [
+    "OFFSET_MASK",
+    "SEGMENT_SHIFT",
+    "SIZE_BITS",
+    "SIZE_MASK",
+    "Changes",
+    "KeyOrder",
+    "Keydir",
+    "Undo",
+    "load_entries",
+]
 
 SIZE_BITS = 33  # a record has up to 14 + 65,535 + 2**32 - 1 bytes
 SEGMENT_SHIFT = 80
 SIZE_MASK = (1 << SIZE_BITS) - 1
 OFFSET_MASK = (1 << (SEGMENT_SHIFT - SIZE_BITS)) - 1
-
-FIRST_KEY = b"\x00"  # the empty key is Riak's and ours, never a user's: scans begin behind it
 
 Changes = Mapping[bytes, int | None]  # key → its new place, None for a deletion
 
@@ -129,7 +137,6 @@ class Keydir:
         self, undo: Undo, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool
     ) -> tuple[Iterator[bytes], Iterator[bytes]]:
         """Between the bounds: the live keys, and the keys that the view has notes of. Each in order."""
-        start = start or FIRST_KEY
         live = self.order.range(self.places, start, stop, inclusive, reverse)
         return live, undo.order.range(undo, start, stop, inclusive, reverse) if undo else iter(())
 

@@ -23,7 +23,7 @@ import re
 from engines.env import Env, Lock
 from engines.errors import StoreLocked
 
-__all__ = ["OWN_LOCK", "RIAK_LOCKS", "DirectoryLock"]
+__all__ = ["OWN_LOCK", "RIAK_LOCKS", "DirectoryLock", "shared_lock"]
 
 OWN_LOCK = "bitcask.metcd.lock"
 RIAK_LOCKS = ("bitcask.write.lock", "bitcask.merge.lock")
@@ -34,6 +34,25 @@ RIAKS_ADVICE = (
     "the store there; if Riak has crashed and its number is another process's now, remove the lock's file"
 )
 CONTENT = re.compile(rb"([0-9]{1,18}) .*\n(.*)")
+
+
+def shared_lock(env: Env, directory: str) -> Lock:
+    """What a store for reading only holds: our own lock, shared, if there is one; it makes no file.
+
+    Without one, no store of ours is open. Riak's locks keep Riak's writers apart, and never kept a reader out.
+    Raises StoreLocked if a store of ours writes, OSError.
+    """
+    try:
+        return env.lock(f"{directory}/{OWN_LOCK}", shared=True)
+    except FileNotFoundError:
+        return NoLock()
+
+
+class NoLock:
+    """Nothing, held."""
+
+    def close(self) -> None:
+        """Gives nothing up."""
 
 
 class DirectoryLock:

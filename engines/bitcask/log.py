@@ -18,6 +18,10 @@ Invariants:
    caller wants it, in the page cache or on the disk.
 3. `live_bytes` of all segments are right after every call: old records are dead when the new ones are written.
 
+A mark has the empty key, under which a user of Riak may have stored a value. While that is live, no mark is written
+alone, and whoever calls `batch` or `bury` lets the value come behind the mark once more: so the last record of the
+empty key is the user's, for Riak and for us.
+
 One thread at a time: the store's writer lock is around every call. Follows bitcask:do_put and bitcask_fileops:write.
 """
 
@@ -37,7 +41,7 @@ from engines.bitcask.record import (
     encode_record,
     encode_tombstone,
 )
-from engines.bitcask.recovery import hint_of, scan_entries
+from engines.bitcask.scan import hint_of, scan_entries
 from engines.bitcask.segment import MARK_EVERY_BYTES, ActiveSegment, SegmentTable
 from engines.env import Env
 
@@ -87,7 +91,7 @@ class Log:
             data = encode_record(timestamp, key, value)
         else:
             data = encode_tombstone(HALF_TIMESTAMP, key, home) + encode_record(timestamp, key, value)
-        if active.synced - active.marked >= MARK_EVERY_BYTES:
+        if active.synced - active.marked >= MARK_EVERY_BYTES and b"" not in places:
             data = self._mark(active) + data
         end = active.end + len(data)
         if end > active.allocated:
@@ -111,7 +115,7 @@ class Log:
             active = self._room_for(
                 MARK_BYTES + sum(HEADER_BYTES + len(k) + len(v or b"") for k, v in operations.items())
             )
-            due = active.synced - active.marked >= MARK_EVERY_BYTES
+            due = active.synced - active.marked >= MARK_EVERY_BYTES and b"" not in places
             mark_bytes = MARK_BYTES if len(operations) > 1 or due else 0
             records, changes = self._records(places, operations, active, active.end + mark_bytes)
             if mark_bytes:

@@ -54,6 +54,7 @@ from engines.bitcask.record import (
     tombstone_file,
 )
 from engines.bitcask.segment import Segment, SegmentTable, data_path
+from engines.bitcask.torn import ADVICE
 from engines.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class Merge:
                 if places.get(key) == place and self._copied_early.get(key) != place:
                     self._output_for(size).add(view[offset : offset + size], timestamp, key)
         except BadRecord as bad:
-            raise CorruptionError(data_path(table.directory, file_id), bad.offset, bad.why) from bad
+            raise CorruptionError(data_path(table.directory, file_id), bad.offset, f"{bad.why}; {ADVICE}") from bad
         table.stats.bytes_read += segment.end
 
     def _copy_tombstone(self, file_id: int, timestamp: int, key: bytes, value: bytes) -> None:
@@ -209,7 +210,8 @@ class Merge:
         home, offset, size = place >> SEGMENT_SHIFT, place >> SIZE_BITS & PLACE_OFFSET_MASK, place & SIZE_MASK
         record = self._table.view(home)[offset : offset + size]
         if len(record) != size or crc32(record[4:]) != int.from_bytes(record[:4]):
-            raise CorruptionError(data_path(self._table.directory, home), offset, "the record fails its checksum")
+            why = f"the record fails its checksum; {ADVICE}"
+            raise CorruptionError(data_path(self._table.directory, home), offset, why)
         for_home = b"" if home in self._inputs else encode_tombstone(timestamp, key, home)
         output = self._output_for(len(tombstone) + len(for_home) + size)
         output.add(tombstone, timestamp, key, tombstone=True)
@@ -262,6 +264,8 @@ class Merge:
     def _bury(self, keys: Collection[bytes], file_id: int) -> None:
         """Rule 3 for copies that are dead before they have a name."""
         store, places = self._store, self._places
+        if b"" in places:
+            keys = {*keys, b""}  # engines.bitcask.log says why
         values = {key: store._read(key, places[key]) if key in places else None for key in sorted(keys)}
         with store._mutex:
             places.update(store._log.bury(places, values, file_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from engines.errors import InvalidOption
 from engines.options import Bounds, EngineOptions
 
 __all__ = ["MAX_FILE_SIZE", "MergeWhen", "Options"]
@@ -26,7 +27,7 @@ class Options(EngineOptions):
                      in the background; "manual": only `merge()` and `compact()` do
     garbage_share    what part of the oldest segments has to be garbage for a merge to be worth while
     dead_bytes       or how many bytes of it
-    repair           opens a directory with damaged records by cutting every file at its first one
+    repair           before opening, leaves out what is damaged, as `BitcaskStore.repair` does; what it did is logged
     """
 
     engine: ClassVar[str] = "bitcask"
@@ -37,3 +38,10 @@ class Options(EngineOptions):
     garbage_share: Annotated[float, Bounds(above=0, most=1)] = GARBAGE_SHARE
     dead_bytes: Annotated[int, Bounds(least=1)] = DEAD_BYTES
     repair: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.repair and self.read_only:
+            raise InvalidOption(
+                "the engine 'bitcask' can't repair a store that it opens for reading only: take one of both"
+            )

@@ -19,7 +19,7 @@ A tombstone with timestamp 0 that names an *older* file is half of an overwrite.
 tombstone before a new value whose predecessor lies in an older file; its merges rely on it. If the power is cut between
 the two halves, the old value has to stay, so recovery takes this tombstone only together with the value behind it.
 
-**A mark.** The key is empty, which no user's key is, and the value is 44 bytes of ours:
+**A mark.** The key is empty, which no key of a user of ours is, and the value is 44 bytes of ours:
 
     offset  size  field
          0     8  magic "METCDv1\\n"
@@ -57,6 +57,7 @@ __all__ = [
     "MARK_MAGIC",
     "MAX_TIMESTAMP",
     "TOMBSTONE",
+    "TOMBSTONE_V1",
     "BadRecord",
     "Mark",
     "Record",

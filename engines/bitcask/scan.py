@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from zlib import crc32
 
 from engines.bitcask.hint import TOMBSTONE_BIT, Entry, encode_entry, encode_hint
-from engines.bitcask.record import HEADER_BYTES, BadRecord, Mark, half_of_overwrite, is_tombstone, parse_mark, read_records
+from engines.bitcask.record import (
+    HEADER_BYTES,
+    BadRecord,
+    Mark,
+    half_of_overwrite,
+    is_tombstone,
+    parse_mark,
+    read_records,
+)
 from engines.env import View
 
 __all__ = ["hint_of", "own_mark", "scan_entries", "whole_part"]

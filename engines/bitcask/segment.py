@@ -18,7 +18,7 @@ keeps it alive until it is done.
 Invariants:
 
 1. Ids are never used again; a new segment's id is greater than that of every file that exists.
-2. When a segment's name is on the disk, all of every older segment is. So only the newest one can have a torn tail.
+2. When a segment's name is on the disk, all of every older segment is. So of ours only the newest can have a torn tail.
 3. A sealed segment is never written to. Its file goes away when no view that was opened before its retirement is left.
 4. Files go in the order in which merges replaced them, and those of one merge in the order of their ids. Before a file
    with a tombstone goes, all removals so far are on the disk: it never goes before a value that it kills.
@@ -154,9 +154,7 @@ class ActiveSegment(Segment):
 class SegmentTable:
     """All segments of a directory: which there are, how they are read, and when they go away."""
 
-    def __init__(
-        self, env: Env, directory: str, stats: Stats, max_open_files: int, *, read_only: bool = False
-    ) -> None:
+    def __init__(self, env: Env, directory: str, stats: Stats, max_open_files: int, *, read_only: bool = False) -> None:
         self.env = env
         self.read_only = read_only
         self.unnamed: dict[int, str] = {}  # id → path of a file that a load has not named yet, and a reader may not

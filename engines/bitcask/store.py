@@ -14,7 +14,12 @@
 | segment  | the files: the active one, the sealed ones, when they go away               |
 | log      | the writing end: what a put and a batch append                              |
 | keydir   | key → place; the keys in order; what an open view remembers                 |
-| recovery | opening: torn tails and damage                                              |
+| scan     | a file from end to end: what belongs together is whole, or not there        |
+| torn     | where a file stops being whole: a torn end, or damage                       |
+| survey   | which files of a directory count                                            |
+| leftovers| what Riak's merges have marked: theirs, or a copy from a file system        |
+| recovery | opening, for writing and for reading only                                   |
+| repair   | files without their damage                                                  |
 | merge    | getting space back, without getting deleted keys back                       |
 | load     | replacing everything at one moment                                          |
 | snapshot | reads of one moment                                                         |
@@ -51,17 +56,20 @@ from zlib import crc32
 from engines.bitcask.check import check, describe
 from engines.bitcask.dump import dump
 from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
-from engines.bitcask.load import finish_load, load, redo_load
-from engines.bitcask.locks import OWN_LOCK, DirectoryLock
+from engines.bitcask.load import finish_load, load
+from engines.bitcask.locks import OWN_LOCK, DirectoryLock, shared_lock
 from engines.bitcask.log import Log
 from engines.bitcask.merge import Merge, choose
 from engines.bitcask.options import Options
 from engines.bitcask.record import HEADER_BYTES, TOMBSTONE
-from engines.bitcask.recovery import directory_has_segments, recover
+from engines.bitcask.recovery import look, recover
+from engines.bitcask.repair import log_repair, repair
 from engines.bitcask.segment import Segment, SegmentTable, data_path
 from engines.bitcask.snapshot import BitcaskSnapshot
+from engines.bitcask.survey import directory_has_segments
+from engines.bitcask.torn import ADVICE
 from engines.env import Env, StorePath, real_env
-from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReservedValue, StoreError
+from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReadOnly, ReservedValue, StoreError
 from engines.keywords import BitcaskKeywords
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value
 
@@ -73,7 +81,8 @@ NEVER = 1 << 62
 class BitcaskStore(KVStore):
     """A store in a directory of Riak's Bitcask files. `options` are those of engines.bitcask.options.Options.
 
-    Raises StoreLocked, CorruptionError, InvalidOption, OSError. Opening costs 1 µs for each key if all hints are there.
+    Raises StoreLocked, CorruptionError, ForeignFormat, InvalidOption, NoSuchStore, OSError. Opening costs 1 µs for each key
+    if all hints are there. With read_only=True a get costs a system call, since another program may cut what is mapped.
     """
 
     name = "bitcask"
@@ -83,9 +92,7 @@ class BitcaskStore(KVStore):
         env = env or real_env()
         self.path: str = env.absolute(path)
         told = Options.of(options)
-        if told.read_only:
-            raise InvalidOption("the engine 'bitcask' can't open for reading only")
-        if not told.create and not self.recognises(self.path, env):
+        if (told.read_only or not told.create) and not self.recognises(self.path, env):
             raise NoSuchStore.at(self.path)
         self._sync = told.sync
         self._max_file_size = told.max_file_size
@@ -101,14 +108,20 @@ class BitcaskStore(KVStore):
         self._snapshots: dict[int, weakref.ref[BitcaskSnapshot]] = {}
         self._snapshot_number = 0
         self._keydir = Keydir()
-        self._table = SegmentTable(env, self.path, self._stats, told.max_open_files)
+        self._read_only = told.read_only
+        self._table = SegmentTable(env, self.path, self._stats, told.max_open_files, read_only=told.read_only)
         self._log = Log(env, self._table, told.max_file_size)
-        env.makedirs(self.path, "bitcask.open.mkdir")
-        self._lock = DirectoryLock(env, self.path)
+        if not told.read_only:
+            env.makedirs(self.path, "bitcask.open.mkdir")
+        if told.repair and self.recognises(self.path, env):
+            log_repair(self.path, repair(self.path, env))
+        self._lock = shared_lock(env, self.path) if told.read_only else DirectoryLock(env, self.path)
         try:
-            redo_load(self._table)
-            recover(self._table, self._keydir, repair=told.repair)
-            self._log.not_before(self._table.last_timestamp)
+            if told.read_only:
+                look(self._table, self._keydir)
+            else:
+                recover(self._table, self._keydir)
+                self._log.not_before(self._table.last_timestamp)
         except BaseException:
             self._lock.close()
             raise
@@ -121,6 +134,14 @@ class BitcaskStore(KVStore):
     def dump(cls, path: str, env: Env) -> Iterator[str]:
         """As the contract says; engines.bitcask.dump has an example."""
         return dump(path, env)
+
+    @classmethod
+    def repair(cls, path: str, env: Env) -> list[str]:
+        """As the contract says; engines.bitcask.repair says what is kept."""
+        path = env.absolute(path)
+        if not cls.recognises(path, env):
+            raise NoSuchStore.at(path)
+        return repair(path, env)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -170,7 +191,7 @@ class BitcaskStore(KVStore):
             why = f"the record of {key[:40]!r} fails its checksum"
         else:
             why = f"the record of {key[:40]!r} has {size:,} bytes, and the file ends after {len(record):,} of them"
-        raise CorruptionError(data_path(self._table.directory, file_id), offset, why)
+        raise CorruptionError(data_path(self._table.directory, file_id), offset, f"{why}; {ADVICE}")
 
     def scan(
         self,
@@ -221,8 +242,8 @@ class BitcaskStore(KVStore):
         if type(value) is not bytes or value[:17] == TOMBSTONE or len(value) > self.max_value_bytes:
             self._check_value(value)
         with self._writer:
-            if self._closed or self._failure is not None:
-                self._refuse()
+            if self._closed or self._failure is not None or self._read_only:
+                self._check_writable()
             try:
                 keydir = self._keydir
                 old = keydir.places.get(key)
@@ -255,13 +276,15 @@ class BitcaskStore(KVStore):
                 if value[:17] == TOMBSTONE or len(value) > self.max_value_bytes:
                     self._check_value(value)
         with self._writer:
-            if self._closed or self._failure is not None:
-                self._refuse()
+            self._check_writable()
             if not batch.operations:
                 return
+            keydir, operations = self._keydir, dict(batch.operations)
+            if b"" in keydir.places and len(operations) > 1:
+                with contextlib.suppress(CorruptionError):  # what can't be read can't be kept
+                    operations.setdefault(b"", self._read(b"", keydir.places[b""]))  # engines.bitcask.log says why
             try:
-                keydir = self._keydir
-                changes = self._log.batch(keydir.places, dict(batch.operations), self._sync if sync is None else sync)
+                changes = self._log.batch(keydir.places, operations, self._sync if sync is None else sync)
                 with self._mutex:
                     keydir.apply(changes, self._undo_maps())
             except BaseException as failure:
@@ -273,6 +296,11 @@ class BitcaskStore(KVStore):
         if self._log.rotations:
             self._merge_if_due()
 
+    def _check_writable(self) -> None:
+        self._check_usable()
+        if self._read_only:
+            raise ReadOnly("the store was opened with read_only=True: open it without to write")
+
     def _check_value(self, value: bytes) -> None:
         check_value(value, self.max_value_bytes)
         if value.startswith(TOMBSTONE):
@@ -283,7 +311,7 @@ class BitcaskStore(KVStore):
 
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says; see engines.bitcask.load. O(pairs); on disk for a moment beside the old content."""
-        self._check_usable()
+        self._check_writable()
         with self._merging, self._poisoning():
             load(self, pairs)
 
@@ -299,7 +327,7 @@ class BitcaskStore(KVStore):
 
     def compact(self) -> None:
         """Merges all segments, if there is any garbage in them or they are more than they need be. O(live bytes)."""
-        self._check_usable()
+        self._check_writable()
         with self._merging:
             self._merge(None)
 
@@ -308,7 +336,7 @@ class BitcaskStore(KVStore):
 
         Raises InvalidOption for an id that no sealed segment has.
         """
-        self._check_usable()
+        self._check_writable()
         merged: list[int] = []
         with self._merging:
             if file_ids is None:

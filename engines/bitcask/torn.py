@@ -35,7 +35,9 @@ from engines.bitcask.record import HEADER, HEADER_BYTES, MARK_BYTES, MARK_MAGIC,
 from engines.bitcask.scan import own_mark
 from engines.env import View
 
-__all__ = ["DataFile", "find_marks", "why_damage"]
+__all__ = ["ADVICE", "DataFile", "find_marks", "why_damage"]
+
+ADVICE = "`metcd repair PATH` keeps every record that is whole"  # for whoever is told of damage
 
 SEARCH_BYTES = 1 << 20
 SEARCH_COST = 16  # bytes that may be summed in a search, for each byte that is searched: more is taken for damage

@@ -34,7 +34,9 @@ def test_a_riak_that_lives_keeps_us_out(name: str) -> None:
     env.alive.add(4711)
     put_file(env, name, b"4711 /db/2.bitcask.data\n")
     before = env.files()
-    with pytest.raises(StoreLocked, match="process 4711"):
+    with pytest.raises(
+        StoreLocked, match=r"if Riak has crashed and its number is another process's now, remove the lock"
+    ):
         open_sim(env)
     del env.files()["/db/bitcask.metcd.lock"]
     assert {path: data for path, data in env.files().items() if "metcd" not in path} == before
@@ -120,7 +122,7 @@ def test_a_length_that_lies_is_not_believed(key_size: int, value_size: int) -> N
     put_file(env, "1.bitcask.data", good + lying)
     assert content(env.crash(Policy.EVERYTHING, random.Random(0))) == {b"a": b"1"}
     put_file(env, "2.bitcask.data", encode_record(1, b"c", b"3"))
-    with pytest.raises(CorruptionError, match="only the newest file may end in a torn record") as caught:
+    with pytest.raises(CorruptionError, match=r"may end in a torn record|a torn record is cut off") as caught:
         open_sim(env)
     assert (caught.value.path, caught.value.offset) == (data_path(1), len(good))
 

@@ -8,7 +8,7 @@ import pytest
 
 from engines import CorruptionError
 from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, encode_record, encode_tombstone, read_records
-from engines.bitcask.recovery import scan_entries
+from engines.bitcask.scan import scan_entries
 from engines.bitcask.segment import MARK_EVERY_BYTES
 from engines.simenv import Policy, SimEnv
 from tests.bitcask.riak_files import PATH, content, data_path, open_sim, put_file
@@ -76,8 +76,6 @@ def test_damage_before_what_was_synced_is_told_from_a_torn_tail() -> None:
     with pytest.raises(CorruptionError, match="a later mark says that all before byte") as caught:
         open_sim(image)
     assert caught.value.offset == 0
-    with open_sim(image, repair=True) as repaired:
-        assert dict(repaired.scan()) == {}
 
 
 def test_a_batch_is_whole_or_absent_at_every_cut() -> None:
@@ -134,30 +132,6 @@ def test_timestamps_never_go_backwards() -> None:
     data = env.files()[data_path(2)]
     timestamps = [timestamp for _, timestamp, _, _ in read_records(data, 0, len(data)) if timestamp]
     assert len(timestamps) >= 3 and min(timestamps) >= future
-
-
-def test_what_riak_is_about_to_delete_is_no_data() -> None:
-    """Files with the execute bit for others, or setuid, await deletion: bitcask_fileops:data_file_tstamps."""
-    env = SimEnv()
-    put_file(env, "1.bitcask.data", encode_record(5, b"gone", b"1"))
-    put_file(env, "2.bitcask.data", encode_record(5, b"gone too", b"1"))
-    put_file(env, "3.bitcask.data", encode_record(5, b"here", b"1"))
-    for file_id, mode in ((1, 0o601), (2, 0o4600)):
-        env.poke(data_path(file_id), env.files()[data_path(file_id)], mode=mode)
-    assert content(env) == {b"here": b"1"}
-    assert data_path(1) not in env.files() and data_path(2) not in env.files()
-
-
-def test_a_riak_with_torn_tails_everywhere_opens_with_repair() -> None:
-    """Riak leaves them behind when it starts the next file; without `repair` that is damage."""
-    env = SimEnv()
-    torn = encode_record(5, b"torn", b"value")[:-1]
-    put_file(env, "1.bitcask.data", encode_record(5, b"a", b"1") + torn)
-    put_file(env, "2.bitcask.data", encode_record(5, b"b", b"2") + torn)
-    with pytest.raises(CorruptionError, match="only the newest file"):
-        open_sim(env)
-    assert content(env, repair=True) == {b"a": b"1", b"b": b"2"}
-    assert content(env) == {b"a": b"1", b"b": b"2"}
 
 
 def test_a_half_that_was_moved_stands_for_itself() -> None:
