@@ -184,7 +184,7 @@ class Core:
 
     def new_memtable(self) -> MemTable:
         """An empty memtable of the chosen representation."""
-        return REPRESENTATIONS[self.options.memtable](self.env.rng)
+        return REPRESENTATIONS[self.options.memtable](self.env.rng, self.sequence)
 
     def new_log(self) -> None:
         """Begins the next log; its name is on disk when this returns. Raises OSError."""

@@ -59,7 +59,7 @@ class TableInfo:
 class Counters:
     """What tables count, over all tables of a store."""
 
-    __slots__ = ("block_lookups", "blocks_read", "bytes_read", "cache_misses", "filter_hits")
+    __slots__ = ("block_lookups", "blocks_read", "bytes_read", "cache_misses", "filter_hits", "tombstones")
 
     def __init__(self) -> None:
         self.block_lookups = 0  # blocks that were needed, in the cache or not
@@ -67,6 +67,7 @@ class Counters:
         self.bytes_read = 0
         self.cache_misses = 0  # of the lookups, those that had to read the file
         self.filter_hits = 0  # times that a filter said "certainly not here"
+        self.tombstones = 0  # that scans have stepped over
 
     def add_to(self, stats: Stats) -> None:
         """Puts the counters where the contract has them."""
@@ -77,4 +78,5 @@ class Counters:
             "block_cache_hits": self.block_lookups - self.cache_misses,
             "block_cache_misses": self.cache_misses,
             "filter_hits": self.filter_hits,
+            "tombstones_stepped_over": self.tombstones,
         }

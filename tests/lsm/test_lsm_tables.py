@@ -434,8 +434,14 @@ def test_names_of_files(name: str, expected: tuple[str, int] | None) -> None:
 def test_stats_have_the_tables_counters() -> None:
     counters = Counters()
     counters.block_lookups, counters.cache_misses, counters.filter_hits = 10, 3, 4
-    counters.blocks_read, counters.bytes_read = 5, 600
+    counters.blocks_read, counters.bytes_read, counters.tombstones = 5, 600, 2
     stats = Stats()
     counters.add_to(stats)
     assert (stats.reads, stats.bytes_read) == (5, 600)
-    assert stats.engine == {"block_lookups": 10, "block_cache_hits": 7, "block_cache_misses": 3, "filter_hits": 4}
+    assert stats.engine == {
+        "block_lookups": 10,
+        "block_cache_hits": 7,
+        "block_cache_misses": 3,
+        "filter_hits": 4,
+        "tombstones_stepped_over": 2,
+    }
