@@ -1,7 +1,9 @@
 """What a table says about itself, and what all tables of a store count.
 
     metcd.statistics   varint64 each: entries │ deletions │ versions │ max_sequence │ key bytes │ value bytes
+                       │ min_sequence, which tables of the first versions lack
 
+No row has a sequence above `max_sequence` or below `min_sequence`; they are bounds, and 0 is a bound that says nothing.
 The block is ours: LevelDB ignores meta blocks that it doesn't know, and its compactions drop them. So everything works
 without it, only more slowly (trailers are looked at in every scan), and tombstones have no score.
 """
@@ -26,16 +28,20 @@ class TableStatistics:
     max_sequence: int = 0
     key_bytes: int = 0
     value_bytes: int = 0
+    min_sequence: int = 0
 
     def encode(self) -> bytes:
         """The meta block's bytes."""
-        return b"".join(put_varint(getattr(self, field.name)) for field in fields(self))
+        values = [getattr(self, field.name) for field in fields(self)]
+        return b"".join(map(put_varint, values if self.min_sequence else values[:-1]))
 
     @classmethod
     def decode(cls, raw: bytes) -> TableStatistics:
         """From the meta block's bytes; further fields of later versions are ignored. Raises DecodeError."""
         values, at = [], 0
-        for _ in fields(cls):
+        for field in fields(cls):
+            if field.name == "min_sequence" and at == len(raw):
+                break
             value, at = get_varint64(raw, at)
             values.append(value)
         return cls(*values)

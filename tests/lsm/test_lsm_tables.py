@@ -145,10 +145,13 @@ def test_a_tables_statistics() -> None:
     env = SimEnv()
     build(env, [(b"a", 2, b"xx"), (b"a", 1, b"y"), (b"b", 9, None)])
     statistics = opened(env).statistics
-    assert statistics == TableStatistics(3, 1, 1, 9, 3, 3)
+    assert statistics == TableStatistics(3, 1, 1, 9, 3, 3, 1)
     assert TableStatistics.decode(statistics.encode() + b"\x07more of a later version") == statistics
     with pytest.raises(DecodeError):
-        TableStatistics.decode(statistics.encode()[:-1])
+        TableStatistics.decode(statistics.encode()[:-2])
+    assert TableStatistics.decode(statistics.encode()[:-1]) == TableStatistics(3, 1, 1, 9, 3, 3), (
+        "of the first versions"
+    )
 
 
 def test_a_key_with_many_versions_lies_in_several_blocks() -> None:
