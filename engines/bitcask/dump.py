@@ -27,7 +27,7 @@ from engines.bitcask.record import (
     parse_mark,
     tombstone_file,
 )
-from engines.bitcask.segment import data_file_id
+from engines.bitcask.segment import PreadView, data_file_id
 from engines.bitcask.survey import INTENT
 from engines.env import Env, View
 
@@ -53,11 +53,7 @@ def dump(path: str, env: Env) -> Iterator[str]:
     name = path.rpartition("/")[2]
     if not _is_ours(name):
         return
-    file = env.open(path, "r")
-    try:
-        view = file.view()
-    finally:
-        file.close()
+    view = PreadView(env.open(path, "r"))  # and no mapping: whoever has the store open may cut the file
     yield f"{name}, {len(view):,} bytes"
     kind = data_file_id(name)
     if kind is None:
