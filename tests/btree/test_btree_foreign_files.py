@@ -30,6 +30,30 @@ def etcds(tmp_path: Path) -> Path:
     return unpacked("etcd", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "buckets", "nested", "value"),
+    [
+        ("podman", "b'all-ctrs'.* and 2 more", (b"vol", b"v1"), b"config"),
+        ("containerd", "b'v1'", (b"v1", b"demo", b"labels"), b"owner"),
+        ("raft-boltdb", "b'conf', b'logs'", (b"conf",), b"CurrentTerm"),
+    ],
+)
+def test_files_of_other_programs_are_read(
+    tmp_path: Path, name: str, buckets: str, nested: tuple[bytes], value: bytes
+) -> None:
+    """Each says which buckets it has, is well to check, and shows what is nested in it, to views and to dump."""
+    path = unpacked(name, tmp_path)
+    with pytest.raises(ForeignFormat, match=f"no bucket b'metcd' but with {buckets}: "):
+        BTreeStore(path)
+    assert check_file(real_env(), str(path)) == []
+    with BTreeStore(path, read_only=True, bucket=None) as store, store.view() as view:
+        assert store.check() == []
+        assert view.bucket(*nested).get(value) is not None
+    text = "\n".join(BTreeStore.dump(str(path), real_env()))
+    assert repr(nested[-1]) in text and repr(value) in text
+    assert "violation" not in text and "damaged" not in text
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_file_without_our_bucket_says_which_it_has(etcds: Path, read_only: bool) -> None:
     """Not an empty store: a sentence with the buckets and what to do; nothing is changed."""
