@@ -83,6 +83,7 @@ __all__ = [
     "UnknownEngine",
     "WriteBatch",
     "WrongEngine",
+    "claimed",
     "engine_class",
     "open",
     "options",
@@ -169,6 +170,27 @@ def which(path: StorePath, env: Env | None = None) -> str | None:
     return None
 
 
+def claimed(path: StorePath, env: Env | None = None) -> tuple[str, StoreError] | None:
+    """An engine that finds its format at `path` and can't open it, damaged or foreign; and what it says. Changes nothing.
+
+    For paths that nobody recognises. A file by itself is claimed as foreign only: damaged, it might be anybody's.
+    """
+    env = env or real_env()
+    path = env.absolute(path)
+    for name in ENGINES:
+        if "read_only" not in options(name):
+            continue
+        make: Any = engine_class(name)
+        try:
+            make(path, env=env, read_only=True).close()
+        except (ForeignFormat, CorruptionError) as error:
+            if isinstance(error, ForeignFormat) or env.is_dir(path):
+                return name, error
+        except (StoreError, OSError):
+            continue
+    return None
+
+
 @overload
 def open(
     path: StorePath, engine: Literal["lsm"] = "lsm", *, env: Env | None = None, **options: Unpack[LsmKeywords]
@@ -214,4 +236,18 @@ def open(path: StorePath, engine: str = "lsm", *, env: Env | None = None, **opti
     found = which(path, env)
     if found is not None and engine_class(found) is not store_class:
         raise WrongEngine(path, found, engine)
+    if found is None and env.exists(path):
+        _check_nobodys(path, engine, store_class, env)
     return store_class(path, env=env, **options)  # type: ignore[call-arg]
+
+
+def _check_nobodys(path: str, engine: str, asked: type[KVStore], env: Env) -> None:
+    """Raises if another engine than the one that is asked for knows what lies at the path, and it isn't a store of its.
+
+    Without it, RocksDB's directory could become a Bitcask's, too.
+    """
+    if (claim := claimed(path, env)) is None or engine_class(claim[0]) is asked:
+        return
+    if isinstance(claim[1], ForeignFormat):
+        raise claim[1]
+    raise WrongEngine(path, claim[0], engine) from claim[1]

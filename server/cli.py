@@ -6,7 +6,9 @@
     metcd delete KEY;  metcd scan;  metcd status
     metcd load unicode                                   a real data set: the names of all Unicode characters
     metcd load FILE                                      lines as `metcd scan --ndjson` prints them
-    metcd check PATH;  metcd dump PATH                   the files of a store or of a node that isn't running
+    metcd check PATH;  metcd dump PATH;  metcd which PATH
+                                                         the files of a store or of a node that isn't running
+    metcd repair PATH                                    a store that doesn't open any more, from what is whole
 
 Exit status: 0 done; 1 not found, or the check found something, or the node failed; 2 the request is wrong, refused or
 can't be carried out. What is wrong is said in one line.
@@ -20,7 +22,6 @@ import argparse
 import base64
 import errno
 import io
-import itertools
 import json
 import os
 import shlex
@@ -36,10 +37,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 import engines
-from engines.env import real_env
 from engines.kvstore import Pair
-from engines.log_tools import dump_log
-from server import snapshot, wal
+from server import inspect
 from server.client import Client
 from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, default_engines, metcd_command
 from server.config import NodeConfig, Peers
@@ -132,8 +131,14 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--reverse", action="store_true")
     scan.add_argument("--ndjson", action="store_true", help="exact bytes in base64, as `metcd load` reads them")
 
-    verb("check", _check, "verify the files of a store, or of a node that isn't running", "path")
-    verb("dump", _dump, "show the bytes of a file and what they mean", "path")
+    files = [
+        verb("check", _check, "verify the files of a store, or of a node that isn't running; changes nothing", "path"),
+        verb("dump", _dump, "show the bytes of a file and what they mean; changes nothing", "path"),
+        verb("repair", _repair, "make a damaged store one that opens, from what is whole", "path"),
+    ]
+    for each in files:
+        each.add_argument("--engine", help="a name, module:Class or path/to/file.py:Class (default: who recognises it)")
+    verb("which", _which, "say whose files these are; changes nothing", "path")
     return parser
 
 
@@ -371,73 +376,45 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Checks everything that is found at the path: a store, or a node's log, snapshots and store."""
-    path, env = options.path.rstrip("/"), real_env()
-    if not env.exists(path):
-        raise UsageError(f"there is nothing at {path}")
-    is_node = env.is_dir(f"{path}/wal")
-    store_path = f"{path}/engine" if is_node else path
-    engine = engines.which(store_path)
-    if engine is None and not is_node:
-        raise UsageError(f"{path} is neither a node's directory nor a store of {', '.join(engines.ENGINES)}")
-    # the memory engine leaves no files to be recognised by, only the lock that a running node holds
-    with engines.open(store_path, engine or "memory") as store:
-        found = store.check()
-        if is_node:
-            found += wal.check(f"{path}/wal")
-            found += _check_snapshots(f"{path}/snap")
+    try:
+        found = inspect.check(options.path, options.engine)
+    except inspect.NotRecognised as error:
+        return _one_line(error)
     for sentence in found:
         print(sentence)
-    print(f"{path}: {len(found)} violations found" if found else f"{path}: well")
+    print(f"{options.path}: {len(found)} violations found" if found else f"{options.path}: OK")
     return 1 if found else 0
 
 
-def _check_snapshots(directory: str) -> list[str]:
-    found = []
-    for name in real_env().list(directory):
-        if name.endswith(".snap"):
-            try:
-                snapshot.verify_snapshot(f"{directory}/{name}")
-            except engines.CorruptionError as error:
-                found.append(str(error))
-    return found
-
-
 def _dump(options: argparse.Namespace) -> int:
-    for line in _dumped(options.path.rstrip("/")):
-        print(line)
+    try:
+        for line in inspect.dump(options.path, options.engine):
+            print(line)
+    except inspect.NotRecognised as error:
+        return _one_line(error)
     return 0
 
 
-def _dumped(path: str) -> Iterator[str]:
-    """What a file is, by its name, and its bytes with their meaning."""
-    name = path.rpartition("/")[2]
-    env = real_env()
-    if not env.exists(path):
-        raise UsageError(f"there is nothing at {path}")
-    if name.endswith(".snap"):
-        return snapshot.dump(path)
-    if env.is_dir(f"{path}/wal"):
-        return wal.dump(f"{path}/wal")
-    if env.is_dir(path) and any(each.endswith(".wal") for each in env.list(path)):
-        return wal.dump(path)
-    if (engine := engines.which(path) or engines.which(path.rpartition("/")[0] or ".")) is not None:
-        lines = engines.engine_class(engine).dump(path, env)
-        if (first := next(lines, None)) is not None:
-            return itertools.chain([first], lines)
-    if name.endswith((".wal", ".log")) or name.startswith("MANIFEST-"):
-        return _dumped_log(path)
-    raise UsageError(
-        f"{path} is none of the files that dump knows: a node's directory, wal/, *.wal, *.snap, *.log, an engine's"
-    )
-
-
-def _dumped_log(path: str) -> Iterator[str]:
-    file = real_env().open(path, "r")
+def _which(options: argparse.Namespace) -> int:
     try:
-        yield from dump_log(file)
-    finally:
-        file.close()
+        print(inspect.what_is(options.path))
+    except inspect.NotRecognised as error:
+        return _one_line(error)
+    return 0
+
+
+def _repair(options: argparse.Namespace) -> int:
+    try:
+        for sentence in inspect.repair(options.path, options.engine):
+            print(sentence)
+    except inspect.NotRecognised as error:
+        return _one_line(error)
+    return 0
+
+
+def _one_line(error: inspect.NotRecognised) -> int:
+    print(f"metcd: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

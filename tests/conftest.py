@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+import engines
+
 SEED = int(os.environ.get("METCD_SEED", "0"))
 
 # Two cores shared by several runs make time limits of single examples meaningless, hence no deadline. No database: what
@@ -38,17 +40,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Hands our seed to Hypothesis, unless the command line gives it another one."""
     config.addinivalue_line("markers", "persistent: about what outlives a store; only for engines that keep files")
+    config.addinivalue_line("markers", "read_only: about reading only; for engines that have the option")
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = str(SEED)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Takes the tests about files away from the engines without files: they are not skipped, they don't apply."""
-    foreign = {
-        item
-        for item in items
-        if item.get_closest_marker("persistent") and not item.callspec.params["engine"].persistent
-    }
+    """Takes the tests about files away from the engines without files: they are not skipped, they don't apply. So are
+    those about reading only for an engine of one's own that lacks the option."""
+    foreign = set()
+    for item in items:
+        engine = item.callspec.params.get("engine") if hasattr(item, "callspec") else None
+        if engine is None:
+            continue
+        for_files, for_readers = item.get_closest_marker("persistent"), item.get_closest_marker("read_only")
+        if (for_files and not engine.persistent) or (for_readers and "read_only" not in engines.options(engine.where)):
+            foreign.add(item)
     if foreign:
         config.hook.pytest_deselected(items=list(foreign))
         items[:] = [item for item in items if item not in foreign]

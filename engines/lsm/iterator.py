@@ -21,27 +21,23 @@ Follows LevelDB's table/merger.cc and db/db_iter.cc in what they do, not in how.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
-from engines.lsm.memtable import Rows
+from engines.lsm.memtable import Chunk, Rows
 
 __all__ = ["merge_chunks", "merge_rows", "whole_keys"]
 
 
-V = TypeVar("V")  # what belongs to a key: a value or a tombstone, or more than that
-
-
-class _Source(Generic[V]):
+class _Source:
     """A source of chunks with the part of the current chunk that is still to come."""
 
     __slots__ = ("_chunks", "at", "keys", "values")
 
-    def __init__(self, chunks: Iterator[tuple[list[bytes], list[V]]]) -> None:
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
         self.at = 0
         self.keys: list[bytes] = []
-        self.values: list[V] = []
+        self.values: list[bytes | None] = []
 
     def refill(self) -> bool:
         """Takes the next chunk; False at the end."""
@@ -53,22 +49,8 @@ class _Source(Generic[V]):
         return True
 
 
-def _overlay(pieces: list[tuple[list[bytes], list[V]]], reverse: bool) -> tuple[list[bytes], list[V]]:
-    """One chunk of several; the first piece is the newest (rule 2)."""
-    merged: dict[bytes, V] = {}
-    for keys, values in reversed(pieces):
-        merged.update(zip(keys, values))
-    keys = sorted(merged, reverse=reverse)
-    return keys, [merged[key] for key in keys]
-
-
-def merge_chunks(
-    sources: Sequence[Iterator[tuple[list[bytes], list[V]]]],
-    reverse: bool,
-    overlay: Callable[[list[tuple[list[bytes], list[V]]], bool], tuple[list[bytes], list[V]]] = _overlay,
-) -> Iterator[tuple[list[bytes], list[V]]]:
-    """The merged stream in chunks; tombstones (None) are still in it. Sources: newest first. overlay: what makes one
-    chunk of several, where another rule than 2 says which of two is newer (level0.py).
+def merge_chunks(sources: Sequence[Iterator[Chunk]], reverse: bool) -> Iterator[Chunk]:
+    """The merged stream in chunks; tombstones (None) are still in it. Sources: newest first.
 
     O(log) a key; a chunk that nobody else interferes with is passed on as it is.
     """
@@ -78,7 +60,7 @@ def merge_chunks(
     active = [source for source in map(_Source, sources) if source.refill()]
     while len(active) > 1:
         bound = (max if reverse else min)([source.keys[-1] for source in active])
-        pieces: list[tuple[list[bytes], list[V]]] = []
+        pieces: list[Chunk] = []
         exhausted = False
         for source in active:
             keys, at = source.keys, source.at
@@ -90,7 +72,7 @@ def merge_chunks(
             if end > at:
                 pieces.append((keys[at:end], source.values[at:end]) if at or end < len(keys) else (keys, source.values))
                 source.at = end
-        yield pieces[0] if len(pieces) == 1 else overlay(pieces, reverse)
+        yield pieces[0] if len(pieces) == 1 else _overlay(pieces, reverse)
         if exhausted:
             active = [source for source in active if source.at < len(source.keys) or source.refill()]
     for source in active:
@@ -111,6 +93,15 @@ def _place_behind(keys: list[bytes], bound: bytes, at: int, reverse: bool) -> in
         else:
             high = middle
     return low
+
+
+def _overlay(pieces: list[Chunk], reverse: bool) -> Chunk:
+    """One chunk of several; the first piece is the newest (rule 2)."""
+    merged: dict[bytes, bytes | None] = {}
+    for keys, values in reversed(pieces):
+        merged.update(zip(keys, values))
+    keys = sorted(merged, reverse=reverse)
+    return keys, [merged[key] for key in keys]
 
 
 def whole_keys(rows: Iterable[Rows]) -> Iterator[Rows]:

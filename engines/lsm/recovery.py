@@ -157,7 +157,6 @@ class _Replay:
             None  # LevelDB's manifest may be ahead of the first log: its sequence is as good as any
         )
         self.memtable: MemTable = core.new_memtable()
-        self.bounds: list[tuple[int, int]] = [(0, 0)]  # lowest and highest sequence of each memtable, this one's last
 
     def feed(self, path: str) -> list[MemTable]:
         """Replays one log; returns the memtables that it has filled."""
@@ -174,13 +173,10 @@ class _Replay:
                 )
             self._next = sequence + len(operations)
             self.memtable.add_all(sequence, operations)
-            last = sequence + len(operations) - 1
-            self.bounds[-1] = self.bounds[-1][0] or sequence, last
-            self.sequence = max(self.sequence, last)
+            self.sequence = max(self.sequence, sequence + len(operations) - 1)
             if self.memtable.size_bytes >= limit:
                 full.append(self.memtable)
                 self.memtable = self._core.new_memtable()
-                self.bounds.append((0, 0))
         return full
 
 
@@ -204,21 +200,19 @@ def _replay_to_tables(core: Core) -> None:
     core.sequence = replayed.sequence
     edit = VersionEdit(previous_log_number=0, last_sequence=replayed.sequence)
     number = versions.new_number()
-    for memtable, bounds in zip(memtables, replayed.bounds, strict=True):
-        edit.added += [(0, file) for file in _write_table(core, memtable, bounds)]
+    for memtable in memtables:
+        edit.added += [(0, file) for file in _write_table(core, memtable)]
     core.new_log()
     edit.log_number = core.log_number
     versions.begin_manifest(edit, number)
     core.state = (core.new_memtable(), (), versions.current)
 
 
-def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> list[FileMeta]:
+def _write_table(core: Core, memtable: MemTable) -> list[FileMeta]:
     if not len(memtable):
         return []
     numbers = iter(core.versions.new_number, None)
-    lowest, highest = bounds
-    site = "lsm.table.recover"
-    writer = TableWriter(core.env, core.directory, core.options, highest, numbers, site, min_sequence=lowest)
+    writer = TableWriter(core.env, core.directory, core.options, core.sequence, numbers, "lsm.table.recover")
     files = writer.write_all(memtable.rows())
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs

@@ -61,7 +61,6 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
         findings.append(str(error))
         return
     entries = deletions = highest = 0
-    lowest = MAX_SEQUENCE
     previous: tuple[bytes, int] | None = None
     block = 0
     try:
@@ -77,7 +76,6 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
                 entries += 1
                 deletions += not trailer & 255
                 highest = max(highest, trailer >> 8)
-                lowest = min(lowest, trailer >> 8)
                 if trailer & 255 > 1:
                     findings.append(f"{table.path}: {internal_key!r} is neither a value nor a deletion")
                 if len(findings) > MAX_FINDINGS:
@@ -91,7 +89,7 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
     except CorruptionError as error:
         findings.append(str(error))
         return
-    findings += _summary(table, file, previous, entries, deletions, (lowest, highest), sequence)
+    findings += _summary(table, file, previous, entries, deletions, highest, sequence)
 
 
 def _denied(table: Table, keys: list[bytes]) -> list[str]:
@@ -105,12 +103,11 @@ def _summary(
     last: tuple[bytes, int] | None,
     entries: int,
     deletions: int,
-    bounds: tuple[int, int],
+    highest: int,
     sequence: int,
 ) -> list[str]:
-    """What can be said of a table when all of its rows have been seen; `bounds` of their sequences."""
+    """What can be said of a table when all of its rows have been seen."""
     findings = []
-    lowest, highest = bounds
     if last != order(file.largest):
         findings.append(f"{table.path} ends with {last and last[0]!r}, but the manifest says {file.largest!r}")
     if highest > min(sequence, MAX_SEQUENCE):
@@ -126,8 +123,6 @@ def _summary(
             )
         if highest > known.max_sequence:
             findings.append(f"{table.path} says that its sequences end at {known.max_sequence}, but it has {highest}")
-        if lowest < known.min_sequence:
-            findings.append(f"{table.path} says that its sequences begin at {known.min_sequence}, but it has {lowest}")
     return findings
 
 

@@ -1,0 +1,315 @@
+"""server/inspect.py: `metcd check`, `dump`, `which` and `repair` look at files, say what they are, and change nothing.
+
+That nothing is changed on any engine's stores, sound or damaged, is tests/conformance/test_only_reading.py; here are
+nodes' directories, etcd's, and what nobody recognises.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import engines
+from engines import KVStore, NoSuchStore, StoreError, StoreLocked, UnknownEngine
+from server import inspect
+from server.cli import main
+from server.config import NodeConfig
+from server.inspect import NotRecognised
+from server.node import Node
+from tests.conformance.reading import picture
+from tests.server.local_nodes import eventually, free_ports
+
+OWN_ENGINE = '''
+"""A learner's engine: a text file, which keeps nothing of a power cut's promises."""
+
+from pathlib import Path
+
+from engines import CorruptionError
+from engines.memory import MemoryStore
+
+
+class Mine(MemoryStore):
+    name = "mine"
+    persistent = True
+
+    def __init__(self, path, *, env=None, sync=True):
+        super().__init__(path, env=env, sync=sync)
+        self._file = Path(path) / "MINE"
+        if self._file.exists():
+            for line in self._file.read_text().split():
+                key, _, value = line.partition("=")
+                self._values[bytes.fromhex(key)] = bytes.fromhex(value)
+
+    def write(self, batch, *, sync=None):
+        super().write(batch, sync=sync)
+        self._file.write_text("\\n".join(f"{k.hex()}={v.hex()}" for k, v in self._values.items()))
+
+    def check(self):
+        return [f"{self._file}: {key!r} is upper case" for key in self._values if key != key.lower()]
+'''
+
+
+@pytest.fixture
+def own_engine(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(OWN_ENGINE)
+    return f"{tmp_path}/mine.py:Mine"
+
+
+def node_on(engine: str, directory: Path, *, snapshot_entries: int = 10_000) -> Node:
+    """A node of a cluster of one that has applied some writes, and runs."""
+    peers = {1: ("127.0.0.1", free_ports(1)[0])}
+    limits = {"snapshot_entries": snapshot_entries, "catch_up_entries": 2}
+    node = Node(NodeConfig(1, peers, str(directory), engine, tick_s=0.01, **limits))
+    node.start()
+    eventually("it leads", lambda: node.health().healthy)
+    for number in range(20):
+        node.propose([(b"key%d" % number, b"value %d" % number)])
+    return node
+
+
+def stopped_node(engine: str, directory: Path, *, snapshot_entries: int = 10_000) -> Path:
+    """The directory of a node that has stopped."""
+    node_on(engine, directory, snapshot_entries=snapshot_entries).stop()
+    return directory
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_a_node_is_checked_on_the_engine_that_it_ran_on(engine: str, tmp_path: Path) -> None:
+    """Recognised by its files; the memory engine's by there being none. Nothing is changed."""
+    directory = stopped_node(engine, tmp_path / "n")
+    before = picture(directory)
+    assert inspect.check(directory) == []
+    assert inspect.what_is(directory) == f"a node's directory, on the engine {engine!r}"
+    assert any("HardState" in line for line in inspect.dump(directory))
+    assert inspect.check(directory / "wal") == []
+    assert picture(directory) == before
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_a_node_that_runs_is_left_alone(engine: str, tmp_path: Path) -> None:
+    """StoreLocked, from the lock that the node's engine holds."""
+    node = node_on(engine, tmp_path / "n")
+    try:
+        with pytest.raises(StoreLocked):
+            inspect.check(tmp_path / "n")
+    finally:
+        node.stop()
+
+
+@pytest.mark.parametrize("part", ["engine", "wal", "snap"])
+def test_a_node_that_lost_a_part_is_told(part: str, tmp_path: Path) -> None:
+    """It was called well, and an engine's directory was made."""
+    directory = stopped_node("lsm", tmp_path / "n")
+    shutil.rmtree(directory / part)
+    before = picture(directory)
+    assert any(f"{directory}/{part} is missing: " in sentence for sentence in inspect.check(directory))
+    assert picture(directory) == before
+
+
+def test_a_node_whose_engine_lost_its_current_file_is_told(tmp_path: Path) -> None:
+    """It was opened as the memory engine, and called well."""
+    directory = stopped_node("lsm", tmp_path / "n")
+    (directory / "engine/CURRENT").unlink()
+    before = picture(directory)
+    (sentence,) = inspect.check(directory)
+    assert f"{directory}/engine/CURRENT: it is missing, although" in sentence
+    assert picture(directory) == before
+
+
+def test_a_node_whose_engine_nobody_recognises_is_told(tmp_path: Path, own_engine: str) -> None:
+    """Somebody's own engine: named with --engine it is checked, on a copy, because it can't open for reading only."""
+    directory = stopped_node(own_engine, tmp_path / "n")
+    before = picture(directory)
+    (sentence,) = inspect.check(directory)
+    assert sentence.startswith(f"{directory}/engine has LOCK, MINE in it, which is neither a node's nor a store of ")
+    assert sentence.endswith("say --engine path/to/file.py:Class")
+    assert inspect.check(directory, own_engine) == []
+    assert picture(directory) == before
+    mine = directory / "engine/MINE"
+    mine.write_text(mine.read_text().replace(b"kkey7".hex(), b"kkeY7".hex()))
+    before = picture(directory)
+    (sentence,) = inspect.check(directory, own_engine)
+    assert sentence.endswith("b'kkeY7' is upper case")
+    assert picture(directory) == before
+
+
+def test_a_node_whose_log_was_lost_behind_its_engine_is_told(tmp_path: Path) -> None:
+    """Rule 3: each file is whole, and they don't fit."""
+    directory = stopped_node("btree", tmp_path / "n")
+    other = stopped_node("memory", tmp_path / "other")
+    for name in (directory / "wal").glob("*.wal"):
+        name.unlink()
+    assert "the engine has applied entry 21, but the log ends at 0: the log was lost" in inspect.check(directory)[0]
+    shutil.copytree(other / "wal", directory / "wal", dirs_exist_ok=True)
+    assert inspect.check(directory) == []
+
+
+@pytest.mark.parametrize("engine", ["memory", "lsm"])
+def test_a_node_whose_log_begins_after_what_is_left_is_told(engine: str, tmp_path: Path) -> None:
+    """Rule 3: the log was cut, because the engine, or a snapshot, had what was before."""
+    directory = stopped_node(engine, tmp_path / "n", snapshot_entries=5)
+    assert inspect.check(directory) == []
+    for each in (directory / "engine", directory / "snap"):
+        shutil.rmtree(each)
+        each.mkdir()
+    (sentence,) = inspect.check(directory, engine=None)
+    assert "the engine is at entry 0, and no whole snapshot is between the two: entries are lost" in sentence
+
+
+def test_a_damaged_snapshot_is_told_and_left_where_it_is(tmp_path: Path) -> None:
+    """By the node's directory, and by the file alone."""
+    directory = stopped_node("memory", tmp_path / "n", snapshot_entries=5)
+    file = next((directory / "snap").glob("*.snap"))
+    assert inspect.check(file) == []
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    before = picture(directory)
+    assert any(str(file) in sentence for sentence in inspect.check(directory))
+    assert str(file) in inspect.check(file)[0]
+    assert picture(directory) == before
+
+
+# ---- what isn't ours ------------------------------------------------------------------------------------------------
+
+
+def etcds(directory: Path) -> Path:
+    """What etcd leaves, as far as anything looks at it: names, and the first record of a log."""
+    member = directory / "member"
+    (member / "wal").mkdir(parents=True)
+    (member / "snap").mkdir()
+    first = bytes.fromhex("0400000000000084" + "08041000" + "00000000")  # a length, walpb.Record{type: 4}, padding
+    (member / "wal" / f"{0:016x}-{0:016x}.wal").write_bytes(first.ljust(1024, b"\0"))
+    with engines.open(member / "snap/db", "btree") as store:
+        store.put(b"key", b"value")
+    return member
+
+
+@pytest.mark.parametrize("part", [".", "member", "member/wal", "member/snap"])
+def test_etcds_directory_is_no_node_of_ours(part: str, tmp_path: Path) -> None:
+    """A false violation was found in it, and a directory made."""
+    etcds(tmp_path / "etcd")
+    before = picture(tmp_path)
+    for look in (inspect.check, inspect.what_is, inspect.repair, lambda path: list(inspect.dump(path))):
+        with pytest.raises(NotRecognised) as refusal:
+            look(tmp_path / "etcd" / part)
+        assert "is etcd's: its log and its snapshots are in etcd's own formats" in str(refusal.value)
+        assert f"metcd check {tmp_path}/etcd/member/snap/db --engine btree" in str(refusal.value)
+    assert inspect.check(tmp_path / "etcd/member/snap/db", "btree") == []
+    assert picture(tmp_path) == before
+
+
+def test_etcds_log_is_told_from_ours_without_its_database(tmp_path: Path) -> None:
+    """By its first record."""
+    member = etcds(tmp_path)
+    (member / "snap/db").unlink()
+    with pytest.raises(NotRecognised, match="is etcd's"):
+        inspect.check(member)
+
+
+@pytest.mark.parametrize("engine", [None, *engines.ENGINES])
+def test_what_nobody_recognises_is_a_sentence_and_status_1(
+    engine: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was opened as the memory engine's, and called well; named by --engine, nothing is made either."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").write_bytes(b"\xff\xd8")
+    before = picture(tmp_path)
+    words = ["check", str(photos)] + (["--engine", engine] if engine else [])
+    assert main(words) == (1 if engine is None else 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    if engine is None:
+        assert err == (
+            f"metcd: {photos} has holiday.jpg in it, which is neither a node's nor a store of memory, lsm, btree, "
+            "bitcask: if it is of an engine of your own, say --engine path/to/file.py:Class\n"
+        )
+    else:
+        assert f"metcd: there is no store at {photos}" in err
+    assert picture(tmp_path) == before
+
+
+def test_dump_of_what_nobody_recognises_is_status_1_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file by name; a directory as for check."""
+    (tmp_path / "notes.txt").write_text("milk")
+    assert main(["dump", str(tmp_path / "notes.txt")]) == 1
+    assert "is none of the files that dump knows" in capsys.readouterr().err
+
+
+def test_nothing_is_nothing(tmp_path: Path) -> None:
+    """NoSuchStore, and it isn't made."""
+    for look in (inspect.check, inspect.what_is, inspect.repair, inspect.dump):
+        with pytest.raises(NoSuchStore, match=f"there is nothing at {tmp_path}/nowhere"):
+            look(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_path_is_told_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Env.absolute: a sentence that is read in another directory says the same."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NoSuchStore, match=f"there is nothing at {tmp_path}/nowhere"):
+        inspect.check("nowhere")
+
+
+# ---- which, repair --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", [name for name in engines.ENGINES if name != "memory"])
+def test_which_says_whose_files_these_are(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The verb: one word; status 1 for nobody's."""
+    with engines.open(tmp_path / "store", engine) as store:
+        store.put(b"a", b"1")
+    assert main(["which", str(tmp_path / "store")]) == 0
+    assert capsys.readouterr().out == f"{engine}\n"
+    (tmp_path / "empty").mkdir()
+    assert main(["which", str(tmp_path / "empty")]) == 1
+    assert "is an empty directory, which is neither a node's nor a store of" in capsys.readouterr().err
+
+
+class Repairable(KVStore):
+    """Says that it was asked."""
+
+    @classmethod
+    def repair(cls, path: str, env: engines.env.Env) -> list[str]:
+        return [f"{path} was mended"]
+
+
+def test_repair_is_the_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """KVStore.repair, of the engine that is named; an engine that has none says so, and nothing is changed."""
+    (tmp_path / "store").mkdir()
+    assert main(["repair", str(tmp_path / "store"), "--engine", f"{__file__}:Repairable"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/store was mended\n"
+    assert main(["repair", str(tmp_path / "store"), "--engine", "memory"]) == 2
+    assert "the engine 'memory' has no repair: restore a copy" in capsys.readouterr().err
+    assert main(["repair", str(tmp_path / "store")]) == 1
+    assert "is an empty directory" in capsys.readouterr().err
+    with pytest.raises(UnknownEngine):
+        inspect.repair(tmp_path / "store", "rocks")
+
+
+def test_a_store_that_no_engine_recognises_is_repaired_by_the_one_that_misses_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lsm says what is missing, so its repair is asked."""
+    path = tmp_path / "store"
+    with engines.open(path, "lsm") as store:
+        store.put(b"a", b"1")
+    (path / "CURRENT").unlink()
+    assert engines.which(path) is None
+    with pytest.raises(NotRecognised, match="CURRENT: it is missing, although"):
+        inspect.check(path)
+    monkeypatch.setattr(engines.engine_class("lsm"), "repair", lambda path, env: [f"asked for {path}"])
+    assert inspect.repair(path) == [f"asked for {path}"]
+
+
+def test_a_nodes_engine_is_not_repaired_in_its_place(tmp_path: Path) -> None:
+    """What a repair loses, the node has promised to others."""
+    directory = stopped_node("lsm", tmp_path / "n")
+    before = picture(directory)
+    for path in (directory, directory / "engine"):
+        with pytest.raises(StoreError, match=r"copy .*/engine to another place and repair the copy"):
+            inspect.repair(path)
+    assert picture(directory) == before
