@@ -237,16 +237,23 @@ class Background:
         core = self._core
         count = 2 + frozen.memtable.size_bytes // self._flush_options.max_file_bytes
         log_path = f"{core.directory}/{log_name(frozen.log_number)}"
+        bounds = core.versions.last_sequence + 1, frozen.last_sequence  # what was written before is in tables
 
         def ask(worker: Worker) -> Done:
             try:
-                return worker.flush(core.env, log_path, frozen.last_sequence, list(islice(numbers, count)))
+                return worker.flush(core.env, log_path, bounds, list(islice(numbers, count)))
             except CorruptionError:  # the log has rotted, but what it said is still in memory
                 return do()
 
         def do() -> Done:
             writer = TableWriter(
-                core.env, core.directory, self._flush_options, frozen.last_sequence, numbers, "lsm.table.flush"
+                core.env,
+                core.directory,
+                self._flush_options,
+                bounds[1],
+                numbers,
+                "lsm.table.flush",
+                min_sequence=bounds[0],
             )
             return writer.write_all(frozen.memtable.rows()), writer.bytes_written, writer.fsyncs
 
@@ -320,7 +327,9 @@ class Background:
     def _merge(self, compaction: Compaction, numbers: Iterator[int]) -> list[FileMeta]:
         core = self._core
         # in this order: a snapshot that is taken meanwhile has at least this sequence
-        job = Job.of(compaction, core.versions.current, core.smallest_snapshot(), core.versions.last_sequence)
+        current, snapshot = core.versions.current, core.smallest_snapshot()
+        in_order = compaction.level > 0 or core.is_in_order(current)
+        job = Job.of(compaction, current, snapshot, core.versions.last_sequence, in_order)
         self.counts["compacted_bytes_read"] += sum(file.size_bytes for _, file in compaction.inputs())
 
         def ask(worker: Worker) -> Done:
@@ -330,7 +339,14 @@ class Background:
         def do() -> Done:
             site = "lsm.table.compact"
             writer = TableWriter(
-                core.env, core.directory, self._options, job.max_sequence, numbers, site, job.grandparents
+                core.env,
+                core.directory,
+                self._options,
+                job.max_sequence,
+                numbers,
+                site,
+                job.grandparents,
+                min_sequence=job.min_sequence,
             )
             return run(job, writer, core.tables.get), writer.bytes_written, writer.fsyncs
 

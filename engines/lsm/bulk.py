@@ -41,7 +41,8 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
     stream = _Stream(pairs, sequence)
     try:
         with core.numbers() as numbers:
-            writer = TableWriter(core.env, core.directory, core.options, sequence, numbers, "lsm.table.load")
+            site = "lsm.table.load"
+            writer = TableWriter(core.env, core.directory, core.options, sequence, numbers, site, min_sequence=sequence)
             files = writer.write_all(stream)
             core.stats.bytes_written += writer.bytes_written
             core.stats.fsyncs += writer.fsyncs

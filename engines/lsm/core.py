@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from engines.env import Env
 from engines.errors import CorruptionError
 from engines.kvstore import Stats
+from engines.lsm import level0
 from engines.lsm.cache import BlockCache, TableCache
 from engines.lsm.files import listed, log_name, table_name
 from engines.lsm.keys import ABSENT, Found
@@ -84,7 +85,8 @@ class Core:
     def lookup(self, state: State, key: bytes, sequence: int) -> Found:
         """The newest value of `key` in the state not above `sequence`; None or ABSENT if there is none.
 
-        Newest first: memtables, level 0, then one file of each level. O(levels); at most one block read for each.
+        Newest first: memtables, level 0 (all of it, if its numbers don't say which table is newer), then one file of
+        each level. O(levels); at most one block read for each.
         """
         memtable, frozen, version = state
         if key in memtable.index and (found := memtable.get(key, sequence)) is not ABSENT:
@@ -92,7 +94,14 @@ class Core:
         for older in frozen:
             if key in older.index and (found := older.get(key, sequence)) is not ABSENT:
                 return found
-        for file in version.levels[0]:
+        if not (version.level0_in_order or self.is_in_order(version)):
+            found = level0.lookup(version.levels[0], self.tables.get, key, sequence)
+            if found is not ABSENT:
+                return found
+            level0_files: list[FileMeta] = []
+        else:
+            level0_files = version.levels[0]
+        for file in level0_files:
             if file.first <= key <= file.last:
                 found = (file.table or self.tables.get(file)).get(key, sequence)
                 if found is not ABSENT:
@@ -112,9 +121,19 @@ class Core:
         """The sources of a scan of [start, stop), newest first, for `iterator.merge_chunks`. Nothing is read yet."""
         memtable, frozen, version = state
         sources = [source.chunks(start, stop, sequence, reverse) for source in (memtable, *frozen) if len(source)]
+        if not self.is_in_order(version):
+            sources.append(level0.chunks(version.levels[0], self.tables.get, start, stop, sequence, reverse))
+            return sources + self._deeper(version, start, stop, sequence, reverse)
         for file in version.levels[0]:
             if file.last >= start and (stop is None or file.first < stop):
                 sources.append(self.tables.get(file).chunks(start, stop, sequence, reverse))
+        return sources + self._deeper(version, start, stop, sequence, reverse)
+
+    def _deeper(
+        self, version: Version, start: bytes, stop: bytes | None, sequence: int, reverse: bool
+    ) -> list[Iterator[Chunk]]:
+        """The sources of a scan that are levels 1 to 6."""
+        sources = []
         for files, lasts in version.sorted_levels:
             first = bisect_left(lasts, start)
             end = len(files) if stop is None else bisect_left(files, stop, key=lambda file: file.first)
@@ -148,6 +167,15 @@ class Core:
                         values = [*values[:-1], newer]
                 if keys:
                     yield keys, values
+
+    def is_in_order(self, version: Version) -> bool:
+        """True if on level 0, of two tables that have a key, the one with the higher number has its newer versions.
+
+        O(1) but for the first time that a version is asked about (level0.py). Raises OSError.
+        """
+        if version.level0_in_order is None:
+            version.level0_in_order = level0.is_in_order(version.levels[0], self.tables.get)
+        return version.level0_in_order
 
     def smallest_snapshot(self) -> int:
         """No reader of the current state asks for less than this sequence."""
@@ -184,7 +212,7 @@ class Core:
 
     def new_memtable(self) -> MemTable:
         """An empty memtable of the chosen representation."""
-        return REPRESENTATIONS[self.options.memtable](self.env.rng)
+        return REPRESENTATIONS[self.options.memtable](self.env.rng, self.sequence)
 
     def new_log(self) -> None:
         """Begins the next log; its name is on disk when this returns. Raises OSError."""

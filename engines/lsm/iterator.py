@@ -21,23 +21,27 @@ Follows LevelDB's table/merger.cc and db/db_iter.cc in what they do, not in how.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
-from engines.lsm.memtable import Chunk, Rows
+from engines.lsm.memtable import Rows
 
 __all__ = ["merge_chunks", "merge_rows", "whole_keys"]
 
 
-class _Source:
+V = TypeVar("V")  # what belongs to a key: a value or a tombstone, or more than that
+
+
+class _Source(Generic[V]):
     """A source of chunks with the part of the current chunk that is still to come."""
 
     __slots__ = ("_chunks", "at", "keys", "values")
 
-    def __init__(self, chunks: Iterator[Chunk]) -> None:
+    def __init__(self, chunks: Iterator[tuple[list[bytes], list[V]]]) -> None:
         self._chunks = chunks
         self.at = 0
         self.keys: list[bytes] = []
-        self.values: list[bytes | None] = []
+        self.values: list[V] = []
 
     def refill(self) -> bool:
         """Takes the next chunk; False at the end."""
@@ -49,8 +53,22 @@ class _Source:
         return True
 
 
-def merge_chunks(sources: Sequence[Iterator[Chunk]], reverse: bool) -> Iterator[Chunk]:
-    """The merged stream in chunks; tombstones (None) are still in it. Sources: newest first.
+def _overlay(pieces: list[tuple[list[bytes], list[V]]], reverse: bool) -> tuple[list[bytes], list[V]]:
+    """One chunk of several; the first piece is the newest (rule 2)."""
+    merged: dict[bytes, V] = {}
+    for keys, values in reversed(pieces):
+        merged.update(zip(keys, values))
+    keys = sorted(merged, reverse=reverse)
+    return keys, [merged[key] for key in keys]
+
+
+def merge_chunks(
+    sources: Sequence[Iterator[tuple[list[bytes], list[V]]]],
+    reverse: bool,
+    overlay: Callable[[list[tuple[list[bytes], list[V]]], bool], tuple[list[bytes], list[V]]] = _overlay,
+) -> Iterator[tuple[list[bytes], list[V]]]:
+    """The merged stream in chunks; tombstones (None) are still in it. Sources: newest first. overlay: what makes one
+    chunk of several, where another rule than 2 says which of two is newer (level0.py).
 
     O(log) a key; a chunk that nobody else interferes with is passed on as it is.
     """
@@ -60,7 +78,7 @@ def merge_chunks(sources: Sequence[Iterator[Chunk]], reverse: bool) -> Iterator[
     active = [source for source in map(_Source, sources) if source.refill()]
     while len(active) > 1:
         bound = (max if reverse else min)([source.keys[-1] for source in active])
-        pieces: list[Chunk] = []
+        pieces: list[tuple[list[bytes], list[V]]] = []
         exhausted = False
         for source in active:
             keys, at = source.keys, source.at
@@ -72,7 +90,7 @@ def merge_chunks(sources: Sequence[Iterator[Chunk]], reverse: bool) -> Iterator[
             if end > at:
                 pieces.append((keys[at:end], source.values[at:end]) if at or end < len(keys) else (keys, source.values))
                 source.at = end
-        yield pieces[0] if len(pieces) == 1 else _overlay(pieces, reverse)
+        yield pieces[0] if len(pieces) == 1 else overlay(pieces, reverse)
         if exhausted:
             active = [source for source in active if source.at < len(source.keys) or source.refill()]
     for source in active:
@@ -93,15 +111,6 @@ def _place_behind(keys: list[bytes], bound: bytes, at: int, reverse: bool) -> in
         else:
             high = middle
     return low
-
-
-def _overlay(pieces: list[Chunk], reverse: bool) -> Chunk:
-    """One chunk of several; the first piece is the newest (rule 2)."""
-    merged: dict[bytes, bytes | None] = {}
-    for keys, values in reversed(pieces):
-        merged.update(zip(keys, values))
-    keys = sorted(merged, reverse=reverse)
-    return keys, [merged[key] for key in keys]
 
 
 def whole_keys(rows: Iterable[Rows]) -> Iterator[Rows]:

@@ -32,6 +32,7 @@ from typing import Final, Protocol
 from engines.kvstore import Operation
 from engines.lsm.keys import ABSENT, DELETION, VALUE, Found, pack_trailer
 from engines.lsm.skiplist import HEAD, LINKS, SkipList
+from engines.lsm.tombstones import EmptyRanges
 
 __all__ = ["REPRESENTATIONS", "Chunk", "MemTable", "Rows", "SkipListMemTable", "SortedMemTable"]
 
@@ -43,16 +44,21 @@ Rows = tuple[
 ENTRY_BYTES: Final = 32  # what a version costs besides its bytes, as LevelDB's arena would: trailer, lengths, links
 FIRST_CHUNK: Final = 16  # entries: short scans are the most frequent ones
 MAX_CHUNK: Final = 256
+MAX_STEPS: Final = 8  # over older versions of a key; a search costs as much
 
 
 class MemTable(Protocol):
     """What the store needs of a representation. `size_bytes` is the approximate memory, by which it is full.
 
-    `index` has every user key of the memtable, so that a hot read can spare itself the call of `get`.
+    It is made with the Env's `rng` and with the sequence behind which its versions will be.
+
+    `index` has every user key of the memtable, so that a hot read can spare itself the call of `get`. `empty_ranges` is
+    for scans (tombstones.py); None: it keeps none.
     """
 
     size_bytes: int
     index: dict[bytes, int]
+    empty_ranges: EmptyRanges | None
 
     def add(self, sequence: int, key: bytes, value: bytes | None) -> None:
         """Adds a version; None is a tombstone. Requires: the writer lock, rule 3."""
@@ -76,12 +82,13 @@ class MemTable(Protocol):
 class SkipListMemTable:
     """In order at any time: a skiplist of versions, and a dict from user key to its newest version's node."""
 
-    __slots__ = ("_cells", "_insert", "_list", "index", "size_bytes")
+    __slots__ = ("_cells", "_insert", "_list", "empty_ranges", "index", "size_bytes")
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, sequence: int = 0) -> None:
         self._list = SkipList(rng)
         self._cells = self._list.cells
         self._insert = self._list.insert
+        self.empty_ranges: EmptyRanges | None = EmptyRanges(self._list, sequence)
         self.index: dict[bytes, int] = {}
         self.size_bytes = 0
 
@@ -144,6 +151,7 @@ class SkipListMemTable:
         keys: list[bytes] = []
         values: list[bytes | None] = []
         last: bytes | None = None
+        older = 0  # versions of `last` behind the one that counts
         while node != HEAD:
             key = cells[node]
             if key != last:
@@ -155,6 +163,12 @@ class SkipListMemTable:
                     keys.append(key)
                     values.append(cells[node + 2])
                     last = key
+                    older = 0
+            else:
+                older += 1
+                if older == MAX_STEPS:  # a key that is overwritten all the time: a search is shorter
+                    node = self._list.seek(key + b"\x00")
+                    continue
             node = cells[node + LINKS]
         return keys, values, node
 
@@ -187,13 +201,14 @@ class SortedMemTable:
     but for its end), so that reading and writing in turns costs O(n) for each scan.
     """
 
-    __slots__ = ("_older", "_order", "_sequences", "_values", "index", "size_bytes")
+    __slots__ = ("_older", "_order", "_sequences", "_values", "empty_ranges", "index", "size_bytes")
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, sequence: int = 0) -> None:
         self._sequences: list[int] = []
         self._values: list[bytes | None] = []
         self.index: dict[bytes, int] = {}  # user key → position of its newest version in the two lists
         self._older: dict[int, int] = {}  # position of a version → position of the one before it, of the same key
+        self.empty_ranges: EmptyRanges | None = None
         self._order: list[bytes] = []  # the keys sorted, as of the last demand; never changed in place
         self.size_bytes = 0
 

@@ -50,8 +50,8 @@ class Job:
     """What a compaction has to do. `runs`: sources, newest first; the files of each ascend and don't overlap.
 
     `deeper`: for each level below the output's, the ranges of its files; `grandparents`: (last user key, size) of the
-    files in the level just below the output's. No row of the inputs is above `max_sequence`, none of any table above
-    `last_sequence`.
+    files in the level just below the output's. No row of the inputs is above `max_sequence` or below `min_sequence`, none
+    of any table above `last_sequence`. in_order: of two runs that have a key, the first one has its newer versions.
     """
 
     runs: list[list[FileMeta]]
@@ -60,14 +60,24 @@ class Job:
     smallest_snapshot: int
     max_sequence: int
     last_sequence: int
+    min_sequence: int = 0
+    in_order: bool = True
 
     @classmethod
-    def of(cls, compaction: Compaction, version: Version, smallest_snapshot: int, last_sequence: int) -> Job:
-        """The job of a compaction. last_sequence: no table has a higher sequence."""
+    def of(
+        cls,
+        compaction: Compaction,
+        version: Version,
+        smallest_snapshot: int,
+        last_sequence: int,
+        in_order: bool = True,
+    ) -> Job:
+        """The job of a compaction. last_sequence: no table has a higher sequence. in_order: of level 0 (level0.py)."""
         upper = compaction.upper
         runs = [[file] for file in sorted(upper, key=lambda file: -file.number)] if compaction.level == 0 else [upper]
         runs = [sorted(run, key=lambda file: order(file.smallest)) for run in [*runs, compaction.lower] if run]
         known = [file.statistics.max_sequence if file.statistics else last_sequence for run in runs for file in run]
+        least = min(file.statistics.min_sequence if file.statistics else 0 for run in runs for file in run)
         first = min(file.first for run in runs for file in run)
         last = max(file.last for run in runs for file in run)
         deeper = [
@@ -75,9 +85,9 @@ class Job:
             for level in range(compaction.output_level + 1, LEVELS)
         ]
         grandparents = [(file.last, file.size_bytes) for file in compaction.grandparents]
-        return cls(
-            runs, [ranges for ranges in deeper if ranges], grandparents, smallest_snapshot, max(known), last_sequence
-        )
+        deeper = [ranges for ranges in deeper if ranges]
+        in_order = in_order or compaction.level > 0
+        return cls(runs, deeper, grandparents, smallest_snapshot, max(known), last_sequence, least, in_order)
 
     def most_tables(self, max_file_bytes: int) -> int:
         """More tables than the job will make, as a rule: of the size limit's, and of the grandparents'."""
@@ -111,11 +121,13 @@ class TableWriter:
         grandparents: Sequence[tuple[bytes, int]] = (),
         max_tables: int = 1 << 30,
         suffix: str = "",
+        min_sequence: int = 0,
     ) -> None:
         self._env = env
         self._directory = directory
         self._options = options
         self._max_sequence = max_sequence
+        self._min_sequence = min_sequence
         self._numbers = numbers
         self._site = site
         self._grandparents = grandparents
@@ -155,7 +167,7 @@ class TableWriter:
     def _begin(self) -> None:
         self._number = next(self._numbers)
         self._file = begin_file(self._env, f"{self._directory}/{table_name(self._number)}{self._suffix}")
-        self._builder = TableBuilder(self._file, self._options, self._max_sequence)
+        self._builder = TableBuilder(self._file, self._options, self._max_sequence, self._min_sequence)
         self._overlap_bytes = 0
 
     def _is_full(self, key: bytes) -> bool:
@@ -197,7 +209,7 @@ def run(job: Job, writer: TableWriter, open_table: Callable[[FileMeta], Table]) 
     O(rows of the inputs); some 2.5 µs each.
     """
     sources = [whole_keys(_rows_of(files, open_table)) for files in job.runs]
-    keep = _newest if job.max_sequence <= job.smallest_snapshot else _needed
+    keep = _newest if job.in_order and job.max_sequence <= job.smallest_snapshot else _needed
     return writer.write_all(keep(pieces, job) for pieces in merge_rows(sources))
 
 
@@ -207,7 +219,8 @@ def _rows_of(files: Iterable[FileMeta], open_table: Callable[[FileMeta], Table])
 
 
 def _newest(pieces: list[Rows], job: Job) -> Rows:
-    """The rows of one round when no snapshot is older than any of them: the newest version of each key.
+    """The rows of one round when no snapshot is older than any of them, and the job is in order: the newest version of
+    each key.
 
     Older pieces first into a dict, newer ones over them; within a piece the newest version comes first, hence backwards.
     """
@@ -226,7 +239,8 @@ def _newest(pieces: list[Rows], job: Job) -> Rows:
 
 
 def _needed(pieces: list[Rows], job: Job) -> Rows:
-    """The rows of one round when snapshots may need older versions: rules 1 and 2, row by row."""
+    """The rows of one round when snapshots may need older versions, or only sequences say which is newer: rules 1 and 2,
+    row by row."""
     rows = [
         (key, -int.from_bytes(internal_key[TRAILER_SLICE], "little"), internal_key, value)
         for piece in pieces

@@ -157,6 +157,7 @@ class _Replay:
             None  # LevelDB's manifest may be ahead of the first log: its sequence is as good as any
         )
         self.memtable: MemTable = core.new_memtable()
+        self.bounds: list[tuple[int, int]] = [(0, 0)]  # lowest and highest sequence of each memtable, this one's last
 
     def feed(self, path: str) -> list[MemTable]:
         """Replays one log; returns the memtables that it has filled."""
@@ -173,10 +174,13 @@ class _Replay:
                 )
             self._next = sequence + len(operations)
             self.memtable.add_all(sequence, operations)
-            self.sequence = max(self.sequence, sequence + len(operations) - 1)
+            last = sequence + len(operations) - 1
+            self.bounds[-1] = self.bounds[-1][0] or sequence, last
+            self.sequence = max(self.sequence, last)
             if self.memtable.size_bytes >= limit:
                 full.append(self.memtable)
                 self.memtable = self._core.new_memtable()
+                self.bounds.append((0, 0))
         return full
 
 
@@ -200,19 +204,21 @@ def _replay_to_tables(core: Core) -> None:
     core.sequence = replayed.sequence
     edit = VersionEdit(previous_log_number=0, last_sequence=replayed.sequence)
     number = versions.new_number()
-    for memtable in memtables:
-        edit.added += [(0, file) for file in _write_table(core, memtable)]
+    for memtable, bounds in zip(memtables, replayed.bounds, strict=True):
+        edit.added += [(0, file) for file in _write_table(core, memtable, bounds)]
     core.new_log()
     edit.log_number = core.log_number
     versions.begin_manifest(edit, number)
     core.state = (core.new_memtable(), (), versions.current)
 
 
-def _write_table(core: Core, memtable: MemTable) -> list[FileMeta]:
+def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> list[FileMeta]:
     if not len(memtable):
         return []
     numbers = iter(core.versions.new_number, None)
-    writer = TableWriter(core.env, core.directory, core.options, core.sequence, numbers, "lsm.table.recover")
+    lowest, highest = bounds
+    site = "lsm.table.recover"
+    writer = TableWriter(core.env, core.directory, core.options, highest, numbers, site, min_sequence=lowest)
     files = writer.write_all(memtable.rows())
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs

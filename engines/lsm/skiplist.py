@@ -137,6 +137,35 @@ class SkipList:
         first: int = self.seek(cells[node]) if node != HEAD else cells[HEAD + LINKS]
         return first if first != HEAD and (stop is None or cells[first] < stop) else HEAD
 
+    def arrivals(self, position: int, sequence: int) -> Iterator[tuple[bytes, bytes | None, int]]:
+        """(key, value, position behind it) of the nodes from a position of the arena on, in the order of insertion, up
+        to `sequence`. Requires: sequences ascend in that order. O(1) each.
+        """
+        cells = self.cells
+        end = len(cells)
+        while position < end and cells[position + 1] <= sequence:
+            key, value = cells[position], cells[position + 2]
+            position += LINKS + 1
+            while position < end and type(cells[position]) is int:  # the links; a node begins with its key
+                position += 1
+            yield key, value, position
+
+    def position_after(self, sequence: int, limit: int) -> int | None:
+        """The arena's position behind the last node up to `sequence`; None if more than `limit` nodes follow it.
+
+        Requires: as `arrivals`. O(nodes that follow it).
+        """
+        cells = self.cells
+        position = len(cells)
+        for _ in range(limit + 1):
+            value = position - 1
+            while type(cells[value]) is int:
+                value -= 1
+            if cells[value - 1] <= sequence:
+                return position
+            position = value - 2
+        return None
+
     def __iter__(self) -> Iterator[tuple[bytes, int, bytes | None]]:
         """(key, sequence, value) of each node in order, those too that are inserted ahead meanwhile. O(1) each."""
         cells = self.cells

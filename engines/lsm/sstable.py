@@ -319,6 +319,12 @@ class Table:
             return ABSENT
         return found[1] if trailer_of(found[0]) & 255 else None
 
+    def blocks_of(self, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Block]:
+        """The data blocks that may have keys in [start, stop), in order or against it; they must not be changed."""
+        first = bisect_left(self._separators, start)
+        last = self.blocks if stop is None else min(bisect_right(self._separators, stop) + 1, self.blocks)
+        return self._blocks_between(first, last, reverse)
+
     def chunks(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         """The keys in [start, stop) as of `sequence`, block by block; with `reverse`, each chunk descends as well.
 

@@ -59,6 +59,7 @@ from engines.lsm.keys import ABSENT
 from engines.lsm.options import Options
 from engines.lsm.recovery import open_store
 from engines.lsm.snapshot import LsmSnapshot
+from engines.lsm.tombstones import Run
 from engines.lsm.wal import encode_batch, encode_put
 
 __all__ = ["LsmStore"]
@@ -180,14 +181,41 @@ class LsmStore(KVStore):
         if stop is not None and stop <= start:
             return
         self._check_iteration(snapshot)
-        for keys, values in merge_chunks(self.core.chunks(state, start, stop, sequence, reverse), reverse):
-            for pair in zip(keys, values):
-                if self._closed or self._failure is not None or (snapshot is not None and not snapshot.is_open):
-                    self._check_iteration(snapshot)
-                if pair[1] is not None:
+        ranges = state[0].empty_ranges
+        if ranges is not None and ranges.known is not None:
+            left = ranges.narrow(start, stop, sequence, reverse)
+            if left is None:
+                return
+            start, stop = left
+        run: Run | None = None
+        is_first = True
+        while True:
+            for keys, values in merge_chunks(self.core.chunks(state, start, stop, sequence, reverse), reverse):
+                if run is not None and values[0] is not None:
+                    run.end(keys[0])
+                rest = zip(keys, values)
+                for pair in rest:
+                    if self._closed or self._failure is not None or (snapshot is not None and not snapshot.is_open):
+                        self._check_iteration(snapshot)
+                    if pair[1] is None:
+                        if run is None:
+                            at_start = is_first and pair[0] is keys[0]
+                            run = Run(ranges, self.core.counters, start, stop, sequence, reverse, at_start)
+                        live = run.step(pair[0], rest)
+                        if live is None:
+                            break
+                        pair = live
                     yield pair  # type: ignore[misc]
-            if self._closed or (snapshot is not None and not snapshot.is_open):
-                self._check_iteration(snapshot)  # before the next block is read
+                if self._closed or (snapshot is not None and not snapshot.is_open):
+                    self._check_iteration(snapshot)  # before the next block is read
+                is_first = False
+                if run is not None and (left := run.beyond(keys[-1])) is not None:
+                    start, stop = left  # what lies between is known to be empty: the scan goes on behind it
+                    break
+            else:
+                break
+        if run is not None:
+            run.end(None)
 
     def _check_iteration(self, snapshot: LsmSnapshot | None) -> None:
         self._check_usable()

@@ -46,10 +46,10 @@ KEPT_RATIO: Final = 8  # a compressed block is kept if it saves at least one par
 class TableBuilder:
     """Builds one table into an empty file. `size_bytes` is what has been written so far.
 
-    max_sequence: no row will have a higher one; None: look at each row.
+    max_sequence, min_sequence: no row will have a higher one, a lower one; a max_sequence of None: look at each row.
     """
 
-    def __init__(self, file: File, options: Options, max_sequence: int | None) -> None:
+    def __init__(self, file: File, options: Options, max_sequence: int | None, min_sequence: int = 0) -> None:
         self._file = file
         self._options = options
         self._data = BlockBuilder(options.block_restart_interval)
@@ -57,7 +57,7 @@ class TableBuilder:
         self._filter = _filter_builder(options)
         if self._filter is not None:
             self._filter.start_block(0)
-        self._statistics = TableStatistics(max_sequence=max_sequence or 0)
+        self._statistics = TableStatistics(max_sequence=max_sequence or 0, min_sequence=min_sequence)
         self._bounded = max_sequence is not None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
@@ -95,8 +95,9 @@ class TableBuilder:
         statistics.entries += end - at
         statistics.deletions += sum([not key[-TRAILER_BYTES] for key in islice(internal_keys, at, end)])
         if not self._bounded:
-            newest = max(trailer_of(key) >> 8 for key in islice(internal_keys, at, end))
-            statistics.max_sequence = max(statistics.max_sequence, newest)
+            sequences = [trailer_of(key) >> 8 for key in islice(internal_keys, at, end)]
+            statistics.max_sequence = max(statistics.max_sequence, *sequences)
+            statistics.min_sequence = min(statistics.min_sequence or sequences[0], *sequences)
         statistics.key_bytes += sum(map(len, islice(keys, at, end)))
         statistics.value_bytes += sum(map(len, islice(values, at, end)))
 

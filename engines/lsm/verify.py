@@ -61,6 +61,7 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
         findings.append(str(error))
         return
     entries = deletions = highest = 0
+    lowest = MAX_SEQUENCE
     previous: tuple[bytes, int] | None = None
     block = 0
     try:
@@ -76,6 +77,7 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
                 entries += 1
                 deletions += not trailer & 255
                 highest = max(highest, trailer >> 8)
+                lowest = min(lowest, trailer >> 8)
                 if trailer & 255 > 1:
                     findings.append(f"{table.path}: {internal_key!r} is neither a value nor a deletion")
                 if len(findings) > MAX_FINDINGS:
@@ -89,7 +91,7 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
     except CorruptionError as error:
         findings.append(str(error))
         return
-    findings += _summary(table, file, previous, entries, deletions, highest, sequence)
+    findings += _summary(table, file, previous, entries, deletions, (lowest, highest), sequence)
 
 
 def _denied(table: Table, keys: list[bytes]) -> list[str]:
@@ -103,11 +105,12 @@ def _summary(
     last: tuple[bytes, int] | None,
     entries: int,
     deletions: int,
-    highest: int,
+    bounds: tuple[int, int],
     sequence: int,
 ) -> list[str]:
-    """What can be said of a table when all of its rows have been seen."""
+    """What can be said of a table when all of its rows have been seen; `bounds` of their sequences."""
     findings = []
+    lowest, highest = bounds
     if last != order(file.largest):
         findings.append(f"{table.path} ends with {last and last[0]!r}, but the manifest says {file.largest!r}")
     if highest > min(sequence, MAX_SEQUENCE):
@@ -123,6 +126,8 @@ def _summary(
             )
         if highest > known.max_sequence:
             findings.append(f"{table.path} says that its sequences end at {known.max_sequence}, but it has {highest}")
+        if lowest < known.min_sequence:
+            findings.append(f"{table.path} says that its sequences begin at {known.min_sequence}, but it has {lowest}")
     return findings
 
 

@@ -24,7 +24,8 @@ An edit is one record of the manifest. TAG and fields, all varints but for what 
 1. Levels are 0 to 6, keys in an edit have at least their trailer's 8 bytes, and smallest <= largest.
 2. On a level from 1 on, files ascend, and no user key is in two of them. (Old LevelDB may split a key's versions over
    two neighbours; then the first has the newer ones. It is read, and never written.)
-3. On level 0, the file with the higher number is newer.
+3. On level 0, the file with the higher number is newer, in what LevelDB and we write. RepairDB keeps no such order, and
+   then the sequences decide (level0.py).
 4. An unknown tag is damage: nobody may add tags, not even we. (RocksDB did, and goleveldb added levels: a ForeignEdit.)
 5. A table that is added twice to one level, with the same size and the same keys, is one table: goleveldb writes that
    whenever it has replayed a log into a table (the edit and the snapshot behind it both have it).
@@ -216,15 +217,16 @@ class Version:
     """The tables of a store at one moment, by level. Never changed; hashable by identity, and weakly referable.
 
     `levels[0]` is newest first, the others ascend. `sorted_levels` are those of levels 1 to 6 that have files, each with
-    its files' last user keys, for `bisect`.
+    its files' last user keys, for `bisect`. `level0_in_order` is None until somebody has found out (level0.py).
     """
 
-    __slots__ = ("__weakref__", "levels", "sorted_levels")
+    __slots__ = ("__weakref__", "level0_in_order", "levels", "sorted_levels")
 
     def __init__(self, levels: Sequence[Sequence[FileMeta]] = ((),) * LEVELS) -> None:
         self.levels: list[list[FileMeta]] = [sorted(levels[0], key=lambda file: -file.number)]
         self.levels += [sorted(files, key=lambda file: order(file.smallest)) for files in levels[1:]]
         self.sorted_levels = [(files, [file.last for file in files]) for files in self.levels[1:] if files]
+        self.level0_in_order: bool | None = True if len(self.levels[0]) < 2 else None
 
     def edited(self, edit: VersionEdit) -> Version:
         """The version after the edit. A file that the edit both deletes and adds on one level is there; one that is added

@@ -60,9 +60,9 @@ class Worker:
         theirs.close()
         self._directory = directory
 
-    def flush(self, env: Env, log_path: str, last_sequence: int, numbers: Sequence[int]) -> Done:
-        """The batches of a sealed log as tables with the given numbers."""
-        return self._ask(env, ("flush", log_path, last_sequence, numbers))
+    def flush(self, env: Env, log_path: str, bounds: tuple[int, int], numbers: Sequence[int]) -> Done:
+        """The batches of a sealed log as tables with the given numbers. bounds: its lowest and highest sequence."""
+        return self._ask(env, ("flush", log_path, bounds, numbers))
 
     def compact(self, env: Env, job: Job, numbers: Sequence[int]) -> Done:
         """A compaction's tables, with the given numbers."""
@@ -118,25 +118,29 @@ def _serve(pipe: Connection, directory: str, options: Options) -> None:
 
 
 def _writer(
-    env: Env, directory: str, options: Options, bound: int, numbers: Sequence[int], job: Job | None
+    env: Env, directory: str, options: Options, bounds: tuple[int, int], numbers: Sequence[int], job: Job | None
 ) -> TableWriter:
     site = "lsm.table.flush" if job is None else "lsm.table.compact"
     grandparents = job.grandparents if job is not None else ()
-    return TableWriter(env, directory, options, bound, iter(numbers), site, grandparents, len(numbers), f".{env.pid()}")
+    lowest, highest = bounds
+    suffix = f".{env.pid()}"
+    return TableWriter(
+        env, directory, options, highest, iter(numbers), site, grandparents, len(numbers), suffix, lowest
+    )
 
 
 def _flush(
-    env: Env, directory: str, options: Options, log_path: str, last_sequence: int, numbers: Sequence[int]
+    env: Env, directory: str, options: Options, log_path: str, bounds: tuple[int, int], numbers: Sequence[int]
 ) -> Done:
     memtable = SortedMemTable(env.rng)
     for sequence, operations in replay(env, log_path):
         memtable.add_all(sequence, operations)
-    writer = _writer(env, directory, options, last_sequence, numbers, None)
+    writer = _writer(env, directory, options, bounds, numbers, None)
     return writer.write_all(memtable.rows()), writer.bytes_written, writer.fsyncs
 
 
 def _compact(env: Env, directory: str, options: Options, job: Job, numbers: Sequence[int]) -> Done:
     core = Core(env, directory, options, Stats(), VersionSet(env, directory, Stats()))
     core.sequence = job.last_sequence
-    writer = _writer(env, directory, options, job.max_sequence, numbers, job)
+    writer = _writer(env, directory, options, (job.min_sequence, job.max_sequence), numbers, job)
     return run(job, writer, core.tables.get), writer.bytes_written, writer.fsyncs

@@ -145,10 +145,13 @@ def test_a_tables_statistics() -> None:
     env = SimEnv()
     build(env, [(b"a", 2, b"xx"), (b"a", 1, b"y"), (b"b", 9, None)])
     statistics = opened(env).statistics
-    assert statistics == TableStatistics(3, 1, 1, 9, 3, 3)
+    assert statistics == TableStatistics(3, 1, 1, 9, 3, 3, 1)
     assert TableStatistics.decode(statistics.encode() + b"\x07more of a later version") == statistics
     with pytest.raises(DecodeError):
-        TableStatistics.decode(statistics.encode()[:-1])
+        TableStatistics.decode(statistics.encode()[:-2])
+    assert TableStatistics.decode(statistics.encode()[:-1]) == TableStatistics(3, 1, 1, 9, 3, 3), (
+        "of the first versions"
+    )
 
 
 def test_a_key_with_many_versions_lies_in_several_blocks() -> None:
@@ -434,8 +437,14 @@ def test_names_of_files(name: str, expected: tuple[str, int] | None) -> None:
 def test_stats_have_the_tables_counters() -> None:
     counters = Counters()
     counters.block_lookups, counters.cache_misses, counters.filter_hits = 10, 3, 4
-    counters.blocks_read, counters.bytes_read = 5, 600
+    counters.blocks_read, counters.bytes_read, counters.tombstones = 5, 600, 2
     stats = Stats()
     counters.add_to(stats)
     assert (stats.reads, stats.bytes_read) == (5, 600)
-    assert stats.engine == {"block_lookups": 10, "block_cache_hits": 7, "block_cache_misses": 3, "filter_hits": 4}
+    assert stats.engine == {
+        "block_lookups": 10,
+        "block_cache_hits": 7,
+        "block_cache_misses": 3,
+        "filter_hits": 4,
+        "tombstones_stepped_over": 2,
+    }

@@ -276,6 +276,7 @@ FOUND: dict[str, tuple[Callable[[Directory], None], str]] = {
     "statistics that count wrong": (_lying_statistics(entries=3), "says that it has 3 entries and 1 deletions"),
     "statistics without the tombstones": (_lying_statistics(deletions=0), "says that it has 2 entries and 0 deletions"),
     "statistics that make it older": (_lying_statistics(max_sequence=8), "says that its sequences end at 8"),
+    "statistics that make it newer": (_lying_statistics(min_sequence=9), "says that its sequences begin at 9"),
     "a size that is wrong": (_wrong_size, "bytes was expected"),
     "a compression that nobody reads": (_unreadable_compression, "compression is 0 (none) or 1 (snappy)"),
     "a log that was flushed already": (_old_log_again, "which is read first"),
