@@ -32,13 +32,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from platform import python_version
-from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 import engines
 from engines.kvstore import Pair
 from server import inspect
+from server.addresses import netloc, parse_url, url_of
 from server.client import Client
 from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, default_engines, metcd_command
 from server.config import NodeConfig, Peers
@@ -162,17 +162,17 @@ def _serve(options: argparse.Namespace) -> int:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
             raise
         host, port = peers[options.id]
-        raise UsageError(f"peers can't be served on {host}:{port}: {error.strerror}") from None
+        raise UsageError(f"peers can't be served on {netloc(host, port)}: {error.strerror}") from None
     try:
         front = FrontEnd(node, (options.host, options.port))
     except OSError as error:
         node.stop()
-        raise UsageError(f"clients can't be served on {options.host}:{options.port}: {error.strerror}") from None
+        raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
     if not front.local_only:
         logger().warning("metcd: whoever reaches %s can read and write everything: there is no TLS", options.host)
     node.start()
     front.start()
-    print_line(f"node {options.id} serves http://{options.host}:{options.port} on the engine {options.engine}")
+    print_line(f"node {options.id} serves {url_of(options.host, options.port)} on the engine {options.engine}")
     if options.until_stdin_closes:
         threading.Thread(target=_wait_for_stdin, args=(stop,), daemon=True).start()
     while not stop.wait(TURN_S) and not node.stopped.is_set():
@@ -192,15 +192,14 @@ def _peers(cluster: str) -> Peers:
     peers: Peers = {}
     for at, url in enumerate(cluster.split(","), 1):
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
+            address = parse_url(url)
         except ValueError:
-            host = port = None
-        if not host or not port or parts.scheme != "http" or parts.path not in ("", "/"):
-            raise UsageError(f"--cluster is http://host:port,http://host:port,… and this part is not: {url!r}")
-        if (host, port) in peers.values():
-            raise UsageError(f"--cluster names {host}:{port} twice: each node has a peer port of its own")
-        peers[at] = (host, port)
+            raise UsageError(
+                f"--cluster is http://host:port,http://host:port,… and this part is not: {url!r}"
+            ) from None
+        if address in peers.values():
+            raise UsageError(f"--cluster names {netloc(*address)} twice: each node has a peer port of its own")
+        peers[at] = address
     return peers
 
 

@@ -22,7 +22,6 @@ Threads may share a client; each has its own connection to each node. Left out: 
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import select
@@ -31,10 +30,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote_from_bytes, urlsplit
+from urllib.parse import quote_from_bytes
 
 from engines.errors import InvalidKey
 from engines.kvstore import Operation, Pair, check_value, scan_bounds
+from server.addresses import parse_url, url_of
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 
 __all__ = ["Client", "RequestRefused"]
@@ -80,7 +80,7 @@ class Client:
         """
         if isinstance(urls, (str, bytes)):
             raise TypeError(f"a client takes a list of URLs, and this is one: Client([{urls!r}])")
-        self._addresses = [_address(url) for url in urls]
+        self._addresses = [parse_url(url) for url in urls]
         if not self._addresses:
             raise ValueError("a client needs the URL of at least one node")
         self._timeout_s = timeout_s
@@ -222,7 +222,7 @@ class Client:
             connection.sock.settimeout(connection.timeout)
         except OSError as error:
             connection.close()
-            raise _NotSent(f"http://{connection.host}:{connection.port} can't be reached: {error}") from error
+            raise _NotSent(f"{url_of(connection.host, connection.port)} can't be reached: {error}") from error
         try:
             return _exchange(connection, method, target, body)
         except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected) as error:
@@ -300,14 +300,6 @@ def _failure(answer: _Answer) -> NodeError:
         sentence = f"the node answered {answer.status}: {answer.body[:100]!r}"
     kind = _ERRORS.get(answer.error) or _BY_STATUS.get(answer.status)
     return kind(sentence) if kind is not None else RequestRefused(answer.status, sentence)
-
-
-def _address(url: str) -> tuple[str, int]:
-    with contextlib.suppress(ValueError, TypeError, AttributeError):  # urlsplit's: brackets, ports, what is no str
-        parts = urlsplit(url if "//" in url else f"//{url}")
-        if parts.scheme in ("http", "") and parts.hostname and parts.port:
-            return parts.hostname, parts.port
-    raise ValueError(f"a node's URL is http://host:port, and this is {url!r}")
 
 
 def _check_key(key: object) -> None:

@@ -67,7 +67,8 @@ class Limits:
     body_bytes: int = BODY_BYTES_MAX
     head_s: float = 10.0  # from a head's first byte to its last; for a new connection, from accept
     body_s: float = 30.0
-    answer_s: float = 30.0  # for each block of an answer
+    answer_s: float = 30.0  # for each block of an answer, and what a long answer may lie behind its slowest pace
+    answer_bytes_per_s: int = 64 << 10  # that pace: an open scan keeps old tables, pages and segments on the disk
     idle_s: float = 75.0  # between an answer and the next request
     linger_s: float = 5.0  # how long a connection is drained after an error
     linger_bytes: int = 64 << 20  # and how much of a body that was refused; then it is reset
@@ -252,9 +253,17 @@ class Connection(socketserver.BaseRequestHandler):
         return keep_alive
 
     def _send_blocks(self, blocks: Iterator[bytes], chunked: bool) -> None:
-        """Sends a body of unknown length. If it breaks off, so does the connection, and the client knows."""
+        """Sends a body of unknown length. If it breaks off, so does the connection, and the client knows.
+
+        Raises _Late if the client takes it more slowly than `Limits` allow.
+        """
+        deadline = time.monotonic() + self._limits.answer_s
         try:
             for block in blocks:
+                deadline += len(block) / self._limits.answer_bytes_per_s
+                if time.monotonic() > deadline:
+                    self._reset()
+                    raise _Late
                 self._send(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
         except (_Late, OSError):
             raise

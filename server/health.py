@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from server.addresses import url_of
 from server.config import Peers
 
 __all__ = ["Contact", "Health"]
@@ -63,7 +64,7 @@ class Contact:
         report |= {"term": term, "role_since_s": _seconds(now - self._role_since)}
         members = {
             str(peer): {
-                "url": f"http://{host}:{port}",
+                "url": url_of(host, port),
                 "heard_s_ago": _seconds(now - self._heard[peer]) if peer in self._heard else None,
                 "connected": connected.get(peer, False),
             }

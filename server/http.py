@@ -34,6 +34,7 @@ from collections import Counter, deque
 from http.server import ThreadingHTTPServer
 from typing import Any
 
+from server.addresses import family
 from server.connection import STATUS_LINES, Connection, Limits
 from server.logs import logger
 from server.request import BadRequest
@@ -76,6 +77,7 @@ class FrontEnd(ThreadingHTTPServer):
         self._refused: deque[tuple[float, socket.socket]] = deque()  # when it was answered, and what is to be closed
         self._refusals = 0
         self._paused = threading.Event()
+        self.address_family = family(address[0])
         super().__init__(address, Connection)
         self.local_only = self.address[0].startswith("127.") or self.address[0] == "::1"
         self._acceptor = threading.Thread(target=self.serve_forever, args=(POLL_S,), name="http", daemon=True)

@@ -64,6 +64,7 @@ from raft.raftpb import (
 )
 from raft.state import STATE_NAMES
 from server import logs
+from server.addresses import url_of
 from server.config import NodeConfig
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded
 from server.health import Contact, Health
@@ -230,7 +231,7 @@ class Node:
             "term": public.term,
             "commit_index": public.commit_index,
             "applied_index": self.machine.applied_index,
-            "peers": {str(peer): f"http://{host}:{port}" for peer, (host, port) in sorted(self.config.peers.items())},
+            "peers": {str(peer): url_of(*address) for peer, address in sorted(self.config.peers.items())},
             "connected": {str(peer): connected for peer, connected in self._transport.connected().items()},
             "stats": {
                 **{name: getattr(stats, name) for name in stats.__slots__},

@@ -2,14 +2,18 @@
 
 import base64
 import errno
+import itertools
 import json
 import resource
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from server.addresses import url_of
+from server.client import Client
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.http import FrontEnd, Limits
 from server.limits import FIELD_BYTES_MAX, FIELDS_BYTES_MAX, KEY_BYTES_MAX, REQUEST_LINE_BYTES_MAX
@@ -230,6 +234,39 @@ def test_a_scan_reads_no_further_than_its_client(node):
         wire.send(b"GET /_/scan HTTP/1.0\r\n\r\n")
         _until(lambda: taken and not front._open)  # given up, because a block did not leave in time
     assert taken < 50_000
+
+
+def test_a_scan_as_a_whole_has_a_slowest_pace(node, monkeypatch):
+    """A client that takes a block now and then, each in time, must not keep a scan, and what it pins, for ever."""
+    begun = next(clock := itertools.count(0, 20))  # seconds: from look to look, 20 of them pass
+    monkeypatch.setattr("server.connection.time", SimpleNamespace(monotonic=lambda: next(clock), time=lambda: begun))
+    closed = threading.Event()
+
+    def pairs(*args, **options):
+        try:
+            while True:
+                yield b"key", b"x" * 1000
+        finally:
+            closed.set()
+
+    node.machine.scan = pairs
+    with serving(node, Limits(answer_bytes_per_s=16 << 10)) as front, Wire(front.address) as wire:
+        with pytest.raises((EOFError, ConnectionError)):
+            wire.ask("GET", "/_/scan")
+        assert closed.wait(10)
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+def test_a_server_and_a_client_speak_both_internet_protocols(node, host):
+    front = FrontEnd(node, (host, 0))
+    front.start()
+    try:
+        assert front.local_only
+        with Client([url_of(*front.address)]) as client:
+            client.put(b"k", b"v")
+            assert client.get(b"k") == b"v"
+    finally:
+        front.stop()
 
 
 def test_a_scan_that_fails_in_the_middle_does_not_look_whole(node, wire):
