@@ -29,7 +29,7 @@ from engines.errors import CorruptionError
 from engines.kvstore import Stats
 from engines.lsm import level0
 from engines.lsm.cache import BlockCache, TableCache
-from engines.lsm.files import listed, log_name, table_name
+from engines.lsm.files import listed, log_name, repair_advice, table_name
 from engines.lsm.keys import ABSENT, Found
 from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import REPRESENTATIONS, Chunk, MemTable
@@ -191,7 +191,7 @@ class Core:
             except FileNotFoundError:
                 opened = self.env.open(path[:-4] + ".sst", "r")
         except FileNotFoundError:
-            raise CorruptionError(path, None, "the table is missing; repair the store") from None
+            raise CorruptionError(path, None, f"the table is missing; {repair_advice(self.directory)}") from None
         try:
             table = Table(opened, file.size_bytes, self.cache, self.counters)
         except BaseException:
@@ -204,7 +204,7 @@ class Core:
                     path,
                     None,
                     f"the table has sequences up to {table.max_sequence}, but the manifest says that "
-                    f"{self.sequence} is the last one: newer versions would be invisible; repair the store",
+                    f"{self.sequence} is the last one: newer versions would be invisible; {repair_advice(self.directory)}",
                 )
         return table
 

@@ -29,6 +29,7 @@ __all__ = [
     "log_name",
     "manifest_name",
     "parse",
+    "repair_advice",
     "table_name",
 ]
 
@@ -97,3 +98,8 @@ def listed(env: Env, directory: str) -> list[tuple[str, int, str]]:
         if (parsed := parse(name)) is not None:
             found.append((parsed[1], parsed[0], name))
     return [(kind, number, name) for number, kind, name in sorted(found)]
+
+
+def repair_advice(directory: str) -> str:
+    """For whoever is told of damage that `repair` can mend."""
+    return f"`metcd repair {directory}` makes a store of what is whole"

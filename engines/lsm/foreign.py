@@ -19,7 +19,7 @@ from engines.env import Env
 from engines.errors import ForeignFormat
 from engines.lsm.version import COMPARATOR, ForeignEdit, VersionEdit
 
-__all__ = ["of_comparator", "of_edit", "refuse_rocksdb", "rocksdb_name"]
+__all__ = ["decode_edit", "refuse_rocksdb", "rocksdb_name"]
 
 _OPTIONS: Final = re.compile(r"OPTIONS-\d+", re.ASCII)
 _OWNERS: Final = {b"idb_cmp1": "Chromium's IndexedDB", b"rocksdb.ReverseBytewiseComparator": "RocksDB's reverse order"}
@@ -37,8 +37,25 @@ def refuse_rocksdb(env: Env, directory: str) -> None:
         raise ForeignFormat(directory, f"this is a store of RocksDB (it has {name}), not of LevelDB: {_USE_ROCKSDB}")
 
 
-def of_edit(path: str, error: ForeignEdit) -> ForeignFormat:
-    """What to raise for an edit that only another program writes; `path` is the manifest's."""
+def decode_edit(path: str, record: bytes) -> VersionEdit:
+    """The edit in a record of the manifest at `path`. Raises ForeignFormat if only another program writes it, DecodeError
+    for damage. O(bytes)."""
+    try:
+        edit = VersionEdit.decode(record)
+    except ForeignEdit as error:
+        raise _of_tags(path, error) from error
+    comparator = edit.comparator
+    if comparator is None or comparator == COMPARATOR:
+        return edit
+    owner = f" ({_OWNERS[comparator]})" if comparator in _OWNERS else ""
+    raise ForeignFormat(
+        path,
+        f"the keys are ordered by {comparator!r}{owner}, but only {COMPARATOR!r} is known here: open the store with the "
+        "program that made it",
+    )
+
+
+def _of_tags(path: str, error: ForeignEdit) -> ForeignFormat:
     if error.level is not None:
         return ForeignFormat(
             path,
@@ -46,16 +63,3 @@ def of_edit(path: str, error: ForeignEdit) -> ForeignFormat:
             "store with goleveldb, and copy its pairs into a new store to use them here",
         )
     return ForeignFormat(path, f"this is a manifest of RocksDB ({error}), not of LevelDB: {_USE_ROCKSDB}")
-
-
-def of_comparator(path: str, edit: VersionEdit) -> ForeignFormat | None:
-    """What to raise if the edit says that keys are in another order than that of their bytes."""
-    if edit.comparator in (None, COMPARATOR):
-        return None
-    assert edit.comparator is not None
-    owner = _OWNERS.get(edit.comparator)
-    return ForeignFormat(
-        path,
-        f"the keys are ordered by {edit.comparator!r}{f' ({owner})' if owner else ''}, but only {COMPARATOR!r} is known "
-        "here: open the store with the program that made it",
-    )

@@ -40,10 +40,10 @@ from engines.env import Env, File
 from engines.errors import CorruptionError, StoreFailed
 from engines.kvstore import Stats
 from engines.log import LogReader, LogWriter
-from engines.lsm import foreign
-from engines.lsm.files import CURRENT, begin_file, current_temp_name, listed, manifest_name, parse
+from engines.lsm.files import CURRENT, begin_file, current_temp_name, listed, manifest_name, parse, repair_advice
+from engines.lsm.foreign import decode_edit
 from engines.lsm.keys import order
-from engines.lsm.version import COMPARATOR, FileMeta, ForeignEdit, Version, VersionEdit
+from engines.lsm.version import COMPARATOR, FileMeta, Version, VersionEdit
 
 __all__ = ["VersionSet", "create", "manifest_path", "read", "recover"]
 
@@ -240,13 +240,9 @@ def read(env: Env, directory: str, stats: Stats) -> VersionSet:
         reader = LogReader(file, path)
         for offset, record in reader:
             try:
-                edit = VersionEdit.decode(record)
-            except ForeignEdit as error:
-                raise foreign.of_edit(path, error) from error
+                edit = decode_edit(path, record)
             except DecodeError as error:
                 raise CorruptionError(path, offset, f"the version edit is damaged: {error}") from error
-            if (refusal := foreign.of_comparator(path, edit)) is not None:
-                raise refusal
             seen.update(name for name, _ in NEEDED if getattr(edit, name) is not None)
             versions.absorb(edit)
     finally:
@@ -272,11 +268,11 @@ def manifest_path(env: Env, directory: str) -> str:
         raise CorruptionError(
             current,
             0,
-            f"the name of a manifest and a newline were expected, but it has {content[:60]!r}; repair the store",
+            f"the name of a manifest and a newline were expected, but it has {content[:60]!r}; {repair_advice(directory)}",
         )
     path = f"{directory}/{name}"
     if not env.exists(path):
-        raise CorruptionError(current, 0, f"it points to {name}, which does not exist; repair the store")
+        raise CorruptionError(current, 0, f"it points to {name}, which does not exist; {repair_advice(directory)}")
     return path
 
 
@@ -288,24 +284,24 @@ def _check(env: Env, directory: str, path: str, versions: VersionSet) -> None:
     live = [file.number for _, file in versions.current.files()]
     if missing := sorted(set(live) - tables):
         raise CorruptionError(
-            path, None, f"{len(missing)} missing files, for example table {missing[0]}; repair the store"
+            path, None, f"{len(missing)} missing files, for example table {missing[0]}; {repair_advice(directory)}"
         )
     if len(live) != len(set(live)):
-        raise CorruptionError(path, None, "a table is listed twice, and not alike; repair the store")
+        raise CorruptionError(path, None, f"a table is listed twice, and not alike; {repair_advice(directory)}")
     if too_high := [number for number in live if number >= versions.next_file_number]:
         raise CorruptionError(
             path,
             None,
             f"the next file number is {versions.next_file_number}, but table {max(too_high)} is in use: the "
-            "next flush would overwrite it; repair the store",
+            f"next flush would overwrite it; {repair_advice(directory)}",
         )
     if violations := versions.current.violations():
-        raise CorruptionError(path, None, f"{violations[0]}; repair the store")
+        raise CorruptionError(path, None, f"{violations[0]}; {repair_advice(directory)}")
     if versions.log_number and versions.log_number not in logs:
         raise CorruptionError(
             path,
             None,
             f"the log {versions.log_number:06d}.log does not exist, although the manifest asks for it: the "
-            "manifest's last edit or the log is lost; repair the store",
+            f"manifest's last edit or the log is lost; {repair_advice(directory)}",
         )
     versions.next_file_number = max([versions.next_file_number, *[number + 1 for _, number, _ in files]])

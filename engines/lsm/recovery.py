@@ -21,7 +21,7 @@ from engines.errors import CorruptionError, NoSuchStore
 from engines.kvstore import Stats
 from engines.lsm import manifest
 from engines.lsm.core import Core
-from engines.lsm.files import CURRENT, LOCK, keep_owner, listed
+from engines.lsm.files import CURRENT, LOCK, keep_owner, listed, repair_advice
 from engines.lsm.foreign import refuse_rocksdb
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import TableWriter
@@ -89,7 +89,9 @@ def _refuse_leftovers(env: Env, directory: str) -> None:
     leftovers = [name for kind, _, name in listed(env, directory) if kind in ("log", "ldb", "sst")]
     if leftovers:
         raise CorruptionError(
-            f"{directory}/{CURRENT}", None, f"it is missing, although {leftovers[0]} is there; repair the store"
+            f"{directory}/{CURRENT}",
+            None,
+            f"it is missing, although {leftovers[0]} is there; {repair_advice(directory)}",
         )
 
 
@@ -143,7 +145,7 @@ def _check_old_logs(core: Core) -> None:
                 path,
                 None,
                 f"the manifest says that this log is in tables, up to sequence {versions.last_sequence}, but it goes on "
-                f"to {last}; repair the store",
+                f"to {last}; {repair_advice(core.directory)}",
             )
 
 
@@ -170,7 +172,7 @@ class _Replay:
                     path,
                     None,
                     f"the log goes on at sequence {sequence}, but {expected} comes next: records before it "
-                    "are missing; repair the store",
+                    f"are missing; {repair_advice(self._core.directory)}",
                 )
             self._next = sequence + len(operations)
             self.memtable.add_all(sequence, operations)

@@ -3,6 +3,10 @@
     logs     every record that is whole  ─┐
     tables   every block that is whole   ─┴─► one merge, the newest version of each key ─► new tables, a new manifest
 
+0. A store that this engine can't read is none that it can repair: RocksDB's, one with another comparator (if every
+   manifest is lost, keys that are not in the order of their bytes show it), goleveldb's deeper levels, and a block whose
+   checksum is right and whose compression is unknown here, or needs a package that isn't installed. Each is refused with
+   ForeignFormat before a byte is written: setting the tables of such a store aside would lose it for its own program.
 1. Nothing is deleted: everything that was there goes to `lost/`, after the new manifest is on disk. Until then a crash
    leaves the old files where they were, and repair can be called again.
 2. The sequences decide which version is newest, and nothing else. (LevelDB's repair puts all tables into level 0, where
@@ -17,22 +21,24 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from engines.coding import DecodeError
 from engines.env import Env, real_env
-from engines.errors import CorruptionError, NoSuchStore
+from engines.errors import CorruptionError, ForeignFormat, NoSuchStore
 from engines.kvstore import Stats
 from engines.log_tools import LenientReader
 from engines.lsm import manifest
 from engines.lsm.cache import BlockCache
 from engines.lsm.files import LOCK, listed
+from engines.lsm.foreign import decode_edit, refuse_rocksdb
 from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
 from engines.lsm.memtable import Rows
 from engines.lsm.merge import TableWriter
 from engines.lsm.options import LEVELS, Options
-from engines.lsm.sstable import Table
+from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table, seal_block
 from engines.lsm.statistics import Counters
 from engines.lsm.version import VersionEdit
 from engines.lsm.wal import decode_batch
@@ -54,16 +60,29 @@ class RepairReport:
     last_sequence: int = 0
     losses: list[str] = field(default_factory=list)
 
+    def sentences(self, path: str) -> list[str]:
+        """For people: what was done to the store at `path`."""
+        return [
+            f"{path}: a store of {self.entries} pairs was made from {self.tables} tables and {self.logs} logs",
+            *[f"lost: {loss}" for loss in self.losses],
+            f"what was there before is in {path}/{LOST}: remove it when nothing is missed",
+        ]
+
 
 def repair(path: str, *, env: Env | None = None, **options: object) -> RepairReport:
     """Makes the store at `path` one that opens, from what is whole. options: as the store's, for the new tables.
 
-    Raises NoSuchStore if nothing of a store is there, StoreLocked, OSError. O(bytes of the store).
+    Raises NoSuchStore if nothing of a store is there, ForeignFormat (rule 0), StoreLocked, OSError. O(bytes of the
+    store).
     """
     env = env or real_env()
+    path = env.absolute(path)
     if not env.is_dir(path):
         raise NoSuchStore(f"there is no directory {path}")
-    lock = env.lock(f"{path}/{LOCK}")
+    refuse_rocksdb(env, path)
+    if not listed(env, path):
+        raise NoSuchStore(f"nothing in {path} is a file of a store")
+    lock = env.lock(f"{path}/{LOCK}", "both")
     try:
         return _Repair(env, path, Options.of(dict(options))).run()
     finally:
@@ -76,6 +95,21 @@ class _BareTable(Table):
     def _read_meta(self, offset: int, size: int) -> None:
         pass
 
+    def _opened(self, stored: bytes, offset: int, size: int) -> bytes:
+        """As a table's; but a block that is whole and can't be decompressed is foreign, not damaged (rule 0)."""
+        try:
+            return super()._opened(stored, offset, size)
+        except CorruptionError as error:
+            if len(stored) != size + BLOCK_TRAILER_BYTES or stored != seal_block(
+                stored[:size], stored[-BLOCK_TRAILER_BYTES]
+            ):
+                raise
+            raise ForeignFormat(
+                self.path,
+                f"the block at byte {offset} is whole, but can't be read here ({error.why}), so nothing was repaired: open "
+                "the store with the program that made it",
+            ) from error
+
 
 class _Repair:
     """One repair."""
@@ -87,11 +121,11 @@ class _Repair:
         self._files = listed(env, path)
         self._report = RepairReport()
         self._cache = BlockCache(0)
+        self._comparator_known = False
 
     def run(self) -> RepairReport:
-        if not self._files:
-            raise NoSuchStore(f"nothing in {self._path} is a file of a store")
         tables, logs = self._what_counts()
+        self._refuse_foreign_blocks(tables)
         versions = manifest.VersionSet(self._env, self._path, Stats())
         versions.next_file_number = 1 + max(number for _, number, _ in self._files)
         numbers = iter(versions.new_number, None)
@@ -111,6 +145,7 @@ class _Repair:
     def _what_counts(self) -> tuple[list[str], list[str]]:
         """The names of the tables and logs to read (rule 3)."""
         live, oldest_log = None, 0
+        self._refuse_foreign_manifests()
         try:
             versions = manifest.read(self._env, self._path, Stats())
             live, oldest_log = versions.live_files().keys(), versions.log_number
@@ -125,15 +160,56 @@ class _Repair:
         self._report.tables, self._report.logs = len(tables), len(logs)
         return tables, logs
 
-    def _rows_of_table(self, name: str) -> Iterator[Row]:
-        """The rows of every block that is whole."""
-        path = f"{self._path}/{name}"
-        file = self._env.open(path, "r")
+    def _refuse_foreign_manifests(self) -> None:
+        """Rule 0, of every manifest that is there: CURRENT may be lost. `_comparator_known` says that one of them has
+        told LevelDB's order."""
+        for kind, _, name in self._files:
+            if kind != "manifest":
+                continue
+            path = f"{self._path}/{name}"
+            with closing(self._env.open(path, "r")) as file:
+                for _, record in LenientReader(file):
+                    with suppress(DecodeError):
+                        self._comparator_known |= decode_edit(path, record).comparator is not None
+
+    def _refuse_foreign_blocks(self, tables: list[str]) -> None:
+        """Rule 0, of every block of the tables: reads them all."""
+        for name in tables:
+            table = self._open(name)
+            last: tuple[bytes, int] | None = None
+            for number in range(table.blocks if table is not None else 0):
+                assert table is not None
+                try:
+                    block = table.read_block(number)
+                except CorruptionError:
+                    continue  # told when its rows are read
+                for key in block.internal_keys() if not self._comparator_known else ():
+                    if last is not None and order(key) < last:
+                        raise ForeignFormat(
+                            table.path,
+                            f"the key {key[:-8]!r} comes behind {last[0]!r} in a block that is whole, and no manifest is left "
+                            "that names the order: another comparator's store, which only its own program can repair",
+                        )
+                    last = order(key)
+
+    def _open(self, name: str) -> Table | None:
+        """The table, without its filter and statistics; None if it can't be opened, and why is in the report."""
+        file = self._env.open(f"{self._path}/{name}", "r")
         try:
-            table = _BareTable(file, file.size(), self._cache, Counters())
+            return _BareTable(file, file.size(), self._cache, Counters())
         except CorruptionError as error:
             file.close()
-            self._report.losses.append(str(error))
+            if str(error) not in self._report.losses:
+                self._report.losses.append(str(error))
+        except BaseException:
+            file.close()
+            raise
+        return None
+
+    def _rows_of_table(self, name: str) -> Iterator[Row]:
+        """The rows of every block that is whole."""
+        table = self._open(name)
+        if table is None:
             return
         for number in range(table.blocks):
             try:

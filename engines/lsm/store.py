@@ -58,6 +58,7 @@ from engines.lsm.iterator import merge_chunks
 from engines.lsm.keys import ABSENT
 from engines.lsm.options import Options
 from engines.lsm.recovery import open_store
+from engines.lsm.repair import repair
 from engines.lsm.snapshot import LsmSnapshot
 from engines.lsm.tombstones import Run
 from engines.lsm.wal import encode_batch, encode_put
@@ -116,6 +117,12 @@ class LsmStore(KVStore):
     def dump(cls, path: str, env: Env) -> Iterator[str]:
         """As the contract says; a file that is no log, manifest or table is shown as nothing."""
         return dump(path, env)
+
+    @classmethod
+    def repair(cls, path: str, env: Env) -> list[str]:
+        """As the contract says; engines.lsm.repair says what is kept, and what is refused."""
+        path = env.absolute(path)
+        return repair(path, env=env).sentences(path)
 
     def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[LsmKeywords]) -> None:
         env = env or real_env()
