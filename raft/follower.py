@@ -51,7 +51,7 @@ def _handle_proposal(r: Raft, m: Message) -> None:
         raise ProposalDroppedError(f"node {r.id} has no leader at term {r.term}")
     if r.config.disable_proposal_forwarding:
         raise ProposalDroppedError(f"node {r.id} doesn't forward proposals; the leader is {r.lead}")
-    r.send(Message(MSG_PROP, to=r.lead, from_=m.from_, entries=m.entries))
+    r.send(Message(MSG_PROP, to=r.lead, from_=m.from_, entries=m.entries, context=m.context))
 
 
 def _handle_read_index(r: Raft, m: Message) -> None:

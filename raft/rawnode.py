@@ -144,14 +144,16 @@ class RawNode:
         """Asks for one entry; `propose_batch` with one. Raises `ProposalDroppedError`."""
         self.propose_batch([data])
 
-    def propose_batch(self, datas: Sequence[bytes]) -> None:
+    def propose_batch(self, datas: Sequence[bytes], context: bytes = b"") -> None:
         """Asks for entries with these data, in this order, all of them or none. Requires: at least one.
+
+        `context` travels with them to the leader, and is not looked at here: what the driver there has to know of them.
 
         Nothing here says that they were committed: the driver finds them in committed_entries, or doesn't. A follower
         sends them to its leader, and they may be lost on the way, silently. Raises `ProposalDroppedError` if there is
         no leader or too much waits already; then nothing of them was written anywhere.
         """
-        self._propose([Entry(0, 0, data=data) for data in datas])
+        self._propose([Entry(0, 0, data=data) for data in datas], context)
 
     def propose_conf_change(self, change: ConfChange) -> None:
         """Asks for a membership change. It takes effect when its entry is committed, applied by the driver, and handed
@@ -163,10 +165,10 @@ class RawNode:
         check_supported(change)
         self._propose([Entry(0, 0, ENTRY_CONF_CHANGE, change.encode())])
 
-    def _propose(self, entries: list[Entry]) -> None:
+    def _propose(self, entries: list[Entry], context: bytes = b"") -> None:
         if not entries:
             raise ValueError("a proposal needs at least one entry")
-        self.raft.step(Message(MSG_PROP, from_=self.raft.id, entries=entries))
+        self.raft.step(Message(MSG_PROP, from_=self.raft.id, entries=entries, context=context))
 
     def apply_conf_change(self, change: ConfChange) -> ConfState:
         """Puts a committed membership change in force; returns the configuration, which snapshots have to carry.

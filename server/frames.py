@@ -2,10 +2,12 @@
 
     frame    0  4  size of the payload
              4  4  crc32c of the payload
-             8  …  payload: for each message 4 bytes of size and the message (raft/raftpb.py)
+             8  …  payload: 8 bytes, the milliseconds of the sender's clock when the frame was made;
+                   then for each message 4 bytes of size and the message (raft/raftpb.py)
 
 Integers are little-endian and unsigned. A frame that fails its checksum, doesn't decode, or says what its sender can't
-have meant is a DecodeError, which ends its connection.
+have meant (server/guards.py) is a DecodeError, which ends its connection. Forwarded proposals change on the way: what is
+left of their time goes over the wire, and not a moment of somebody's clock (server/forwards.py).
 """
 
 from __future__ import annotations
@@ -15,34 +17,38 @@ from collections.abc import Callable
 
 from crc32c import crc32c
 
-from raft.raftpb import MSG_PROP, MSG_READ_INDEX, MSG_SNAP, DecodeError, Message
+from raft.raftpb import MSG_PROP, MSG_SNAP, DecodeError, Message
+from server import guards
+from server.forwards import TransitClock, from_wire, to_wire
 
 __all__ = ["FRAME_BYTES_MAX", "FRAME_MESSAGES_MAX", "decode_frame", "encode_frame", "read_frame"]
 
 FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
 FRAME_MESSAGES_MAX = 1024
 
-FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
-
 _FRAME = struct.Struct("<II")
+_SENT_AT = struct.Struct("<Q")
 _SIZE = struct.Struct("<I")
 
 
-def encode_frame(messages: list[Message]) -> bytes:
-    """The frame that holds these messages, in their order. O(bytes)."""
-    parts = [b""]
+def encode_frame(messages: list[Message], now: float) -> bytes:
+    """The frame that holds these messages, in their order, made at `now`, seconds of this node's clock. O(bytes)."""
+    parts = [_SENT_AT.pack(int(now * 1000))]
     for message in messages:
-        encoded = message.encode()
+        encoded = (message if message.type != MSG_PROP else to_wire(message, now)).encode()
         parts.append(_SIZE.pack(len(encoded)))
         parts.append(encoded)
     payload = b"".join(parts)
     return _FRAME.pack(len(payload), crc32c(payload)) + payload
 
 
-def read_frame(read: Callable[[int], bytes], sender: int) -> list[Message] | None:
+def read_frame(
+    read: Callable[[int], bytes], sender: int, transit: TransitClock, clock: Callable[[], float]
+) -> list[Message] | None:
     """The messages of the next frame from node `sender`; None at the end of the stream, in the middle of a frame too.
 
-    read(n) returns n bytes, fewer only at the end. Raises DecodeError, and what `read` raises. O(bytes).
+    read(n) returns n bytes, fewer only at the end. transit: of this stream. clock: this node's, in seconds. Raises
+    DecodeError, and what `read` raises. O(bytes).
     """
     header = read(_FRAME.size)
     if len(header) < _FRAME.size:
@@ -51,15 +57,18 @@ def read_frame(read: Callable[[int], bytes], sender: int) -> list[Message] | Non
     if size > FRAME_BYTES_MAX:
         raise DecodeError(f"a frame has at most {FRAME_BYTES_MAX} bytes, and this one says {size}")
     payload = read(size)
-    return None if len(payload) < size else decode_frame(payload, checksum, sender)
+    return None if len(payload) < size else decode_frame(payload, checksum, sender, transit, clock())
 
 
-def decode_frame(payload: bytes, checksum: int, sender: int) -> list[Message]:
-    """The messages of a frame. Raises DecodeError for anything that `sender` can't have meant."""
+def decode_frame(payload: bytes, checksum: int, sender: int, transit: TransitClock, now: float) -> list[Message]:
+    """The messages of a frame that was read at `now`. Raises DecodeError for anything that `sender` can't have meant."""
     if crc32c(payload) != checksum:
         raise DecodeError("a frame fails its checksum")
+    if len(payload) < _SENT_AT.size:
+        raise DecodeError(f"a frame says in {_SENT_AT.size} bytes when it was made, and this one has {len(payload)}")
+    late_s = transit.late_s(_SENT_AT.unpack_from(payload)[0] / 1000, now)
     messages = []
-    at = 0
+    at = _SENT_AT.size
     while at < len(payload):
         if len(payload) - at < _SIZE.size:
             raise DecodeError(f"a message's size has {_SIZE.size} bytes, and {len(payload) - at} are left")
@@ -68,10 +77,9 @@ def decode_frame(payload: bytes, checksum: int, sender: int) -> list[Message]:
         if size > len(payload) - at:
             raise DecodeError(f"a message of {size} bytes begins {len(payload) - at} bytes before its frame ends")
         message = Message.decode(payload[at : at + size])
-        if message.from_ != sender and message.type not in FORWARDED:
-            raise DecodeError(f"a message says it is from node {message.from_}")
+        guards.check(message, sender)
         if message.type == MSG_SNAP:
             raise DecodeError("a snapshot's message comes with its file, and not in a frame")
-        messages.append(message)
+        messages.append(message if message.type != MSG_PROP else from_wire(message, now, late_s))
         at += size
     return messages

@@ -1,7 +1,7 @@
 """How a connection between two nodes begins: each side says who it is, and whom it means.
 
     POST /raft/stream HTTP/1.1                              HTTP/1.1 101 Switching Protocols
-    Upgrade: metcd-raft/1
+    Upgrade: metcd-raft/2
     X-Metcd-Cluster: <cluster id>    X-Metcd-From: <node id>    X-Metcd-To: <node id>
 
 A snapshot's request (POST /raft/snapshot) has the same three headers. Whoever listens refuses a stranger before a byte
@@ -20,7 +20,7 @@ from email.message import Message as Headers
 
 __all__ = ["Handshake", "Refusal", "dial"]
 
-UPGRADE = "metcd-raft/1"
+UPGRADE = "metcd-raft/2"
 
 Refusal = tuple[int, str]  # a status of HTTP, and a sentence
 

@@ -45,11 +45,8 @@ from raft import (
     SNAPSHOT_FAILURE,
     SNAPSHOT_FINISH,
     Config,
-    ProposalDroppedError,
     RawNode,
     Ready,
-    StepLocalMsgError,
-    StepPeerNotFoundError,
     may_send_before_sync,
 )
 from raft.raftpb import (
@@ -58,6 +55,7 @@ from raft.raftpb import (
     MSG_SNAP,
     ConfChange,
     ConfState,
+    DecodeError,
     Entry,
     Message,
     SnapshotMetadata,
@@ -67,8 +65,10 @@ from server import logs
 from server.addresses import url_of
 from server.config import NodeConfig
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded
+from server.guards import leads_too_far
 from server.health import Contact, Health
-from server.proposals import Proposals
+from server.intake import MESSAGE_BYTES_MAX, Intake
+from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds, Waiter
 from server.statemachine import StateMachine
 from server.storage import NodeStorage
@@ -76,9 +76,9 @@ from server.transport import Transport
 
 __all__ = ["Node", "NodeConfig"]
 
-MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
 UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
 INFLIGHT_MESSAGES_MAX = 256
+UNWAITED_S = 5.0  # how long a proposal is wanted that nobody waits for: as long as the others
 
 
 class _Public(NamedTuple):
@@ -125,7 +125,8 @@ class Node:
         self._proposals = Proposals(origin)
         self._reads = ReadRounds(origin)
         self._backlog: list[Entry] = []  # committed while a snapshot is being loaded
-        self._counters = dict.fromkeys(("proposals", "messages_in", "messages_out", "readies"), 0)
+        self._intake = Intake(config.id, self._raft, self._proposals, self._send, self._env.now)
+        self._counters = dict.fromkeys(("messages_out", "readies"), 0)
         self._public = _Public("follower", 0, 0, 0)
         silence_s = config.election_tick * config.tick_s
         self._contact = Contact(config.id, config.peers, silence_s, self._env.now())
@@ -175,7 +176,7 @@ class Node:
         """
         waiter = Waiter()
         sequence, data = self._proposals.add(operations, waiter)
-        self._inbox.put((_PROPOSE, data))
+        self._inbox.put((_PROPOSE, Proposal(data, self._env.now() + timeout_s)))
         try:
             index = waiter.wait(timeout_s)
         finally:
@@ -187,14 +188,14 @@ class Node:
         return index
 
     def propose_nowait(self, operations: Sequence[Operation]) -> None:
-        """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess.
+        """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess, for some seconds.
 
         Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped.
         """
         if not self._public.leader:
             raise NoLeader("no leader is known, so the write was not proposed: try again soon")
         _, data = self._proposals.add(operations, None)
-        self._inbox.put((_PROPOSE, data))
+        self._inbox.put((_PROPOSE, Proposal(data, self._env.now() + UNWAITED_S)))
 
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
         """Returns the applied index, once what this node has applied is recent enough to be read.
@@ -257,7 +258,7 @@ class Node:
         """Counters and gauges by name."""
         stats = self.machine.store.stats()
         return {
-            **{f"{name}_total": count for name, count in self._counters.items()},
+            **{f"{name}_total": count for name, count in {**self._counters, **self._intake.counters}.items()},
             "reads_total": self._reads.reads,
             "read_rounds_total": self._reads.rounds,
             **{f"wal_{name}": count for name, count in self._storage.stats().items()},
@@ -279,6 +280,8 @@ class Node:
     def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
         """Writes a snapshot's file, verifies it, and only then lets Raft hear of it."""
         assert message.snapshot is not None
+        if leads_too_far(message, self._public.term):
+            raise DecodeError(f"it is of term {message.term:,}, and no number of elections leads there from here")
         self._storage.receive_snapshot(message.snapshot.metadata, body)
         self._inbox.put((_MESSAGES, [message]))
 
@@ -336,55 +339,22 @@ class Node:
         except queue.Empty:
             return
         events += [inbox.get() for _ in range(inbox.qsize())]
-        proposals: list[bytes] = []
+        proposals: list[Proposal] = []
         for kind, content in events:
             if kind == _PROPOSE:
                 proposals.append(content)
             elif kind == _READ:
                 self._reads.add(content)
             elif kind == _MESSAGES:
-                self._step(content)
+                self._contact.heard(content[0].from_, self._env.now())
+                self._intake.step(content)
             elif kind == _CALL:
                 content()
             else:
                 self._stopping = True
         if proposals:
             self._proposals.take(proposals)
-            self._propose_all(proposals)
-
-    def _step(self, messages: list[Message]) -> None:
-        self._counters["messages_in"] += len(messages)
-        self._contact.heard(messages[0].from_, self._env.now())
-        for message in messages:
-            try:
-                self._raft.step(message)
-            except ProposalDroppedError:
-                # The proposal was forwarded to us, and we don't lead any more; its node answers "unknown" in time.
-                continue
-            except (StepLocalMsgError, StepPeerNotFoundError) as error:
-                self._log(f"ignores a message from node {message.from_}: {error}")
-
-    def _propose_all(self, proposals: list[bytes]) -> None:
-        """Hands proposals to Raft, in messages of at most MESSAGE_BYTES_MAX (or one proposal)."""
-        self._counters["proposals"] += len(proposals)
-        start = size = 0
-        for at, data in enumerate(proposals):
-            if size and size + len(data) > MESSAGE_BYTES_MAX:
-                self._propose_some(proposals[start:at])
-                start, size = at, 0
-            size += len(data)
-        self._propose_some(proposals[start:])
-
-    def _propose_some(self, proposals: list[bytes]) -> None:
-        try:
-            self._raft.propose_batch(proposals)
-        except ProposalDroppedError:
-            error: NodeError
-            if self._raft.raft.lead:
-                error = Overloaded("too much is waiting to be committed, so the write was refused: try again later")
-            else:
-                error = NoLeader("no leader is known, so the write was not proposed: try again soon")
-            self._proposals.refuse(proposals, error)
+            self._intake.propose(proposals)
 
     def _begin_read_round(self) -> None:
         self._reads.begin(self._raft.raft.lead, self._raft.read_index)

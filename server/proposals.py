@@ -18,20 +18,32 @@ Invariants:
 from __future__ import annotations
 
 import itertools
+import struct
 import threading
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from engines.errors import InvalidKey
 from engines.kvstore import Operation, check_key, check_value
 from server.errors import NodeError, NodeStopped, Overloaded, TooLarge
+from server.forwards import PROPOSAL_BYTES_MAX
 from server.reads import Waiter
-from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, decode_proposal, encode_proposal
+from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, encode_proposal
 
-__all__ = ["Proposals"]
+__all__ = ["PROPOSAL_BYTES_MAX", "Proposal", "Proposals"]
 
-PROPOSAL_BYTES_MAX = (4 << 20) + (64 << 10)  # of one, encoded: a value of 4 MiB, its key, and what frames them
 PROPOSALS_WAITING_MAX = 16_384
 UNTAKEN_BYTES_MAX = 256 << 20
+
+
+_HEAD = struct.Struct("<QQ")  # how a proposal begins: origin and sequence
+
+
+class Proposal(NamedTuple):
+    """A proposal on its way to Raft: its bytes, and until when it is wanted, by this node's clock. A tuple for speed."""
+
+    data: bytes
+    deadline: float
 
 
 class Proposals:
@@ -84,11 +96,11 @@ class Proposals:
         """The thread that waited for this proposal doesn't wait any more."""
         self._waiting.pop(sequence, None)
 
-    def take(self, datas: Sequence[bytes]) -> None:
+    def take(self, proposals: Sequence[Proposal]) -> None:
         """These have left the inbox."""
         with self._guard:
-            self._untaken -= len(datas)
-            self._untaken_bytes -= sum(map(len, datas))
+            self._untaken -= len(proposals)
+            self._untaken_bytes -= sum([len(proposal.data) for proposal in proposals])
 
     def answer(self, applied: Iterable[Applied]) -> None:
         """Wakes those whose proposals were applied here."""
@@ -100,9 +112,12 @@ class Proposals:
                     waiter.resolve(index)
 
     def refuse(self, datas: Iterable[bytes], error: NodeError) -> None:
-        """Wakes those whose proposals were surely not written; others' are passed over."""
+        """Wakes those whose proposals, of which these are the bytes or the first 16 of them, were surely not written.
+
+        Others' are passed over.
+        """
         for data in datas:
-            origin, sequence, _ = decode_proposal(data)
+            origin, sequence = _HEAD.unpack_from(data)
             waiter = self._waiting.get(sequence) if origin == self._origin else None
             if waiter is not None:
                 waiter.resolve(error)

@@ -46,7 +46,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO, Protocol
 
 from raft.raftpb import MSG_SNAP, DecodeError, Message
+from server import guards
 from server.config import Peers
+from server.forwards import TransitClock
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame, read_frame
 from server.handshake import UPGRADE, Handshake, dial
 from server.logs import logger
@@ -190,7 +192,7 @@ class _Sender(threading.Thread):
                     self._socket = self._connect()
                     delay_s = RETRY_DELAY_S[0]
                 unsent = []
-                self._socket.sendall(encode_frame(messages))
+                self._socket.sendall(encode_frame(messages, time.monotonic()))
             except (OSError, http.client.HTTPException):
                 self._disconnect()
                 if stopping.is_set():
@@ -370,8 +372,9 @@ class _PeerHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.connection.settimeout(None)
         receive = self.server.receiver.receive
+        transit = TransitClock()
         try:
-            while (messages := read_frame(self.rfile.read, sender)) is not None:
+            while (messages := read_frame(self.rfile.read, sender, transit, time.monotonic)) is not None:
                 receive(messages)
         except DecodeError as error:
             self.server.transport.log(f"the stream from node {sender} is broken off: {error}")
@@ -390,8 +393,9 @@ class _PeerHandler(BaseHTTPRequestHandler):
         self.server.greeted(self.connection)
         try:
             message = Message.decode(self.rfile.read(message_size))
-            if message.type != MSG_SNAP or str(message.from_) != self.headers["X-Metcd-From"]:
-                raise DecodeError("a snapshot's message is a MsgSnap from its sender")
+            guards.check(message, int(self.headers["X-Metcd-From"]))
+            if message.type != MSG_SNAP:
+                raise DecodeError("a snapshot's message is a MsgSnap")
             self.server.receiver.receive_snapshot(message, self._body(body_size))
         except Exception as error:
             self.server.transport.log(f"a snapshot from node {self.headers['X-Metcd-From']} is refused: {error}")

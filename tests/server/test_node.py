@@ -9,10 +9,12 @@ import pytest
 from engines import CorruptionError, InvalidKey, InvalidValue, StoreLocked
 from engines.env import RealEnv
 from engines.memory import MemoryStore
-from raft import RawNode
-from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, ConfState, Entry, Message, Snapshot
+from raft import ProposalDroppedError, RawNode
+from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, MSG_VOTE, ConfState, Entry, Message, Snapshot
+from server import intake as intake_module
 from server import logs
-from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.forwards import Sifted
 from server.node import Node
 from server.reads import Waiter
 from server.snapshot import write_snapshot
@@ -325,6 +327,102 @@ def test_after_a_stall_there_is_one_tick_and_then_the_usual_pace(tmp_path, monke
     assert ticks == [1, 2, 3.25, 4, 12.5, 13.5, 14.5]
 
 
+def test_a_write_that_was_answered_unknown_is_not_applied_later(cluster, monkeypatch):
+    """It would replace what was acknowledged meanwhile: the leader drops what its origin doesn't wait for any more."""
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.put(follower, b"key", b"before")
+    held = []
+    step = leader._intake.step
+
+    def hold_proposals(messages):
+        held.extend(message for message in messages if message.type == MSG_PROP)
+        step([message for message in messages if message.type != MSG_PROP])
+
+    monkeypatch.setattr(leader._intake, "step", hold_proposals)
+    with pytest.raises(OutcomeUnknown):
+        follower.propose([(b"key", b"late")], timeout_s=0.1)
+    assert len(held) == 1
+    assert leader.propose([(b"key", b"after")]) > 0
+    monkeypatch.undo()
+    leader.receive(held)
+    cluster.put(leader, b"other", b"v")
+    assert cluster.read(leader, b"key") == b"after"
+    assert leader.metrics()["proposals_expired_total"] == 1
+    assert cluster.put(follower, b"key", b"v") > 0  # what is in time goes on as ever
+
+
+def test_a_write_that_its_own_node_was_too_busy_for_is_not_proposed_later(tmp_path):
+    with LocalCluster(tmp_path, ["memory"]) as cluster:
+        node = cluster.leader()
+        index = cluster.put(node, b"k", b"v")
+        gate = threading.Event()
+        node._call_later(lambda: gate.wait(PATIENCE_S))
+        with pytest.raises(OutcomeUnknown):
+            node.propose([(b"k", b"late")], timeout_s=0.02)
+        gate.set()
+        assert cluster.put(node, b"other", b"v") == index + 1
+        assert node.machine.lookup(b"k") == b"v"
+
+
+NOT_APPLICABLE = {
+    "nothing": b"",
+    "no proposal": b"harmless",
+    "an unknown operation": encode_proposal(1, 1, [(b"k", b"v")])[:20] + b"\x07" + bytes(9),
+    "an empty key": encode_proposal(1, 1, [(b"", b"v")]),
+    "a long key": encode_proposal(1, 1, [(b"x" * 40_000, b"v")]),
+    "something behind it": encode_proposal(1, 1, [(b"k", b"v")]) + b"x",
+}
+
+
+@pytest.mark.parametrize("name", NOT_APPLICABLE)
+def test_a_forwarded_proposal_that_no_node_could_apply_becomes_no_entry(cluster, name):
+    """It would be committed, and end every node, and again at each restart."""
+    leader, follower = cluster.leader(), cluster.follower()
+    index = cluster.put(leader, b"k", b"v")
+    good = Entry(0, 0, data=encode_proposal(5, 5, [(b"good", b"v")]))
+    bad = Entry(0, 0, data=NOT_APPLICABLE[name])
+    leader.receive([Message(MSG_PROP, to=leader.id, from_=follower.id, entries=[bad, good])])
+    assert cluster.put(follower, b"k", b"w") == index + 2
+    assert cluster.read(leader, b"good") == b"v"
+    assert leader.metrics()["proposals_unreadable_total"] == 1
+
+
+def test_a_proposal_that_the_leader_refuses_is_answered_at_once(cluster, monkeypatch):
+    """Not after the timeout, and not as unknown: it is in nobody's log."""
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.put(follower, b"k", b"v")
+    monkeypatch.setattr(intake_module, "fault", lambda entry: "tried")
+    monkeypatch.setattr(intake_module, "sift", lambda message, now: Sifted([], message.entries, 0))
+    with pytest.raises(NodeError, match="same version") as refused:
+        follower.propose([(b"k", b"w")], timeout_s=PATIENCE_S)
+    assert not isinstance(refused.value, OutcomeUnknown)
+    monkeypatch.undo()
+    step = RawNode.step
+
+    def full(raft, message):
+        if raft is leader._raft and message.type == MSG_PROP:
+            raise ProposalDroppedError("simulated")
+        step(raft, message)
+
+    monkeypatch.setattr(RawNode, "step", full)
+    with pytest.raises(Overloaded, match="leader refused"):
+        follower.propose([(b"k", b"w")], timeout_s=PATIENCE_S)
+
+
+def test_a_term_that_no_number_of_elections_leads_to_is_not_believed(cluster):
+    """A member that was cut off comes back some thousands of terms ahead; with 2^62 every cluster would be at its end."""
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.put(leader, b"k", b"v")
+    term = leader.status()["term"]
+    far = [term + (1 << 32) + 1, 1 << 62]
+    leader.receive([Message(MSG_VOTE, to=leader.id, from_=follower.id, term=at, index=9, log_term=1) for at in far])
+    eventually("both are refused", lambda: leader.metrics()["messages_refused_total"] == 2)
+    assert leader.status()["term"] == term
+    leader.receive([Message(MSG_VOTE, to=leader.id, from_=follower.id, term=term + 5000, log_term=0)])
+    eventually("it is believed", lambda: cluster.leader().status()["term"] >= term + 5000)
+    cluster.put(cluster.leader(), b"k", b"w")
+
+
 def test_only_the_nodes_own_thread_wakes_who_waits(tmp_path):
     """The transport's threads report losses; what they report is looked at by the thread that may be answering."""
     node = Node(LocalCluster(tmp_path, ["memory"]).configs[1])
@@ -360,8 +458,8 @@ def test_what_was_committed_while_a_snapshot_was_loaded_is_applied_when_it_is(tm
     leader.apply([Entry(1, index, data=data) for index in range(1, 6)], ConfState(voters=(1, 2, 3)))
     metadata, view = leader.snapshot()
     write_snapshot(f"{tmp_path}/node1/snap", metadata, view.scan())
-    node._step([Message(MSG_SNAP, to=1, from_=2, term=1, snapshot=Snapshot(metadata))])
-    node._step([Message(MSG_APP, to=1, from_=2, term=1, index=5, log_term=1, entries=[Entry(1, 6)], commit=6)])
+    node._intake.step([Message(MSG_SNAP, to=1, from_=2, term=1, snapshot=Snapshot(metadata))])
+    node._intake.step([Message(MSG_APP, to=1, from_=2, term=1, index=5, log_term=1, entries=[Entry(1, 6)], commit=6)])
     while node._raft.has_ready():
         node._handle(node._raft.ready())
     assert node.machine.applied_index < 6

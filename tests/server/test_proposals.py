@@ -5,7 +5,7 @@ import pytest
 from engines import InvalidKey
 from server import proposals as proposals_module
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
-from server.proposals import PROPOSAL_BYTES_MAX, Proposals
+from server.proposals import PROPOSAL_BYTES_MAX, Proposal, Proposals
 from server.reads import Waiter
 from server.statemachine import Applied, decode_proposal
 
@@ -84,7 +84,7 @@ def test_proposals_that_nobody_waits_for_are_bounded_too(proposals, monkeypatch)
     data = [proposals.add(PUT, None)[1] for _ in range(2)]
     with pytest.raises(Overloaded):
         proposals.add(PUT, None)
-    proposals.take(data)
+    proposals.take([Proposal(each, 0.0) for each in data])
     proposals.add(PUT, None)
 
 
@@ -93,5 +93,5 @@ def test_their_bytes_are_bounded_until_they_are_taken(proposals, monkeypatch):
     _, data = proposals.add([(b"k", bytes(60))], None)
     with pytest.raises(Overloaded):
         proposals.add(PUT, None)
-    proposals.take([data])
+    proposals.take([Proposal(data, 0.0)])
     proposals.add(PUT, None)

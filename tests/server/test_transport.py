@@ -147,6 +147,7 @@ def test_strangers_are_refused_before_a_byte_of_raft_is_read(pair, peers, header
 
 
 def frame(payload: bytes, checksum: int | None = None, size: int | None = None) -> bytes:
+    payload = bytes(8) + payload
     return (
         struct.pack("<II", len(payload) if size is None else size, crc32c(payload) if checksum is None else checksum)
         + payload
@@ -246,7 +247,8 @@ def test_what_was_queued_by_bytes_is_free_again_when_it_is_sent(monkeypatch, pai
     monkeypatch.setattr(transport_module, "QUEUE_BYTES", 1000)
     transports, inboxes = pair
     for index in range(1, 6):
-        transports[1].send([Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, index, data=b"x" * 900)])])
+        entry = Entry(1, index, data=b"x" * 900)
+        transports[1].send([Message(MSG_APP, to=2, from_=1, term=1, index=index - 1, entries=[entry])])
         assert inboxes[2].messages.get(timeout=PATIENCE_S).entries[0].index == index
     assert inboxes[1].losses.empty()
 

@@ -1,0 +1,109 @@
+"""What a message from a peer may say: checked before Raft hears of it, and so before anything of it is saved.
+
+    what                        bound                                      why
+    a type                      those that travel between nodes            the others are a node's own affair
+    terms, indexes              2^62                                       a log holds 64 bits, and adds to them
+    a term, beyond one's own    2^32                                       see below
+    entries of a MsgApp         follow on its index, one by one; terms     a log with a hole can't be read again
+                                don't fall, and none is beyond the
+                                message's
+    an entry                    a proposal's largest size                  nobody could have proposed it
+    context                     64 bytes; of a MsgProp 4 for each entry    a read's position has 16
+
+A term only rises, and every node saves the highest that it hears of: one message with a term near the end of the range
+would end every cluster for good. But a member that is cut off campaigns again and again, and comes back with a term that
+is rightly higher: by one for each election timeout, 86,400 a day with the shortest of a second. So a term may lead by 2^32:
+136 years of that; and 2^30 such leaps fit into the range. What is refused leaves everything as it was.
+
+Follows what etcd's servers check of a message (server/etcdserver/api/rafthttp, raft.Step), and more.
+"""
+
+from __future__ import annotations
+
+from raft.raftpb import (
+    MSG_APP,
+    MSG_APP_RESP,
+    MSG_HEARTBEAT,
+    MSG_HEARTBEAT_RESP,
+    MSG_PRE_VOTE,
+    MSG_PRE_VOTE_RESP,
+    MSG_PROP,
+    MSG_READ_INDEX,
+    MSG_READ_INDEX_RESP,
+    MSG_SNAP,
+    MSG_TIMEOUT_NOW,
+    MSG_TRANSFER_LEADER,
+    MSG_VOTE,
+    MSG_VOTE_RESP,
+    DecodeError,
+    Message,
+)
+from server.forwards import PROPOSAL_BYTES_MAX
+
+__all__ = ["NUMBER_MAX", "TERM_LEAD_MAX", "check", "leads_too_far"]
+
+NUMBER_MAX = 1 << 62
+TERM_LEAD_MAX = 1 << 32
+CONTEXT_BYTES_MAX = 64
+
+FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
+TRAVELLING = frozenset(
+    (
+        *FORWARDED, MSG_APP, MSG_APP_RESP, MSG_VOTE, MSG_VOTE_RESP, MSG_PRE_VOTE, MSG_PRE_VOTE_RESP, MSG_SNAP,
+        MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_READ_INDEX_RESP, MSG_TRANSFER_LEADER, MSG_TIMEOUT_NOW,
+    )
+)  # fmt: skip
+
+
+def check(message: Message, sender: int) -> None:
+    """Raises DecodeError, with a sentence, for what node `sender` can't have meant. O(entries)."""
+    if message.type not in TRAVELLING:
+        raise DecodeError(f"a message of type {message.type} never travels between nodes")
+    if message.from_ != sender and message.type not in FORWARDED:
+        raise DecodeError(f"a message says it is from node {message.from_}")
+    most = max(message.term, message.log_term, message.index, message.commit, message.reject_hint)
+    if most > NUMBER_MAX:
+        raise DecodeError(f"terms and indexes end at {NUMBER_MAX:,}, and a message has {most:,}")
+    if message.type not in FORWARDED and message.log_term > message.term:
+        raise DecodeError(f"a message of term {message.term:,} names an entry of term {message.log_term:,}")
+    if message.type == MSG_APP:
+        _check_entries(message)
+    elif message.type == MSG_SNAP:
+        _check_snapshot(message)
+    elif message.type not in FORWARDED and message.entries and message.type != MSG_READ_INDEX_RESP:
+        raise DecodeError(f"a message of type {message.type} has no entries, and this one has {len(message.entries)}")
+    if message.type != MSG_PROP and len(message.context) > CONTEXT_BYTES_MAX:
+        raise DecodeError(f"a context has at most {CONTEXT_BYTES_MAX} bytes, and this one has {len(message.context):,}")
+
+
+def _check_entries(message: Message) -> None:
+    index, term = message.index, message.log_term
+    for entry in message.entries:
+        index += 1
+        if entry.index != index:
+            raise DecodeError(f"entry {index:,} was to follow, and entry {entry.index:,} came")
+        if not term <= entry.term <= message.term:
+            raise DecodeError(f"entry {index:,} is of term {entry.term:,}, between {term:,} and {message.term:,}")
+        term = entry.term
+        size = len(entry.data)
+        if size > PROPOSAL_BYTES_MAX:
+            raise DecodeError(
+                f"entry {index:,} has {size:,} bytes, and nobody proposes more than {PROPOSAL_BYTES_MAX:,}"
+            )
+    if index > NUMBER_MAX:
+        raise DecodeError(f"indexes end at {NUMBER_MAX:,}")
+
+
+def _check_snapshot(message: Message) -> None:
+    if message.snapshot is None:
+        raise DecodeError("a MsgSnap without a snapshot")
+    metadata = message.snapshot.metadata
+    if not (0 < metadata.index <= NUMBER_MAX and 0 < metadata.term <= message.term):
+        raise DecodeError(
+            f"a snapshot of entry {metadata.index:,} and term {metadata.term:,} in a message of term {message.term:,}"
+        )
+
+
+def leads_too_far(message: Message, own_term: int) -> bool:
+    """True if the message's term is beyond what a member that was cut off can have come to."""
+    return message.term > own_term + TERM_LEAD_MAX
