@@ -186,10 +186,13 @@ class _RealFile:
         self._end = os.fstat(fd).st_size
 
     def append(self, data: bytes) -> None:
-        written = os.pwrite(self._fd, data, self._end)
-        self._end += written
-        if written != len(data):
-            self._write_rest(memoryview(data)[written:])
+        try:
+            written = os.pwrite(self._fd, data, self._end)
+            self._end += written
+            if written != len(data):
+                self._write_rest(memoryview(data)[written:])
+        except OSError as error:
+            raise self._named(error) from None
 
     def _write_rest(self, rest: memoryview) -> None:
         """A short write is no error by itself: the next one tells whether there is one (ENOSPC)."""
@@ -198,32 +201,49 @@ class _RealFile:
             self._end += written
             rest = rest[written:]
 
+    def _named(self, error: OSError) -> OSError:
+        """The error with the file's name in it: a call on a descriptor has none ("No space left on device", where?)."""
+        error.filename = self.path
+        return error
+
     def pread(self, size: int, offset: int) -> bytes:
-        data = os.pread(self._fd, size, offset)
-        if len(data) == size:
-            return data
-        parts = [data]
-        while data and size > (got := sum(map(len, parts))):
-            data = os.pread(self._fd, size - got, offset + got)
-            parts.append(data)
+        try:
+            data = os.pread(self._fd, size, offset)
+            if len(data) == size:
+                return data
+            parts = [data]
+            while data and size > (got := sum(map(len, parts))):
+                data = os.pread(self._fd, size - got, offset + got)
+                parts.append(data)
+        except OSError as error:
+            raise self._named(error) from None
         return b"".join(parts)
 
     def pwrite(self, data: bytes, offset: int) -> None:
         rest = memoryview(data)
-        while rest:
-            written = os.pwrite(self._fd, rest, offset)
-            offset += written
-            rest = rest[written:]
-            self._end = max(self._end, offset)
+        try:
+            while rest:
+                written = os.pwrite(self._fd, rest, offset)
+                offset += written
+                rest = rest[written:]
+                self._end = max(self._end, offset)
+        except OSError as error:
+            raise self._named(error) from None
 
     def truncate(self, size: int) -> None:
-        os.ftruncate(self._fd, size)
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise self._named(error) from None
         self._end = size
 
     def allocate(self, size: int) -> None:
-        if size > 0:
-            os.posix_fallocate(self._fd, 0, size)
-            self._end = max(self._end, size)
+        try:
+            if size > 0:
+                os.posix_fallocate(self._fd, 0, size)
+                self._end = max(self._end, size)
+        except OSError as error:
+            raise self._named(error) from None
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
@@ -236,7 +256,10 @@ class _RealFile:
         return mmap.mmap(self._fd, self.size())
 
     def sync(self, site: str) -> None:
-        os.fdatasync(self._fd)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._named(error) from None
 
     def close(self) -> None:
         if self._fd >= 0:

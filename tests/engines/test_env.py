@@ -390,3 +390,33 @@ def test_chance_is_not_the_same_for_everybody() -> None:
 def test_stores_share_one_env() -> None:
     """real_env: one object, so that all see the locks that are held."""
     assert real_env() is real_env()
+
+
+@pytest.mark.parametrize("call", ["append", "pwrite"])
+def test_a_full_disk_is_told_with_the_files_name(call: str) -> None:
+    """The system call knows a descriptor only; whoever reads "No space left on device" asks where."""
+    file = RealEnv().open("/dev/full", "r+")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        file.append(b"x") if call == "append" else file.pwrite(b"x", 0)
+    file.close()
+
+
+def test_every_failing_call_names_its_file(tmp_path: Path) -> None:
+    env = RealEnv()
+    file = env.open(f"{tmp_path}/file", "x")
+    file.close()
+    calls: list[Callable[[], object]] = [
+        lambda: file.append(b"x"),
+        lambda: file.pwrite(b"x", 0),
+        lambda: file.pread(1, 0),
+        lambda: file.truncate(0),
+        lambda: file.allocate(1),
+    ]
+    for call in calls:
+        with pytest.raises(OSError, match="Bad file descriptor") as failure:
+            call()
+        assert failure.value.filename == f"{tmp_path}/file"
+    device = env.open("/dev/full", "r")
+    with pytest.raises(OSError, match="'/dev/full'"):  # a device can't be synced
+        device.sync("site")
+    device.close()
