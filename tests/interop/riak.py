@@ -5,6 +5,7 @@ Starting the Erlang machine takes a third of a second, so one of them serves a w
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import threading
@@ -13,7 +14,7 @@ from typing import Self
 
 import pytest
 
-__all__ = ["Riak", "require_erlang"]
+__all__ = ["Riak", "file_ids", "require_erlang"]
 
 SCRIPT = Path(__file__).with_name("riak_bitcask.escript")
 PATIENCE_S = 60.0
@@ -25,6 +26,11 @@ def require_erlang() -> None:
     found = shutil.which("escript") is not None and shutil.which("erl") is not None
     if not found or subprocess.run(["erl", "-noshell", "-eval", LOOK], stdout=subprocess.DEVNULL).returncode:
         pytest.skip("the real Bitcask is missing: apt-get install --no-install-recommends erlang-bitcask")
+
+
+def file_ids(directory: Path) -> set[int]:
+    """Of the data files in a directory."""
+    return {int(path.name.partition(".")[0]) for path in directory.glob("*.bitcask.data")}
 
 
 def hexed(data: bytes) -> str:
@@ -101,15 +107,43 @@ class Riak:
         return folded
 
     def merge(self, directory: Path, *names: str) -> None:
-        """Merges the files of these names, or all. Requires: the directory is open."""
+        """Merges the files of these names, or all. Requires: the directory is open.
+
+        That it has done so is seen in the directory: these files are gone, and what is new is newer than all of them.
+        """
+        before = file_ids(directory)
+        inputs = {int(name.partition(".")[0]) for name in names} or before
         self._expect("ok", "merge", str(directory), *names)
+        after = file_ids(directory)
+        assert inputs and not inputs & after, "the merged files are still there"
+        assert before - inputs == before & after, "other files are gone"
+        assert all(new > max(before) for new in after - before)
+
+    def leave(self, directory: Path) -> None:
+        """Merges all files, and ends before it deletes them. Requires: the directory is open."""
+        self._expect("left", "leave", str(directory))
+        self._process.wait(PATIENCE_S)
+
+    def flood_and_kill(self, first: int, puts: int) -> int:
+        """Puts k<first>, k<first + 1>, ... and is killed while it does; returns the number after the last that it said
+        it had put. Requires: a directory is open."""
+        assert self._process.stdout is not None
+        answer = self.ask("flood", str(first))
+        for _ in range(puts - 1):
+            answer = self._process.stdout.readline()
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+        for line in self._process.stdout:
+            answer = line if line.startswith("put ") and line.endswith("\n") else answer
+        return int(answer.removeprefix("put ")) + 1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it was killed
+            self._process.stdin.close()
         try:
             self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:

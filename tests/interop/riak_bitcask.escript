@@ -11,6 +11,8 @@
 %%   close
 %%   merge DIR          bitcask:merge of all files, and waits until the old ones are deleted
 %%   merge DIR F F ...  the same, of these files only
+%%   leave DIR          bitcask:merge of all files, and ends the machine before the old ones are deleted
+%%   flood N            puts kN, kN+1, ... of growing size until it is killed; a line "put N" for each
 %%   quit
 
 main([]) ->
@@ -53,10 +55,21 @@ run(["fold"], Ref) ->
     {lists:join(" ", ["pairs" | [[hex(K), "=", hex(V)] || {K, V} <- lists:sort(Pairs)]]), Ref};
 run(["close"], Ref) ->
     {io_lib:format("~0p", [bitcask:close(Ref)]), undefined};
+run(["leave", Dir], _) ->
+    ok = bitcask:merge(Dir),
+    io:format("left~n"),
+    erlang:halt(9, [{flush, true}]);
+run(["flood", N], Ref) ->
+    flood(Ref, list_to_integer(N));
 run(["merge", Dir], Ref) ->
     {merged(bitcask:merge(Dir), Dir), Ref};
 run(["merge", Dir | Files], Ref) ->
     {merged(bitcask:merge(Dir, [], [filename:join(Dir, F) || F <- Files]), Dir), Ref}.
+
+flood(Ref, N) ->
+    ok = bitcask:put(Ref, <<"k", (integer_to_binary(N))/binary>>, binary:copy(<<"v">>, N rem 500)),
+    io:format("put ~b~n", [N]),
+    flood(Ref, N + 1).
 
 opened({error, Reason}) -> {io_lib:format("error ~0p", [Reason]), undefined};
 opened(Ref) -> {"opened", Ref}.

@@ -6,19 +6,23 @@ everywhere. The rest needs Erlang, and is skipped without it; `make interop` cou
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import engines
-from engines import StoreLocked
-from engines.bitcask.hint import TOMBSTONE_BIT, decode_hint, encode_entry, encode_hint
-from engines.bitcask.record import encode_record, encode_tombstone, is_tombstone, read_records
+from engines import ForeignFormat, StoreChanged, StoreLocked
+from engines.bitcask.hint import TOMBSTONE_BIT, BadHint, decode_hint, encode_entry, encode_hint
+from engines.bitcask.record import BadRecord, encode_record, encode_tombstone, is_tombstone, parse_mark, read_records
 from engines.bitcask.store import BitcaskStore
-from tests.interop.riak import Riak, require_erlang
+from tests.interop.riak import Riak, file_ids, require_erlang
 
 # puts a=1, b=22, c=333, a=4, then delete b, with max_file_size 60
 GOLDEN = {
@@ -154,6 +158,16 @@ def change_riak(riak: Riak, model: dict[bytes, bytes], rng: random.Random, count
             riak.put(key, model[key])
 
 
+def written(directory: Path) -> list[tuple[int, bytes, bytes]]:
+    """Every whole record of every data file: (file id, key, value)."""
+    found = []
+    for file_id in sorted(file_ids(directory)):
+        data = (directory / f"{file_id}.bitcask.data").read_bytes()
+        with contextlib.suppress(BadRecord):
+            found += [(file_id, key, value) for _, _, key, value in read_records(data, 0, len(data))]
+    return found
+
+
 def data_files(directory: Path) -> list[str]:
     return sorted((path.name for path in directory.glob("*.bitcask.data")), key=lambda name: int(name.split(".")[0]))
 
@@ -163,18 +177,24 @@ def test_riak_reads_our_directory(riak: Riak, tmp_path: Path, rng: random.Random
     model: dict[bytes, bytes] = {}
     with open_ours(tmp_path) as store:
         change_ours(store, model, rng, 60)
+    records, before = written(tmp_path), file_ids(tmp_path)
+    assert len(before) > 5 and any(is_tombstone(value) for _, _, value in records)
+    assert any((mark := parse_mark(key, value)) and mark.records > 1 for _, key, value in records), "a batch"
     riak.read(tmp_path)
     assert riak.content() == model
     riak.shut()
     with open_ours(tmp_path) as store:
         store.compact()
+        assert store.stats().engine["merges"] == 1 and not before & file_ids(tmp_path), "merged, and removed"
         change_ours(store, model, rng, 20)
+    before = file_ids(tmp_path)
     riak.read(tmp_path)
     assert riak.content() == model
     riak.shut()
     model = {b"loaded %d" % number: b"%d" % number for number in range(50)}
     with open_ours(tmp_path) as store:
         store.load(sorted(model.items()))
+        assert not before & file_ids(tmp_path), "replaced"
         change_ours(store, model, rng, 20)
     riak.read(tmp_path)
     assert riak.content() == model
@@ -191,6 +211,7 @@ def test_riak_reads_a_directory_without_hints(riak: Riak, tmp_path: Path, rng: r
     riak.read(tmp_path)
     assert riak.content() == model
     riak.shut()
+    assert len(file_ids(tmp_path)) > 5 and not list(tmp_path.glob("*.hint"))
 
 
 def test_riak_merges_our_directory(riak: Riak, tmp_path: Path, rng: random.Random) -> None:
@@ -224,9 +245,16 @@ def test_we_read_what_riak_wrote(riak: Riak, tmp_path: Path, rng: random.Random)
         model.pop(key, None)
     assert riak.content() == model
     riak.shut()
+    values = [value for _, _, value in written(tmp_path)]
+    assert {b"bitcask_tombstone", b"bitcask_tombstone1\x00\x00\x00\x09"} <= set(values)
+    assert any(value.startswith(b"bitcask_tombstone2") for value in values) and len(file_ids(tmp_path)) > 20
+    for file_id in file_ids(tmp_path):
+        entries = list(decode_hint((tmp_path / f"{file_id}.bitcask.hint").read_bytes()))
+        assert len(entries) == sum(each == file_id for each, _, _ in written(tmp_path)), "one for each record"
     assert content(tmp_path) == model
     with open_ours(tmp_path) as store:
         store.compact()
+        assert store.stats().engine["merges"] == 1
         assert dict(store.scan()) == model
     riak.read(tmp_path)
     assert riak.content() == model
@@ -238,33 +266,39 @@ def test_both_write_and_merge_one_directory(riak: Riak, tmp_path: Path, seed: in
     """Taking turns, with partial merges of random files by either: no deleted key comes back to anyone (#82)."""
     rng = random.Random(f"{seed}:{round_seed}")
     model: dict[bytes, bytes] = {}
+    merged_by_us = merged_by_riak = 0
     for turn in range(6):
         with open_ours(tmp_path) as store:
             change_ours(store, model, rng, rng.randrange(20))
-            if rng.random() < 0.7:
+            last = turn == 5
+            if last or rng.random() < 0.7:
                 ids = [s["id"] for s in store.describe()["segments"] if s["state"] == "sealed"]
-                store.merge(rng.sample(ids, rng.randint(0, len(ids))))
+                merged = store.merge(rng.sample(ids, rng.randint(last, len(ids))))
+                assert not set(merged) & file_ids(tmp_path)
+                merged_by_us += bool(merged)
             assert dict(store.scan()) == model
         riak.open(tmp_path)
         assert riak.content() == model, f"turn {turn}, after ours"
         change_riak(riak, model, rng, rng.randrange(20))
         names = data_files(tmp_path)[:-1]
-        chosen = rng.sample(names, rng.randint(0, len(names)))
+        chosen = rng.sample(names, rng.randint(last, len(names)))
         if chosen:
             riak.merge(tmp_path, *chosen)
+            merged_by_riak += 1
         assert riak.content() == model
         riak.shut()
         riak.read(tmp_path)
         assert riak.content() == model, f"turn {turn}, after Riak's merge of {chosen}"
         riak.shut()
         assert content(tmp_path) == model, f"turn {turn}, after Riak's merge of {chosen}"
+    assert merged_by_us and merged_by_riak
 
 
 def test_each_keeps_the_other_out(riak: Riak, tmp_path: Path) -> None:
     """Riak's write lock is ours too: who has it is told by pid, and what a dead process left is cleared away."""
     riak.open(tmp_path)
     riak.put(b"a", b"1")  # Riak takes the lock with the first write
-    with pytest.raises(StoreLocked, match=r"bitcask\.write\.lock is locked by process \d+"):
+    with pytest.raises(StoreLocked, match=r"bitcask\.write\.lock is locked by process \d+: this is a lock of Riak's"):
         open_ours(tmp_path)
     riak.shut()
     with open_ours(tmp_path) as store:
@@ -279,3 +313,174 @@ def test_each_keeps_the_other_out(riak: Riak, tmp_path: Path) -> None:
     (tmp_path / "bitcask.merge.lock").write_text(dead)
     assert content(tmp_path) == {b"a": b"2"}
     assert [path.name for path in tmp_path.glob("*.lock")] == ["bitcask.metcd.lock"]
+
+
+# ---- a Riak that was killed ------------------------------------------------------------------------------------------
+
+
+def killed_riak(directory: Path, first: int = 0) -> tuple[dict[bytes, bytes], int]:
+    """What a Riak had put that was killed with -9 while it wrote, and the number of the next key."""
+    with Riak() as riak:
+        riak.open(directory, 1 << 20)
+        after = riak.flood_and_kill(first, 200)
+    assert (directory / "bitcask.write.lock").exists(), "it was killed"
+    return {b"k%d" % number: b"v" * (number % 500) for number in range(first, after)}, after
+
+
+def tear(directory: Path) -> int:
+    """Cuts the newest data file in the middle of its last record; returns the file's id."""
+    newest = max(file_ids(directory))
+    path = directory / f"{newest}.bitcask.data"
+    data = path.read_bytes()
+    *_, (offset, _, key, value) = read_records(data, 0, len(data))
+    os.truncate(path, offset + (14 + len(key) + len(value)) // 2)
+    with pytest.raises(BadHint, match="it was not closed"):
+        decode_hint((directory / f"{newest}.bitcask.hint").read_bytes())
+    return newest
+
+
+def is_torn(directory: Path, file_id: int) -> bool:
+    data = (directory / f"{file_id}.bitcask.data").read_bytes()
+    try:
+        return not list(read_records(data, 0, len(data)))
+    except BadRecord:
+        return True
+
+
+def test_a_killed_riaks_directory_opens(tmp_path: Path) -> None:
+    """All that it had said to be put is there; it may have put one more."""
+    require_erlang()
+    put, after = killed_riak(tmp_path)
+    with open_ours(tmp_path, read_only=True) as store:
+        seen = dict(store.scan())
+        assert store.check() == []
+    assert content(tmp_path) == seen
+    assert put.items() <= seen.items() and len(seen.keys() - put.keys()) <= 1, after
+
+
+def test_torn_ends_that_riak_has_left_behind_open_and_go_back(riak: Riak, tmp_path: Path) -> None:
+    """Killed, torn, reopened by Riak and written on, twice; then opened by us, and by Riak again."""
+    torn, expected, number = [], {}, 0
+    for _ in range(2):
+        put, after = killed_riak(tmp_path, number)
+        torn.append(tear(tmp_path))
+        expected |= put
+        number = after + 10
+    riak.open(tmp_path)
+    riak.put(b"written", b"on")
+    model = riak.content()
+    riak.shut()
+    assert all(is_torn(tmp_path, file_id) for file_id in torn) and max(file_ids(tmp_path)) > max(torn)
+    assert model[b"written"] == b"on" and len(expected.keys() - model.keys()) <= 2, "a record of each torn file is lost"
+    with open_ours(tmp_path, read_only=True) as store:
+        assert dict(store.scan()) == model and store.check() == []
+    assert all(is_torn(tmp_path, file_id) for file_id in torn), "who only reads cuts nothing"
+    assert content(tmp_path) == model
+    assert not any(is_torn(tmp_path, file_id) for file_id in torn)
+    with open_ours(tmp_path) as store:
+        store.put(b"ours", b"1")
+        store.delete(b"written")
+        store.compact()
+    model[b"ours"] = b"1"
+    del model[b"written"]
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+
+
+def test_a_killed_store_of_ours_goes_on_under_riak_and_comes_back(riak: Riak, tmp_path: Path) -> None:
+    """Its active file has zeros behind the records; Riak leaves them there, and begins the next file."""
+    code = (
+        "import os, sys, engines\n"
+        "store = engines.open(sys.argv[1], 'bitcask', sync=False)\n"
+        "for number in range(50): store.put(b'key%d' % number, b'v' * number)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    root = Path(engines.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root).returncode == -9
+    (killed,) = file_ids(tmp_path)
+    data = (tmp_path / f"{killed}.bitcask.data").read_bytes()
+    assert data.endswith(bytes(1000)) and not (tmp_path / f"{killed}.bitcask.hint").exists()
+    for path in tmp_path.glob("bitcask.*.lock"):
+        path.unlink()  # the pid may be somebody's again, and then Riak would refuse
+    riak.open(tmp_path)
+    riak.put(b"riak", b"1")
+    riak.delete(b"key7")
+    model = riak.content()
+    riak.shut()
+    assert (tmp_path / f"{killed}.bitcask.data").read_bytes() == data and max(file_ids(tmp_path)) > killed
+    assert model == {b"key%d" % number: b"v" * number for number in range(50) if number != 7} | {b"riak": b"1"}
+    assert content(tmp_path) == model
+    riak.read(tmp_path)
+    assert riak.content() == model
+    riak.shut()
+
+
+def test_what_a_merge_of_riaks_has_left_is_removed(tmp_path: Path, rng: random.Random) -> None:
+    """It ended when the inputs were marked, and not deleted; and after `chmod -R 755` nothing is removed."""
+    require_erlang()
+    model: dict[bytes, bytes] = {}
+    with Riak() as riak:
+        riak.open(tmp_path)
+        change_riak(riak, model, rng, 60)
+        riak.leave(tmp_path)
+    marked = {file_id for file_id in file_ids(tmp_path) if (tmp_path / f"{file_id}.bitcask.data").stat().st_mode & 1}
+    assert len(marked) > 5 and len(file_ids(tmp_path)) > len(marked)
+    whole = tmp_path / "chmod"
+    shutil.copytree(tmp_path, whole)
+    with open_ours(tmp_path, read_only=True) as store:
+        assert dict(store.scan()) == model
+    assert marked < file_ids(tmp_path)
+    assert content(tmp_path) == model
+    assert not marked & file_ids(tmp_path)
+    before = file_ids(whole)
+    for path in whole.iterdir():
+        path.chmod(0o755)
+    with pytest.raises(ForeignFormat, match="chmod u-s,o-x"):
+        open_ours(whole)
+    assert file_ids(whole) == before
+
+
+def test_a_reader_goes_on_beside_a_riak_that_writes(riak: Riak, tmp_path: Path) -> None:
+    """It sees what is in the file that is being written, and changes nothing; what is merged away is said."""
+    riak.open(tmp_path)
+    for number in range(30):
+        riak.put(b"key%d" % (number % 4), b"v" * number)
+    model = riak.content()
+    files = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    assert {"bitcask.write.lock", f"{max(file_ids(tmp_path))}.bitcask.data"} <= files.keys()
+    with open_ours(tmp_path, read_only=True, max_open_files=1) as store:
+        assert dict(store.scan()) == model and store.check() == []
+        assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == files
+        riak.merge(tmp_path, *data_files(tmp_path)[:-1])
+        riak.put(b"later", b"1")
+        with pytest.raises(StoreChanged, match="open it again"):
+            for key in model:
+                store.get(key)
+    with open_ours(tmp_path, read_only=True) as store:
+        assert dict(store.scan()) == {**model, b"later": b"1"} and store.check() == []
+    riak.shut()
+
+
+def test_the_empty_key_of_a_riak_stays_riaks(riak: Riak, tmp_path: Path, rng: random.Random) -> None:
+    """Our batches have marks under that key; to both of us, its value stays the last record of it, until it is deleted."""
+    riak.open(tmp_path)
+    riak.put(b"", b"of Riak")
+    riak.shut()
+    with open_ours(tmp_path) as store:
+        model = {b"": b"of Riak"}
+        change_ours(store, model, rng, 60)
+        store.merge([segment["id"] for segment in store.describe()["segments"] if segment["state"] == "sealed"][::2])
+        change_ours(store, model, rng, 20)
+        assert dict(store.scan()) == model
+    assert any(parse_mark(key, value) for _, key, value in written(tmp_path))
+    assert content(tmp_path) == model
+    riak.read(tmp_path)
+    assert riak.get(b"") == b"of Riak"
+    riak.shut()
+    with open_ours(tmp_path) as store:
+        store.delete(b"")
+        store.compact()
+    riak.read(tmp_path)
+    assert riak.get(b"") is None
+    riak.shut()
