@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn, Self
 
-from engines.env import Env
+from engines.env import Env, StorePath
 from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreError, StoreFailed
 from engines.options import EngineOptions
 
@@ -237,12 +237,12 @@ class KVStore(Reader):
     _failure: BaseException | None = None
 
     @classmethod
-    def recognises(cls, path: str, env: Env) -> bool:
+    def recognises(cls, path: StorePath, env: Env) -> bool:
         """True if the files at `path` are this engine's; reads names and first bytes only, and changes nothing."""
         return False
 
     @classmethod
-    def dump(cls, path: str, env: Env) -> Iterator[str]:
+    def dump(cls, path: StorePath, env: Env) -> Iterator[str]:
         """The files at `path`, a store or one file of it, as lines for people; none if this engine shows nothing.
 
         Opens no store, takes no lock, and shows damage where it is. Raises OSError, and never for what the bytes are.
@@ -250,13 +250,13 @@ class KVStore(Reader):
         return iter(())
 
     @classmethod
-    def repair(cls, path: str, env: Env) -> list[str]:
+    def repair(cls, path: StorePath, env: Env) -> list[str]:
         """Makes the store at `path` one that opens, from what is whole; returns what was done, in sentences.
 
         Nothing is deleted for good: what can't be used is set aside. Raises StoreError before anything is changed if it
         can't be done, for the reason that the sentence says; StoreLocked, NoSuchStore, OSError.
         """
-        raise StoreError(f"{path}: the engine {cls.name!r} has no repair: restore a copy")
+        raise StoreError(f"{env.absolute(path)}: the engine {cls.name!r} has no repair: restore a copy")
 
     @abstractmethod
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:

@@ -127,16 +127,17 @@ class BitcaskStore(KVStore):
             raise
 
     @classmethod
-    def recognises(cls, path: str, env: Env) -> bool:
+    def recognises(cls, path: StorePath, env: Env) -> bool:
+        path = env.absolute(path)
         return env.is_dir(path) and (env.exists(f"{path}/{OWN_LOCK}") or directory_has_segments(env, path))
 
     @classmethod
-    def dump(cls, path: str, env: Env) -> Iterator[str]:
+    def dump(cls, path: StorePath, env: Env) -> Iterator[str]:
         """As the contract says; engines.bitcask.dump has an example."""
-        return dump(path, env)
+        return dump(env.absolute(path), env)
 
     @classmethod
-    def repair(cls, path: str, env: Env) -> list[str]:
+    def repair(cls, path: StorePath, env: Env) -> list[str]:
         """As the contract says; engines.bitcask.repair says what is kept."""
         path = env.absolute(path)
         if not cls.recognises(path, env):

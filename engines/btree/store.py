@@ -88,8 +88,8 @@ class BTreeStore(KVStore):
         self._writer = committer
 
     @classmethod
-    def recognises(cls, path: str, env: Env) -> bool:
-        path = database_path(path, env)
+    def recognises(cls, path: StorePath, env: Env) -> bool:
+        path = database_path(env.absolute(path), env)
         if not env.exists(path):
             return False
         file = env.open(path, "r")
@@ -99,9 +99,9 @@ class BTreeStore(KVStore):
             file.close()
 
     @classmethod
-    def dump(cls, path: str, env: Env) -> Iterator[str]:
+    def dump(cls, path: StorePath, env: Env) -> Iterator[str]:
         """As the contract says; dump.py has an example."""
-        return dump_file(env, database_path(path, env))
+        return dump_file(env, database_path(env.absolute(path), env))
 
     # ------------------------------------------------------------------------------------------------------- reading
 

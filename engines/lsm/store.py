@@ -103,8 +103,9 @@ class LsmStore(KVStore):
     option_class = Options
 
     @classmethod
-    def recognises(cls, path: str, env: Env) -> bool:
+    def recognises(cls, path: StorePath, env: Env) -> bool:
         """By CURRENT, which begins with "MANIFEST-" in every LevelDB directory; RocksDB's has other names besides."""
+        path = env.absolute(path)
         if not env.is_dir(path) or not env.exists(f"{path}/{CURRENT}") or rocksdb_name(env, path) is not None:
             return False
         file = env.open(f"{path}/{CURRENT}", "r")
@@ -114,9 +115,9 @@ class LsmStore(KVStore):
             file.close()
 
     @classmethod
-    def dump(cls, path: str, env: Env) -> Iterator[str]:
+    def dump(cls, path: StorePath, env: Env) -> Iterator[str]:
         """As the contract says; a file that is no log, manifest or table is shown as nothing."""
-        return dump(path, env)
+        return dump(env.absolute(path), env)
 
     @classmethod
     def repair(cls, path: str, env: Env) -> list[str]:
@@ -396,13 +397,13 @@ class LsmStore(KVStore):
         self._check_writable()
         bulk.load(self, pairs)
 
-    def checkpoint(self, path: str) -> None:
+    def checkpoint(self, path: StorePath) -> None:
         """A store of its own at `path` with what is written now: hard links to the tables. O(memtable + tables).
 
         Raises InvalidOption if something is at `path`, OSError (EXDEV: another file system).
         """
         self.flush()
-        checkpoint(self.core, path)
+        checkpoint(self.core, self.core.env.absolute(path))
 
     def approximate_size(self, start: bytes, stop: bytes) -> int:
         """About how many bytes of files the keys in [start, stop) take; what is in memory doesn't count. O(files)."""

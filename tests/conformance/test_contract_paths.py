@@ -26,6 +26,8 @@ def test_a_path_may_be_an_object(engine: Engine, tmp_path: Path) -> None:
         assert store.path == str(tmp_path / "store")
     if engine.registered and engine.persistent:
         assert engines.which(tmp_path / "store") == engine.name
+        assert engine.store_class.recognises(tmp_path / "store", real_env())
+        assert list(engine.store_class.dump(tmp_path / "store", real_env()))
     with engine.store_class(tmp_path / "other", sync=False) as other:  # type: ignore[call-arg]
         assert other.path == str(tmp_path / "other")
 
