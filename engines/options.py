@@ -224,22 +224,19 @@ def _allows(kind: Any, value: object) -> bool:
 # ---- from a command line --------------------------------------------------------------------------------------------
 
 
-def from_text(engine: str, known: Mapping[str, Option] | None, words: Iterable[str]) -> dict[str, Any]:
+def from_text(engine: str, known: Mapping[str, Option], words: Iterable[str]) -> dict[str, Any]:
     """Options as they are typed, ["max_frozen=8", "filter=none"], by name and with the type that the engine declares.
 
     True and False are "true" and "false", None is "none"; numbers are as Python writes them ("4_000_000"). An option of
-    no declared type stays text. Raises InvalidOption; values are checked for bounds when the store is opened.
+    no declared type stays text. Raises InvalidOption, for a value that is out of its bounds, too.
     """
     found: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise InvalidOption(f"an option is NAME=VALUE, and this is {word!r}")
-        if known is None:
-            found[name] = text
-            continue
         check_names(engine, known, [name])
-        values = list(_readings(known[name].type, text))
+        values = list(filter(known[name].allows, _readings(known[name].type, text)))
         if not values:
             raise InvalidOption(f"the engine {engine!r} wants {name} to be {known[name].wanted}, and this is {text!r}")
         found[name] = values[0]

@@ -42,6 +42,7 @@ from server.addresses import netloc, parse_url, url_of
 from server.client import Client
 from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, default_engines, metcd_command
 from server.config import NodeConfig, Peers
+from server.engine_options import engine_options, options_of_nodes, share_out
 from server.errors import NodeError, OutcomeUnknown
 from server.http import FrontEnd
 from server.logs import logger, print_line
@@ -54,6 +55,7 @@ DEFAULT_ENDPOINTS = ",".join(f"http://127.0.0.1:{FIRST_PORT + at * PORT_STEP}" f
 LOAD_BATCH = 500  # pairs in one proposal: some 20 KB of Unicode names
 LOAD_BATCH_BYTES = 256 << 10  # of keys and values; a pair that is larger travels alone
 LOAD_ATTEMPTS = 10  # each as long as the client's timeout
+OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
 TURN_S = 0.2  # how soon a dead node is noticed
 
 
@@ -92,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
+    for add in (_add_verbs_of_nodes, _add_verbs_of_clients, _add_verbs_of_files):
+        add(verb)
+    return parser
+
+
+def _add_verbs_of_nodes(verb: Callable[..., argparse.ArgumentParser]) -> None:
     serve = verb("serve", _serve, "run one node in the foreground")
     serve.add_argument("--id", type=int, required=True, help="this node's number, 1 for the first URL of --cluster")
     serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
@@ -99,14 +107,24 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
     serve.add_argument("--data", required=True, help="this node's directory")
     serve.add_argument("--engine", default="memory", help="a name, module:Class or path/to/file.py:Class")
+    serve.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
 
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
     cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
     cluster.add_argument("--engines", help="one for each node, in turn (default: all that are built)")
+    cluster.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"{OPTION_HELP}, and goes to each node that has it",
+    )
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
     cluster.add_argument("--port", type=_port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
 
+
+def _add_verbs_of_clients(verb: Callable[..., argparse.ArgumentParser]) -> None:
     clients = [
         verb("get", _get, "print the value of a key", "key"),
         verb("put", _put, "set a key", "key", "value"),
@@ -131,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--reverse", action="store_true")
     scan.add_argument("--ndjson", action="store_true", help="exact bytes in base64, as `metcd load` reads them")
 
+
+def _add_verbs_of_files(verb: Callable[..., argparse.ArgumentParser]) -> None:
     files = [
         verb("check", _check, "verify the files of a store, or of a node that isn't running; changes nothing", "path"),
         verb("dump", _dump, "show the bytes of a file and what they mean; changes nothing", "path"),
@@ -138,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     ]
     for each in files:
         each.add_argument("--engine", help="a name, module:Class or path/to/file.py:Class (default: who recognises it)")
+    verb("options", _options, "list what an engine can be told: --option of serve and cluster", "engine")
     verb("which", _which, "say whose files these are; changes nothing", "path")
-    return parser
 
 
 def _port(text: str) -> int:
@@ -157,7 +177,8 @@ def _serve(options: argparse.Namespace) -> int:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
     stop = _stop_event()
     try:
-        node = Node(NodeConfig(options.id, peers, options.data, options.engine))
+        told = engine_options(options.engine, options.option)
+        node = Node(NodeConfig(options.id, peers, options.data, options.engine, engine_options=told))
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
             raise
@@ -180,6 +201,11 @@ def _serve(options: argparse.Namespace) -> int:
     front.stop()
     node.stop()
     return 1 if node.failure is not None else 0
+
+
+def _options(options: argparse.Namespace) -> int:
+    print(*options_of_nodes(options.engine).values(), sep="\n")
+    return 0
 
 
 def _wait_for_stdin(stop: threading.Event) -> None:
@@ -217,7 +243,8 @@ def _cluster(options: argparse.Namespace) -> int:
         engines.engine_class(name)
     count = options.nodes if options.nodes is not None else max(3, len(names) if options.engines else 3)
     stop = _stop_event()
-    with LocalCluster([names[at % len(names)] for at in range(count)], options.data, options.port) as cluster:
+    nodes = [names[at % len(names)] for at in range(count)]
+    with LocalCluster(nodes, options.data, options.port, share_out(nodes, options.option)) as cluster:
         cluster.start()
         cluster.wait_until_healthy(given_up=stop)
         if not stop.is_set():

@@ -57,6 +57,7 @@ class LocalNode:
     engine: str
     data_dir: str
     client_port: int
+    options: tuple[str, ...] = ()  # of the engine, NAME=VALUE
 
     @property
     def peer_port(self) -> int:
@@ -72,8 +73,10 @@ class LocalNode:
 class LocalCluster:
     """Nodes 1 to n as processes. A context manager: leaving it stops them all."""
 
-    def __init__(self, engines: list[str], data_dir: str, first_port: int = FIRST_PORT) -> None:
-        """`engines`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
+    def __init__(
+        self, engines: list[str], data_dir: str, first_port: int = FIRST_PORT, options: list[list[str]] | None = None
+    ) -> None:
+        """`engines`, `options`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
         PORT_STEP above. Raises ClusterError if there are more than NODES_MAX, or no such ports."""
         if not 1 <= len(engines) <= NODES_MAX:
             raise ClusterError(f"a cluster on one machine has 1 to {NODES_MAX} nodes, not {len(engines)}")
@@ -81,8 +84,8 @@ class LocalCluster:
             raise ClusterError(f"node {len(engines)}'s peer port would be {last_port}: begin with a lower --port")
         data_dir = os.path.abspath(data_dir)
         self.nodes = [
-            LocalNode(at + 1, _absolute(engine), f"{data_dir}/node{at + 1}", first_port + at * PORT_STEP)
-            for at, engine in enumerate(engines)
+            LocalNode(at + 1, _absolute(engine), f"{data_dir}/node{at + 1}", first_port + at * PORT_STEP, tuple(told))
+            for at, (engine, told) in enumerate(zip(engines, options or [[]] * len(engines)))
         ]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -90,7 +93,8 @@ class LocalCluster:
         """The line that starts a node, as a list of words."""
         peers = ",".join(f"http://127.0.0.1:{each.peer_port}" for each in self.nodes)
         words = ["serve", "--id", str(node.id), "--cluster", peers, "--port", str(node.client_port)]
-        return [*metcd_command(), *words, "--engine", node.engine, "--data", node.data_dir]
+        told = [word for option in node.options for word in ("--option", option)]
+        return [*metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
 
     def command_line(self, node: LocalNode) -> str:
         """The same, to be typed into a terminal."""
@@ -221,7 +225,7 @@ def listener(port: int) -> str | None:
                 process = link.split("/")[2]
                 with open(f"/proc/{process}/cmdline") as file:
                     words = file.read().split("\0")
-                return f"process {process} ({shlex.join(words).strip()[:80]})"
+                return f"process {process} ({shlex.join(words).strip()[:160]})"
     return None
 
 

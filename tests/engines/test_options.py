@@ -213,6 +213,7 @@ def test_a_command_line_says_options_as_text(word: str, value: object) -> None:
         ("=1", "an option is NAME=VALUE, and this is '=1'"),
         ("sync=no", "the engine 'paint' wants sync to be True or False, and this is 'no'"),
         ("pages=many", "the engine 'paint' wants pages to be an integer of at least 1, and this is 'many'"),
+        ("pages=0", "the engine 'paint' wants pages to be an integer of at least 1, and this is '0'"),
         ("colour=green", "the engine 'paint' wants colour to be 'red', 'blue' or None, and this is 'green'"),
         ("color=red", "the engine 'paint' has no option 'color': it has "),
     ],

@@ -1,0 +1,42 @@
+"""`--option NAME=VALUE` of `metcd serve` and `metcd cluster`: what the nodes' engines are told when they are opened.
+
+The engine's own declaration (engines/options.py) says what a text means and refuses what makes no sense, before anything
+is opened. `sync`, `create` and `read_only` are the node's own: under Raft the log is what is synced, and a node writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import engines
+from engines.errors import InvalidOption
+from engines.options import Option, from_text
+
+__all__ = ["engine_options", "options_of_nodes", "share_out"]
+
+NODES_OWN = ("sync", "create", "read_only")
+
+
+def options_of_nodes(engine: str) -> dict[str, Option]:
+    """The options of an engine that a node can be told. Raises UnknownEngine."""
+    return {name: option for name, option in engines.options(engine).items() if name not in NODES_OWN}
+
+
+def engine_options(engine: str, words: Sequence[str]) -> dict[str, Any]:
+    """["max_frozen=8"] as {"max_frozen": 8}, for NodeConfig. Raises InvalidOption, UnknownEngine."""
+    return from_text(engine, options_of_nodes(engine), words)
+
+
+def share_out(nodes: Sequence[str], words: Sequence[str]) -> list[list[str]]:
+    """The words for each node of a cluster, whose engines are `nodes`: those that name an option of its engine.
+
+    Raises InvalidOption for a word that no engine takes, or that one of them refuses; UnknownEngine.
+    """
+    shares = [[word for word in words if word.partition("=")[0] in options_of_nodes(engine)] for engine in nodes]
+    for engine, share in zip(nodes, shares):
+        engine_options(engine, share)
+    for word in words:
+        if not any(word in share for share in shares):
+            raise InvalidOption(f"none of the engines {', '.join(dict.fromkeys(nodes))} has an option as in {word!r}")
+    return shares
