@@ -120,7 +120,7 @@ class LsmStore(KVStore):
         return dump(env.absolute(path), env)
 
     @classmethod
-    def repair(cls, path: str, env: Env) -> list[str]:
+    def repair(cls, path: StorePath, env: Env) -> list[str]:
         """As the contract says; engines.lsm.repair says what is kept, and what is refused."""
         path = env.absolute(path)
         return repair(path, env=env).sentences(path)
