@@ -127,6 +127,8 @@ class Connection(socketserver.BaseRequestHandler):
             answer = error_answer(error.status, error.sentence, error.headers)
             # only a request that is understood and has no body shows where the next one begins
             unclear = request is None or bool(request.fields.content_length) or error.status == 411
+            if request is None and error.status in (400, 431):
+                self.server.tell_of_garbage(self.client_address[0], error.sentence)
         else:
             answer = perform(self.server, call, body)
             unclear = False

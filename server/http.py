@@ -36,7 +36,7 @@ from typing import Any
 
 from server.addresses import family
 from server.connection import STATUS_LINES, Connection, Limits
-from server.logs import logger
+from server.logs import Minutely, logger
 from server.request import BadRequest
 from server.routes import Node, error_answer
 from server.slots import Place, Slots
@@ -76,9 +76,11 @@ class FrontEnd(ThreadingHTTPServer):
         self._connections: set[Connection] = set()
         self._refused: deque[tuple[float, socket.socket]] = deque()  # when it was answered, and what is to be closed
         self._refusals = 0
+        self._garbage = Minutely(_log)
         self._paused = threading.Event()
         self.address_family = family(address[0])
         super().__init__(address, Connection)
+        self._port = self.address[1]
         self.local_only = self.address[0].startswith("127.") or self.address[0] == "::1"
         self._acceptor = threading.Thread(target=self.serve_forever, args=(POLL_S,), name="http", daemon=True)
 
@@ -129,6 +131,7 @@ class FrontEnd(ThreadingHTTPServer):
             counted = {f'http_answers_total{{status="{status}"}}': count for status, count in answers.items()}
             return {
                 "http_connections": len(self._open),
+                "http_garbage_total": self._garbage.count,
                 "http_connections_reclaimed_total": self._slots.taken_over,
                 "http_connections_refused_total": self._refusals,
                 **counted,
@@ -150,6 +153,10 @@ class FrontEnd(ThreadingHTTPServer):
     def place_of(self, request: socket.socket) -> Place:
         """The place that a connection was given."""
         return self._places[request]
+
+    def tell_of_garbage(self, host: str, why: str) -> None:
+        """Counts what is no request, and says so once a minute: a scanner, or a program that took this port for its own."""
+        self._garbage.say(f"what {host} sends to client port {self._port} is no request: {why}")
 
     def crowded(self) -> BadRequest:
         """What a request is answered for which there is no place."""

@@ -507,6 +507,20 @@ def test_a_bad_request_gets_one_sentence_and_nothing_happens(node, front, name):
             assert node.applied == 0
 
 
+def test_garbage_on_the_port_is_counted_and_told_once_a_minute(node, caplog):
+    with serving(node) as front:
+        for _ in range(3):
+            with Wire(front.address) as wire:
+                wire.send(b"\x16\x03\x01 no HTTP\r\n\r\n")
+                assert wire.answer()[0] == 400
+        with Wire(front.address) as wire:
+            assert b"metcd_http_garbage_total 3\n" in wire.ask("GET", "/_/metrics")[2]
+        port = front.address[1]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert f"what 127.0.0.1 sends to client port {port} is no request: " in lines[0]
+
+
 def test_most_fields_and_longest_lines_are_still_taken():
     fields = b"".join(b"A%d: b\r\n" % number for number in range(63))
     assert parse_head(b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields) is not None
