@@ -8,6 +8,7 @@
     ConfChangeError                         a membership change that is not valid, or not supported yet
     StepLocalMsgError, StepPeerNotFoundError   a message that must not come from outside
     RaftPanic                               the state contradicts itself; never caught, the node must stop
+      LogLostError                          and what contradicts is what the leader and this node know as committed
 
 etcd-io/raft panics where `RaftPanic` is raised here: a commit index beyond the end of the log, a conflict with a
 committed entry, two leaders in one term. Each means that the log was lost or damaged outside of the algorithm (or that
@@ -22,6 +23,7 @@ __all__ = [
     "CompactedError",
     "ConfChangeError",
     "DecodeError",
+    "LogLostError",
     "ProposalDroppedError",
     "RaftError",
     "RaftPanic",
@@ -75,3 +77,8 @@ class StepPeerNotFoundError(RaftError):
 
 class RaftPanic(RaftError):
     """The state contradicts itself. Stop the node: nothing that it says from here on can be trusted."""
+
+
+class LogLostError(RaftPanic):
+    """The leader and this node know different things as committed or acknowledged: one of the two has lost a part of its
+    log, or was given another. Nothing was changed by the message. The node must not take part with this log again."""

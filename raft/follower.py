@@ -79,6 +79,8 @@ def _handle_heartbeat(r: Raft, m: Message) -> None:
 
 def _handle_append_entries(r: Raft, m: Message) -> None:
     _hear_from_leader(r, m)
+    if m.index <= r.log.committed:
+        r.log.require_same(m.index, m.log_term, m.entries, m.from_)
     if m.index < r.log.committed:
         # Late, or sent twice: everything up to the commit index is the leader's already.
         r.send(Message(MSG_APP_RESP, to=m.from_, index=r.log.committed))

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from raft.errors import CompactedError, RaftPanic, UnavailableError
+from raft.errors import CompactedError, LogLostError, RaftPanic, UnavailableError
 from raft.log_unstable import Unstable
 from raft.raftpb import Entry, Snapshot
 from raft.storage import Storage
@@ -170,7 +170,7 @@ class RaftLog:
         conflict = self.find_conflict(entries)
         if conflict:
             if conflict <= self.committed:
-                raise RaftPanic(f"entry {conflict} conflicts with one that is committed (up to {self.committed})")
+                raise LogLostError(f"entry {conflict} conflicts with one that is committed (up to {self.committed})")
             self.append(entries[conflict - prev_index - 1 :])
         self.commit_to(min(leader_commit, last_new))
         return last_new
@@ -211,6 +211,20 @@ class RaftLog:
                 hi = middle - 1
         return lo, self.term(lo)
 
+    def require_same(self, prev_index: int, prev_term: int, entries: Sequence[Entry], leader: int) -> None:
+        """What the leader sends of the entries that are committed here must be the same (Leader Completeness).
+
+        Raises `LogLostError` if it isn't; entries that are cut away can't be compared. O(entries that are committed).
+        """
+        for index, term in ((prev_index, prev_term), *((entry.index, entry.term) for entry in entries)):
+            if index > self.committed:
+                return
+            if self.term_or_zero(index) not in (0, term):
+                raise LogLostError(
+                    f"node {leader}, the leader, has an entry {index} of term {term}, but here entry {index} of term "
+                    f"{self.term(index)} is committed: one of the two has lost a part of its log, or was given another"
+                )
+
     def restore(self, snapshot: Snapshot) -> None:
         """The log becomes the snapshot. Requires: it is ahead of the commit index."""
         self.committed = snapshot.metadata.index
@@ -223,9 +237,9 @@ class RaftLog:
         if index <= self.committed:
             return
         if index > self.last_index():
-            raise RaftPanic(
-                f"entry {index} is committed, but the log ends at {self.last_index()}: "
-                "was it damaged, cut or lost? Remove this node from the cluster and add it again, empty"
+            raise LogLostError(
+                f"entry {index} was acknowledged by this node and is committed, but its log ends at {self.last_index()}: "
+                "the log was cut, lost, or replaced by an older one"
             )
         self.committed = index
 

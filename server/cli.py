@@ -56,6 +56,7 @@ LOAD_BATCH = 500  # pairs in one proposal: some 20 KB of Unicode names
 LOAD_BATCH_BYTES = 256 << 10  # of keys and values; a pair that is larger travels alone
 LOAD_ATTEMPTS = 10  # each as long as the client's timeout
 OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
+SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
 TURN_S = 0.2  # how soon a dead node is noticed
 
 
@@ -108,6 +109,8 @@ def _add_verbs_of_nodes(verb: Callable[..., argparse.ArgumentParser]) -> None:
     serve.add_argument("--data", required=True, help="this node's directory")
     serve.add_argument("--engine", default="memory", help="a name, module:Class or path/to/file.py:Class")
     serve.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
+    serve.add_argument("--cluster-token", default="", help="tells apart two clusters that begin with the same nodes")
+    serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
 
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
@@ -177,8 +180,12 @@ def _serve(options: argparse.Namespace) -> int:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
     stop = _stop_event()
     try:
-        told = engine_options(options.engine, options.option)
-        node = Node(NodeConfig(options.id, peers, options.data, options.engine, engine_options=told))
+        config = NodeConfig(
+            options.id, peers, options.data, options.engine,
+            engine_options=engine_options(options.engine, options.option),
+            cluster_token=options.cluster_token, skip_entries=frozenset(options.skip_entry),
+        )  # fmt: skip
+        node = Node(config)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
             raise

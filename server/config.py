@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
 from engines.env import Env, real_env
+from raft import Config, Storage
 
-__all__ = ["NodeConfig", "Peers"]
+__all__ = ["MESSAGE_BYTES_MAX", "NodeConfig", "Peers", "raft_config"]
+
+MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
+UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
+INFLIGHT_MESSAGES_MAX = 256
 
 Peers = dict[int, tuple[str, int]]  # node id → host and port of its peer listener
 
@@ -21,7 +27,8 @@ class NodeConfig:
     tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them.
     snapshot_entries, snapshot_bytes: the log is cut when either has been applied since the last cut.
     catch_up_entries: how many stay in memory behind the cut, so that a follower that was away needn't take a snapshot.
-    cluster_id: the same on all members; a node refuses peers and files of another cluster.
+    cluster_token: the same on all members; two clusters with the same peers are told apart by it.
+    skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """
 
     id: int
@@ -34,6 +41,23 @@ class NodeConfig:
     snapshot_entries: int = 10_000
     snapshot_bytes: int = 64 << 20
     catch_up_entries: int = 5_000
-    cluster_id: int = 0x1000  # as in raftexample
+    cluster_token: str = ""
+    skip_entries: frozenset[int] = frozenset()
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)
+
+
+def raft_config(config: NodeConfig, storage: Storage, applied: int) -> Config:
+    """The same for the Raft node. applied: the index of the last entry that the state machine has applied."""
+    return Config(
+        id=config.id,
+        election_tick=config.election_tick,
+        heartbeat_tick=config.heartbeat_tick,
+        storage=storage,
+        rng=random.Random(config.env.rng.getrandbits(64)),
+        applied=applied,
+        max_size_per_msg=MESSAGE_BYTES_MAX,
+        max_committed_size_per_ready=16 * MESSAGE_BYTES_MAX,
+        max_uncommitted_entries_size=UNCOMMITTED_BYTES_MAX,
+        max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
+    )

@@ -9,11 +9,37 @@
 
 The difference between the first three and OutcomeUnknown is the one that clients must never lose: "not done" can be
 sent again blindly, "unknown" cannot. A timeout is always unknown, because the entry may be in somebody's log.
+
+UndecodableEntry is why a node stops that finds an entry committed which it can't read. DirectoryRefused, a StoreError, is what a node raises at its start instead of taking part with a directory that it must
+not vote or acknowledge with. Its sentence ends with what is safe to do.
 """
 
 from __future__ import annotations
 
-__all__ = ["NoLeader", "NodeError", "NodeStopped", "OutcomeUnknown", "Overloaded", "TooLarge"]
+from engines.errors import StoreError
+
+__all__ = [
+    "WAY_OUT",
+    "DirectoryRefused",
+    "NoLeader",
+    "NodeError",
+    "NodeStopped",
+    "OutcomeUnknown",
+    "Overloaded",
+    "TooLarge",
+    "UndecodableEntry",
+]
+
+# All that is safe for whoever has lost a part of a directory. Beginning anew under the same id is not: the node would
+# vote and acknowledge without knowing what it has promised.
+WAY_OUT = (
+    "nothing was changed; put back exactly what was there, if you have it (an older copy is not enough), or leave this "
+    "node stopped and its directory as it is: the other members go on without it"
+)
+
+
+class DirectoryRefused(StoreError):
+    """The data directory isn't the one that this node has to have, or has lost a part of what it has promised."""
 
 
 class NodeError(Exception):
@@ -38,3 +64,19 @@ class OutcomeUnknown(NodeError):
 
 class TooLarge(NodeError):
     """The operations are larger than one proposal may be; nothing was written."""
+
+
+class UndecodableEntry(Exception):
+    """A committed entry whose bytes say nothing to this version: the node must stop, or it would differ from others.
+
+    `index` is the entry's.
+    """
+
+    def __init__(self, index: int, term: int, why: str) -> None:
+        super().__init__(
+            f"entry {index} of term {term} is committed, and this version of metcd can't decode it: {why}; nothing of "
+            "it was applied, and the node would stop here at every start: start all members with the version that "
+            f"proposed it or, if there is none, all members with --skip-entry {index}, which passes over it "
+            "(server/IDENTITY.md)"
+        )
+        self.index = index

@@ -1,11 +1,16 @@
-"""How a connection between two nodes begins: each side says who it is, and whom it means.
+"""How a connection between two nodes begins: each side says who it is, and judges the other (server/roster.py).
 
     POST /raft/stream HTTP/1.1                              HTTP/1.1 101 Switching Protocols
-    Upgrade: metcd-raft/2
-    X-Metcd-Cluster: <cluster id>    X-Metcd-From: <node id>    X-Metcd-To: <node id>
+    Upgrade: metcd-raft/2                                   Upgrade: metcd-raft/2
+    X-Metcd-Cluster: <cluster id>                           X-Metcd-Cluster, -From, -Members, -Known: the same of the
+    X-Metcd-From: <node id>    X-Metcd-To: <node id>          node that answers, in a refusal too
+    X-Metcd-Members: the first list, in words
+    X-Metcd-Known: <node>=<number>.<starts>.<session>,…
 
-A snapshot's request (POST /raft/snapshot) has the same three headers. Whoever listens refuses a stranger before a byte
-of Raft is read: a wrong cluster or a wrong node is 412, as etcd answers, and a sender that is no member is 403.
+Numbers and sessions are hexadecimal. A node's own directory is an entry of what it knows. A snapshot's request (POST
+/raft/snapshot) has the same headers. Whoever listens refuses before a byte of Raft is read: 412 for another cluster,
+another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member. A refusal is one
+line in the log of each of the two, and no more until it is another one.
 
 Follows etcd's rafthttp: its X-Etcd headers and its checks (server/etcdserver/api/rafthttp/http.go).
 """
@@ -13,55 +18,141 @@ Follows etcd's rafthttp: its X-Etcd headers and its checks (server/etcdserver/ap
 from __future__ import annotations
 
 import http.client
+import re
 import socket
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from email.message import Message as Headers
 
-__all__ = ["Handshake", "Refusal", "dial"]
+from server.identity import Met
+from server.logs import Minutely
+from server.roster import Hello, Roster
+
+__all__ = ["Handshake", "Refusal", "Refusals", "dial"]
 
 UPGRADE = "metcd-raft/2"
+KNOWN_MAX = 1000  # members that a header may name
 
 Refusal = tuple[int, str]  # a status of HTTP, and a sentence
 
+_KNOWN = re.compile(r"([0-9]{1,19})=([0-9a-f]{1,16})\.([0-9]{1,19})\.([0-9a-f]{1,16})")
+_ID = re.compile(r"[0-9]{1,19}")
+_CLUSTER = re.compile(r"[0-9a-f]{1,16}")
 
-@dataclass(frozen=True, slots=True)
+
 class Handshake:
-    """What one node says of itself when it opens a connection, and what it wants to hear when it is called.
+    """What one node says of itself when a connection begins, and what it wants to hear of the other."""
 
-    node_id, cluster_id: its own. members: the other nodes that it knows.
-    """
+    def __init__(self, roster: Roster) -> None:
+        self.roster = roster
+        self.node_id = roster.node_id
 
-    node_id: int
-    cluster_id: int
-    members: Collection[int]
-
-    def headers(self, peer: int) -> dict[str, str]:
-        """What a request to node `peer` carries."""
+    def headers(self, peer: int | None = None) -> dict[str, str]:
+        """What a request to node `peer` carries; None for an answer."""
+        hello = self.roster.hello()
+        known = ",".join(
+            f"{node}={met.number:x}.{met.starts}.{met.session:x}" for node, met in sorted(hello.known.items())
+        )
         return {
-            "X-Metcd-Cluster": f"{self.cluster_id:x}",
-            "X-Metcd-From": str(self.node_id),
-            "X-Metcd-To": str(peer),
+            "X-Metcd-Cluster": f"{hello.cluster_id:016x}",
+            "X-Metcd-From": str(hello.node_id),
+            **({} if peer is None else {"X-Metcd-To": str(peer)}),
+            "X-Metcd-Members": hello.members,
+            "X-Metcd-Known": known,
         }
 
     def refusal(self, headers: Headers[str, str]) -> Refusal | None:
-        """Why whoever sent these headers is not to be heard; None if it may speak, and is a member."""
-        if headers.get("X-Metcd-Cluster") != f"{self.cluster_id:x}":
-            return 412, "this node is of another cluster"
-        if headers.get("X-Metcd-To") != str(self.node_id):
-            return 412, f"this is node {self.node_id}"
-        if headers.get("X-Metcd-From", "") not in map(str, self.members):
-            return 403, "the sender is not a member of this cluster"
+        """Why whoever sent these headers is not to be heard; None if it may speak, and is a member.
+
+        Raises OSError if what is to be remembered of it can't be written.
+        """
+        hello = hello_of(headers)
+        if hello is None:
+            return 403, "a member says who it is, in X-Metcd-Cluster, X-Metcd-From and X-Metcd-Known"
+        if hello.cluster_id == self.roster.cluster_id and headers.get("X-Metcd-To") != str(self.node_id):
+            return 412, (
+                f"this is node {self.node_id}, and node {hello.node_id} was looking for node "
+                f"{(headers.get('X-Metcd-To') or '?')[:19]} here: compare the --cluster of the two"
+            )
+        sentence = self.roster.judge(hello)
+        if sentence:
+            return (403 if "is not a member" in sentence else 412), sentence
         return None
 
+    def answered(self, headers: Headers[str, str], peer: int) -> tuple[str, frozenset[int]]:
+        """Why the answer of node `peer` is not that of a node to send to, "" if it is; and whose directories it knows.
 
-def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) -> None:
-    """Turns a fresh connection to node `peer` into a stream of frames. Raises OSError or HTTPException."""
+        Raises OSError as `refusal`.
+        """
+        hello = hello_of(headers)
+        if hello is None:
+            return f"where node {peer} should be, something answers that doesn't say which node it is", frozenset()
+        if hello.cluster_id == self.roster.cluster_id and hello.node_id != peer:
+            return (
+                f"where node {peer} should be, node {hello.node_id} answers: compare the --cluster of the two",
+                frozenset(),
+            )
+        return self.roster.judge(hello), frozenset(hello.known)
+
+
+class Refusals:
+    """Tells of each refusal once: again only if it is another one, or if the node was heard meanwhile.
+
+    Whoever can reach the port can be refused in ever new words: from LINES_MAX on it is a line a minute. For any thread;
+    two at once may tell the same twice.
+    """
+
+    LINES_MAX = 100
+
+    def __init__(self, log: Callable[[str], None], often: Minutely) -> None:
+        self._log = log
+        self._often = often
+        self._told: set[tuple[str, str]] = set()
+
+    def tell(self, node: str, sentence: str) -> None:
+        """`node`: who is refused, or refuses."""
+        if len(self._told) >= self.LINES_MAX:
+            self._often.say(sentence)
+            return
+        if not any(sentence == told for _, told in self._told):
+            self._log(sentence)
+        self._told = self._told | {(node, sentence)}
+
+    def heard(self, node: str) -> None:
+        """A node is a member like any other now."""
+        if self._told:
+            self._told = {told for told in self._told if told[0] != node}
+
+
+def hello_of(headers: Headers[str, str]) -> Hello | None:
+    """What a node says of itself in its headers; None if it doesn't. Believes no length."""
+    cluster, from_ = headers.get("X-Metcd-Cluster", ""), headers.get("X-Metcd-From", "")
+    entries = headers.get("X-Metcd-Known", "").split(",", KNOWN_MAX)
+    found = [_KNOWN.fullmatch(entry) for entry in entries]
+    if not (_CLUSTER.fullmatch(cluster) and _ID.fullmatch(from_)):
+        return None
+    known = {int(each[1]): Met(int(each[2], 16), int(each[3]), int(each[4], 16)) for each in found if each is not None}
+    if len(known) != len(entries) or int(from_) not in known:
+        return None
+    members = "".join(filter(str.isprintable, headers.get("X-Metcd-Members", "")))[:1000]
+    return Hello(int(cluster, 16), int(from_), known[int(from_)], members, known)
+
+
+def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) -> tuple[str, frozenset[int]]:
+    """Turns a fresh connection to node `peer` into a stream of frames.
+
+    Returns "", or why it must not be used; and whose directories the peer knows of now, from itself or from this call.
+    Raises OSError or HTTPException.
+    """
+    told = handshake.roster.known()
     head = f"POST /raft/stream HTTP/1.1\r\nHost: {host}\r\n" + "".join(
         f"{name}: {value}\r\n" for name, value in handshake.headers(peer).items()
     )
     connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n".encode())
     answer = http.client.HTTPResponse(connection)
     answer.begin()
-    if answer.status != 101:
+    if answer.status not in (101, 403, 412):
         raise ConnectionError(f"node {peer} answered {answer.status}: {answer.reason}")
+    why, known = handshake.answered(answer.headers, peer)
+    if not why and answer.status != 101:
+        why = f"node {peer} refuses this node: {answer.reason}"
+    return why, told | known

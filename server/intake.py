@@ -23,15 +23,14 @@ from dataclasses import replace
 
 from raft import ProposalDroppedError, RawNode, StepLocalMsgError, StepPeerNotFoundError
 from raft.raftpb import MSG_PROP, Entry, Message
+from server.config import MESSAGE_BYTES_MAX
 from server.errors import NodeError, NoLeader, Overloaded
 from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, with_deadlines
 from server.guards import TERM_LEAD_MAX, leads_too_far
 from server.logs import Minutely, logger
 from server.proposals import Proposal, Proposals
 
-__all__ = ["MESSAGE_BYTES_MAX", "Intake"]
-
-MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
+__all__ = ["Intake"]
 
 
 class Intake:

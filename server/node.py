@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import random
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -44,7 +43,7 @@ from engines.kvstore import Operation
 from raft import (
     SNAPSHOT_FAILURE,
     SNAPSHOT_FINISH,
-    Config,
+    LogLostError,
     RawNode,
     Ready,
     may_send_before_sync,
@@ -53,7 +52,6 @@ from raft.raftpb import (
     ENTRY_CONF_CHANGE,
     MSG_PROP,
     MSG_SNAP,
-    ConfChange,
     ConfState,
     DecodeError,
     Entry,
@@ -63,21 +61,21 @@ from raft.raftpb import (
 from raft.state import STATE_NAMES
 from server import logs
 from server.addresses import url_of
-from server.config import NodeConfig
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded
+from server.config import NodeConfig, raft_config
+from server.directory import open_directory
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, UndecodableEntry
 from server.guards import leads_too_far
 from server.health import Contact, Health
-from server.intake import MESSAGE_BYTES_MAX, Intake
+from server.intake import Intake
 from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds, Waiter
+from server.roster import Roster
 from server.statemachine import StateMachine
 from server.storage import NodeStorage
 from server.transport import Transport
 
 __all__ = ["Node", "NodeConfig"]
 
-UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
-INFLIGHT_MESSAGES_MAX = 256
 UNWAITED_S = 5.0  # how long a proposal is wanted that nobody waits for: as long as the others
 
 
@@ -100,25 +98,31 @@ class Node:
     def __init__(self, config: NodeConfig) -> None:
         """Opens the node's files and recovers; `start` makes it take part.
 
-        Raises StoreLocked, WrongEngine, CorruptionError, UnknownEngine, ValueError for a bad configuration, and OSError
-        for a taken port; then nothing stays open.
+        Raises DirectoryRefused, StoreLocked, WrongEngine, CorruptionError, UnknownEngine, ValueError for a bad
+        configuration, and OSError for a taken port; then nothing stays open.
         """
         self.id = config.id
         self.config = config
         self._env = config.env
-        self._env.makedirs(config.data_dir, "server.node.mkdir")
         with contextlib.ExitStack() as undo:
+            self._directory = open_directory(config)
+            undo.callback(self._directory.close)
             store = engines.open(
-                f"{config.data_dir}/engine", config.engine, env=config.env, sync=False, **config.engine_options
+                f"{self._directory.path}/engine", config.engine, env=config.env, sync=False, **config.engine_options
             )
             undo.callback(store.close)
-            self.machine = StateMachine(store)
-            self._storage = NodeStorage(config.data_dir, config.id, config.cluster_id, self.machine, self._env)
+            identity = self._directory.identity
+            self.machine = StateMachine(store, identity.cluster_id, config.skip_entries)
+            self._storage = NodeStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
-            self._transport = Transport(config.id, config.cluster_id, config.peers, self)
+            session = self._env.rng.getrandbits(64)
+            self._roster = Roster(identity, session, self._directory.remember)
+            self._transport = Transport(self._roster, config.peers, self)
             undo.callback(self._transport.stop)
             self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
-            self._raft = RawNode(self._raft_config())
+            self._raft = RawNode(
+                raft_config(config, self._storage.recovered(self._conf_state), self.machine.applied_index)
+            )
             undo.pop_all()
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
@@ -134,20 +138,6 @@ class Node:
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"node-{config.id}", daemon=True)
-
-    def _raft_config(self) -> Config:
-        return Config(
-            id=self.id,
-            election_tick=self.config.election_tick,
-            heartbeat_tick=self.config.heartbeat_tick,
-            storage=self._storage.recovered(self._conf_state),
-            rng=random.Random(self._env.rng.getrandbits(64)),
-            applied=self.machine.applied_index,
-            max_size_per_msg=MESSAGE_BYTES_MAX,
-            max_committed_size_per_ready=16 * MESSAGE_BYTES_MAX,
-            max_uncommitted_entries_size=UNCOMMITTED_BYTES_MAX,
-            max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
-        )
 
     # ---- for any thread ------------------------------------------------------------------------------------------
 
@@ -174,6 +164,7 @@ class Node:
         Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped: then nothing was written. Raises
         OutcomeUnknown after `timeout_s`: then it may have been, or may be yet.
         """
+        self._require_member()
         waiter = Waiter()
         sequence, data = self._proposals.add(operations, waiter)
         self._inbox.put((_PROPOSE, Proposal(data, self._env.now() + timeout_s)))
@@ -192,6 +183,7 @@ class Node:
 
         Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped.
         """
+        self._require_member()
         if not self._public.leader:
             raise NoLeader("no leader is known, so the write was not proposed: try again soon")
         _, data = self._proposals.add(operations, None)
@@ -209,6 +201,7 @@ class Node:
             raise ValueError(f"consistency must be linearizable, lease or stale, and not {consistency!r}")
         waiter = Waiter()
         if consistency != "stale":
+            self._require_member()
             self._inbox.put((_READ, waiter))
         if self._stopping:  # asked after the put: then nobody may be there any more to take it out
             raise NodeStopped("the node has stopped")
@@ -219,6 +212,10 @@ class Node:
             raise NoLeader(f"no leader confirmed the read within {timeout_s:g} s: try again, or read stale")
         return index
 
+    def _require_member(self) -> None:
+        if self._roster.kept_out:
+            raise NoLeader(f"this node is kept out of its cluster: {self._roster.kept_out}")
+
     def status(self) -> dict[str, Any]:
         """What the node is and knows, ready for JSON."""
         public = self._public
@@ -227,6 +224,8 @@ class Node:
             "id": self.id,
             "pid": self._env.pid(),
             "engine": self.config.engine,
+            "cluster": f"{self._roster.cluster_id:016x}",
+            "kept_out": self._roster.kept_out,
             "role": public.role,
             "leader": public.leader,
             "term": public.term,
@@ -252,7 +251,9 @@ class Node:
             self.read_barrier(timeout_s=self.config.election_tick * self.config.tick_s)
         except NodeError as error:
             failure = str(error)
-        return self._contact.health(failure, self._transport.connected(), self._env.now())
+        health = self._contact.health(failure, self._transport.connected(), self._env.now())
+        health.report["cluster"] = f"{self._roster.cluster_id:016x}"
+        return health
 
     def metrics(self) -> dict[str, int | float]:
         """Counters and gauges by name."""
@@ -275,6 +276,8 @@ class Node:
 
     def receive(self, messages: list[Message]) -> None:
         """Takes messages from a peer."""
+        if self._roster.kept_out:
+            return
         self._inbox.put((_MESSAGES, messages))
 
     def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
@@ -301,10 +304,15 @@ class Node:
 
     def _run(self) -> None:
         try:
+            self._transport.wait_until_introduced(self.config.election_tick * self.config.tick_s)
             deadline = self._env.now() + self.config.tick_s
             while not self._stopping:
                 self._drain(deadline - self._env.now())
                 now = self._env.now()
+                if self._roster.kept_out:  # neither time nor a message moves it: it promises nothing
+                    self._public = _Public("kept out", 0, self._public.term, self._public.commit_index)
+                    deadline = now + self.config.tick_s
+                    continue
                 if now >= deadline:
                     self._raft.tick()
                     self._reads.tick()
@@ -320,7 +328,12 @@ class Node:
                 self._publish()
         except BaseException as error:
             self.failure = error
-            self._log(f"stops, because of {type(error).__name__}: {error}")
+            if isinstance(error, LogLostError):  # it must not vote again, not even before the next leader finds it out
+                self._log(f"stops: {self._directory.condemn(str(error))}")
+            elif isinstance(error, UndecodableEntry):
+                self._log(f"stops: {error}")
+            else:
+                self._log(f"stops, because of {type(error).__name__}: {error}")
         finally:
             self._close()
 
@@ -372,13 +385,15 @@ class Node:
             self._contact.confirmed(self._env.now())
         for entry in ready.committed_entries:
             if entry.type == ENTRY_CONF_CHANGE:
-                self._conf_state = self._raft.apply_conf_change(ConfChange.decode(entry.data))
+                self._conf_state = self._raft.apply_conf_change(self.machine.conf_change(entry))
         self._backlog += ready.committed_entries
         self._raft.advance()
         if not self._storage.installing:
             self._apply_backlog()
 
     def _send(self, messages: list[Message]) -> None:
+        if self._roster.kept_out:
+            return
         self._counters["messages_out"] += len(messages)
         for message in messages:
             if message.type == MSG_SNAP:

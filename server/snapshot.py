@@ -55,6 +55,7 @@ __all__ = [
     "find_snapshots",
     "newest_snapshot",
     "purge",
+    "put_aside",
     "read_snapshot",
     "receive_snapshot",
     "remove_leftovers",
@@ -64,6 +65,7 @@ __all__ = [
 
 VERSION = 1
 BATCH_BYTES = 64 << 10
+ASIDE = ".aside"
 
 HEADER, PAIRS, TRAILER = 1, 2, 3
 _KIND = {HEADER: bytes((HEADER,)), PAIRS: bytes((PAIRS,)), TRAILER: bytes((TRAILER,))}
@@ -360,15 +362,24 @@ def newest_snapshot(
 
 
 def purge(directory: str, keep: int, env: Env | None = None, *, spare_index: int = 0) -> None:
-    """Removes all snapshots but the `keep` newest and that of `spare_index`; put aside ones stay.
+    """Removes all snapshots but the `keep` newest and that of `spare_index`, the log's mark; broken ones stay.
 
-    One that is being read stays readable. Requires: one purge at a time in a directory.
+    Those that were put aside go when the mark has passed them. One that is being read stays readable. Requires: one
+    purge at a time in a directory.
     """
     env = env or real_env()
+    for name in env.list(directory):
+        if name.endswith(ASIDE) and _NAME.fullmatch(name.removesuffix(ASIDE)) and int(name[17:33], 16) <= spare_index:
+            env.unlink(f"{directory}/{name}")
     for name in _names(directory, env)[keep:]:
         if int(name[17:33], 16) != spare_index:
             with contextlib.suppress(FileNotFoundError):  # put aside meanwhile, by another thread
                 env.unlink(f"{directory}/{name}")
+
+
+def put_aside(path: str, env: Env) -> None:
+    """Takes a whole snapshot that the log doesn't lead to out of the way, under a name that `purge` knows."""
+    env.rename(path, f"{path}{ASIDE}")
 
 
 def remove_leftovers(directory: str, env: Env | None = None) -> None:

@@ -16,6 +16,7 @@ In the engine, the user's keys and ours are kept apart by their first byte:
                     whatever its engine, so that what one engine takes, all take.
     mapplied      → index and term of the last entry that was applied, 8 bytes each
     mconf_state   → the members in force there
+    mcluster      → the cluster's id, 8 bytes; written with the first entry, not there in stores of earlier versions
 
 Invariants:
 
@@ -31,13 +32,23 @@ Lookup is for any thread; apply, recover_from_snapshot and close are for the thr
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from engines.coding import DecodeError
 from engines.errors import CorruptionError
 from engines.kvstore import KVStore, Operation, Pair, Snapshot, WriteBatch
-from raft.raftpb import ENTRY_NORMAL, ConfState, Entry, SnapshotMetadata
+from raft.errors import DecodeError as RaftDecodeError
+from raft.raftpb import (
+    CONF_CHANGE_ADD_NODE,
+    ENTRY_CONF_CHANGE,
+    ENTRY_NORMAL,
+    ConfChange,
+    ConfState,
+    Entry,
+    SnapshotMetadata,
+)
+from server.errors import WAY_OUT, DirectoryRefused, UndecodableEntry
 from server.limits import KEY_BYTES_MAX
 
 __all__ = [
@@ -56,6 +67,7 @@ MAX_VALUE_BYTES = 64 << 20  # far above what the front end lets through; every e
 
 USER = b"k"
 APPLIED = b"mapplied"
+CLUSTER = b"mcluster"
 CONF_STATE = b"mconf_state"
 ESCAPE = b"="
 ESCAPED = (b"bitcask_tombstone", ESCAPE)
@@ -64,6 +76,7 @@ _HEADER = struct.Struct("<QQI")
 _DELETE = struct.Struct("<BI")
 _PUT = struct.Struct("<BII")
 _APPLIED = struct.Struct("<QQ")
+_CLUSTER = struct.Struct("<Q")
 
 
 class Proposal(NamedTuple):
@@ -138,9 +151,15 @@ def decode_proposal(data: bytes) -> Proposal:
 class StateMachine:
     """The map that Raft replicates, on an engine of any kind. It owns the store."""
 
-    def __init__(self, store: KVStore) -> None:
-        """Takes over an open store. Raises CorruptionError if it has content that isn't a state machine's."""
+    def __init__(self, store: KVStore, cluster_id: int = 0, skip_entries: Collection[int] = ()) -> None:
+        """Takes over an open store. cluster_id: whose content it has to be, 0 for anybody's. skip_entries: indexes of
+        entries that are passed over if they can't be decoded.
+
+        Raises CorruptionError if it has content that isn't a state machine's, DirectoryRefused for another cluster's.
+        """
         self._store = store
+        self._skip_entries = skip_entries
+        self._cluster = _CLUSTER.pack(cluster_id) if cluster_id else b""
         self.applied_index = 0
         self.applied_term = 0
         self.conf_state: ConfState | None = None  # None until a first entry or snapshot says who takes part
@@ -159,9 +178,17 @@ class StateMachine:
             self.applied_index = self.applied_term = 0
             self.conf_state = None
             return
+        self._check_cluster(self._store.get(CLUSTER), getattr(self._store, "path", "the store"))
         self.applied_index, self.applied_term = _APPLIED.unpack(applied)
         conf_state = self._store.get(CONF_STATE)
         self.conf_state = None if conf_state is None else ConfState.decode(conf_state)
+
+    def _check_cluster(self, found: bytes | None, where: str) -> None:
+        if found is not None and self._cluster not in (b"", found):
+            raise DirectoryRefused(
+                f"{where} is of cluster {_CLUSTER.unpack(found)[0]:016x}, and this node is of cluster "
+                f"{_CLUSTER.unpack(self._cluster)[0]:016x}: it was put here from elsewhere; {WAY_OUT}"
+            )
 
     @property
     def persistent(self) -> bool:
@@ -196,17 +223,20 @@ class StateMachine:
         """Applies committed entries, in one atomic batch with the index and term of the last; returns whose they were.
 
         Requires: the entries follow on `applied_index` without a gap, and are stable in the Raft log. `conf_state` is
-        given when they changed it. Raises DecodeError for an entry that no node of ours proposed: then nothing was
-        applied, and the node must stop, for whatever it did next would make it differ from the others.
+        given when they changed it. Raises UndecodableEntry for an entry that no node of ours proposed: then nothing
+        was applied, and the node must stop, for whatever it did next would make it differ from the others.
         """
         assert entries[0].index == self.applied_index + 1
         batch = WriteBatch()
         applied = []
         put = batch.operations.append  # sizes and types were checked when the operations were proposed
         for entry in entries:
-            if entry.type != ENTRY_NORMAL or not entry.data:
+            if entry.type == ENTRY_CONF_CHANGE or not entry.data:
                 continue
-            origin, sequence, operations = decode_proposal(entry.data)
+            proposal = self._decode(entry)
+            if proposal is None:
+                continue
+            origin, sequence, operations = proposal
             applied.append(Applied(entry.index, origin, sequence))
             for key, value in operations:
                 if value is not None and value.startswith(ESCAPED):
@@ -215,6 +245,8 @@ class StateMachine:
             batch.size_bytes += len(entry.data)
         last = entries[-1]
         batch.put(APPLIED, _APPLIED.pack(last.index, last.term))
+        if self.applied_index == 0 and self._cluster:
+            batch.put(CLUSTER, self._cluster)
         if conf_state is not None:
             batch.put(CONF_STATE, conf_state.encode())
         self._store.write(batch, sync=False)
@@ -222,6 +254,26 @@ class StateMachine:
         if conf_state is not None:
             self.conf_state = conf_state
         return applied
+
+    def conf_change(self, entry: Entry) -> ConfChange:
+        """The membership change of a committed entry; one that is passed over changes nothing. Raises UndecodableEntry."""
+        try:
+            return ConfChange.decode(entry.data)
+        except RaftDecodeError as error:
+            if entry.index not in self._skip_entries:
+                raise UndecodableEntry(entry.index, entry.term, str(error)) from None
+            return ConfChange(CONF_CHANGE_ADD_NODE, 0)
+
+    def _decode(self, entry: Entry) -> Proposal | None:
+        """What an entry proposes; None for one that is passed over. Raises UndecodableEntry."""
+        try:
+            if entry.type != ENTRY_NORMAL:
+                raise DecodeError(f"its type is {entry.type}, which is unknown here")
+            return decode_proposal(entry.data)
+        except DecodeError as error:
+            if entry.index in self._skip_entries:
+                return None
+            raise UndecodableEntry(entry.index, entry.term, str(error)) from None
 
     def snapshot(self) -> MachineSnapshot:
         """The state of now. Its view may be read and closed by another thread. Requires: `conf_state` is known."""
@@ -233,15 +285,23 @@ class StateMachine:
     def recover_from_snapshot(self, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
         """Replaces everything by a snapshot's pairs; after a crash it is the old state or the new one.
 
-        Raises CorruptionError if the pairs aren't those of the snapshot that `metadata` describes; what `pairs` itself
-        raises passes through. Readers see the old state until the new one is whole.
+        Raises CorruptionError if the pairs aren't those of the snapshot that `metadata` describes, DirectoryRefused if
+        they are another cluster's; what `pairs` itself raises passes through. Readers see the old state until the new
+        one is whole.
         """
-        self._store.load(pairs)
+        self._store.load(self._of_this_cluster(pairs))
         self._read_own_keys()
         if self.applied_index != metadata.index:
             raise CorruptionError(
                 "snapshot", None, f"the snapshot is of index {metadata.index}, but its pairs say {self.applied_index}"
             )
+
+    def _of_this_cluster(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The same pairs; our own keys come last among them, and one of them says whose they are."""
+        for key, value in pairs:
+            if key == CLUSTER:
+                self._check_cluster(value, "the snapshot")
+            yield key, value
 
     def flush(self) -> None:
         """Makes everything that was applied durable, so that the Raft log before it can go. For any thread."""

@@ -1,6 +1,6 @@
 """The durable side of a node: its write-ahead log, its snapshot files, and the copy in memory that Raft reads.
 
-    data_dir/
+    data_dir/          server/directory.py says whether it is the one that the node has to have
       engine           the state machine's store, whatever the engine makes of that name
       wal/             entries, hard state, and marks where the log begins (server/wal.py)
       snap/            snapshot files (server/snapshot.py)
@@ -23,7 +23,8 @@ Invariants:
    the engine loads it (etcd#10219: file, mark, hard state). A crash in between leaves an engine behind the mark, and
    the file that takes it there.
 3. A restart uses a file only if the log has its mark or its last entry: one whose mark the crash took may contradict
-   the log, and the leader sends it again. The file of the newest mark is never purged.
+   the log, and the leader sends it again. It is put aside, and goes when the log's mark has passed it: nothing is
+   deleted that the log doesn't lead past. The file of the newest mark is never purged.
 4. Entries and hard state of one Ready are one write and one fsync; a snapshot's mark, which is rare, has its own before
    them. A commit index that changed alone is no reason to write: it rides with the next write, and the leader tells it
    again after a restart.
@@ -38,15 +39,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from engines.env import Env
 from engines.errors import CorruptionError
 from raft import NO_LIMIT, MemoryStorage, Ready
 from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
-from server.errors import Overloaded
+from server.directory import Directory
+from server.errors import WAY_OUT, DirectoryRefused, Overloaded
 from server.logs import logger
-from server.snapshot import find_snapshots, purge, read_snapshot, receive_snapshot, remove_leftovers, write_snapshot
+from server.snapshot import (
+    find_snapshots,
+    purge,
+    put_aside,
+    read_snapshot,
+    receive_snapshot,
+    remove_leftovers,
+    write_snapshot,
+)
 from server.statemachine import MachineSnapshot, StateMachine
-from server.wal import Wal
 
 __all__ = ["NodeStorage"]
 
@@ -69,16 +77,18 @@ class CutLimits(Protocol):
 class NodeStorage:
     """What a node has on disk. For the node's thread, but for `receive_snapshot`; its jobs run in threads of their own."""
 
-    def __init__(self, data_dir: str, node_id: int, cluster_id: int, machine: StateMachine, env: Env) -> None:
-        """Opens the log, and brings the state machine to where the log's entries follow on.
+    def __init__(self, directory: Directory, machine: StateMachine) -> None:
+        """Takes over an open directory, and brings the state machine to where the log's entries follow on.
 
-        Raises StoreLocked, CorruptionError, and what the WAL raises for another node's directory.
+        Raises CorruptionError, and DirectoryRefused for an engine or a snapshot that doesn't belong to the log; the
+        directory stays the caller's then.
         """
+        self._directory = directory
         self._machine = machine
-        self._env = env
-        self._snap_dir = f"{data_dir}/snap"
+        self._env = env = directory.env
+        self._snap_dir = f"{directory.path}/snap"
         env.makedirs(self._snap_dir, "server.node.mkdir")
-        self._wal, state = Wal.open(f"{data_dir}/wal", env, node_id=node_id, cluster_id=cluster_id)
+        self._wal, state = directory.wal, directory.state
         if state.repaired is not None:
             logger().warning("%s", state.repaired)
         self.memory = MemoryStorage()
@@ -91,12 +101,8 @@ class NodeStorage:
         self._writing = threading.Lock()  # one snapshot file of our own is written at a time
         self._receiving = threading.Lock()  # and one is received; its sender may be slow, so that is a lock of its own
         self._purging = threading.Lock()
-        try:
-            remove_leftovers(self._snap_dir, env)
-            self._recover_machine(state.snapshot, state.entries)
-        except BaseException:
-            self._wal.close()
-            raise
+        remove_leftovers(self._snap_dir, env)
+        self._recover_machine(state.snapshot, state.entries)
         self._recovered = state
 
     def _recover_machine(self, mark: SnapshotMetadata, entries: list[Entry]) -> None:
@@ -104,31 +110,33 @@ class NodeStorage:
         last = entries[-1].index if entries else mark.index
         machine = self._machine
         if machine.applied_index > last:
-            raise CorruptionError(
-                self._wal.path,
-                None,
-                f"the engine has applied entry {machine.applied_index}, but the log ends at {last}: the log was lost or "
-                "replaced; remove the node's directory, so that it starts anew from the leader's snapshot",
+            raise DirectoryRefused(
+                f"{self._wal.path}: the engine has applied entry {machine.applied_index}, but the log ends at {last}: "
+                f"one of the two was lost or replaced; {WAY_OUT}"
+            )
+        terms = {mark.index: mark.term} | {entry.index: entry.term for entry in entries}
+        if terms.get(machine.applied_index, machine.applied_term) != machine.applied_term and machine.applied_index:
+            raise DirectoryRefused(
+                f"{self._wal.path}: entry {machine.applied_index}, the last that the engine has applied, is of term "
+                f"{terms[machine.applied_index]} in the log and of {machine.applied_term} in the engine: the two are of "
+                f"different nodes or times; {WAY_OUT}"
             )
         if machine.persistent and machine.applied_index >= mark.index:
             return
-        terms = {mark.index: mark.term} | {entry.index: entry.term for entry in entries}
         for found in find_snapshots(self._snap_dir, self._env):  # the newest first
             index, term = found.metadata.index, found.metadata.term
             if index >= mark.index and terms.get(index) != term:
                 # It came from the leader, and the crash came before its mark. It doesn't continue this log, so the
                 # leader has to send it again; until then it must not take one of the places of those that are kept.
-                self._env.unlink(found.path)
+                put_aside(found.path, self._env)
             elif index >= mark.index and index > machine.applied_index:
                 metadata, pairs = read_snapshot(found.path, self._env)
                 machine.recover_from_snapshot(metadata, pairs)
                 return
         if machine.applied_index < mark.index:
-            raise CorruptionError(
-                self._snap_dir,
-                None,
-                f"the log begins behind entry {mark.index}, the engine is at {machine.applied_index}, and there is no "
-                "whole snapshot between the two; remove the node's directory, so that it starts anew from the leader's",
+            raise DirectoryRefused(
+                f"{self._snap_dir}: the log begins behind entry {mark.index}, the engine is at {machine.applied_index}, "
+                f"and there is no whole snapshot between the two; {WAY_OUT}"
             )
 
     def recovered(self, conf_state: ConfState) -> MemoryStorage:
@@ -154,6 +162,7 @@ class NodeStorage:
             self._unsaved = None
         else:
             self._unsaved = hard_state
+        self._directory.note_segment()
         if ready.snapshot is not None:
             self.memory.apply_snapshot(ready.snapshot)
         if ready.hard_state is not None:
@@ -202,6 +211,7 @@ class NodeStorage:
             return  # a snapshot from the leader has overtaken this one
         self.memory.create_snapshot(metadata.index, metadata.conf_state, b"")
         self._wal.save_snapshot(metadata)
+        self._directory.note_segment()
         kept_index = self._kept_index(metadata.index, limits)
         if kept_index > self.memory.first_index():
             self.memory.compact(kept_index - 1)
@@ -302,6 +312,6 @@ class NodeStorage:
         try:
             if self._unsaved is not None:
                 self._wal.save(self._unsaved, [], must_sync=False)
-            self._wal.close()
+            self._directory.close()
         except Exception as error:
             logger().warning("the log closed badly: %s", error)

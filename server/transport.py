@@ -18,8 +18,9 @@ Invariants:
    makes bigger frames and not a longer queue. A full queue drops what is new, and says so through `unreachable`: Raft
    then probes, and sends again what matters.
 2. Messages between two nodes arrive in order, once, or not at all. A connection that breaks may lose any tail.
-3. A node listens only to members of its own cluster that meant it; everything else is refused before a byte of Raft is
-   read (a wrong cluster is 412, as etcd answers). A frame that fails its checksum or doesn't decode ends the connection.
+3. A node listens only to members of its own cluster that meant it and came with their own directory, and sends only to
+   such; everything else is refused before a byte of Raft is read. A frame that fails its checksum or doesn't decode ends
+   the connection.
 4. Nothing that a peer sends is believed to have a size: frames and snapshots have limits. Nothing is ever unpickled, and
    no name from the network becomes the name of a file.
 5. Threads and queues are bounded: CONNECTIONS_MAX connections, one stream from each peer (a new one ends the old, whose
@@ -50,8 +51,9 @@ from server import guards
 from server.config import Peers
 from server.forwards import TransitClock
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame, read_frame
-from server.handshake import UPGRADE, Handshake, dial
-from server.logs import logger
+from server.handshake import UPGRADE, Handshake, Refusals, dial
+from server.logs import Minutely, logger
+from server.roster import Roster
 
 __all__ = ["Receiver", "Transport"]
 
@@ -86,21 +88,43 @@ class Receiver(Protocol):
 class Transport:
     """One node's connections to all of its peers, and its listener for theirs."""
 
-    def __init__(self, node_id: int, cluster_id: int, peers: Peers, receiver: Receiver) -> None:
+    def __init__(self, roster: Roster, peers: Peers, receiver: Receiver) -> None:
         """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk."""
-        self.node_id = node_id
-        self.handshake = Handshake(node_id, cluster_id, tuple(sorted(peer for peer in peers if peer != node_id)))
+        self.node_id = roster.node_id
+        self.handshake = Handshake(roster)
+        self.refusals = Refusals(self.log, Minutely(logger()))
         self._receiver = receiver
         self._stopping = threading.Event()
-        self._senders = {peer: _Sender(self, peer, peers[peer]) for peer in self.handshake.members}
-        self._listener = _Listener(self, peers[node_id], receiver)
+        self._senders = {
+            peer: _Sender(self, peer, address) for peer, address in sorted(peers.items()) if peer != self.node_id
+        }
+        self._listener = _Listener(self, peers[self.node_id], receiver)
         self._snapshots: set[threading.Thread] = set()
+        self._spread = self.handshake.roster.known()  # whose directories the peers were last told of
 
     def start(self) -> None:
         """Starts the listener and a sender for each peer."""
         self._listener.start()
         for sender in self._senders.values():
+            sender.introduce()
             sender.start()
+
+    def wait_until_introduced(self, timeout_s: float) -> None:
+        """Returns when every peer has been called once, whatever came of it, or after `timeout_s`.
+
+        Peers may know that this node must not take part: it should hear that before it promises anything.
+        """
+        deadline = time.monotonic() + timeout_s
+        for sender in self._senders.values():
+            sender.introduced.wait(max(0.0, deadline - time.monotonic()))
+
+    def spread_news(self) -> None:
+        """Calls the peers again if a member was met since the last time: the others may not have met it."""
+        known = self.handshake.roster.known()
+        if self._spread != known:
+            self._spread = known
+            for sender in self._senders.values():
+                sender.introduce()
 
     def send(self, messages: Iterable[Message]) -> None:
         """Queues each message for the node it is addressed to; never blocks. MsgSnap goes by `send_snapshot`."""
@@ -157,7 +181,9 @@ class _Sender(threading.Thread):
         self._transport = transport
         self._peer = peer
         self._address = address
-        self._queue: queue.SimpleQueue[tuple[int, Message] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[int, Message | None] | None] = queue.SimpleQueue()
+        self.introduced = threading.Event()
+        self._told: frozenset[int] = frozenset()  # whose directories the peer knows of, as it said or was told
         self._put_bytes = 0  # written by the thread that puts,
         self._taken_bytes = 0  # and by this one: the difference is in the queue
         self._socket: socket.socket | None = None
@@ -176,6 +202,10 @@ class _Sender(threading.Thread):
         self._queue.put((size, message))
         return True
 
+    def introduce(self) -> None:
+        """Has the peer called, although there is nothing to send. For any thread."""
+        self._queue.put((0, None))
+
     def stop(self) -> None:
         self._queue.put(None)
         connection = self._socket
@@ -185,29 +215,40 @@ class _Sender(threading.Thread):
     def run(self) -> None:
         delay_s, longest_s = RETRY_DELAY_S
         stopping = self._transport._stopping
+        roster = self._transport.handshake.roster
         while (messages := self._gather()) is not None:
             unsent = messages
             try:
+                if self._socket is not None and not roster.known() <= self._told:
+                    self._finish()
                 if self._socket is None:
                     self._socket = self._connect()
                     delay_s = RETRY_DELAY_S[0]
                 unsent = []
-                self._socket.sendall(encode_frame(messages, time.monotonic()))
+                if messages:
+                    self._socket.sendall(encode_frame(messages, time.monotonic()))
             except (OSError, http.client.HTTPException):
                 self._disconnect()
                 if stopping.is_set():
                     break
-                self._transport._receiver.unreachable(self._peer, unsent)
-                stopping.wait(delay_s)
-                delay_s = min(2 * delay_s, longest_s)
+                if messages:
+                    self._transport._receiver.unreachable(self._peer, unsent)
+                    self.introduced.set()
+                    stopping.wait(delay_s)
+                    delay_s = min(2 * delay_s, longest_s)
+            self.introduced.set()
         self._disconnect()
 
     def _gather(self) -> list[Message] | None:
         """Waits for a message, and takes what else is there, up to a frame's limits; None when it is time to stop."""
-        messages = []
+        messages: list[Message] = []
         budget_bytes = FRAME_BYTES_MAX // 2  # one message may be as large as the rest of the limit
         while (queued := self._queue.get()) is not None:
             size, message = queued
+            if message is None:  # to be introduced
+                if self._queue.empty():
+                    return messages
+                continue
             self._taken_bytes += size
             messages.append(message)
             budget_bytes -= size
@@ -224,12 +265,24 @@ class _Sender(threading.Thread):
                 # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
                 # for a quarter of an hour; and two minutes may pass until the first packet after the network is back.
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_TIMEOUT_S))
-            dial(connection, self._address[0], self._peer, self._transport.handshake)
+            why, self._told = dial(connection, self._address[0], self._peer, self._transport.handshake)
+            if why:
+                self._transport.refusals.tell(f"to {self._peer}", why)
+                raise ConnectionError(why)
+            self._transport.refusals.heard(f"to {self._peer}")
+            self._transport.spread_news()
             connection.settimeout(SEND_TIMEOUT_S)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _finish(self) -> None:
+        """Ends the stream when the peer has read all of it, for a new one that begins with what is known now."""
+        assert self._socket is not None
+        self._socket.shutdown(socket.SHUT_WR)
+        self._socket.recv(1)
+        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._socket = self._socket, None
@@ -346,10 +399,16 @@ class _PeerHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.close_connection = True
-        refusal = self.server.transport.handshake.refusal(self.headers)
+        transport = self.server.transport
+        refusal = transport.handshake.refusal(self.headers)
+        sender = f"from {self.headers.get('X-Metcd-From', '')[:19]}"
         if refusal:
+            transport.refusals.tell(sender, refusal[1])
             self._answer(*refusal)
-        elif self.path == "/raft/stream":
+            return
+        transport.refusals.heard(sender)
+        transport.spread_news()
+        if self.path == "/raft/stream":
             self._stream()
         elif self.path == "/raft/snapshot":
             self._snapshot()
@@ -357,16 +416,22 @@ class _PeerHandler(BaseHTTPRequestHandler):
             self._answer(404, "peers ask for /raft/stream or /raft/snapshot")
 
     def _answer(self, status: int, reason: str) -> None:
-        self.send_response(status, reason)
+        self.send_response(status, reason.encode("latin-1", "replace").decode("latin-1"))
+        self._say_who()
         self.send_header("Content-Length", "0")
         self.send_header("Connection", "close")
         self.end_headers()
+
+    def _say_who(self) -> None:
+        for name, value in self.server.transport.handshake.headers().items():
+            self.send_header(name, value)
 
     def _stream(self) -> None:
         """Reads frames until the peer closes, and hands over all that one read brought at once."""
         sender = int(self.headers["X-Metcd-From"])
         self.server.greeted(self.connection, sender)  # before the peer hears that it is, so that the order is its own
         self.send_response(101)
+        self._say_who()
         self.send_header("Upgrade", UPGRADE)
         self.send_header("Connection", "Upgrade")
         self.end_headers()

@@ -47,24 +47,56 @@ from engines.env import Env, File, Lock, real_env
 from engines.errors import StoreClosed, StoreFailed
 from engines.log import BLOCK_BYTES, encode_record, record_offset
 from raft.raftpb import Entry, HardState, SnapshotMetadata
+from server.errors import WAY_OUT, DirectoryRefused
 from server.wal_replay import History, Recovery, Segment, WalMismatch, check, dump, replay
 from server.wal_segment import (
     END,
     ENTRIES,
     RESTORE,
     SNAPSHOT,
+    START,
     STATE,
     Head,
     SegmentName,
+    Start,
     encode_entries,
     encode_state,
     prefix,
 )
 
-__all__ = ["SEGMENT_BYTES", "Wal", "WalMismatch", "WalState", "check", "dump"]
+__all__ = ["SEGMENT_BYTES", "Promised", "Wal", "WalMismatch", "WalState", "check", "dump"]
 
 SEGMENT_BYTES = 64 * 1000 * 1000  # as etcd's
 ALLOCATE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What a data directory remembers of its log: the directory's number, the count of starts, and the newest segment.
+
+    starts: 0 if the log may not be there yet, or may be of a version that didn't count.
+    """
+
+    number: int
+    starts: int = 0
+    segment: int = 0
+
+    def check(self, path: str, found: Recovery) -> None:
+        """Raises DirectoryRefused if the log that was found isn't the directory's, or is older. Changes nothing."""
+        if not found.segments:
+            if self.starts:
+                raise DirectoryRefused(f"{path}: the log is gone, and with it what this node has promised; {WAY_OUT}")
+            return
+        if found.start is not None and found.start.number != self.number:
+            raise DirectoryRefused(
+                f"{path}: the log is of directory {found.start.number:016x}, and this is {self.number:016x}; {WAY_OUT}"
+            )
+        starts, segment = found.start.count if found.start else 0, found.segments[-1].name.sequence
+        if starts < self.starts or segment < self.segment:
+            raise DirectoryRefused(
+                f"{path}: the log is older than the directory: it ends with segment {segment} after start {starts}, and "
+                f"there was segment {self.segment} after start {self.starts}, so that its newest part is gone; {WAY_OUT}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +105,7 @@ class WalState:
 
     entries: all that lie behind `snapshot`, without a gap. snapshot: the newest mark, index 0 if there is none.
     is_new: there was no log, and there is one now. repaired: what was cut off as a torn tail, in words, or None.
+    starts: the count of starts, this one included; 0 if the log was opened without `promised`.
     """
 
     hard_state: HardState = field(default_factory=HardState)
@@ -80,6 +113,7 @@ class WalState:
     snapshot: SnapshotMetadata = field(default_factory=SnapshotMetadata)
     is_new: bool = False
     repaired: str | None = None
+    starts: int = 0
 
 
 class Wal:
@@ -95,6 +129,7 @@ class Wal:
         self._segments: list[Segment] = []  # oldest first; the last one is open as `_file`
         self._file: File | None = None
         self._salt = 0
+        self._start: Start | None = None
         self._end = 0  # of the records in `_file`
         self._synced = 0  # up to there `_file` is on disk
         self._allocated = 0  # size of `_file`
@@ -111,17 +146,24 @@ class Wal:
         node_id: int,
         cluster_id: int,
         segment_bytes: int = SEGMENT_BYTES,
+        promised: Promised | None = None,
     ) -> tuple[Wal, WalState]:
         """Opens the log in the directory `path`, or makes one, and returns it with what it holds.
 
         A torn tail is cut off. segment_bytes: a segment that has reached this size is followed by a new one.
-        Raises StoreLocked, WalMismatch (another node's or cluster's), CorruptionError, OSError. O(bytes of the log).
+        promised: what the log has to be; the log then counts this start, on disk when it returns.
+        Raises StoreLocked, WalMismatch (another node's or cluster's), DirectoryRefused, CorruptionError, OSError; then
+        nothing was changed. O(bytes of the log).
         """
         env = env or real_env()
         env.makedirs(path, "server.wal.mkdir")
         wal = cls(path, env, env.lock(f"{path}/LOCK"), (node_id, cluster_id), segment_bytes)
         try:
             recovery = replay(path, env, node_id, cluster_id)
+            if promised is not None:
+                promised.check(path, recovery)
+                count = max(promised.starts, recovery.start.count if recovery.start else 0) + 1
+                wal._start = Start(promised.number, count)
             for name in recovery.leftovers:
                 env.unlink(f"{path}/{name}")
             state = wal._resume(recovery) if recovery.segments else wal._begin()
@@ -133,7 +175,7 @@ class Wal:
     def _begin(self) -> WalState:
         """Makes the first segment of a new log."""
         self._create(SegmentName(0, 1), 0, 0)
-        return WalState(is_new=True)
+        return WalState(is_new=True, starts=self._start.count if self._start else 0)
 
     def _resume(self, recovery: Recovery) -> WalState:
         """Opens the last segment behind its last record, with a torn tail cut off, and brings it to disk (5, 6)."""
@@ -153,7 +195,11 @@ class Wal:
         if recovery.torn is not None:
             repaired = f"{path}: cut off a {recovery.torn}"
             self._cut()
-        return WalState(history.hard_state, recovery.entries, history.snapshot, False, repaired)
+        elif self._start is not None:
+            self._append(START, self._start.encode())
+            self._sync("server.wal.start")
+        starts = self._start.count if self._start else 0
+        return WalState(history.hard_state, recovery.entries, history.snapshot, False, repaired, starts)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -271,6 +317,10 @@ class Wal:
             self._node_id, self._cluster_id, salt, previous_salt, previous_end, history.hard_state, history.snapshot
         )
         record = encode_record(0, head.encode())
+        if self._start is not None:
+            offset = record_offset(len(record))
+            start = prefix(START, salt, offset, 0) + self._start.encode()
+            record += encode_record(len(record) % BLOCK_BYTES, start)
         path = f"{self.path}/{name}"
         self._file = file = self._env.open(f"{path}.tmp", "w")
         file.append(record)
@@ -283,6 +333,11 @@ class Wal:
         self._counters["bytes_written"] += len(record)
         self._counters["fsyncs"] += 2
         self._counters["segments_made"] += 1
+
+    @property
+    def segment(self) -> int:
+        """The sequence number of the last segment. O(1)."""
+        return self._segments[-1].name.sequence
 
     # ---- the rest ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ Which damage is an error, and which is how a crash looks:
  6. Removing is only right up to a mark. So if the first segment of the run doesn't begin right behind the mark that is
     the newest at the end of the log, entries are missing: CorruptionError.
  7. A log that ends before its own commit index has lost entries that were acknowledged: CorruptionError, not a torn
-    tail. The node must not vote or acknowledge with such a log; it has to start anew, as a new member.
+    tail. The node must not vote or acknowledge with such a log.
 
 Follows etcd's server/storage/wal: ReadAll, Repair, ValidSnapshotEntries. etcd leaves rule 2 to the caller, and has a
 rolling checksum over all segments where a head here names salt and end of the one before it.
@@ -38,6 +38,7 @@ from engines.errors import CorruptionError, StoreError
 from engines.log import LogReader, TornTail
 from raft.errors import DecodeError
 from raft.raftpb import Entry, HardState, SnapshotMetadata
+from server.errors import WAY_OUT
 from server.wal_segment import (
     ENTRIES,
     HEAD,
@@ -45,15 +46,22 @@ from server.wal_segment import (
     PREFIX_BYTES,
     RESTORE,
     SNAPSHOT,
+    START,
     STATE,
     Head,
     SegmentName,
+    Start,
     decode_entries,
     decode_state,
     split,
 )
 
 __all__ = ["History", "Recovery", "Segment", "WalMismatch", "check", "dump", "replay"]
+
+
+CLUSTER_ID_BEFORE = (
+    0x1000  # in every head, before clusters had ids of their own; its directory gets one at its next start
+)
 
 
 class WalMismatch(StoreError):
@@ -142,7 +150,10 @@ class Segment:
 
 @dataclass(slots=True)
 class Recovery:
-    """What `replay` found. `end` and `salt` are the last segment's; `torn` is what lies behind its end."""
+    """What `replay` found. `end` and `salt` are the last segment's; `torn` is what lies behind its end.
+
+    start: the newest START, None for a log of an earlier version, or one that is being made.
+    """
 
     history: History = field(default_factory=lambda: History(HardState(), SnapshotMetadata(), 0))
     entries: list[Entry] = field(default_factory=list)
@@ -151,6 +162,7 @@ class Recovery:
     end: int = 0
     salt: int = 0
     torn: TornTail | None = None
+    start: Start | None = None
 
 
 def replay(path: str, env: Env, node_id: int | None = None, cluster_id: int | None = None) -> Recovery:
@@ -167,8 +179,7 @@ def replay(path: str, env: Env, node_id: int | None = None, cluster_id: int | No
             raise CorruptionError(
                 f"{path}/{name}",
                 recovery.torn.offset,
-                f"{recovery.torn.why}; no crash does that to a segment that another one follows: restore the node's "
-                "directory, or remove it and add the node anew",
+                f"{recovery.torn.why}; no crash does that to a segment that another one follows; {WAY_OUT}",
             )
     _check_whole(path, recovery)
     return recovery
@@ -198,14 +209,14 @@ def _check_whole(path: str, recovery: Recovery) -> None:
             f"{path}/{recovery.segments[0].name}",
             None,
             f"entries {history.snapshot.index + 1} to {history.missing_index} were in segments before this one, which "
-            "are gone: restore them, or remove the node's directory and add the node anew",
+            f"are gone; {WAY_OUT}",
         )
     if history.last_index < history.hard_state.commit:
         raise CorruptionError(
             f"{path}/{recovery.segments[-1].name}",
             recovery.end,
             f"the log ends with entry {history.last_index}, but says that entry {history.hard_state.commit} was "
-            "committed: entries are lost; remove the node's directory and add the node anew, under a new id",
+            f"committed: entries are lost; {WAY_OUT}",
         )
 
 
@@ -253,11 +264,12 @@ class _SegmentReader:
 
     def _begin(self, head: Head, node_id: int | None, cluster_id: int | None) -> None:
         """Checks that the head is ours, and that the segment follows on the one before it."""
-        if cluster_id is not None and head.cluster_id != cluster_id:
+        recovery = self._recovery
+        before_ids = recovery.start is None and head.cluster_id == CLUSTER_ID_BEFORE
+        if cluster_id is not None and head.cluster_id != cluster_id and not before_ids:
             raise WalMismatch(self._path, "cluster", head.cluster_id, cluster_id)
         if node_id is not None and head.node_id != node_id:
             raise WalMismatch(self._path, "node", head.node_id, node_id)
-        recovery = self._recovery
         before = self._name.first_index - 1
         if not recovery.segments:
             recovery.history = History(head.hard_state, head.snapshot, before)
@@ -283,8 +295,16 @@ class _SegmentReader:
             self._append(segment, entries)
         elif kind in (SNAPSHOT, RESTORE):
             self._mark(kind, SnapshotMetadata.decode(payload[PREFIX_BYTES:]))
+        elif kind == START:
+            self._start(Start.decode(payload))
         elif kind == HEAD:
             raise DecodeError("a second HEAD is in the segment")
+
+    def _start(self, start: Start) -> None:
+        last = self._recovery.start
+        if last is not None and (start.number != last.number or start.count < last.count):
+            raise DecodeError(f"the start {start} follows {last}: parts of the log belong to different directories")
+        self._recovery.start = start
 
     def _mark(self, kind: int, snapshot: SnapshotMetadata) -> None:
         recovery = self._recovery
@@ -355,6 +375,8 @@ def describe(payload: bytes) -> str:
         synced = int.from_bytes(payload[9:17], "little")
         if name == "HEAD":
             return f"HEAD      {Head.decode(payload)}"
+        if kind == START:
+            return f"START     synced {synced:#x}  {Start.decode(payload)}"
         if kind in (SNAPSHOT, RESTORE):
             return f"{name:8}  synced {synced:#x}  {SnapshotMetadata.decode(payload[PREFIX_BYTES:])}"
         hard_state, entries = decode_state(payload) if kind == STATE else (None, decode_entries(payload))

@@ -4,7 +4,7 @@ A segment is a file in the format of engines/log.py. Its name is `%016x-%016x.wa
 that the next entry had when it was begun, as in etcd. The payload of each of its records:
 
     OFFSET SIZE FIELD
-    0      1    kind       1 HEAD, 2 ENTRIES, 3 STATE, 4 SNAPSHOT, 5 RESTORE, 6 END
+    0      1    kind       1 HEAD, 2 ENTRIES, 3 STATE, 4 SNAPSHOT, 5 RESTORE, 6 END, 7 START
     1      8    stamp      the segment's salt + the offset of this record, modulo 2**64
     9      8    synced     up to this offset the file was on disk when the record was written
     17     …    data       by kind:
@@ -19,6 +19,8 @@ that the next entry had when it was begun, as in etcd. The payload of each of it
     SNAPSHOT   SnapshotMetadata: a mark; what lies up to its index is in a snapshot, what follows it stays
     RESTORE    SnapshotMetadata: a mark; the snapshot replaces the whole log, and nothing of it stays
     END        nothing; written by a clean close, so that the record before it has a witness
+    START      17   8  number of the data directory     25  8  how often a node has started on it
+               written at each start, and behind the HEAD of each later segment; logs of earlier versions have none
 
 Why the stamp: a block that the disk wrote to the wrong place, or that a crash has left from an older file, may hold
 records with valid checksums; only the stamp gives them away. They count as damage where they are found. And a value that
@@ -44,15 +46,26 @@ from typing import Final
 from raft.errors import DecodeError
 from raft.raftpb import Entry, HardState, SnapshotMetadata
 
-__all__ = ["Head", "SegmentName", "decode_entries", "decode_state", "encode_entries", "encode_state", "prefix", "split"]
+__all__ = [
+    "Head",
+    "SegmentName",
+    "Start",
+    "decode_entries",
+    "decode_state",
+    "encode_entries",
+    "encode_state",
+    "prefix",
+    "split",
+]
 
-HEAD, ENTRIES, STATE, SNAPSHOT, RESTORE, END = range(1, 7)
-KIND_NAMES: Final = ("", "HEAD", "ENTRIES", "STATE", "SNAPSHOT", "RESTORE", "END")
+HEAD, ENTRIES, STATE, SNAPSHOT, RESTORE, END, START = range(1, 8)
+KIND_NAMES: Final = ("", "HEAD", "ENTRIES", "STATE", "SNAPSHOT", "RESTORE", "END", "START")
 
 PREFIX_BYTES: Final = 17
 
 _PREFIX = struct.Struct("<BQQ")
 _HEAD = struct.Struct("<QQQQQ")
+_START = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<I")
 _STATE_BYTES: Final = 24
 _U64: Final = (1 << 64) - 1
@@ -107,6 +120,24 @@ class Head:
         return cls(node_id, cluster_id, salt, previous_salt, previous_end, hard_state, snapshot)
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A node has started on this log: the number of its data directory (server/identity.py), and the count of starts."""
+
+    number: int
+    count: int
+
+    def encode(self) -> bytes:
+        """The data of START."""
+        return _START.pack(self.number, self.count)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Start:
+        if len(payload) != PREFIX_BYTES + _START.size:
+            raise DecodeError(f"a START has {PREFIX_BYTES + _START.size} bytes, and this one {len(payload)}")
+        return cls(*_START.unpack_from(payload, PREFIX_BYTES))
+
+
 def prefix(kind: int, salt: int, offset: int, synced: int) -> bytes:
     """The first 17 bytes of the record of this kind at `offset` of the segment with this salt."""
     return _PREFIX.pack(kind, salt + offset & _U64, synced)
@@ -117,7 +148,7 @@ def split(payload: bytes, salt: int, offset: int) -> tuple[int, int] | None:
     if len(payload) < PREFIX_BYTES:
         return None
     kind, stamp, synced = _PREFIX.unpack_from(payload)
-    if stamp != (salt + offset) & _U64 or not HEAD <= kind <= END or synced > offset:
+    if stamp != (salt + offset) & _U64 or not HEAD <= kind <= START or synced > offset:
         return None
     return kind, synced
 

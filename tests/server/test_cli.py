@@ -17,6 +17,7 @@ from server.cli import main, unicode_names
 from server.cluster import metcd_command
 from server.config import NodeConfig
 from server.errors import NoLeader, OutcomeUnknown
+from server.identity import read_identity
 from server.node import Node
 from tests.server.fake_node import FakeNode, serving
 from tests.server.local_nodes import eventually, free_ports
@@ -281,7 +282,8 @@ def test_a_damaged_log_is_named_with_file_and_offset(tmp_path, refused, capsys):
     data[data.index(b"found in the log") - 60] ^= 1  # not in the last record, which a crash may tear
     data[20] ^= 1
     log.write_bytes(data)
-    line = refused(*serve(tmp_path))
+    [address] = read_identity(str(tmp_path / "n")).members.values()
+    line = refused(*serve(tmp_path, cluster=f"http://{address}"))
     assert log.name in line
     assert " at byte " in line
     assert main(["check", str(tmp_path / "n")]) == 1

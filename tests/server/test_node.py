@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from engines import CorruptionError, InvalidKey, InvalidValue, StoreLocked
+from engines import InvalidKey, InvalidValue, StoreLocked
 from engines.env import RealEnv
 from engines.memory import MemoryStore
 from raft import ProposalDroppedError, RawNode
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, MSG_VOTE, ConfState, Entry, Message, Snapshot
 from server import intake as intake_module
 from server import logs
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.errors import DirectoryRefused, NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.forwards import Sifted
 from server.node import Node
 from server.reads import Waiter
@@ -282,7 +282,7 @@ def test_a_lost_snapshot_is_an_error_and_not_an_empty_store(tmp_path):
         cluster.stop(lost)
         for path in (tmp_path / f"node{lost}" / "snap").iterdir():
             path.unlink()
-        with pytest.raises(CorruptionError, match="starts anew"):
+        with pytest.raises(DirectoryRefused, match="there is no whole snapshot between the two; nothing was changed"):
             cluster.start(lost)
 
 

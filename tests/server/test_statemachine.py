@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from engines import CorruptionError, WriteBatch
 from engines.coding import DecodeError
 from engines.memory import MemoryStore
-from raft.raftpb import ConfState, Entry
+from raft.raftpb import ENTRY_CONF_CHANGE, ConfState, Entry
+from server.errors import UndecodableEntry
 from server.statemachine import (
     MAX_KEY_BYTES,
     Applied,
@@ -85,9 +86,23 @@ def test_applied_index_and_members_are_read_back():
         assert (again.applied_index, again.applied_term, again.conf_state) == (2, 4, THREE)
 
 
+def test_an_entry_that_can_not_be_decoded_is_passed_over_if_the_operator_says_so():
+    """The way out of a restart that ends at the same entry for ever; one that can be decoded is applied all the same."""
+    with MemoryStore() as store:
+        machine = StateMachine(store, skip_entries={1, 2, 3})
+        unknown_type = Entry(1, 3, 9, b"of a later version")
+        machine.apply([entry(1, (b"a", b"1")), Entry(1, 2, data=b"poison"), unknown_type], THREE)
+        assert (machine.lookup(b"a"), machine.applied_index) == (b"1", 3)
+        assert machine.conf_change(Entry(1, 3, ENTRY_CONF_CHANGE, b"?")).node_id == 0
+        with pytest.raises(UndecodableEntry):
+            machine.conf_change(Entry(1, 4, ENTRY_CONF_CHANGE, b"?"))
+        with pytest.raises(UndecodableEntry, match="its type is 9"):
+            machine.apply([Entry(1, 4, 9, b"of a later version")])
+
+
 def test_an_entry_that_nobody_proposed_applies_nothing_of_its_batch(machine):
     """A poison entry must stop the node, and must not be skipped."""
-    with pytest.raises(DecodeError):
+    with pytest.raises(UndecodableEntry, match=r"entry 2 of term 1 is committed, and .* --skip-entry 2, which"):
         machine.apply([entry(1, (b"a", b"1")), Entry(1, 2, data=b"poison")], THREE)
     assert machine.applied_index == 0
     assert list(machine.store.scan()) == []

@@ -10,6 +10,7 @@ from engines.memory import MemoryStore
 from raft import Ready
 from raft.raftpb import ConfState, Entry, HardState, Snapshot, SnapshotMetadata
 from server.config import NodeConfig
+from server.directory import open_directory
 from server.errors import Overloaded
 from server.snapshot import write_snapshot
 from server.statemachine import StateMachine, encode_proposal
@@ -17,6 +18,7 @@ from server.storage import NodeStorage
 from tests.server.local_nodes import PATIENCE_S
 
 MEMBERS = ConfState(voters=(1, 2, 3))
+PEERS = {1: ("127.0.0.1", 1), 2: ("127.0.0.1", 2), 3: ("127.0.0.1", 3)}
 
 
 def entries(first: int, last: int, term: int = 1, value_bytes: int = 1) -> list[Entry]:
@@ -61,7 +63,7 @@ class Desk:
 
     def open(self) -> None:
         self.machine = StateMachine(MemoryStore())
-        self.storage = NodeStorage(self.data, 1, 0xC1, self.machine, self.env)
+        self.storage = NodeStorage(open_directory(NodeConfig(1, PEERS, self.data)), self.machine)
         self.memory = self.storage.recovered(self.machine.conf_state or MEMBERS)
 
     def reopen(self) -> None:

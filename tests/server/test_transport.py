@@ -11,6 +11,8 @@ from crc32c import crc32c
 
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_SNAP, Entry, Message, Snapshot, SnapshotMetadata
 from server import transport as transport_module
+from server.identity import Identity, address_list
+from server.roster import Roster
 from server.transport import Transport
 
 PATIENCE_S = 10.0  # how long a test waits for what will come at once, before it calls it lost
@@ -44,6 +46,16 @@ class Inbox:
         self.sent_snapshots.put((node_id, delivered))
 
 
+def roster(node_id: int, peers, number: int | None = None) -> Roster:
+    """A member's, of the directory whose number is `number`; what it meets is remembered nowhere."""
+    identity = Identity(CLUSTER, node_id, number or node_id, "memory", address_list(peers), starts=1)
+    return Roster(identity, 0, lambda met: None)
+
+
+def transport_of(node_id: int, peers, inbox: Inbox) -> Transport:
+    return Transport(roster(node_id, peers), peers, inbox)
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -58,7 +70,7 @@ def peers():
 @pytest.fixture
 def pair(peers):
     inboxes = {1: Inbox(), 2: Inbox()}
-    transports = {node_id: Transport(node_id, CLUSTER, peers, inboxes[node_id]) for node_id in peers}
+    transports = {node_id: transport_of(node_id, peers, inboxes[node_id]) for node_id in peers}
     for transport in transports.values():
         transport.start()
     yield transports, inboxes
@@ -91,14 +103,14 @@ def test_a_message_to_nobody_is_dropped(pair):
 def test_a_peer_that_is_away_is_reported_and_found_again(peers):
     """The messages that surely were not sent are named, so that their proposals can be answered."""
     inbox = Inbox()
-    one = Transport(1, CLUSTER, peers, inbox)
+    one = transport_of(1, peers, inbox)
     one.start()
     try:
         lost = heartbeat(1)
         one.send([lost])
         assert inbox.losses.get(timeout=PATIENCE_S) == (2, [lost])
         other = Inbox()
-        two = Transport(2, CLUSTER, peers, other)
+        two = transport_of(2, peers, other)
         two.start()
         try:
             one.send([heartbeat(2)])
@@ -113,7 +125,7 @@ def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
     """A drop that nobody hears of stalls replication (etcd#9884)."""
     monkeypatch.setattr(transport_module, "QUEUE_MESSAGES", 3)
     inbox = Inbox()
-    one = Transport(1, CLUSTER, peers, inbox)  # not started: nothing leaves the queue
+    one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
     messages = [heartbeat(number) for number in range(5)]
     one.send(messages)
     assert [inbox.losses.get(timeout=0) for _ in range(2)] == [(2, [messages[3]]), (2, [messages[4]])]
@@ -124,6 +136,7 @@ def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
 def greet(port: int, **headers: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
     words = {"X-Metcd-Cluster": f"{CLUSTER:x}", "X-Metcd-From": "1", "X-Metcd-To": "2"} | headers
+    words = {"X-Metcd-Known": f"{words['X-Metcd-From']}=1.1.0"} | words
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in words.items())
     connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
     return connection
@@ -134,7 +147,9 @@ def greet(port: int, **headers: str) -> socket.socket:
     [
         ({"X-Metcd-Cluster": "c2"}, b"412"),
         ({"X-Metcd-To": "3"}, b"412"),
-        ({"X-Metcd-From": "2"}, b"403"),
+        ({"X-Metcd-From": "2"}, b"412"),
+        ({"X-Metcd-Known": "1=2.1.0,2=9.1.0"}, b"412"),
+        ({"X-Metcd-Known": "2=2.1.0"}, b"403"),
         ({"X-Metcd-From": "99"}, b"403"),
         ({"X-Metcd-From": "one"}, b"403"),
     ],
@@ -174,15 +189,20 @@ GOOD = sized(heartbeat(1).encode())
     ],
     ids=["checksum", "huge", "cut message", "trailing bytes", "not a message", "another sender", "snapshot, no file"],
 )
-def test_a_broken_frame_ends_its_connection_and_nothing_else(pair, peers, broken):
-    transports, inboxes = pair
+def test_a_broken_frame_ends_its_connection_and_nothing_else(lone, peers, broken):
+    _, inbox = lone
     with greet(peers[2][1]) as connection:
         assert b" 101 " in connection.recv(4096)
         connection.sendall(broken)
         assert connection.recv(1) == b""
-    assert inboxes[2].messages.empty()
-    transports[1].send([heartbeat(5)])
-    assert inboxes[2].messages.get(timeout=PATIENCE_S).commit == 5
+    assert inbox.messages.empty()
+    one = transport_of(1, peers, Inbox())
+    one.start()
+    try:
+        one.send([heartbeat(5)])
+        assert inbox.messages.get(timeout=PATIENCE_S).commit == 5
+    finally:
+        one.stop()
 
 
 def test_a_byte_now_and_then_does_not_keep_a_stranger_connected(monkeypatch, pair, peers):
@@ -204,7 +224,17 @@ def test_a_byte_now_and_then_does_not_keep_a_stranger_connected(monkeypatch, pai
             pytest.fail("it may drip for as long as it likes")
 
 
-def test_connections_are_bounded(monkeypatch, pair, peers):
+@pytest.fixture
+def lone(peers):
+    """Node 2, whose peer isn't there."""
+    inbox = Inbox()
+    transport = transport_of(2, peers, inbox)
+    transport.start()
+    yield transport, inbox
+    transport.stop()
+
+
+def test_connections_are_bounded(monkeypatch, lone, peers):
     monkeypatch.setattr(transport_module, "CONNECTIONS_MAX", 2)
     with (
         socket.create_connection(("127.0.0.1", peers[2][1])) as first,
@@ -219,23 +249,23 @@ def test_connections_are_bounded(monkeypatch, pair, peers):
                 connection.recv(1)
 
 
-def test_a_peer_has_one_stream_and_the_newest_counts(pair, peers):
+def test_a_peer_has_one_stream_and_the_newest_counts(lone, peers):
     """A machine that lost its power never closed the old one, and the thread that reads it would wait for ever."""
-    _, inboxes = pair
+    _, inbox = lone
     with greet(peers[2][1]) as old:
         assert b" 101 " in old.recv(4096)
         with greet(peers[2][1]) as new:
             assert b" 101 " in new.recv(4096)
             assert old.recv(1) == b""
             new.sendall(frame(GOOD))
-            assert inboxes[2].messages.get(timeout=PATIENCE_S) == heartbeat(1)
+            assert inbox.messages.get(timeout=PATIENCE_S) == heartbeat(1)
 
 
 def test_a_queue_is_bounded_in_bytes(peers, monkeypatch):
     """4096 messages of a mebibyte each would be four gibibytes, for a follower that is merely slow."""
     monkeypatch.setattr(transport_module, "QUEUE_BYTES", 1000)
     inbox = Inbox()
-    one = Transport(1, CLUSTER, peers, inbox)  # not started: nothing leaves the queue
+    one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
     large = Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, 1, data=b"x" * 2000)])
     one.send([large, large])
     assert inbox.losses.get(timeout=0) == (2, [large])
@@ -284,6 +314,7 @@ def test_a_snapshot_that_drips_is_given_up(monkeypatch, pair, peers):
     _, inboxes = pair
     message = snapshot_message().encode()
     head = f"POST /raft/snapshot HTTP/1.1\r\nX-Metcd-Cluster: {CLUSTER:x}\r\nX-Metcd-From: 1\r\nX-Metcd-To: 2\r\n"
+    head += "X-Metcd-Known: 1=1.1.0\r\n"
     head += f"X-Metcd-Message-Size: {len(message)}\r\nContent-Length: {len(message) + (1 << 30)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", peers[2][1]), timeout=0.02) as connection:
         give_up = time.monotonic() + PATIENCE_S
@@ -304,4 +335,4 @@ def test_a_taken_port_is_an_error_at_once(peers):
         taken.bind(peers[1])
         taken.listen()
         with pytest.raises(OSError, match="in use"):
-            Transport(1, CLUSTER, peers, Inbox())
+            transport_of(1, peers, Inbox())
