@@ -1,15 +1,18 @@
 """Stores as other programs leave them, in the engines' formats: made by hand on any Env, from the lowest builders.
 
-The table is open: an engine's own tests add scenes. `pairs` is what the store holds for an engine that can read it, and
-None if it must refuse it (ForeignFormat) or if it can't be known.
+The table is open: whoever learns of another program's habit adds a scene, and every test of reading only and of foreign
+keys runs on it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from engines.bitcask.hint import encode_entry
 from engines.bitcask.record import encode_record
 from engines.btree import BTreeStore
 from engines.env import Env
@@ -19,18 +22,23 @@ from engines.lsm.options import Options
 from engines.lsm.table_builder import TableBuilder
 from engines.lsm.version import COMPARATOR, FileMeta, VersionEdit
 from engines.lsm.wal import encode_batch
+from engines.simenv import SimEnv
 
 __all__ = ["FOREIGN", "Scene"]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A store of another program: how it is made at a path, the options that it is opened with, what it holds."""
+    """A store of another program: how it is made at a path, what it holds, the options that it is opened with.
+
+    pairs: None for a store that is only looked at here; with `refused`, opening it raises ForeignFormat.
+    """
 
     name: str
     make: Callable[[Env, str], None]
     pairs: dict[bytes, bytes] | None
     options: dict[str, Any] = field(default_factory=dict)
+    refused: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -44,11 +52,19 @@ def write(env: Env, path: str, content: bytes) -> None:
     file.close()
 
 
+def set_mode(env: Env, path: str, mode: int) -> None:
+    """What chmod does."""
+    if isinstance(env, SimEnv):
+        env.poke(path, env.files()[path], mode)
+    else:
+        os.chmod(path, mode)
+
+
 LONG = b"long" * 10_000  # 40,000 bytes: LevelDB's keys may have any length
 LEVELDBS = {b"": b"of the empty key", b"a": b"1", LONG: b"of the long key", LONG + b"b": b"in the log", b"z": b"2"}
 
 
-def leveldbs(env: Env, path: str) -> None:
+def leveldbs(env: Env, path: str, *, comparator: bytes = COMPARATOR, listed: int = 1) -> None:
     """A table with the empty key and a long one, and a log behind it: LevelDB takes them, our put doesn't."""
     env.makedirs(path, "test")
     in_table = sorted(pair for pair in LEVELDBS.items() if pair[0] != LONG + b"b")
@@ -58,8 +74,8 @@ def leveldbs(env: Env, path: str) -> None:
     at = 0
     while at < len(keys):
         at = builder.add([key for key, _ in in_table], keys, [value for _, value in in_table], at)
-    edit = VersionEdit(COMPARATOR, log_number=6, next_file_number=20, last_sequence=10)
-    edit.added.append((1, FileMeta.of(4, builder.finish("test"))))
+    edit = VersionEdit(comparator, log_number=6, next_file_number=20, last_sequence=10)
+    edit.added += [(1, FileMeta.of(4, builder.finish("test")))] * listed
     file.close()
     for name, record in (
         ("MANIFEST-000002", edit.encode()),
@@ -82,6 +98,20 @@ def riaks(env: Env, path: str) -> None:
     write(env, f"{path}/1.bitcask.data", b"".join(encode_record(1, key, value) for key, value in RIAKS.items()))
 
 
+def riaks_without_modes(env: Env, path: str) -> None:
+    """Copied from a file system without modes: each file may be executed, which is Riak's mark of a file to be deleted."""
+    riaks(env, path)
+    set_mode(env, f"{path}/1.bitcask.data", 0o755)
+
+
+def riaks_torn(env: Env, path: str) -> None:
+    """Riak leaves the end that a crash has torn, with a hint that was never closed, and begins the next file."""
+    riaks(env, path)
+    write(env, f"{path}/2.bitcask.hint", encode_entry(2, 16, 0, b"b"))
+    write(env, f"{path}/2.bitcask.data", encode_record(2, b"b", b"2") + encode_record(2, b"c", b"3")[:-1])
+    write(env, f"{path}/3.bitcask.data", encode_record(3, b"c", b"4"))
+
+
 def bolts(env: Env, path: str) -> None:
     """Another program's bucket, in a bolt file."""
     with BTreeStore(path, env=env, bucket=b"key") as store:
@@ -100,7 +130,16 @@ def rocksdbs(env: Env, path: str) -> None:
 
 # engine → what other programs leave in its format
 FOREIGN: dict[str, list[Scene]] = {
-    "lsm": [Scene("leveldb", leveldbs, LEVELDBS), Scene("rocksdb", rocksdbs, None)],
+    "lsm": [
+        Scene("leveldb", leveldbs, LEVELDBS),
+        Scene("goleveldb, a table listed twice", partial(leveldbs, listed=2), LEVELDBS),
+        Scene("chromium's indexeddb", partial(leveldbs, comparator=b"idb_cmp1"), None, refused=True),
+        Scene("rocksdb", rocksdbs, None, refused=True),
+    ],
     "btree": [Scene("bolt", bolts, {b"a": b"1", b"z": b"2"}, {"bucket": b"key"})],
-    "bitcask": [Scene("riak", riaks, RIAKS)],
+    "bitcask": [
+        Scene("riak", riaks, RIAKS),
+        Scene("riak, torn", riaks_torn, RIAKS | {b"b": b"2", b"c": b"4"}),
+        Scene("riak, without modes", riaks_without_modes, None),
+    ],
 }
