@@ -3,19 +3,18 @@
 It shares no code with the paths that it judges but the checksum and the meta's decoder, and it goes on after a finding, as
 far as bytes can still be made sense of. So it works on files that could not be opened.
 
-| what is wrong                                                              | bbolt check tells it |
-|----------------------------------------------------------------------------|----------------------|
-| a page is reachable twice, or beyond the high-water mark                   | yes                  |
-| a page is neither reachable nor free, or both, or free twice               | yes                  |
-| flags, or a page's own id, are wrong; an element's data leaves the page    | since 1.3.7          |
-| keys out of order; a key outside of its branch's bounds                    | since 1.3.7          |
-| a separator of no bytes (bbolt's next write there panics)                  | no                   |
-| a separator below its child's first key (bbolt's next write there adds a second entry for the child) | no |
-| a meta is damaged                                                          | no, it takes the other |
-| the newest meta lies in the wrong page, and the other one has another state: the next commit overwrites the only one | no |
-| leaves of one tree at several depths; a branch with fewer than two children | no                  |
-| the file is shorter than its high-water mark                               | no, it dies of SIGBUS |
-| a byte of a page that has our checksum                                     | no                   |
+What is told; FORMAT.md has the same in detail, and which version of bbolt's own check tells it:
+
+- a page is reachable twice, or beyond the high-water mark; or neither reachable nor free, or both, or free twice
+- flags, or a page's own id, are wrong; an element's data leaves the page
+- keys out of order; a key outside of its branch's bounds
+- a separator of no bytes (bbolt's next write there panics), or below its child's first key (bbolt's next write there adds
+  a second entry for the child)
+- a meta is damaged, or has no checksum
+- the newest meta lies in the wrong page, and the other one has another state: the next commit overwrites the only one
+- leaves of one tree at several depths; a branch with fewer than two children
+- the file is shorter than its high-water mark (bbolt dies of SIGBUS)
+- a byte of a page that has our checksum
 
 Legal, and not told: an unsorted freelist, an empty leaf below a branch, a file without a freelist, free pages of any
 content, pages without our checksum.

@@ -16,7 +16,7 @@ from engines.btree import BTreeStore
 from engines.btree.meta import NO_FREELIST, Meta, MetaError
 from engines.btree.page import BRANCH, LEAF, branch_body, leaf_body, read_branch, read_leaf
 
-__all__ = ["LEGAL", "MUTATIONS", "Layout", "make_database"]
+__all__ = ["BBOLT_VERSIONS", "LEGAL", "MUTATIONS", "Layout", "make_database", "numbers_of"]
 
 PAGE = 4096
 _header = struct.Struct("<QHHI")
@@ -244,39 +244,58 @@ def _empty_leaf(file: Layout) -> None:
     file.set_leaf(file.children[2], [], [])
 
 
+# The versions of bbolt whose checks were tried; FORMAT.md has the table for people, and a test holds the two equal.
+BBOLT_VERSIONS = ("1.3.6", "1.3.10", "1.4.3", "1.5.0")
+ALWAYS = ("yes", "yes", "yes", "yes")
+LATER = ("no", "yes", "yes", "yes")
+NEVER = ("no", "no", "no", "no")
+DIES = ("dies", "dies", "dies", "dies")  # by a signal or in a loop: bbolt isn't asked
+DIED = ("dies", "?", "?", "?")  # and newer ones weren't tried
+
+
 @dataclass(frozen=True)
 class Mutation:
-    """What is done to the file, and whether the check of bbolt 1.3.6 tells it (None: it does not survive it)."""
+    """What is done to the file, and whether the check of each of BBOLT_VERSIONS tells it: "yes" (a panic is one), "no"."""
 
     damage: Callable[[Layout], None]
-    bbolt_tells: bool | None
+    told: tuple[str, ...]
+
+    def told_by(self, version: str) -> str:
+        """What the column of this version says, else that of the one before it."""
+        tried = [each for each in BBOLT_VERSIONS if numbers_of(each) <= numbers_of(version)]
+        return self.told[max(len(tried), 1) - 1]
+
+
+def numbers_of(version: str) -> list[int]:
+    """A version as numbers, to be compared."""
+    return [int(part) for part in version.split(".")]
 
 
 MUTATIONS = {
-    "a free page is missing from the freelist": Mutation(_missing_free, True),
-    "a page is in the freelist twice": Mutation(_free_twice, True),
-    "a live page is in the freelist": Mutation(_live_and_free, True),
-    "overflow is too small": Mutation(_overflow_too_small, True),
-    "the high-water mark is too low": Mutation(_high_water_too_low, True),
-    "the high-water mark is too high": Mutation(_high_water_too_high, True),
-    "a page has another page's id": Mutation(_wrong_id, True),
-    "a page has an extra flag": Mutation(_extra_flag, False),
-    "a key is there twice": Mutation(_duplicate_key, False),
-    "keys are out of order": Mutation(_misordered_keys, False),
-    "a separator lies above its child's first key": Mutation(_separator_too_high, False),
-    "a separator lies below its child's first key": Mutation(_separator_too_low, False),
-    "a separator has no bytes": Mutation(_separator_of_no_bytes, False),
-    "data lies outside of its page": Mutation(_data_outside, False),
-    "a child does not exist": Mutation(_unknown_child, None),
-    "a child has two parents": Mutation(_child_twice, True),
-    "a branch has one child": Mutation(_one_child, False),
-    "leaves lie at several depths": Mutation(_uneven_depth, False),
-    "a bucket's value is too short": Mutation(_short_bucket, None),
-    "a meta is damaged": Mutation(_meta_damaged, False),
-    "the newest meta lies in the wrong page, and is the only one of its state": Mutation(_meta_misplaced, False),
-    "a meta page says that it is another page": Mutation(_meta_of_another_page, False),
-    "the file is shorter than its high-water mark": Mutation(_file_too_short, None),
-    "a byte of a value is flipped": Mutation(_value_flipped, False),
+    "a free page is missing from the freelist": Mutation(_missing_free, ALWAYS),
+    "a page is in the freelist twice": Mutation(_free_twice, ALWAYS),
+    "a live page is in the freelist": Mutation(_live_and_free, ALWAYS),
+    "overflow is too small": Mutation(_overflow_too_small, ALWAYS),
+    "the high-water mark is too low": Mutation(_high_water_too_low, ALWAYS),
+    "the high-water mark is too high": Mutation(_high_water_too_high, ALWAYS),
+    "a page has another page's id": Mutation(_wrong_id, ALWAYS),
+    "a page has an extra flag": Mutation(_extra_flag, LATER),
+    "a key is there twice": Mutation(_duplicate_key, LATER),
+    "keys are out of order": Mutation(_misordered_keys, LATER),
+    "a separator lies above its child's first key": Mutation(_separator_too_high, LATER),
+    "a separator lies below its child's first key": Mutation(_separator_too_low, NEVER),
+    "a separator has no bytes": Mutation(_separator_of_no_bytes, NEVER),
+    "data lies outside of its page": Mutation(_data_outside, LATER),
+    "a child does not exist": Mutation(_unknown_child, DIED),
+    "a child has two parents": Mutation(_child_twice, ALWAYS),
+    "a branch has one child": Mutation(_one_child, NEVER),
+    "leaves lie at several depths": Mutation(_uneven_depth, NEVER),
+    "a bucket's value is too short": Mutation(_short_bucket, DIED),
+    "a meta is damaged": Mutation(_meta_damaged, NEVER),
+    "the newest meta lies in the wrong page, and is the only one of its state": Mutation(_meta_misplaced, NEVER),
+    "a meta page says that it is another page": Mutation(_meta_of_another_page, LATER),
+    "the file is shorter than its high-water mark": Mutation(_file_too_short, DIES),
+    "a byte of a value is flipped": Mutation(_value_flipped, NEVER),
 }
 LEGAL = {
     "the freelist is unsorted": _freelist_unsorted,

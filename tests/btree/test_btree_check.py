@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import engines
 from engines import CorruptionError
 from engines.btree import BTreeStore, check_file
 from engines.env import real_env
-from tests.btree.mutations import LEGAL, MUTATIONS, Layout, make_database
+from tests.btree.mutations import BBOLT_VERSIONS, LEGAL, MUTATIONS, Layout, make_database
+
+FORMAT = Path(engines.__file__).parent / "btree" / "FORMAT.md"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,22 @@ def test_what_is_legal_is_not_told(database: bytes, tmp_path: Path, name: str) -
             store.put(b"new %d" % number, b"v" * number)
         assert store.check() == []
         assert len(dict(store.scan())) == len(before) - len(keys[::5]) + 400
+
+
+def test_the_table_in_format_md_is_true() -> None:
+    """Row by row what the mutations say, a column for each version; tests/interop asks the bbolt that is installed."""
+    lines = FORMAT.read_text("utf-8").splitlines()
+    first = lines.index(f"| what is wrong | {' | '.join(BBOLT_VERSIONS)} |") + 2
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first : first + len(MUTATIONS)]]
+    assert {name: tuple(told) for name, *told in rows} == {name: mutation.told for name, mutation in MUTATIONS.items()}
+    assert lines[first + len(MUTATIONS)] == ""
+
+
+def test_a_version_between_two_columns_is_like_the_one_before() -> None:
+    """And an older or newer one like the first or the last."""
+    key_twice = MUTATIONS["a key is there twice"]
+    told = {version: key_twice.told_by(version) for version in ("1.3.1", "1.3.6", "1.3.10", "1.4.0", "1.10.0")}
+    assert told == {"1.3.1": "no", "1.3.6": "no", "1.3.10": "yes", "1.4.0": "yes", "1.10.0": "yes"}
 
 
 def test_problems_name_their_pages(database: bytes, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@
 //	judge dump FILE             every key through a cursor, and once more through Get; "path key value" in hex
 //	judge reverse FILE          the same, from the last key to the first
 //	judge apply FILE            operations from stdin, a transaction for each empty line
-//	judge history FILE SEED N   N random transactions with nested and inline buckets, overwrites and deletes
+//	judge history FILE SEED N [PAGE]  N random transactions with nested and inline buckets, overwrites and deletes;
+//	                            a new file has pages of PAGE bytes
+//	judge backup FILE COPY      Tx.CopyFile, which is Tx.WriteTo
 //
 // Operations: "put BUCKET KEY VALUE", "delete BUCKET KEY", "bucket PATH", "drop PATH"; BUCKET and PATH are names joined by
 // "/", everything in hex.
@@ -162,9 +164,16 @@ func apply(path string) {
 	}
 }
 
-func history(path string, seed int64, count int) {
+func backup(path, copy string) {
+	db := open(path, true)
+	defer db.Close()
+	must(db.View(func(tx *bolt.Tx) error { return tx.CopyFile(copy, 0600) }))
+}
+
+func history(path string, seed int64, count, page int) {
 	random := rand.New(rand.NewSource(seed))
-	db := open(path, false)
+	db, err := bolt.Open(path, 0600, &bolt.Options{Timeout: time.Second, PageSize: page})
+	must(err)
 	defer db.Close()
 	paths := []string{"6d65746364", "6d65746364", "6d65746364", "6f74686572", "6f74686572/6e6573746564", "736d616c6c/61/62"}
 	for i := 0; i < count; i++ {
@@ -215,7 +224,14 @@ func main() {
 		must(err)
 		count, err := strconv.Atoi(os.Args[4])
 		must(err)
-		history(path, seed, count)
+		page := 0
+		if len(os.Args) > 5 {
+			page, err = strconv.Atoi(os.Args[5])
+			must(err)
+		}
+		history(path, seed, count, page)
+	case "backup":
+		backup(path, os.Args[3])
 	default:
 		must(fmt.Errorf("no command is called %q", command))
 	}
