@@ -34,7 +34,7 @@ class LsmKeywords(EngineKeywords, total=False):
     max_file_bytes: int
     filter: Literal["bloom", "leveldb"] | None
     bloom_bits_per_key: int
-    compression: Literal["snappy"] | None
+    compression: Literal["keep", "snappy"] | None
     table_statistics: bool
     cache_bytes: int
     max_manifest_bytes: int

@@ -11,8 +11,8 @@
    one unit of work; what needs the structure to hold still (load, compact, close) takes both. A lane's thread waits for
    nothing: a store that is forgotten without `close` keeps none alive. Starting one costs 50 µs, once a memtable.
 2. Edits of the two lanes commute: a flush only adds to level 0, and only the compaction lane takes away.
-3. An OSError in a lane poisons the store. A CorruptionError in a compaction's input stops the compactions and refuses
-   further writes, and what is whole can still be read.
+3. An OSError in a lane poisons the store. A CorruptionError in a compaction's input, or a compression that can't be read
+   here (ForeignFormat), stops the compactions and refuses further writes, and what is whole can still be read.
 4. Writers are slowed from 20 tables in level 0 on (a millisecond each, once a write), and stopped from 36 on, and while
    four full memtables wait for their flush: with a number of its own in the counters, each. The numbers are RocksDB's;
    LevelDB has 8, 12 and one. A level 0 of twenty costs a read twenty looks at a filter, and lets a burst through.
@@ -28,7 +28,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final, NoReturn
 
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, ForeignFormat
 from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
 from engines.lsm.core import Core, Frozen
 from engines.lsm.files import log_name
@@ -54,7 +54,7 @@ class Background:
         self._wake = threading.Condition()  # something to do for a lane, or done by one
         self._lanes: dict[str, threading.Thread] = {}  # those that are running
         self._ending = False
-        self.damage: CorruptionError | None = None
+        self.damage: CorruptionError | ForeignFormat | None = None
         self.failure: BaseException | None = None
         self.running: Compaction | None = None  # for describe()
         self._workers: dict[str, Worker | None] = {}  # by lane; None: it has died
@@ -121,10 +121,11 @@ class Background:
 
     def refuse_writes(self) -> NoReturn:
         """Rule 3. Requires: `damage`."""
-        assert self.damage is not None
-        raise CorruptionError(
-            self.damage.path, self.damage.offset, f"{self.damage.why} (found by a compaction: writing has stopped)"
-        )
+        damage, found = self.damage, "(found by a compaction: writing has stopped)"
+        assert damage is not None
+        if isinstance(damage, ForeignFormat):
+            raise ForeignFormat(damage.path, f"{damage.what} {found}")
+        raise CorruptionError(damage.path, damage.offset, f"{damage.why} {found}")
 
     # ---- the lanes ----------------------------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class Background:
         try:
             while self._flush_one() or self._compact_one():
                 pass
-        except CorruptionError as damage:
+        except (CorruptionError, ForeignFormat) as damage:
             self.damage = damage
 
     def kick(self) -> None:
@@ -159,7 +160,7 @@ class Background:
         while True:
             try:
                 step()
-            except CorruptionError as damage:
+            except (CorruptionError, ForeignFormat) as damage:
                 self.damage = self.damage or damage
             except BaseException as failure:
                 self.failure = self.failure or failure
@@ -241,20 +242,13 @@ class Background:
 
         def ask(worker: Worker) -> Done:
             try:
-                return worker.flush(core.env, log_path, bounds, list(islice(numbers, count)))
+                some = list(islice(numbers, count))
+                return worker.flush(core.env, log_path, bounds, some, core.compression())
             except CorruptionError:  # the log has rotted, but what it said is still in memory
                 return do()
 
         def do() -> Done:
-            writer = TableWriter(
-                core.env,
-                core.directory,
-                self._flush_options,
-                bounds[1],
-                numbers,
-                "lsm.table.flush",
-                min_sequence=bounds[0],
-            )
+            writer = core.table_writer(self._flush_options, bounds, numbers, "lsm.table.flush")
             return writer.write_all(frozen.memtable.rows()), writer.bytes_written, writer.fsyncs
 
         return self._done("flush", "flushed_bytes", ask, do)

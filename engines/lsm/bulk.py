@@ -22,7 +22,6 @@ from engines.errors import InvalidKey
 from engines.kvstore import Pair, check_key, check_value
 from engines.lsm.keys import VALUE, pack_trailer
 from engines.lsm.memtable import Rows
-from engines.lsm.merge import TableWriter
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta, VersionEdit
 
@@ -41,8 +40,7 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
     stream = _Stream(pairs, sequence)
     try:
         with core.numbers() as numbers:
-            site = "lsm.table.load"
-            writer = TableWriter(core.env, core.directory, core.options, sequence, numbers, site, min_sequence=sequence)
+            writer = core.table_writer(core.options, (sequence, sequence), numbers, "lsm.table.load")
             files = writer.write_all(stream)
             core.stats.bytes_written += writer.bytes_written
             core.stats.fsyncs += writer.fsyncs

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.env import Env
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, StoreError
 from engines.kvstore import Stats
 from engines.lsm import level0
 from engines.lsm.cache import BlockCache, TableCache
@@ -33,6 +33,7 @@ from engines.lsm.files import listed, log_name, repair_advice, table_name
 from engines.lsm.keys import ABSENT, Found
 from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import REPRESENTATIONS, Chunk, MemTable
+from engines.lsm.merge import TableWriter, kept
 from engines.lsm.options import Options
 from engines.lsm.sstable import Table
 from engines.lsm.statistics import Counters
@@ -209,6 +210,32 @@ class Core:
         return table
 
     # ---- changing ---------------------------------------------------------------------------------------------------
+
+    def table_writer(self, options: Options, bounds: tuple[int, int], numbers: Iterator[int], site: str) -> TableWriter:
+        """For tables of what was in no table before: a flush, a load. `options` may be others than the store's.
+
+        bounds: no row has a lower sequence, a higher one.
+        """
+        lowest, highest = bounds
+        writer = TableWriter(self.env, self.directory, options, highest, numbers, site, min_sequence=lowest)
+        writer.compression = self.compression()
+        return writer
+
+    def compression(self) -> str | None:
+        """What new tables are compressed with: the option, or for "keep" what the deepest level has. O(1)."""
+        if self.options.compression != "keep":
+            return self.options.compression
+        return kept([self.deepest_compression()])
+
+    def deepest_compression(self) -> str | None:
+        """That of the first table of the deepest level that has one; None also if it can't be read. O(1)."""
+        deepest = next((files for files in reversed(self.versions.current.levels) if files), None)
+        if deepest is None:
+            return None
+        try:
+            return self.tables.get(deepest[0]).compression()
+        except (StoreError, OSError):  # it is only a question of size here; who needs the table will say what is wrong
+            return None
 
     def new_memtable(self) -> MemTable:
         """An empty memtable of the chosen representation."""

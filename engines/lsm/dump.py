@@ -165,11 +165,16 @@ def _dump_table(path: str, env: Env) -> Iterator[str]:
     yield f"statistics: {table.statistics}" if table.statistics is not None else "statistics: none"
     for number in range(table.blocks):
         offset, size, separator = table.block_place(number)
-        yield f"{offset:08x}  data block {number}, {size} bytes, in the index up to {show_key(separator)}"
+        kind = table.block_compression(number)
+        of_kind = f" of {kind}" if kind is not None else ""
+        yield f"{offset:08x}  data block {number}, {size} bytes{of_kind}, in the index up to {show_key(separator)}"
         try:
             block = table.read_block(number)
         except CorruptionError as error:
             yield f"    DAMAGED: {error}"
+            continue
+        except ForeignFormat as error:
+            yield f"    FOREIGN: {error}"
             continue
         for stored, value in zip(block.internal_keys(), block.values):
             yield f"    {show_key(stored)}" + (f" => {_show(value)}" if stored[-8] else "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.kvstore import Stats
 from engines.lsm.compaction import scores, total_bytes
+from engines.lsm.compression import PACKAGES, can_write
 from engines.lsm.dump import show_key
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta
@@ -95,6 +96,7 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
         "log": {"number": core.log_number, "bytes": core.log.size_bytes if core.log is not None else 0},
         "memtable": {"kind": core.options.memtable, "entries": len(memtable), "bytes": memtable.size_bytes},
         "frozen": [{"entries": len(table), "bytes": table.size_bytes} for table in frozen],
+        "compression": _compression(core),
         "levels": [
             {
                 "level": level,
@@ -114,6 +116,20 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
             "inputs": [file.number for _, file in running.inputs()],
         },
     }
+
+
+def _compression(core: Core) -> dict[str, Any]:
+    """What new tables are compressed with, and for "keep", what the deepest level's are, which they should have."""
+    described: dict[str, Any] = {"option": core.options.compression, "written": core.compression()}
+    if core.options.compression == "keep":
+        found = core.deepest_compression()
+        described["found"] = found
+        if found is not None and not can_write(found):
+            described["note"] = (
+                f"the tables come with {found}, and are written uncompressed, so that the store grows as it is "
+                f"compacted: pip install {PACKAGES[found]}"
+            )
+    return described
 
 
 def _describe_file(file: FileMeta) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from typing import Final
 
 from engines.env import Env
 from engines.lsm.compaction import GRANDPARENT_FILES, Compaction
+from engines.lsm.compression import can_write
 from engines.lsm.files import begin_file, table_name
 from engines.lsm.iterator import merge_rows, whole_keys
 from engines.lsm.keys import TRAILER_BYTES, order
@@ -39,7 +40,7 @@ from engines.lsm.sstable import Table
 from engines.lsm.table_builder import TableBuilder
 from engines.lsm.version import FileMeta, Version
 
-__all__ = ["Job", "TableWriter", "run"]
+__all__ = ["Job", "TableWriter", "kept", "run"]
 
 Ranges = list[tuple[bytes, bytes]]  # first and last user key of files, ascending
 TRAILER_SLICE: Final = slice(-TRAILER_BYTES, None)
@@ -137,6 +138,8 @@ class TableWriter:
         self._number = 0
         self._max_tables = max_tables
         self._suffix = suffix
+        self.keeps = options.compression == "keep"
+        self.compression: str | None = None if self.keeps else options.compression  # of the tables to come
         self.files: list[FileMeta] = []
         self.bytes_written = 0
         self.fsyncs = 0
@@ -167,7 +170,9 @@ class TableWriter:
     def _begin(self) -> None:
         self._number = next(self._numbers)
         self._file = begin_file(self._env, f"{self._directory}/{table_name(self._number)}{self._suffix}")
-        self._builder = TableBuilder(self._file, self._options, self._max_sequence, self._min_sequence)
+        self._builder = TableBuilder(
+            self._file, self._options, self._max_sequence, self._min_sequence, self.compression
+        )
         self._overlap_bytes = 0
 
     def _is_full(self, key: bytes) -> bool:
@@ -208,9 +213,16 @@ def run(job: Job, writer: TableWriter, open_table: Callable[[FileMeta], Table]) 
 
     O(rows of the inputs); some 2.5 µs each.
     """
+    if writer.keeps:
+        writer.compression = kept(open_table(file).compression() for files in reversed(job.runs) for file in files)
     sources = [whole_keys(_rows_of(files, open_table)) for files in job.runs]
     keep = _newest if job.in_order and job.max_sequence <= job.smallest_snapshot else _needed
     return writer.write_all(keep(pieces, job) for pieces in merge_rows(sources))
+
+
+def kept(found: Iterable[str | None]) -> str | None:
+    """The first compression of several tables' that can be written: for the option "keep" (compression.py, rule 3)."""
+    return next((name for name in found if name is not None and can_write(name)), None)
 
 
 def _rows_of(files: Iterable[FileMeta], open_table: Callable[[FileMeta], Table]) -> Iterator[Rows]:

@@ -31,7 +31,9 @@ class Options(EngineOptions):
     max_file_bytes           a table is cut at this size
     filter                   "bloom" (ours), "leveldb" (LevelDB's own, in its format), or None
     bloom_bits_per_key       10 is 1 % false positives; each 5 more is a tenth of them
-    compression              None, or "snappy" (needs cramjam; reading it doesn't)
+    compression              "keep": tables are written as those they replace (engines/lsm/compression.py); None: as they
+                             are; "snappy": new ones too. Writing snappy needs cramjam, reading it doesn't; without
+                             it, "keep" writes them uncompressed, and the store grows
     table_statistics         tables carry counts; without them LevelDB's bytes, and no scores for tombstones
     cache_bytes              for decoded blocks
     max_manifest_bytes       a manifest of this size is followed by a new one
@@ -58,7 +60,7 @@ class Options(EngineOptions):
     max_file_bytes: Positive = 2 * MIB
     filter: Literal["bloom", "leveldb"] | None = "bloom"
     bloom_bits_per_key: Positive = 10
-    compression: Literal["snappy"] | None = None
+    compression: Literal["keep", "snappy"] | None = "keep"
     table_statistics: bool = True
     cache_bytes: Annotated[int, Bounds(least=0)] = 64 * MIB
     max_manifest_bytes: Positive = 4 * MIB

@@ -24,7 +24,6 @@ from engines.lsm.core import Core
 from engines.lsm.files import CURRENT, LOCK, keep_owner, listed, repair_advice
 from engines.lsm.foreign import refuse_rocksdb
 from engines.lsm.memtable import MemTable
-from engines.lsm.merge import TableWriter
 from engines.lsm.options import Options
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.wal import replay
@@ -218,9 +217,7 @@ def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> lis
     if not len(memtable):
         return []
     numbers = iter(core.versions.new_number, None)
-    lowest, highest = bounds
-    site = "lsm.table.recover"
-    writer = TableWriter(core.env, core.directory, core.options, highest, numbers, site, min_sequence=lowest)
+    writer = core.table_writer(core.options, bounds, numbers, "lsm.table.recover")
     files = writer.write_all(memtable.rows())
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs

@@ -19,15 +19,13 @@ from operator import eq
 from typing import TYPE_CHECKING, Final
 
 from engines.env import File
-from engines.lsm import snappy
 from engines.lsm.block import BlockBuilder
 from engines.lsm.bloom import BlockedBloomBuilder, LevelDBBloomBuilder
+from engines.lsm.compression import RAW, compress
 from engines.lsm.keys import TRAILER_BYTES, separator, successor, trailer_of
 from engines.lsm.sstable import (
     FOOTER_BYTES,
     MAGIC,
-    RAW,
-    SNAPPY,
     STATISTICS_NAME,
     encode_handle,
     seal_block,
@@ -47,10 +45,19 @@ class TableBuilder:
     """Builds one table into an empty file. `size_bytes` is what has been written so far.
 
     max_sequence, min_sequence: no row will have a higher one, a lower one; a max_sequence of None: look at each row.
+    compression: a name of compression.py.
     """
 
-    def __init__(self, file: File, options: Options, max_sequence: int | None, min_sequence: int = 0) -> None:
+    def __init__(
+        self,
+        file: File,
+        options: Options,
+        max_sequence: int | None,
+        min_sequence: int = 0,
+        compression: str | None = None,
+    ) -> None:
         self._file = file
+        self._compression = compression
         self._options = options
         self._data = BlockBuilder(options.block_restart_interval)
         self._index = BlockBuilder(1)
@@ -110,10 +117,10 @@ class TableBuilder:
             self._filter.start_block(self.size_bytes)
 
     def _compressed(self, raw: bytes) -> tuple[bytes, int]:
-        if self._options.compression == "snappy":
-            smaller = snappy.compress(raw)
+        if self._compression is not None:
+            smaller, kind = compress(raw, self._compression)
             if len(smaller) < len(raw) - len(raw) // KEPT_RATIO:
-                return smaller, SNAPPY
+                return smaller, kind
         return raw, RAW
 
     def _write_block(self, raw: bytes, kind: int = RAW) -> bytes:

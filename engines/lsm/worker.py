@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from engines.env import Env, real_env
-from engines.errors import CorruptionError
+from engines.errors import CorruptionError, ForeignFormat
 from engines.kvstore import Stats
 from engines.lsm.core import Core
 from engines.lsm.files import table_name
@@ -49,7 +49,7 @@ class WorkerDied(Exception):
 class Worker:
     """One process for one lane. Its methods block until the job is done; other threads go on meanwhile.
 
-    Each raises WorkerDied, and what the job itself raised: OSError, CorruptionError.
+    Each raises WorkerDied, and what the job itself raised: OSError, CorruptionError, ForeignFormat.
     """
 
     def __init__(self, directory: str, options: Options) -> None:
@@ -60,9 +60,12 @@ class Worker:
         theirs.close()
         self._directory = directory
 
-    def flush(self, env: Env, log_path: str, bounds: tuple[int, int], numbers: Sequence[int]) -> Done:
-        """The batches of a sealed log as tables with the given numbers. bounds: its lowest and highest sequence."""
-        return self._ask(env, ("flush", log_path, bounds, numbers))
+    def flush(
+        self, env: Env, log_path: str, bounds: tuple[int, int], numbers: Sequence[int], compression: str | None
+    ) -> Done:
+        """The batches of a sealed log as tables with the given numbers and compression. bounds: its lowest and highest
+        sequence."""
+        return self._ask(env, ("flush", log_path, bounds, numbers, compression))
 
     def compact(self, env: Env, job: Job, numbers: Sequence[int]) -> Done:
         """A compaction's tables, with the given numbers."""
@@ -76,6 +79,8 @@ class Worker:
             raise WorkerDied(f"the worker process is gone: {error}") from error
         if answer[0] == "corrupt":
             raise CorruptionError(*answer[1:])
+        if answer[0] == "foreign":
+            raise ForeignFormat(*answer[1:])
         if answer[0] == "failed":
             raise answer[1]
         files, written, fsyncs = answer[1:]
@@ -107,6 +112,8 @@ def _serve(pipe: Connection, directory: str, options: Options) -> None:
             answer = ("done", *(_flush if kind == "flush" else _compact)(env, directory, options, *arguments))
         except CorruptionError as error:
             answer = ("corrupt", error.path, error.offset, error.why)
+        except ForeignFormat as error:
+            answer = ("foreign", error.path, error.what)
         except OSError as error:
             answer = ("failed", error)
         except KeyboardInterrupt:
@@ -130,12 +137,19 @@ def _writer(
 
 
 def _flush(
-    env: Env, directory: str, options: Options, log_path: str, bounds: tuple[int, int], numbers: Sequence[int]
+    env: Env,
+    directory: str,
+    options: Options,
+    log_path: str,
+    bounds: tuple[int, int],
+    numbers: Sequence[int],
+    compression: str | None,
 ) -> Done:
     memtable = SortedMemTable(env.rng)
     for sequence, operations in replay(env, log_path):
         memtable.add_all(sequence, operations)
     writer = _writer(env, directory, options, bounds, numbers, None)
+    writer.compression = compression
     return writer.write_all(memtable.rows()), writer.bytes_written, writer.fsyncs
 
 

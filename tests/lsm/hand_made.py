@@ -45,17 +45,18 @@ class Directory:
         sort: bool = True,
         forget: bool = False,
         lies: dict[str, int] | None = None,
+        compression: str | None = None,
         **options: Any,
     ) -> FileMeta:
         """A table that the edit knows. sort=False: its rows come as they are given. forget: its filter knows none of its keys.
-        lies: of its statistics."""
+        lies: of its statistics. compression: any that engines.lsm.compression knows."""
         encoded = [
             (key, internal_key(key, at, DELETION if value is None else VALUE), value or b"") for key, at, value in rows
         ]
         if sort:
             encoded.sort(key=lambda row: order(row[1]))
         file = self._file(f"{number:06d}.ldb")
-        builder = TableBuilder(file, Options(**options), None)
+        builder = TableBuilder(file, Options(**options), None, compression=compression)
         if forget:
             assert builder._filter is not None
             add_all = builder._filter.add_all

@@ -168,7 +168,7 @@ def test_there_are_twenty_sets_of_options() -> None:
             {"tombstone_ratio": 1.5},
             "wants tombstone_ratio to be a number above 0 and at most 1 or None, and this is 1.5",
         ),
-        ({"compression": "zstd"}, "wants compression to be 'snappy' or None, and this is 'zstd'"),
+        ({"compression": "zstd"}, "wants compression to be 'keep', 'snappy' or None, and this is 'zstd'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], why: str) -> None:

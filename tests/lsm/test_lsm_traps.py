@@ -248,7 +248,7 @@ def _wrong_size(made: Directory) -> None:
 
 
 def _unreadable_compression(made: Directory) -> None:
-    """zstd, by a LevelDB newer than 1.23."""
+    """It says zlib, and isn't."""
     content = made.env.files()["/db/000004.ldb"]
     size = next(size for size in range(len(content)) if seal_block(content[:size], 0) == content[: size + 5])
     made.env.poke("/db/000004.ldb", seal_block(content[:size], 2) + content[size + 5 :])
@@ -278,7 +278,7 @@ FOUND: dict[str, tuple[Callable[[Directory], None], str]] = {
     "statistics that make it older": (_lying_statistics(max_sequence=8), "says that its sequences end at 8"),
     "statistics that make it newer": (_lying_statistics(min_sequence=9), "says that its sequences begin at 9"),
     "a size that is wrong": (_wrong_size, "bytes was expected"),
-    "a compression that nobody reads": (_unreadable_compression, "compression is 0 (none) or 1 (snappy)"),
+    "a compression that nobody reads": (_unreadable_compression, "the block's compressed bytes are damaged"),
     "a log that was flushed already": (_old_log_again, "which is read first"),
 }
 
