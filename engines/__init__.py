@@ -238,7 +238,10 @@ def open(path: StorePath, engine: str = "lsm", *, env: Env | None = None, **opti
         raise WrongEngine(path, found, engine)
     if found is None and env.exists(path):
         _check_nobodys(path, engine, store_class, env)
-    return store_class(path, env=env, **options)  # type: ignore[call-arg]
+    store = store_class(path, env=env, **options)  # type: ignore[call-arg]
+    if not store._was_opened:  # an engine of somebody's own that leaves it to us
+        store._opened(env)
+    return store
 
 
 def _check_nobodys(path: str, engine: str, asked: type[KVStore], env: Env) -> None:

@@ -22,21 +22,29 @@ SQLite's VFS, with the directory sync that LevelDB's lacks.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
 import random
 import stat
-import threading
 import time
 from typing import Literal, Protocol, overload
 
-from engines.errors import StoreLocked
+from engines.locks import LockKind, lock_file
 
-__all__ = ["Env", "File", "Lock", "LockKind", "Mode", "MutableView", "RealEnv", "StorePath", "View", "real_env"]
+__all__ = [
+    "Env",
+    "File",
+    "Lock",
+    "LockKind",
+    "Mode",
+    "MutableView",
+    "RealEnv",
+    "StorePath",
+    "View",
+    "real_env",
+]
 
 Mode = Literal["r", "r+", "w", "x"]
-LockKind = Literal["posix", "flock", "both"]
 StorePath = str | os.PathLike[str]  # what a caller may say; within a store it is what Env.absolute makes of it
 
 
@@ -266,42 +274,8 @@ class _RealFile:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-
-class _Held:
-    """A file that this process has locked: the descriptor that carries the lock, and how many share it."""
-
-    __slots__ = ("fd", "shared", "users")
-
-    def __init__(self, fd: int, shared: bool) -> None:
-        self.fd = fd
-        self.shared = shared
-        self.users = 1
-
-
-# POSIX locks don't exclude the process that holds them, and vanish when it closes *any* descriptor of the file: so the
-# inode is looked up here before the file is opened a second time, and all that share a lock share its descriptor.
-_held: dict[tuple[int, int], _Held] = {}  # by device and inode
-_held_lock = threading.Lock()
-
-
-class _RealLock:
-    """A held lock; the last one on an inode closes its descriptor."""
-
-    __slots__ = ("_inode",)
-
-    def __init__(self, inode: tuple[int, int]) -> None:
-        self._inode: tuple[int, int] | None = inode
-
-    def close(self) -> None:
-        with _held_lock:
-            if self._inode is None:
-                return
-            held = _held[self._inode]
-            held.users -= 1
-            if not held.users:
-                del _held[self._inode]
-                os.close(held.fd)
-            self._inode = None
+    def __del__(self) -> None:
+        self.close()  # an interrupt may have come between `open` and the `try` that closes it
 
 
 _FLAGS = {
@@ -376,14 +350,7 @@ class RealEnv:
             os.close(fd)
 
     def lock(self, path: str, kind: LockKind = "posix", *, shared: bool = False) -> Lock:
-        with _held_lock:
-            held = _held.get(_inode(os.stat(path))) if os.path.exists(path) else None
-            if held is None:
-                return _RealLock(_take_lock(path, kind, shared))
-            if not (shared and held.shared):
-                raise StoreLocked(path, "this process")
-            held.users += 1
-            return _RealLock(_inode(os.fstat(held.fd)))
+        return lock_file(path, kind, shared)
 
     def pid(self) -> int:
         return os.getpid()
@@ -420,41 +387,6 @@ def _adopt(fd: int, wanted: os.stat_result) -> None:
     if now.st_uid != wanted.st_uid:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, wanted.st_uid, -1)
-
-
-def _take_lock(path: str, kind: LockKind, shared: bool) -> tuple[int, int]:
-    """Locks a file that this process has no lock on, and enters it in the table: its inode."""
-    fd = os.open(path, (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o600)
-    try:
-        operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-        if kind != "flock":
-            fcntl.lockf(fd, operation)
-        if kind != "posix":
-            fcntl.flock(fd, operation)
-    except OSError as error:
-        holder = _lock_holder(os.fstat(fd))
-        os.close(fd)
-        if isinstance(error, (BlockingIOError, PermissionError)):
-            raise StoreLocked(path, holder) from None
-        raise
-    inode = _inode(os.fstat(fd))
-    _held[inode] = _Held(fd, shared)
-    return inode
-
-
-def _inode(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
-
-
-def _lock_holder(status: os.stat_result) -> str:
-    """Who holds a lock on the file, from /proc/locks ("1: FLOCK ADVISORY WRITE 4711 fd:01:2097 0 EOF")."""
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    with contextlib.suppress(OSError), open("/proc/locks") as table:
-        for line in table:
-            fields = line.replace("->", "").split()
-            if len(fields) > 5 and fields[5] == wanted and fields[4] != str(os.getpid()):
-                return f"process {fields[4]}"
-    return "another process"
 
 
 _REAL = RealEnv()

@@ -22,6 +22,10 @@ What a caller may rely on, whichever engine it opened:
 7. **Reading only** (`read_only=True`) changes nothing: no byte, no name, no mode, no time, not even after a crash. What
    recovery would write is replayed in memory. So it works on a read-only medium and without the right to write. It
    takes a shared lock where there is a lock's file to share. NoSuchStore if nothing is there, ReadOnly for a write.
+8. **A store belongs to the process that opened it.** In a forked child every call raises `StoreForked`, except `close`,
+   which does nothing: a child opens the store itself. An interrupt (Ctrl-C) within a call leaves the store usable, or
+   failed as in 5; the disk is then as after a crash at that moment. A store that is dropped without `close` is closed,
+   with a ResourceWarning. At the interpreter's end a store goes on working in `atexit` handlers, without threads.
 
 Why an ABC: an engine that lacks a method then fails when it is made, not when the method is first needed. Why not a
 `MutableMapping`: `len(store)` and `if store:` would be full scans, and `del` would need a read. For play there is
@@ -30,14 +34,18 @@ Why an ABC: an engine that lacks a method then fails when it is made, not when t
 
 from __future__ import annotations
 
+import sys
+import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn, Self
 
-from engines.env import Env, StorePath
-from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreError, StoreFailed
+from engines import lifetime
+from engines.env import Env, RealEnv, StorePath
+from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreError, StoreFailed, StoreForked
 from engines.options import EngineOptions
 
 __all__ = ["MAX_KEY_BYTES", "KVStore", "MappingView", "Pair", "Reader", "Snapshot", "Stats", "WriteBatch"]
@@ -224,7 +232,8 @@ class KVStore(Reader):
     recovers, and is ready. `path` is a str or an os.PathLike, made absolute (`Env.absolute`) before anything else, so
     that a later chdir doesn't move the store. `create=False` raises NoSuchStore where no store is; `read_only=True` is
     the contract's seventh point. Further options are in the engine's `option_class`; an engine of one's own may do
-    without it, and declare them as keywords of its constructor.
+    without it, and declare them as keywords of its constructor. The last call of a constructor is `_opened`
+    (`engines.open` makes up for it).
     """
 
     name: ClassVar[str]  # the engine's name in the registry
@@ -235,6 +244,8 @@ class KVStore(Reader):
     path: str | None = None  # absolute; None for a store that is nowhere
     _closed = False
     _failure: BaseException | None = None
+    _was_opened = False
+    _holds_files = False
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
@@ -333,6 +344,57 @@ class KVStore(Reader):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    # ---- the store's life -------------------------------------------------------------------------------------------
+
+    def _opened(self, env: Env) -> None:
+        """The end of a constructor: from now on the store is left alone after a fork, and closed when it is dropped.
+
+        Dropped on a simulated disk, it is not: that is how a test kills a process.
+        """
+        self._was_opened = True
+        self._holds_files = isinstance(env, RealEnv) and (self.persistent or self.path is not None)
+        lifetime.watch(self)
+
+    def __del__(self) -> None:
+        if self._holds_files and not self._closed and not isinstance(self._failure, StoreForked):
+            what = f"{self!r} was dropped without close(), and is closed now: use `with`, or call close()"
+            try:
+                self.close()
+            finally:
+                warnings.warn(what, ResourceWarning, stacklevel=2, source=self)
+
+    def _leave_to_parent(self) -> None:
+        """What a fork does to the store in the child: every call is refused, and `close` does nothing.
+
+        Threads that held a lock at the fork are not in the child, and never release it there: so the store gets other
+        locks. An engine whose iterators and snapshots don't look at `_failure` ends them here.
+        """
+        for name, value in list(vars(self).items()):
+            if (lock := lifetime.new_lock(value)) is not None:
+                setattr(self, name, lock)
+        self._failure = StoreForked("the store was opened before this process was forked")
+        self.close = lifetime.nothing_to_close  # type: ignore[method-assign]
+
+    def _while_usable(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The pairs of a `load`, for as long as the store is usable: what they come from may fork, or close it."""
+        for pair in pairs:
+            if self._closed or self._failure is not None:
+                self._refuse()
+            yield pair
+
+    def _end_threads(self) -> None:
+        """The interpreter is about to end, which stops threads wherever they are: an engine ends its own here.
+
+        It works on without: `atexit` handlers that run after this may still write.
+        """
+
+    def _stuck(self, *locks: threading.Lock) -> bool:
+        """For `close`: True at the interpreter's end if a thread that it has stopped holds one of the locks.
+
+        The store is then left as by a kill, which loses nothing that was acknowledged.
+        """
+        return sys.is_finalizing() and any(lock.locked() for lock in locks)
+
     def _poison(self, failure: BaseException) -> None:
         """Marks the store as failed, for ever; the first failure is the one that is told."""
         if self._failure is None:
@@ -346,10 +408,13 @@ class KVStore(Reader):
     def _refuse(self) -> NoReturn:
         if self._closed:
             raise StoreClosed("the store is closed: open it again to use it")
+        failure = self._failure
+        if isinstance(failure, StoreForked):
+            raise StoreForked(f"{failure}, and is the parent's: open it here, when the parent has closed it")
+        why = str(failure) if isinstance(failure, Exception) and str(failure) else type(failure).__name__
         raise StoreFailed(
-            f"an earlier write failed ({self._failure}), so the store takes no more calls: "
-            "reopen it to see what is on disk"
-        ) from self._failure
+            f"an earlier write failed ({why}), so the store takes no more calls: reopen it to see what is on disk"
+        ) from failure
 
 
 class MappingView(MutableMapping[bytes, bytes]):

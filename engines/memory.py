@@ -87,6 +87,7 @@ class MemoryStore(KVStore):
         if self.path is not None:
             env.makedirs(self.path, "memory.open.mkdir")
             self._lock = env.lock(f"{self.path}/LOCK")
+        self._opened(env)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
@@ -135,7 +136,7 @@ class MemoryStore(KVStore):
 
     def load(self, pairs: Iterable[Pair]) -> None:
         self._check_usable()
-        loaded = SortedDict(_ascending(pairs))
+        loaded = SortedDict(_ascending(self._while_usable(pairs)))
         live_bytes = sum(len(key) + len(value) for key, value in loaded.items())
         with self._mutex:
             for snapshot in self._snapshots:
@@ -170,7 +171,14 @@ class MemoryStore(KVStore):
         with self._mutex:
             return {"engine": self.name, "keys": len(self._values), "snapshots": len(self._snapshots)}
 
+    def _leave_to_parent(self) -> None:
+        for snapshot in list(self._snapshots):
+            snapshot._open = False
+        super()._leave_to_parent()
+
     def close(self) -> None:
+        if self._stuck(self._mutex):
+            return
         with self._mutex:
             if self._closed:
                 return

@@ -61,8 +61,9 @@ def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
         if outputs:
             outputs[-1].finish("bitcask.load.output")
     except BaseException:
-        for output in outputs:
-            output.discard()
+        if store._failure is None:  # else they are the next open's, or the parent's of a forked process
+            for output in outputs:
+                output.discard()
         raise
     with store._writer:
         store._check_usable()

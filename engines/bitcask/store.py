@@ -125,6 +125,7 @@ class BitcaskStore(KVStore):
         except BaseException:
             self._lock.close()
             raise
+        self._opened(env)
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
@@ -314,7 +315,7 @@ class BitcaskStore(KVStore):
         """As the contract says; see engines.bitcask.load. O(pairs); on disk for a moment beside the old content."""
         self._check_writable()
         with self._merging, self._poisoning():
-            load(self, pairs)
+            load(self, self._while_usable(pairs))
 
     def flush(self) -> None:
         """One sync, if anything was written without one."""
@@ -461,6 +462,12 @@ class BitcaskStore(KVStore):
         """The segments with their garbage, oldest first. O(segments)."""
         self._check_usable()
         return describe(self)
+
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        for snapshot in [reference() for reference in list(self._snapshots.values())]:
+            if snapshot is not None:
+                snapshot._open = False
 
     def close(self) -> None:
         """Waits for a merge, seals the active segment, and lets go of everything. Raises OSError if that fails."""

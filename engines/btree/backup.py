@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 20
 
 def backup(pager: Pager, meta: Meta) -> Iterator[bytes]:
     """The bytes of a database with what `meta` reaches, in pieces. Requires: the caller has pinned its tree."""
-    page_bytes = meta.page_bytes
+    page_bytes, view = meta.page_bytes, pager.map
     end = meta.high_water * page_bytes
     freelist = b""
     if meta.freelist == NO_FREELIST:
@@ -38,6 +38,6 @@ def backup(pager: Pager, meta: Meta) -> Iterator[bytes]:
     metas = {meta.page: meta.encode_page() for meta in (newest, newest._replace(txid=newest.txid - 1))}
     yield metas[0] + metas[1]
     for start in range(2 * page_bytes, end, CHUNK_BYTES):
-        yield pager.map[start : min(start + CHUNK_BYTES, end)]
+        yield view[start : min(start + CHUNK_BYTES, end)]
     if freelist:
         yield freelist

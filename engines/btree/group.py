@@ -39,34 +39,37 @@ class Waiter:
 
 
 class GroupCommit:
-    """The queue of waiting writes and the write lock. `commit` makes one transaction of the writes it is given."""
+    """The queue of waiting writes and the write lock.
 
-    def __init__(self, commit: Callable[[list[Waiter]], None]) -> None:
+    `commit` makes one transaction of the writes it is given; it isn't kept, because the store that it belongs to would
+    then be in a cycle, and not be gone with its last reference.
+    """
+
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self._queue: deque[Waiter] = deque()
-        self._commit = commit
 
-    def submit(self, waiter: Waiter) -> None:
+    def submit(self, waiter: Waiter, commit: Callable[[list[Waiter]], None]) -> None:
         """Returns when the write is committed. Raises what its commit raised."""
         self._queue.append(waiter)
         with self.lock:
             if not waiter.done:
-                self._commit_waiting()
+                self._commit_waiting(commit)
         if waiter.failure is not None:
             raise waiter.failure
 
-    def _commit_waiting(self) -> None:
+    def _commit_waiting(self, commit: Callable[[list[Waiter]], None]) -> None:
         waiters: list[Waiter] = []
         while self._queue:
             waiters.append(self._queue.popleft())
         try:
-            self._commit(waiters)
+            commit(waiters)
         except StoreError as refusal:
             if len(waiters) == 1:
                 waiters[0].failure = refusal
             else:
                 for waiter in waiters:
-                    self._commit_alone(waiter)
+                    self._commit_alone(waiter, commit)
         except BaseException as failure:
             for waiter in waiters:
                 waiter.failure = failure
@@ -76,8 +79,8 @@ class GroupCommit:
             for waiter in waiters:
                 waiter.done = True
 
-    def _commit_alone(self, waiter: Waiter) -> None:
+    def _commit_alone(self, waiter: Waiter, commit: Callable[[list[Waiter]], None]) -> None:
         try:
-            self._commit([waiter])
+            commit([waiter])
         except Exception as failure:
             waiter.failure = failure

@@ -50,7 +50,7 @@ from engines.btree.page import (
     verify_seal,
 )
 from engines.env import Env, File, Lock, MutableView, View
-from engines.errors import CorruptionError, StoreError
+from engines.errors import CorruptionError, StoreClosed, StoreError
 from engines.kvstore import Stats
 
 __all__ = ["MAX_LEVELS", "Pager", "Pin", "StoreFull", "file_bytes"]
@@ -126,6 +126,10 @@ class Pager:
             self.file.close()
         self.lock.close()
 
+    def unmap(self) -> None:
+        """Gives the mapping back, when the store is closed. A reader who is just in the middle is told so by `run`."""
+        self.map = self.writable = b""  # type: ignore[assignment]
+
     # ------------------------------------------------------------------------------------------------------- reading
 
     def corrupt(self, pgid: int, why: str) -> CorruptionError:
@@ -139,12 +143,15 @@ class Pager:
         """The bytes of the run that begins at page `pgid`, its flags, its count. Raises CorruptionError."""
         page_bytes = self.page_bytes
         start = pgid * page_bytes
-        limit = len(self.map)
+        view = self.map  # `unmap` may come in between
+        limit = len(view)
         if pgid < 2 or start + page_bytes > limit:
+            if not limit:
+                raise StoreClosed("the store is closed: open it again to use it")
             raise CorruptionError(
                 self.path, None, f"page {pgid} is referred to, and the file has {limit // page_bytes}"
             )
-        found, flags, count, overflow = header.unpack_from(self.map[start : start + HEADER_BYTES])
+        found, flags, count, overflow = header.unpack_from(view[start : start + HEADER_BYTES])
         if found != pgid:
             raise self.corrupt(pgid, f"it says that it is page {found}")
         stop = start + (overflow + 1) * page_bytes
@@ -152,7 +159,7 @@ class Pager:
             raise self.corrupt(pgid, f"its {overflow} overflow pages reach beyond the end of the file")
         self.stats.reads += 1
         self.stats.bytes_read += stop - start
-        return self.map[start:stop], flags, count
+        return view[start:stop], flags, count
 
     def outline(self, pgid: int) -> tuple[int, int, bool]:
         """(flags, pages of the run, whether a leaf has buckets) of the node at page `pgid`, without decoding it."""

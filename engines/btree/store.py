@@ -76,7 +76,7 @@ class BTreeStore(KVStore):
         self._options = Options.of(options)
         self._sync = self._options.sync
         self._stats = Stats()
-        self._group = GroupCommit(self._commit_batches)
+        self._group = GroupCommit()
         self._write_lock = self._group.lock
         self._owner: int | None = None  # the thread that holds the lock for longer, with a caller's code in between
         self._alive: list[object] = [True]  # emptied when the store ends; scans look at it
@@ -86,6 +86,7 @@ class BTreeStore(KVStore):
         self._state, committer = open_database(env, database_path(self.path, env), self._options, self._stats)
         self._nodes = self._state.pager.nodes
         self._writer = committer
+        self._opened(env)
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
@@ -188,7 +189,7 @@ class BTreeStore(KVStore):
             for _, value in batch.operations:
                 if value is not None:
                     check_value(value, self.max_value_bytes)
-        self._group.submit(Waiter(batch, self._sync if sync is None else sync))
+        self._group.submit(Waiter(batch, self._sync if sync is None else sync), self._commit_batches)
 
     def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
         """As the contract says; without sync, and if nobody else is writing, without a batch."""
@@ -297,6 +298,10 @@ class BTreeStore(KVStore):
         self._poison(failure)
         self._end_readers()
 
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        self._end_readers()
+
     def _end_readers(self) -> None:
         self._alive.clear()
         for view in list(self._views):
@@ -339,6 +344,7 @@ class BTreeStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: a tree is built bottom-up beside the old one, which a commit then lets go of."""
 
+        pairs = self._while_usable(pairs)
         with self._owned():
             root = self._state.root_id
             try:
@@ -370,6 +376,7 @@ class BTreeStore(KVStore):
             self._writer = committer
             self._nodes = state.pager.nodes
             self._state = state
+            self._survey = None  # else the old file would stay mapped
             old.pager.close()
 
     def _new_pager(self, lock: Lock) -> Pager:
@@ -433,3 +440,4 @@ class BTreeStore(KVStore):
                 self._closed = True
                 self._end_readers()
                 self._state.pager.close()
+                self._state.pager.unmap()

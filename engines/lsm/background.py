@@ -178,6 +178,13 @@ class Background:
             return bool(self._core.frozen)
         return self.damage is None and self._pick() is not None
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: lets go of the workers. Their pipes would keep them alive for as long as the child lives."""
+        for worker in list(self._workers.values()):
+            if worker is not None:
+                worker.leave_to_parent()
+        self._workers.clear()
+
     def end(self) -> None:
         """Ends the lanes; what they are doing is finished first. Their locks are free afterwards."""
         with self._wake:

@@ -53,7 +53,8 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
         if not stream.failed:
             store._poison(failure)
             raise
-        core.delete_obsolete()  # what was written of the refused content
+        if store._failure is None:  # else it is the next open's, or the parent's of a forked process
+            core.delete_obsolete()  # what was written of the refused content
         raise
 
 

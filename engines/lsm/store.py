@@ -147,6 +147,7 @@ class LsmStore(KVStore):
                 self._poison(failure)
                 self.close()
                 raise
+        self._opened(env)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -395,7 +396,7 @@ class LsmStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: the pairs become tables of the last level; one edit puts them in everything's place."""
         self._check_writable()
-        bulk.load(self, pairs)
+        bulk.load(self, self._while_usable(pairs))
 
     def checkpoint(self, path: StorePath) -> None:
         """A store of its own at `path` with what is written now: hard links to the tables. O(memtable + tables).
@@ -434,6 +435,11 @@ class LsmStore(KVStore):
         """Levels with their files and key ranges, memtables, log, manifest, snapshots, the running compaction."""
         self._check_usable()
         return inspect.describe(self.core, self.background)
+
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        self.core.state_lock = threading.Lock()
+        self.background.leave_to_parent()
 
     def close(self) -> None:
         """Syncs and seals the log, which the next open replays. What a lane is doing is finished first."""

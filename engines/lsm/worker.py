@@ -89,6 +89,11 @@ class Worker:
             env.rename(f"{name}.{self._process.pid}", name)
         return files, written, fsyncs
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: the process is the parent's, and multiprocessing's exit handler must not end it here."""
+        self._pipe.close()
+        multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
+
     def end(self) -> None:
         """Ends the process. Requires: no job is running."""
         self._pipe.close()

@@ -48,6 +48,7 @@ class Bench:
     _directories = count()
 
     def __post_init__(self) -> None:
+        self.opened: list[KVStore] = []
         self.in_order = [key_of(number) for number in range(self.keys_count)]
         self.shuffled = self.rng.sample(self.in_order, self.keys_count)
         noise = self.rng.randbytes(VALUE_BYTES * 1_000)
@@ -59,7 +60,9 @@ class Bench:
         return self.values[number % len(self.values)]
 
     def open(self, path: str | None = None, *, sync: bool = False) -> KVStore:
-        return self.engine.open(path or str(self.directory / f"store {next(self._directories)}"), sync=sync)
+        store = self.engine.open(path or str(self.directory / f"store {next(self._directories)}"), sync=sync)
+        self.opened.append(store)
+        return store
 
     def filled(self, path: str | None = None) -> KVStore:
         """A store with all keys, written in random order, and compacted."""
@@ -114,7 +117,10 @@ class Bench:
 def bench(engine: Engine, tmp_path: Path, benchmark: BenchmarkFixture, rng: random.Random) -> Iterator[Bench]:
     keys = int(os.environ.get("METCD_BENCH_KEYS", "20000")) if benchmark.enabled else KEYS_AS_TEST
     benchmark.group = "engines"
-    yield Bench(engine, tmp_path, benchmark, keys, rng)
+    made = Bench(engine, tmp_path, benchmark, keys, rng)
+    yield made
+    for store in made.opened:  # pytest-benchmark calls no teardown when it doesn't measure
+        store.close()
 
 
 def put_all(bench: Bench, keys: list[bytes]) -> Callable[[KVStore], int]:

@@ -92,6 +92,7 @@ class LoggedStore(MemoryStore):
         self._check_usable()
         loaded = list(_ascending(pairs))
         with self._writer:
+            self._check_usable()  # the pairs' own code may have closed the store, or forked
             self._rewrite(list(loaded))
             super().load(loaded)
 
