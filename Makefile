@@ -38,7 +38,7 @@ crash: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow --ignore=tests/interop
 
 # Here a test that is skipped, because something it needs is missing, is a failure.
-interop: $(VENV)/.installed-interop
+interop: $(VENV)/.installed-interop $(VENV)/.installed-npm
 	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
 
 bench: $(VENV)/.installed
@@ -59,4 +59,9 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-interop: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group interop
+	@touch $@
+
+# A LevelDB for node. Its own build step isn't needed: the package carries the built library.
+$(VENV)/.installed-npm: $(VENV)/.installed Makefile
+	npm install --prefix $(VENV)/npm --no-save --no-audit --no-fund --loglevel=error classic-level@3.0.0
 	@touch $@

@@ -24,8 +24,8 @@ LevelDB's store may therefore be refused here, where LevelDB would open it and b
 takes what is whole.
 
 **Writing** goes through a mapping of space that was allocated before: 0.2 µs in place of 1.2 for a write call, and a
-sync needs no new size in the file system's journal. The unused rest of the file is zeros, which every reader of the
-format takes for the end; `close` cuts it off.
+sync needs no new size in the file system's journal. The unused rest of the file is zeros, which a reader takes
+for the end (but for goleveldb with opt.StrictJournal, which is off by default); `close` cuts it off.
 
 5. A record is on disk when `sync` returns; nothing is ever retried.
 6. Sequences ascend without gaps. A reader that finds a gap has lost a record: CorruptionError.

@@ -15,12 +15,16 @@ import pytest
 import engines
 from engines.env import real_env
 from engines.errors import CorruptionError, ForeignFormat, StoreLocked
+from engines.lsm.cache import BlockCache
 from engines.lsm.files import listed
 from engines.lsm.keys import VALUE, internal_key
 from engines.lsm.options import Options
 from engines.lsm.repair import repair
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import Counters
 from engines.lsm.store import LsmStore
 from engines.lsm.table_builder import TableBuilder
+from tests.interop.leveldb_tools import level_numbers
 
 plyvel = pytest.importorskip("plyvel")
 
@@ -65,9 +69,32 @@ def write(db: Any, operations: list[tuple[bytes, bytes | None]]) -> None:
         db.delete(key) if value is None else db.put(key, value)
 
 
+def opened_table(path: Path, number: int) -> Table:
+    file = real_env().open(str(path / f"{number:06d}.ldb"), "r")
+    return Table(file, file.size(), BlockCache(0), Counters())
+
+
+def compressions(path: Path) -> set[int]:
+    """The compression of every data block of every table."""
+    found = set()
+    for numbers in level_numbers(path).values():
+        for number in numbers:
+            table, content = opened_table(path, number), (path / f"{number:06d}.ldb").read_bytes()
+            found |= {content[offset + size] for offset, size, _ in map(table.block_place, range(table.blocks))}
+    return found
+
+
 def files(path: Path, kind: str) -> dict[str, bytes]:
     """Name → bytes of the files of a kind."""
     return {name: (path / name).read_bytes() for each, _, name in listed(real_env(), str(path)) if each == kind}
+
+
+def compact(db: Any, path: Path) -> None:
+    """LevelDB's compaction of everything. plyvel's compact_range() without `stop` compacts nothing: its end is then the
+    empty key. That it took place is asserted from the files: what was on level 0 is deeper, in other tables or moved."""
+    db.compact_range(start=b"", stop=b"\xff" * 8)
+    levels = level_numbers(path)
+    assert levels and 0 not in levels, levels
 
 
 # ---- byte for byte --------------------------------------------------------------------------------------------------
@@ -177,7 +204,10 @@ def test_writers_take_turns(tmp_path: Path, rng: random.Random, memtable: str, f
             ) as db:
                 write(db, operations)
                 if turn == 3:
-                    db.compact_range()
+                    before = level_numbers(tmp_path)
+                    compact(db, tmp_path)
+                    old = {number for numbers in before.values() for number in numbers}
+                    assert old and old.isdisjoint(*level_numbers(tmp_path).values()), "every table was written anew"
         else:
             with ours(tmp_path, memtable=memtable, filter=filter_name, **SMALL) as store:
                 write(store, operations)
@@ -199,7 +229,8 @@ def test_leveldbs_snappy_blocks_are_read(tmp_path: Path, rng: random.Random) -> 
     content: Content = {}
     with leveldb(tmp_path) as db:
         write(db, churn(rng, content, 4_000))
-        db.compact_range()
+        compact(db, tmp_path)
+    assert compressions(tmp_path) >= {1}
     with ours(tmp_path) as store:
         assert dict(store.scan()) == content
         assert store.multi_get(content) == list(content.values())
@@ -214,9 +245,13 @@ def test_snapshots_that_leveldb_has_compacted_around(tmp_path: Path) -> None:
             db.put(b"key", b"%d" % number * 20)
             db.put(b"kez", b"%d" % number)
             kept.append(db.snapshot())
-        db.compact_range()
+        compact(db, tmp_path)
         for snapshot in kept:
             snapshot.close()
+    ((level, (number,)),) = level_numbers(tmp_path).items()
+    table = opened_table(tmp_path, number)
+    keys = [key for keys, _, _ in table.rows() for key in keys]
+    assert level > 0 and keys == [b"key"] * 200 + [b"kez"] * 200 and table.blocks > 2
     with ours(tmp_path, background=False) as store:
         assert dict(store.scan()) == {b"key": b"199" * 20, b"kez": b"199"}
         assert dict(store.scan(reverse=True)) == {b"key": b"199" * 20, b"kez": b"199"}
@@ -237,10 +272,14 @@ def test_leveldb_reads_what_a_load_has_written(tmp_path: Path) -> None:
         store.delete(b"00001")
     expected = dict(pairs) | {b"00000": b"new"}
     del expected[b"00001"]
+    before = level_numbers(tmp_path)
+    assert list(before) == [6] and len(before[6]) > 3
     with leveldb(tmp_path) as db:
         assert dict(db) == expected
-        db.compact_range()
+        compact(db, tmp_path)
         assert dict(db) == expected
+    after = level_numbers(tmp_path)
+    assert list(after) == [6] and after[6] != before[6], "LevelDB has merged its log's table into ours"
     with ours(tmp_path) as store:
         assert dict(store.scan()) == expected
 
@@ -289,7 +328,7 @@ def test_repair_of_what_leveldb_wrote(tmp_path: Path, rng: random.Random) -> Non
     content: Content = {}
     with leveldb(tmp_path, write_buffer_size=20_000) as db:
         write(db, churn(rng, content, 3_000))
-        db.compact_range()
+        compact(db, tmp_path)
         write(db, churn(rng, content, 50))
     for name in os.listdir(tmp_path):
         if name == "CURRENT" or name.startswith("MANIFEST"):

@@ -16,7 +16,7 @@ from engines.lsm.store import LsmStore
 from engines.lsm.version import FileMeta, VersionEdit
 from tests.lsm.hand_made import Directory, good
 
-# rocksdict 0.3.29 (RocksDB 10), in raw mode: put a and b, flush, put c, close; the whole MANIFEST-000005
+# rocksdict 0.3.29 (RocksDB 9.8.4), in raw mode: put a and b, flush, put c, close; the whole MANIFEST-000005
 ROCKSDB_MANIFEST = bytes.fromhex(
     "3f88300827000181402461323232393835392d656238352d346236382d613733312d383834383433313631373965052b28430000"
     "0135403f88200001011a6c6576656c64622e4279746577697365436f6d70617261746f7289400101f4030c5a04000102000400fc"
@@ -44,7 +44,7 @@ def rocksdb() -> Directory:
     made.write("MANIFEST-000005", ROCKSDB_MANIFEST)
     made.write("CURRENT", b"MANIFEST-000005\n")
     made.write("IDENTITY", b"a22298859-eb85-4b68-a731-884843161799")
-    made.write("OPTIONS-000007", b"[Version]\n  rocksdb_version=10.4.2\n")
+    made.write("OPTIONS-000007", b"[Version]\n  rocksdb_version=9.8.4\n")
     made.write("000009.sst", bytes(100) + bytes.fromhex("f7cff485b741e288"))
     return made
 

@@ -6,7 +6,7 @@
 //	judge [flags] touch DIR     opens and closes
 //	judge [flags] hold DIR      opens, says "open", and keeps it open until stdin ends
 //
-// Flags: -buffer N and -table N sizes in bytes, -shallow small levels, so that deep ones are needed, -strict all of
+// Flags: -buffer N and -table N sizes in bytes, -shallow levels of 4,000 bytes each, so that deep ones are needed, -strict all of
 // goleveldb's strictness.
 package main
 
@@ -77,12 +77,12 @@ func apply(db *leveldb.DB) {
 func main() {
 	buffer := flag.Int("buffer", 0, "bytes of the write buffer")
 	table := flag.Int("table", 0, "bytes of a table")
-	shallow := flag.Bool("shallow", false, "levels that are full at once")
+	shallow := flag.Bool("shallow", false, "levels of 4,000 bytes each")
 	strict := flag.Bool("strict", false, "all strictness")
 	flag.Parse()
 	options := &opt.Options{WriteBuffer: *buffer, CompactionTableSize: *table}
 	if *shallow {
-		options.CompactionTotalSize = 1
+		options.CompactionTotalSize = 4000
 		options.CompactionTotalSizeMultiplier = 1
 	}
 	if *strict {

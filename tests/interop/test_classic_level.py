@@ -1,0 +1,126 @@
+"""Our store and npm's classic-level on the same files: a real LevelDB (1.20, patched) that runs in node."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engines
+from engines.env import real_env
+from engines.lsm.cache import BlockCache
+from engines.lsm.sstable import Table
+from engines.lsm.statistics import Counters
+from engines.lsm.store import LsmStore
+from tests.interop.leveldb_tools import Content, LevelDB, apply_to, level_numbers, node, random_operations
+
+SMALL: dict[str, Any] = {
+    "write_buffer_bytes": 20_000,
+    "max_file_bytes": 10_000,
+    "level_base_bytes": 40_000,
+    "sync": False,
+}
+
+
+@pytest.fixture(scope="module")
+def classic() -> LevelDB:
+    program = node()
+    if program is None:
+        pytest.skip("needs node, and classic-level, which `make interop` installs")
+    return program
+
+
+def ours(path: Path, **options: Any) -> LsmStore:
+    store = engines.open(str(path), "lsm", **options)
+    assert isinstance(store, LsmStore)
+    return store
+
+
+def blocks_are_compressed(path: Path) -> bool:
+    """True if some table of the directory has a data block of another size than what is in it."""
+    for name in sorted(os.listdir(path)):
+        if name.endswith(".ldb"):
+            file = real_env().open(str(path / name), "r")
+            table = Table(file, file.size(), BlockCache(0), Counters())
+            for number in range(table.blocks):
+                offset, size, _ = table.block_place(number)
+                if file.pread(1, offset + size) == b"\x01":
+                    return True
+    return False
+
+
+def test_writers_take_turns(tmp_path: Path, classic: LevelDB, rng: random.Random) -> None:
+    """Logs, flushes and compactions of both; after each turn both read all of it alike."""
+    content: Content = {}
+    for turn in range(6):
+        operations = random_operations(rng, content, 1_500)
+        if turn % 2:
+            classic.apply(tmp_path, operations)
+            if turn == 3:
+                before = level_numbers(tmp_path)
+                classic.run("compact", tmp_path)
+                after = level_numbers(tmp_path)
+                assert 0 not in after and after != before, "the compaction must have taken place"
+                assert blocks_are_compressed(tmp_path)
+        else:
+            with ours(tmp_path, **SMALL) as store:
+                apply_to(store, operations)
+                if turn == 4:
+                    store.compact()
+                    assert store.stats().engine["compactions"] > 0
+        assert level_numbers(tmp_path)
+        assert classic.dump(tmp_path) == content
+        with ours(tmp_path, **SMALL) as store:
+            assert list(store.scan()) == sorted(content.items())
+            assert list(store.scan(reverse=True)) == sorted(content.items(), reverse=True)
+            assert store.multi_get(content) == list(content.values())
+            assert store.check() == []
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_killed_node_process(tmp_path: Path, classic: LevelDB, round_: int, seed: int) -> None:
+    """kill -9 in the middle of its writes: we recover exactly what classic-level itself does, and go on with it."""
+    lines = random.Random(f"{seed} {round_}").randrange(2, 6)
+    with subprocess.Popen(
+        [*classic.command, "write", str(tmp_path / "killed"), str(seed * 10 + round_ + 1)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **classic.environment},
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (tmp_path / "copy").mkdir()
+    for name in os.listdir(tmp_path / "killed"):
+        (tmp_path / "copy" / name).write_bytes((tmp_path / "killed" / name).read_bytes())
+    assert level_numbers(tmp_path / "killed"), "it was killed behind some flushes"
+    expected = classic.dump(tmp_path / "copy")
+    assert expected
+    with ours(tmp_path / "killed", sync=False) as store:
+        assert dict(store.scan()) == expected and store.check() == []
+        store.put(b"ours", b"1")
+    assert classic.dump(tmp_path / "killed") == expected | {b"ours": b"1"}
+
+
+def test_its_repair_of_ours_and_ours_of_its(tmp_path: Path, classic: LevelDB, rng: random.Random) -> None:
+    """Without CURRENT. No deletes: RepairDB brings back what a dropped tombstone has hidden."""
+    content = {b"%04d" % number: rng.randbytes(30) for number in range(2_000)}
+    with ours(tmp_path / "ours", **SMALL) as store:
+        apply_to(store, content.items())
+    (tmp_path / "ours" / "CURRENT").unlink()
+    classic.run("repair", tmp_path / "ours")
+    assert list(level_numbers(tmp_path / "ours")) == [0]
+    assert classic.dump(tmp_path / "ours") == content
+    with ours(tmp_path / "ours") as store:
+        assert dict(store.scan()) == content and store.check() == []
+    classic.apply(tmp_path / "theirs", content.items())
+    (tmp_path / "theirs" / "CURRENT").unlink()
+    LsmStore.repair(str(tmp_path / "theirs"), real_env())
+    assert list(level_numbers(tmp_path / "theirs")) == [6]
+    assert classic.dump(tmp_path / "theirs") == content
