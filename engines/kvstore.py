@@ -38,7 +38,7 @@ import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn, Self
@@ -239,6 +239,9 @@ class KVStore(Reader):
     name: ClassVar[str]  # the engine's name in the registry
     option_class: ClassVar[type[EngineOptions] | None] = None
     persistent: ClassVar[bool] = True  # False: nothing outlives the object
+    look_options: ClassVar[
+        Mapping[str, Any]
+    ] = {}  # besides read_only, for `metcd check`: to open another program's files
     max_value_bytes: ClassVar[int] = (1 << 31) - 2
 
     path: str | None = None  # absolute; None for a store that is nowhere

@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import engines
@@ -148,12 +148,12 @@ def check(path: StorePath, engine: str | None = None, env: Env | None = None) ->
     engine = engine or engines.which(path, env)
     if engine is None:
         raise NotRecognised(_nobodys(path, env))
-    return _check_store(path, engine, env)
+    return _check_store(path, engine, env, engines.engine_class(engine).look_options)
 
 
-def _check_store(path: str, engine: str, env: Env) -> list[str]:
+def _check_store(path: str, engine: str, env: Env, options: Mapping[str, Any]) -> list[str]:
     try:
-        with _opened_to_read(path, engine, env) as store:
+        with _opened_to_read(path, engine, env, options) as store:
             return store.check()
     except (CorruptionError, ForeignFormat) as error:
         return [str(error)]
@@ -162,17 +162,17 @@ def _check_store(path: str, engine: str, env: Env) -> list[str]:
 def _applied_index(path: str, engine: str, env: Env) -> int | None:
     """The last entry that a node's store has applied; None if it can't be read."""
     try:
-        with _opened_to_read(path, engine, env) as store:
+        with _opened_to_read(path, engine, env, {}) as store:
             return StateMachine(store).applied_index
     except (CorruptionError, ForeignFormat):
         return None
 
 
 @contextlib.contextmanager
-def _opened_to_read(path: str, engine: str, env: Env) -> Iterator[KVStore]:
+def _opened_to_read(path: str, engine: str, env: Env, options: Mapping[str, Any]) -> Iterator[KVStore]:
     make: Any = engines.engine_class(engine)  # an engine's constructor is its own
     if "read_only" in engines.options(engine):
-        with make(path, env=env, read_only=True) as store:
+        with make(path, env=env, read_only=True, **options) as store:
             yield store
         return
     with tempfile.TemporaryDirectory(prefix="metcd-check-") as directory:
@@ -198,7 +198,7 @@ def _check_node(path: str, engine: str | None, env: Env) -> list[str]:
         applied = 0
         _check_not_running(store_path, env)
     else:
-        found = _check_store(store_path, engine, env)
+        found = _check_store(store_path, engine, env, {})  # a node's store has what a node writes
         applied = _applied_index(store_path, engine, env)
     snapshots: list[SnapshotMetadata] = []
     for part in ("wal", "snap"):

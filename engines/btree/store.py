@@ -24,9 +24,9 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from engines.btree.bulk import StreamFailed, replace_tree
 from engines.btree.check import Checker
@@ -69,6 +69,7 @@ class BTreeStore(KVStore):
 
     name = "btree"
     option_class = Options
+    look_options: ClassVar[Mapping[str, Any]] = {"bucket": None}
 
     def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[BTreeKeywords]) -> None:
         env = env or real_env()

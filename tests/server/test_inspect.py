@@ -6,6 +6,7 @@ nodes' directories, etcd's, and what nobody recognises.
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from server.inspect import NotRecognised
 from server.node import Node
 from tests.conformance.reading import picture
 from tests.server.local_nodes import eventually, free_ports
+
+BOLT_FILES = Path(__file__).parent.parent / "btree" / "golden"  # its README says which programs made them
 
 OWN_ENGINE = '''
 """A learner's engine: a text file, which keeps nothing of a power cut's promises."""
@@ -207,6 +210,30 @@ def test_etcds_log_is_told_from_ours_without_its_database(tmp_path: Path) -> Non
     (member / "snap/db").unlink()
     with pytest.raises(NotRecognised, match="is etcd's"):
         inspect.check(member)
+
+
+@pytest.mark.parametrize("name", ["etcd", "podman", "containerd", "raft-boltdb"])
+def test_another_programs_bolt_file_is_checked_as_a_whole(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its buckets, none of which is ours; opened as a store of ours it is a sentence, also as a node's engine."""
+    path = tmp_path / "their.db"
+    path.write_bytes(gzip.decompress((BOLT_FILES / f"{name}.db.gz").read_bytes()))
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: OK\n"
+    assert main(["dump", str(path)]) == 0
+    assert "bucket" in capsys.readouterr().out
+    for part in ("wal", "snap"):
+        (tmp_path / "node" / part).mkdir(parents=True)
+    shutil.copy(path, tmp_path / "node" / "engine")
+    assert any("a bolt file of another program" in problem for problem in inspect.check(tmp_path / "node"))
+
+
+def test_damage_in_another_programs_bucket_is_told(tmp_path: Path) -> None:
+    """In one that is nested in another one, and that no store of ours would read."""
+    path = tmp_path / "their.db"
+    path.write_bytes(gzip.decompress((BOLT_FILES / "bbolt.db.gz").read_bytes()).replace(b"66nested", b"06nested"))
+    assert ["key b'06'" in problem for problem in inspect.check(path)] == [True]
 
 
 @pytest.mark.parametrize("engine", [None, *engines.ENGINES])
