@@ -72,6 +72,7 @@ __all__ = ["log_repair", "repair"]
 _log = logging.getLogger("metcd.bitcask")
 
 COPY_BYTES = 1 << 20
+FIRST_LOOK_BYTES = 4096  # behind each damaged record, of which there may be many
 SHOWN = 5  # damaged places of a file that are told one by one
 
 
@@ -217,7 +218,7 @@ class _Salvage:
         end = start
         half: tuple[int, int] | None = None
         try:
-            for offset, timestamp, key, value in read_records(view, start, self._file.size):
+            for offset, timestamp, key, value in read_records(view, start, self._file.size, FIRST_LOOK_BYTES):
                 if half is not None:
                     self._keep(*half)  # with what follows it; a half that is followed by damage means nothing
                     half = None

@@ -40,7 +40,9 @@ __all__ = ["ADVICE", "DataFile", "find_marks", "why_damage"]
 ADVICE = "`metcd repair PATH` keeps every record that is whole"  # for whoever is told of damage
 
 SEARCH_BYTES = 1 << 20
-SEARCH_COST = 16  # bytes that may be summed in a search, for each byte that is searched: more is taken for damage
+VALUE_SIZE_AT = 10  # in a record's header
+SEARCH_COST = 256  # bytes that may be summed for each byte that is searched, 0.2 µs
+FREE_COST = 64 << 20  # and besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,7 @@ def why_damage(file: DataFile, bad: BadRecord) -> str | None:
         never_closed = file.left_open or bad.broken == end < size
     if not never_closed:
         return "only the newest file may end in a torn record, or one that was never closed"
-    found = _whole_record(view, bad.broken + 1, end)
-    return None if found is None else f"only the last record may be torn, and there is a whole one at byte {found:,}"
+    return _why_not_the_last(view, bad.broken + 1, end)
 
 
 def find_marks(view: View, start: int, stop: int, file_id: int) -> Iterator[tuple[int, int]]:
@@ -121,18 +122,25 @@ def _end_of_content(view: View, start: int, stop: int) -> int:
     return start
 
 
-def _whole_record(view: View, start: int, stop: int) -> int | None:
-    """Where a record with a right checksum begins, at whatever byte; None if there is none. O(bytes).
+def _why_not_the_last(view: View, start: int, stop: int) -> str | None:
+    """Says where a record with a right checksum begins, at whatever byte; None if there is none. O(bytes).
 
-    The bytes may be anything, and lead to long sums: a search that would cost too much has its present place for an
-    answer, and so ends as damage.
+    A value size that fits begins with as many zeros as the number of bytes does, so only such places are looked at. What
+    is there may be anything, and lead to long sums: a search that would cost too much is given up, as damage.
     """
-    left = SEARCH_COST * (stop - start) + SEARCH_BYTES
-    for at in range(start, stop - HEADER_BYTES + 1):
-        crc, _, key_size, value_size = HEADER.unpack(view[at : at + HEADER_BYTES])
-        end = at + HEADER_BYTES + key_size + value_size
-        if end <= stop:
-            left -= end - at
-            if left < 0 or crc32(view[at + 4 : end]) == crc:
-                return at
+    left = SEARCH_COST * (stop - start) + FREE_COST
+    zeros = bytes(max(0, 4 - ((stop - start).bit_length() + 7) // 8))
+    for base in range(start, stop, SEARCH_BYTES):
+        window = view[base : min(stop, base + SEARCH_BYTES + HEADER_BYTES - 1)]
+        at = window.find(zeros, VALUE_SIZE_AT) - VALUE_SIZE_AT
+        while 0 <= at <= len(window) - HEADER_BYTES:
+            crc, _, key_size, value_size = HEADER.unpack_from(window, at)
+            size = HEADER_BYTES + key_size + value_size
+            if base + at + size <= stop:
+                left -= size
+                if left < 0:
+                    return "what comes behind it may be records, at more places than can be tried"
+                if crc32(view[base + at + 4 : base + at + size]) == crc:
+                    return f"only the last record may be torn, and there is a whole one at byte {base + at:,}"
+            at = window.find(zeros, at + 1 + VALUE_SIZE_AT) - VALUE_SIZE_AT
     return None

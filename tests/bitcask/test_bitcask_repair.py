@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from engines import CorruptionError, InvalidOption, NoSuchStore, StoreLocked
 from engines.bitcask.hint import TOMBSTONE_BIT, encode_entry, encode_hint
 from engines.bitcask.record import Mark, encode_mark, encode_record, encode_tombstone
 from engines.bitcask.store import BitcaskStore
+from engines.env import Mode, View
 from engines.simenv import Policy, SimEnv
 from tests.bitcask.riak_files import PATH, content, data_path, open_sim, put_file
 
@@ -224,3 +227,46 @@ def test_the_option_repairs_first_and_logs_what_it_did(caplog: pytest.LogCapture
     assert "left out" in caplog.text
     with pytest.raises(InvalidOption, match="reading only"):
         open_sim(env, repair=True, read_only=True)
+
+
+def test_the_work_of_a_repair_grows_with_the_file_and_not_with_its_square() -> None:
+    """Every second record is damaged: twice as many cost twice as many bytes to be looked at."""
+
+    class Counted:
+        """A view that counts the bytes of its slices."""
+
+        def __init__(self, view: View) -> None:
+            self.view = view
+
+        def __len__(self) -> int:
+            return len(self.view)
+
+        def __getitem__(self, index: Any) -> Any:
+            found = self.view[index]
+            looked.append(len(found) if isinstance(found, bytes) else 1)
+            return found
+
+    class Watched(SimEnv):
+        def open(self, path: str, mode: Mode) -> Any:
+            file = super().open(path, mode)
+            if path.endswith(".data") and mode == "r":
+                return SimpleNamespace(
+                    view=lambda: Counted(file.view()), close=file.close, size=file.size, pread=file.pread
+                )
+            return file
+
+    work = []
+    for count in (2000, 4000):
+        records = [encode_record(5, b"key%05d" % at, b"v" * 40) for at in range(count)]
+        data = bytearray(b"".join(records))
+        for at in range(0, len(data), 2 * len(records[0])):
+            data[at + 20] ^= 1
+        env = Watched()
+        put_file(env, "1.bitcask.data", bytes(data))
+        put_file(env, "2.bitcask.data", encode_record(20, b"last", b"file"))
+        looked: list[int] = []
+        BitcaskStore.repair(PATH, env)
+        work.append(sum(looked))
+        with open_sim(env) as store:
+            assert store.stats().engine["keys"] == count // 2 + 1
+    assert work[1] < 2.5 * work[0]

@@ -8,7 +8,8 @@ import pytest
 
 from engines import CorruptionError
 from engines.bitcask.hint import encode_entry, encode_hint
-from engines.bitcask.record import Mark, encode_mark, encode_record, encode_tombstone
+from engines.bitcask.record import BadRecord, Mark, encode_mark, encode_record, encode_tombstone
+from engines.bitcask.torn import DataFile, why_damage
 from engines.simenv import Policy, SimEnv
 from tests.bitcask.riak_files import PATH, content, data_path, open_sim, put_file
 
@@ -135,6 +136,31 @@ def test_every_flipped_byte_of_an_older_file_of_riaks_is_damage_or_no_loss() -> 
                 continue
             assert at >= last and found == {k: v for k, v in expected.items() if k != b"key5"}, at
     assert refused > 2 * last - 1
+
+
+@pytest.mark.parametrize(("size", "filler"), [(300, b"\0"), (70_000, b"\0"), (3 << 20, b"\1"), (17 << 20, b"\x7f")])
+def test_a_whole_record_is_found_at_whatever_byte(size: int, filler: bytes) -> None:
+    """Behind a record whose length leads beyond the end: across the windows of the search, and at the very end."""
+    head = LONGER[:10] + (size + 1).to_bytes(4) + b"torn"
+    for at in (40, size // 2 + 1, (1 << 20) - 3, (1 << 20) + len(head), size - len(SECOND)):
+        if at <= size - len(SECOND):
+            data = bytearray(filler * (size // len(filler) + 1))[:size]
+            data[: len(head)], data[at : at + len(SECOND)] = head, SECOND
+            file = DataFile(bytes(data), size, 1, newest=False, left_open=True)
+            assert f"a whole one at byte {at:,}" in str(why_damage(file, BadRecord(0, "torn")))
+            data[at + 5] ^= 1
+            file = DataFile(bytes(data), size, 1, newest=False, left_open=True)
+            assert why_damage(file, BadRecord(0, "torn")) is None
+
+
+def test_a_search_that_would_take_too_long_is_given_up_as_damage() -> None:
+    """Every fourth byte begins what might be a record of half a megabyte."""
+    data = LONGER[:10] + (9 << 20).to_bytes(4) + b"\0\x08\0\0" * (1 << 18)
+    file = DataFile(data, len(data), 1, newest=False, left_open=True)
+    assert (
+        why_damage(file, BadRecord(0, "torn"))
+        == "what comes behind it may be records, at more places than can be tried"
+    )
 
 
 def test_damage_in_an_older_file_is_repaired_and_a_torn_end_behind_it_goes() -> None:
