@@ -93,7 +93,7 @@ def describe_edit(record: bytes) -> str:
     parts += [f"level {level} goes on behind {show_key(key)}" for level, key in edit.compact_pointers]
     parts += [f"level {level} loses {number}" for level, number in edit.deleted]
     parts += [f"level {level} gets {_show_file(file)}" for level, file in edit.added]
-    return "; ".join(parts)
+    return "; ".join(parts) or "an empty edit"
 
 
 def _show_file(file: FileMeta) -> str:

@@ -28,7 +28,7 @@ An edit is one record of the manifest. TAG and fields, all varints but for what 
    then the sequences decide (level0.py).
 4. An unknown tag is damage: nobody may add tags, not even we. (RocksDB did, and goleveldb added levels: a ForeignEdit.)
 5. A table that is added twice to one level, with the same size and the same keys, is one table: goleveldb writes that
-   whenever it has replayed a log into a table (the edit and the snapshot behind it both have it).
+   whenever it has replayed a log into a table: its manifest's first record is the edit and the version after it.
 
 Follows LevelDB's db/version_edit.cc and the class Version of db/version_set.cc.
 """

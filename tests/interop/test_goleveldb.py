@@ -64,8 +64,8 @@ def deepest_level(path: Path) -> int:
 
 
 def test_open_put_close_again_and_again(tmp_path: Path, go: LevelDB) -> None:
-    """Each open replays the log into a table, which the new manifest then has twice: once in the snapshot, once in the
-    edit. Ours opens a copy after each turn, as goleveldb does, and finds the same."""
+    """Each open replays the log into a table, which the new manifest's first record then has twice (session_util.go,
+    newManifest). Ours opens a copy after each turn, as goleveldb does, and finds the same."""
     expected: Content = {}
     for turn in range(7):
         key = b"key%d" % turn

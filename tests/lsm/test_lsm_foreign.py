@@ -126,7 +126,7 @@ def test_the_dump_shows_a_store_with_another_comparator() -> None:
 
 
 def test_a_table_that_is_added_twice_is_one_table() -> None:
-    """goleveldb writes its replayed table in the edit of the open, and again in the snapshot that the edit follows."""
+    """goleveldb begins a manifest with a record of the edit that adds the replayed table, and of all tables after it."""
     made = good()
     again = VersionEdit(added=[(0, made.edit.added[1][1]), (0, made.edit.added[1][1])])
     made.manifest(made.edit.encode(), again.encode())
