@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tests.crash.bitcask_subject import BitcaskSubject
 from tests.crash.btree_subject import BTreeSubject
+from tests.crash.directory_subject import DirectorySubject
 from tests.crash.machine import Subject
 from tests.crash.raft_subjects import SnapshotSubject, WalSubject
 from tests.crash.store_subject import StoreSubject
@@ -24,4 +25,5 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "bitcask": BitcaskSubject,
     "wal": WalSubject,
     "snapshot": SnapshotSubject,
+    "directory": DirectorySubject,
 }
