@@ -33,7 +33,7 @@ __all__ = [
 # All that is safe for whoever has lost a part of a directory. Beginning anew under the same id is not: the node would
 # vote and acknowledge without knowing what it has promised.
 WAY_OUT = (
-    "nothing was changed; put back exactly what was there, if you have it (an older copy is not enough), or leave this "
+    "nothing was deleted; put back exactly what was there, if you have it (an older copy is not enough), or leave this "
     "node stopped and its directory as it is: the other members go on without it"
 )
 

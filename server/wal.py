@@ -153,7 +153,7 @@ class Wal:
         A torn tail is cut off. segment_bytes: a segment that has reached this size is followed by a new one.
         promised: what the log has to be; the log then counts this start, on disk when it returns.
         Raises StoreLocked, WalMismatch (another node's or cluster's), DirectoryRefused, CorruptionError, OSError; then
-        nothing was changed. O(bytes of the log).
+        the log is as it was. O(bytes of the log).
         """
         env = env or real_env()
         env.makedirs(path, "server.wal.mkdir")

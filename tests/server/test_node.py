@@ -282,7 +282,7 @@ def test_a_lost_snapshot_is_an_error_and_not_an_empty_store(tmp_path):
         cluster.stop(lost)
         for path in (tmp_path / f"node{lost}" / "snap").iterdir():
             path.unlink()
-        with pytest.raises(DirectoryRefused, match="there is no whole snapshot between the two; nothing was changed"):
+        with pytest.raises(DirectoryRefused, match="there is no whole snapshot between the two; nothing was deleted"):
             cluster.start(lost)
 
 
