@@ -239,9 +239,8 @@ class KVStore(Reader):
     name: ClassVar[str]  # the engine's name in the registry
     option_class: ClassVar[type[EngineOptions] | None] = None
     persistent: ClassVar[bool] = True  # False: nothing outlives the object
-    look_options: ClassVar[
-        Mapping[str, Any]
-    ] = {}  # besides read_only, for `metcd check`: to open another program's files
+    # besides read_only, for `metcd check`: to open another program's files
+    look_options: ClassVar[Mapping[str, Any]] = {}
     max_value_bytes: ClassVar[int] = (1 << 31) - 2
 
     path: str | None = None  # absolute; None for a store that is nowhere

@@ -14,11 +14,17 @@ import pytest
 
 import engines
 from engines import KVStore, NoSuchStore, StoreError, StoreLocked, UnknownEngine
+from raft.raftpb import ConfState, Entry, HardState
 from server import inspect
 from server.cli import main
 from server.config import NodeConfig
-from server.inspect import NotRecognised
+from server.identity import read_identity
 from server.node import Node
+from server.snapshot import write_snapshot
+from server.statemachine import StateMachine, encode_proposal
+from server.store_check import NotRecognised
+from server.wal import Wal
+from server.wal_replay import CLUSTER_ID_BEFORE
 from tests.conformance.reading import picture
 from tests.server.local_nodes import eventually, free_ports
 
@@ -62,7 +68,9 @@ def own_engine(tmp_path: Path) -> str:
 
 def node_on(engine: str, directory: Path, *, snapshot_entries: int = 10_000) -> Node:
     """A node of a cluster of one that has applied some writes, and runs."""
-    peers = {1: ("127.0.0.1", free_ports(1)[0])}
+    known = read_identity(str(directory))
+    port = free_ports(1)[0] if known is None else int(known.members[1].rpartition(":")[2])
+    peers = {1: ("127.0.0.1", port)}
     limits = {"snapshot_entries": snapshot_entries, "catch_up_entries": 2}
     node = Node(NodeConfig(1, peers, str(directory), engine, tick_s=0.01, **limits))
     node.start()
@@ -126,8 +134,9 @@ def test_a_node_whose_engine_nobody_recognises_is_told(tmp_path: Path, own_engin
     directory = stopped_node(own_engine, tmp_path / "n")
     before = picture(directory)
     (sentence,) = inspect.check(directory)
-    assert sentence.startswith(f"{directory}/engine has LOCK, MINE in it, which is neither a node's nor a store of ")
-    assert sentence.endswith("say --engine path/to/file.py:Class")
+    assert sentence == (
+        f"{directory}/engine: the node ran on an engine of somebody's own: check it with --engine {own_engine}"
+    )
     assert inspect.check(directory, own_engine) == []
     assert picture(directory) == before
     mine = directory / "engine/MINE"
@@ -138,27 +147,92 @@ def test_a_node_whose_engine_nobody_recognises_is_told(tmp_path: Path, own_engin
     assert picture(directory) == before
 
 
-def test_a_node_whose_log_was_lost_behind_its_engine_is_told(tmp_path: Path) -> None:
-    """Rule 3: each file is whole, and they don't fit."""
+def test_a_node_of_another_engine_or_of_no_engines_files_is_told(tmp_path: Path) -> None:
+    """The identity says which engine it was: files of another, and files that are gone, are seen."""
     directory = stopped_node("btree", tmp_path / "n")
-    other = stopped_node("memory", tmp_path / "other")
-    for name in (directory / "wal").glob("*.wal"):
-        name.unlink()
-    assert "the engine has applied entry 21, but the log ends at 0: the log was lost" in inspect.check(directory)[0]
-    shutil.copytree(other / "wal", directory / "wal", dirs_exist_ok=True)
+    (directory / "engine").unlink()
+    shutil.copytree(stopped_node("bitcask", tmp_path / "other") / "engine", directory / "engine")
+    (sentence,) = inspect.check(directory)
+    assert sentence == f"{directory}/engine: the node ran on the engine 'btree', and these are files of 'bitcask'"
+    shutil.rmtree(directory / "engine")
+    (directory / "engine").mkdir()
+    (sentence,) = inspect.check(directory)
+    assert sentence == f"{directory}/engine: the node ran on the engine 'btree', whose files are gone: nothing is there"
+
+
+def test_a_node_whose_log_is_not_that_of_its_identity_is_told(tmp_path: Path) -> None:
+    """Another directory's log, an older one, none; and an identity that is gone or damaged. No file by itself is wrong."""
+    directory = stopped_node("btree", tmp_path / "n")
+    older = shutil.copytree(directory / "wal", tmp_path / "older")
+    stopped_node("btree", directory)
+    whole = shutil.copytree(directory, tmp_path / "whole")
+    assert inspect.check(directory) == []
+    for wal, sentence in (
+        (None, "the log is gone, and with it what this node has promised"),
+        (older, "older"),
+        (stopped_node("memory", tmp_path / "stranger") / "wal", "cluster"),
+    ):
+        shutil.rmtree(directory / "wal")
+        shutil.copytree(wal, directory / "wal") if wal else (directory / "wal").mkdir()
+        before = picture(directory)
+        assert sentence in inspect.check(directory)[0]
+        assert picture(directory) == before
+    identity = whole / "identity"
+    data = identity.read_bytes()
+    identity.write_bytes(data[:-4] + b"0000")
+    assert "the file was damaged or edited" in inspect.check(whole)[0]
+    identity.unlink()
+    assert inspect.check(whole) == [f"{identity} is missing: the log says that there was one"]
+
+
+def of_an_earlier_version(directory: Path, engine: str, *, cut: bool = False) -> Path:
+    """A node's directory as it was before there were identities: a log, snapshots, a store, and nothing that names them."""
+    entries = [Entry(1, index, data=encode_proposal(1, index, [(b"key", b"%d" % index)])) for index in range(1, 22)]
+    wal, _ = Wal.open(f"{directory}/wal", node_id=1, cluster_id=CLUSTER_ID_BEFORE)
+    wal.save(HardState(1, 1, 21), entries, must_sync=True)
+    (directory / "snap").mkdir()
+    with engines.open(directory / "engine", engine, sync=False) as store:
+        machine = StateMachine(store)
+        machine.apply(entries, ConfState(voters=(1,)))
+        if cut:
+            made = machine.snapshot()
+            write_snapshot(f"{directory}/snap", made.metadata, made.pairs())
+            wal.save_snapshot(made.metadata)
+    wal.close()
+    return directory
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_a_directory_of_an_earlier_version_is_checked_by_its_files(engine: str, tmp_path: Path) -> None:
+    """No identity says which engine it was."""
+    directory = of_an_earlier_version(tmp_path / "n", engine)
+    before = picture(directory)
+    assert inspect.check(directory) == []
+    assert inspect.what_is(directory) == f"a node's directory, on the engine {engine!r}"
+    assert picture(directory) == before
+
+
+def test_a_log_and_an_engine_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    """Each file by itself is whole, and no identity says more."""
+    directory = of_an_earlier_version(tmp_path / "n", "btree")
+    log = next((directory / "wal").glob("*.wal"))
+    log.rename(tmp_path / "log")
+    (sentence,) = inspect.check(directory)
+    assert "the engine has applied entry 21, but the log ends at 0: one of the two was lost" in sentence
+    (tmp_path / "log").rename(log)
     assert inspect.check(directory) == []
 
 
 @pytest.mark.parametrize("engine", ["memory", "lsm"])
 def test_a_node_whose_log_begins_after_what_is_left_is_told(engine: str, tmp_path: Path) -> None:
-    """Rule 3: the log was cut, because the engine, or a snapshot, had what was before."""
-    directory = stopped_node(engine, tmp_path / "n", snapshot_entries=5)
+    """The log was cut, because a snapshot, or the engine, had what was before."""
+    directory = of_an_earlier_version(tmp_path / "n", engine, cut=True)
     assert inspect.check(directory) == []
     for each in (directory / "engine", directory / "snap"):
         shutil.rmtree(each)
         each.mkdir()
-    (sentence,) = inspect.check(directory, engine=None)
-    assert "the engine is at entry 0, and no whole snapshot is between the two: entries are lost" in sentence
+    (sentence,) = inspect.check(directory)
+    assert "the log begins after entry 21, the engine is at entry 0, and no whole snapshot is between" in sentence
 
 
 def test_a_damaged_snapshot_is_told_and_left_where_it_is(tmp_path: Path) -> None:
