@@ -48,6 +48,8 @@ from server.http import FrontEnd
 from server.logs import logger, print_line
 from server.node import Node
 from server.routes import pair_line
+from server.secret import SecretError, read_secret
+from server.transport import require_secret
 
 __all__ = ["main"]
 
@@ -106,6 +108,7 @@ def _add_verbs_of_nodes(verb: Callable[..., argparse.ArgumentParser]) -> None:
     serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
     serve.add_argument("--port", type=_port, default=FIRST_PORT, help="for clients (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
+    serve.add_argument("--peer-secret-file", help="what all nodes share, so that nobody else is heard on the peer port")
     serve.add_argument("--data", required=True, help="this node's directory")
     serve.add_argument("--engine", default="memory", help="a name, module:Class or path/to/file.py:Class")
     serve.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
@@ -183,7 +186,7 @@ def _serve(options: argparse.Namespace) -> int:
         config = NodeConfig(
             options.id, peers, options.data, options.engine,
             engine_options=engine_options(options.engine, options.option),
-            cluster_token=options.cluster_token, skip_entries=frozenset(options.skip_entry),
+            cluster_token=options.cluster_token, peer_secret=_peer_secret(options, peers), skip_entries=frozenset(options.skip_entry),
         )  # fmt: skip
         node = Node(config)
     except OSError as error:
@@ -208,6 +211,15 @@ def _serve(options: argparse.Namespace) -> int:
     front.stop()
     node.stop()
     return 1 if node.failure is not None else 0
+
+
+def _peer_secret(options: argparse.Namespace, peers: Peers) -> bytes:
+    try:
+        secret = read_secret(options.peer_secret_file) if options.peer_secret_file else b""
+        require_secret(peers[options.id][0], secret)
+    except (SecretError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return secret
 
 
 def _options(options: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from typing import IO
 
 from engines import ENGINES
 from server.client import Client
+from server.secret import draw_secret
 
 __all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines", "listener", "metcd_command"]
 
@@ -87,6 +88,7 @@ class LocalCluster:
             LocalNode(at + 1, _absolute(engine), f"{data_dir}/node{at + 1}", first_port + at * PORT_STEP, tuple(told))
             for at, (engine, told) in enumerate(zip(engines, options or [[]] * len(engines)))
         ]
+        self.secret_file = f"{data_dir}/peer-secret"
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def command(self, node: LocalNode) -> list[str]:
@@ -94,6 +96,7 @@ class LocalCluster:
         peers = ",".join(f"http://127.0.0.1:{each.peer_port}" for each in self.nodes)
         words = ["serve", "--id", str(node.id), "--cluster", peers, "--port", str(node.client_port)]
         told = [word for option in node.options for word in ("--option", option)]
+        words += ["--peer-secret-file", self.secret_file]
         return [*metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
 
     def command_line(self, node: LocalNode) -> str:
@@ -101,8 +104,10 @@ class LocalCluster:
         return shlex.join(self.command(node))
 
     def start(self) -> None:
-        """Starts all nodes. Raises ClusterError if a port is taken."""
+        """Starts all nodes; the first time, it draws the secret that they share. Raises ClusterError if a port is taken."""
         self.require_free_ports()
+        os.makedirs(os.path.dirname(self.secret_file), exist_ok=True)
+        draw_secret(self.secret_file)
         for node in self.nodes:
             self.start_node(node)
 

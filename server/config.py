@@ -28,6 +28,7 @@ class NodeConfig:
     snapshot_entries, snapshot_bytes: the log is cut when either has been applied since the last cut.
     catch_up_entries: how many stay in memory behind the cut, so that a follower that was away needn't take a snapshot.
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
+    peer_secret: what all members prove to each other that they have; empty only on loopback.
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """
 
@@ -42,6 +43,7 @@ class NodeConfig:
     snapshot_bytes: int = 64 << 20
     catch_up_entries: int = 5_000
     cluster_token: str = ""
+    peer_secret: bytes = field(default=b"", repr=False)
     skip_entries: frozenset[int] = frozenset()
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)

@@ -12,6 +12,9 @@ Numbers and sessions are hexadecimal. A node's own directory is an entry of what
 another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member. A refusal is one
 line in the log of each of the two, and no more until it is another one.
 
+Where the members have a secret, a hello comes before on the same connection, in which each proves to the other that it
+has it (server/secret.py): before a node believes a word that another says of itself, and before it says any.
+
 Follows etcd's rafthttp: its X-Etcd headers and its checks (server/etcdserver/api/rafthttp/http.go).
 """
 
@@ -25,9 +28,11 @@ from email.message import Message as Headers
 
 from server.identity import Met
 from server.logs import Minutely
+from server.request import BadRequest
 from server.roster import Hello, Roster
+from server.secret import HELLO, NONCE, PROOF, Exchange, is_nonce, same
 
-__all__ = ["Handshake", "Refusal", "Refusals", "dial"]
+__all__ = ["Caller", "Handshake", "Refusal", "Refusals", "Unproven", "answer_of", "dial", "head_of"]
 
 UPGRADE = "metcd-raft/2"
 KNOWN_MAX = 1000  # members that a header may name
@@ -42,8 +47,10 @@ _CLUSTER = re.compile(r"[0-9a-f]{1,16}")
 class Handshake:
     """What one node says of itself when a connection begins, and what it wants to hear of the other."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, roster: Roster, secret: bytes = b"") -> None:
+        """secret: what all members share; empty if they don't."""
         self.roster = roster
+        self.secret = secret
         self.node_id = roster.node_id
 
     def headers(self, peer: int | None = None) -> dict[str, str]:
@@ -59,6 +66,25 @@ class Handshake:
             "X-Metcd-Members": hello.members,
             "X-Metcd-Known": known,
         }
+
+    def calling(self, connection: socket.socket, host: str, peer: int, path: str) -> dict[str, str]:
+        """What a request for `path` on this connection to node `peer` carries; after a hello, if there is a secret.
+
+        Raises Unproven if the peer hasn't the same one, OSError, HTTPException.
+        """
+        headers = self.headers(peer)
+        if not self.secret:
+            return headers
+        exchange = Exchange(self.secret, self.node_id, peer)
+        hello = {"X-Metcd-From": str(self.node_id), "X-Metcd-To": str(peer), NONCE: exchange.ours}
+        connection.sendall(head_of(host, HELLO, hello))
+        answer = answer_of(connection)
+        theirs = answer.headers.get(NONCE)
+        if theirs is None or not is_nonce(theirs):
+            raise Unproven(f"node {peer} doesn't ask for a peer secret, and this node has one: {SAME_SECRET}")
+        if not same(exchange.answers(exchange.ours, theirs), answer.headers.get(PROOF)):
+            raise Unproven(f"node {peer} has another peer secret than this node: {SAME_SECRET}")
+        return {**headers, PROOF: exchange.calls(exchange.ours, theirs, path, headers["X-Metcd-Cluster"])}
 
     def refusal(self, headers: Headers[str, str]) -> Refusal | None:
         """Why whoever sent these headers is not to be heard; None if it may speak, and is a member.
@@ -92,6 +118,52 @@ class Handshake:
                 frozenset(),
             )
         return self.roster.judge(hello), frozenset(hello.known)
+
+
+SAME_SECRET = "start all nodes with the same --peer-secret-file"
+
+
+class Unproven(BadRequest):
+    """The other side has not proved that it has the secret; `sentence` says what to do."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(403, sentence)
+
+
+class Caller:
+    """Whoever calls on one connection, and what it has to prove before anything that it says is believed."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._handshake = handshake
+        self._exchange: Exchange | None = None
+        self._name = ""
+
+    def hello(self, headers: Headers[str, str]) -> dict[str, str]:
+        """The answer to a hello. Raises Unproven."""
+        name, nonce = headers.get("X-Metcd-From", ""), headers.get(NONCE)
+        secret, node_id = self._handshake.secret, self._handshake.node_id
+        if not secret:
+            raise Unproven(f"node {node_id} has no peer secret, and whoever calls it has one: {SAME_SECRET}")
+        if nonce is None or not is_nonce(nonce) or _ID.fullmatch(name) is None:
+            raise Unproven(f"a hello has X-Metcd-From and {NONCE}")
+        self._name = name
+        self._exchange = exchange = Exchange(secret, int(name), node_id, nonce)
+        return {NONCE: exchange.ours, PROOF: exchange.answers(nonce, exchange.ours)}
+
+    def prove(self, headers: Headers[str, str], path: str) -> None:
+        """Raises Unproven unless there is no secret, or the caller has it; a hello is good for one request."""
+        if not self._handshake.secret:
+            return
+        exchange, self._exchange = self._exchange, None
+        name = headers.get("X-Metcd-From", "")
+        if exchange is None:
+            said = f"node {name[:19]}" if _ID.fullmatch(name) else "somebody"
+            raise Unproven(f"{said} calls node {self._handshake.node_id} without its peer secret: {SAME_SECRET}")
+        proof = exchange.calls(exchange.theirs, exchange.ours, path, headers.get("X-Metcd-Cluster", ""))
+        if name != self._name or not same(proof, headers.get(PROOF)):
+            raise Unproven(
+                f"node {self._name} has another peer secret than node {self._handshake.node_id}: {SAME_SECRET}"
+            )
 
 
 class Refusals:
@@ -137,6 +209,19 @@ def hello_of(headers: Headers[str, str]) -> Hello | None:
     return Hello(int(cluster, 16), int(from_), known[int(from_)], members, known)
 
 
+def answer_of(connection: socket.socket) -> http.client.HTTPResponse:
+    """The head of the answer to what was asked on this connection. Raises OSError or HTTPException."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return answer
+
+
+def head_of(host: str, path: str, fields: dict[str, str]) -> bytes:
+    """The head of a request to a peer. host: as a Host field has it."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+
+
 def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) -> tuple[str, frozenset[int]]:
     """Turns a fresh connection to node `peer` into a stream of frames.
 
@@ -144,12 +229,15 @@ def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) 
     Raises OSError or HTTPException.
     """
     told = handshake.roster.known()
-    head = f"POST /raft/stream HTTP/1.1\r\nHost: {host}\r\n" + "".join(
-        f"{name}: {value}\r\n" for name, value in handshake.headers(peer).items()
-    )
-    connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n".encode())
-    answer = http.client.HTTPResponse(connection)
-    answer.begin()
+    try:
+        fields = handshake.calling(connection, host, peer, "/raft/stream")
+    except Unproven as error:
+        return error.sentence, told
+    fields = {**fields, "Connection": "Upgrade", "Upgrade": UPGRADE}
+    connection.sendall(head_of(host, "/raft/stream", fields))
+    answer = answer_of(connection)
+    if answer.status == 426:
+        return f"node {peer} is of another version, whose nodes don't speak {UPGRADE}: update both", told
     if answer.status not in (101, 403, 412):
         raise ConnectionError(f"node {peer} answered {answer.status}: {answer.reason}")
     why, known = handshake.answered(answer.headers, peer)

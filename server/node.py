@@ -117,7 +117,7 @@ class Node:
             undo.callback(self._storage.close)
             session = self._env.rng.getrandbits(64)
             self._roster = Roster(identity, session, self._directory.remember)
-            self._transport = Transport(self._roster, config.peers, self)
+            self._transport = Transport(self._roster, config.peers, self, config.peer_secret)
             undo.callback(self._transport.stop)
             self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
             self._raft = RawNode(
@@ -270,6 +270,7 @@ class Node:
             "engine_bytes_written_total": stats.bytes_written,
             "engine_disk_bytes": stats.disk_bytes,
             "log_lines_dropped_total": logs.dropped_lines(),
+            **self._transport.metrics(),
         }
 
     # ---- for the transport's threads --------------------------------------------------------------------------------

@@ -23,49 +23,41 @@ Invariants:
    the connection.
 4. Nothing that a peer sends is believed to have a size: frames and snapshots have limits. Nothing is ever unpickled, and
    no name from the network becomes the name of a file.
-5. Threads and queues are bounded: CONNECTIONS_MAX connections, one stream from each peer (a new one ends the old, whose
-   other end may have lost its power and will never say so), a deadline for saying who one is, which no dripping byte
-   moves, and a slowest pace for a snapshot.
+5. Threads and queues are bounded, here and on the port where the peers' connections arrive (server/peer_port.py).
+6. Beyond loopback, peers have a secret, and prove it (server/secret.py).
 
-Left out: TLS and authentication of peers; until they come, the peer port belongs on a trusted network. Follows etcd's
-rafthttp: its stream and snapshot channels, its X-Etcd headers, and its rule that a full buffer drops.
+Left out: TLS; whoever can read or change what is on the wire between two nodes must be kept out by the network. Follows
+etcd's rafthttp: its stream and snapshot channels, its X-Etcd headers, and its rule that a full buffer drops.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import math
 import os
 import queue
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
-from raft.raftpb import MSG_SNAP, DecodeError, Message
-from server import guards
+from raft.raftpb import MSG_SNAP, Message
+from server.addresses import netloc
 from server.config import Peers
-from server.forwards import TransitClock
-from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame, read_frame
-from server.handshake import UPGRADE, Handshake, Refusals, dial
+from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame
+from server.handshake import Handshake, Refusals, Unproven, answer_of, dial, head_of
 from server.logs import Minutely, logger
+from server.peer_port import HANDSHAKE_TIMEOUT_S, PeerPort
+from server.request import is_local_name
 from server.roster import Roster
 
-__all__ = ["Receiver", "Transport"]
+__all__ = ["Receiver", "Transport", "require_secret"]
 
 QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
 QUEUE_BYTES = 128 << 20  # for each peer; or one message
-SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
-SNAPSHOT_BYTES_MAX = 1 << 40
 SEND_TIMEOUT_S = 5.0
-HANDSHAKE_TIMEOUT_S = 5.0
-CONNECTIONS_MAX = 64  # two for each peer of a large cluster, and a few that come and go
-SNAPSHOT_BYTES_PER_S_MIN = 64 << 10  # of a snapshot's body, after the first SNAPSHOT_GRACE_S
-SNAPSHOT_GRACE_S = 5.0
+STOP_TIMEOUT_S = 0.5  # for all threads together; what still waits for a machine that is away ends with the process
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
 
 
@@ -88,23 +80,29 @@ class Receiver(Protocol):
 class Transport:
     """One node's connections to all of its peers, and its listener for theirs."""
 
-    def __init__(self, roster: Roster, peers: Peers, receiver: Receiver) -> None:
-        """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk."""
+    def __init__(self, roster: Roster, peers: Peers, receiver: Receiver, secret: bytes = b"") -> None:
+        """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk.
+
+        Raises ValueError if it listens beyond this machine without a secret.
+        """
         self.node_id = roster.node_id
-        self.handshake = Handshake(roster)
+        require_secret(peers[self.node_id][0], secret)
+        self.handshake = Handshake(roster, secret)
         self.refusals = Refusals(self.log, Minutely(logger()))
         self._receiver = receiver
         self._stopping = threading.Event()
         self._senders = {
             peer: _Sender(self, peer, address) for peer, address in sorted(peers.items()) if peer != self.node_id
         }
-        self._listener = _Listener(self, peers[self.node_id], receiver)
+        self._port = PeerPort(peers[self.node_id], self.handshake, self.refusals, receiver, self.spread_news)
         self._snapshots: set[threading.Thread] = set()
+        self._calls: set[socket.socket] = set()  # what `stop` has to wake somebody from
+        self._guard = threading.Lock()
         self._spread = self.handshake.roster.known()  # whose directories the peers were last told of
 
     def start(self) -> None:
         """Starts the listener and a sender for each peer."""
-        self._listener.start()
+        self._port.start()
         for sender in self._senders.values():
             sender.introduce()
             sender.start()
@@ -148,7 +146,8 @@ class Transport:
         delivered = False
         try:
             with open(write(), "rb") as file:
-                delivered = self._senders[message.to].post_snapshot(message.encode(), file)
+                self._senders[message.to].post_snapshot(message.encode(), file)
+            delivered = True
         except Exception as error:
             if not self._stopping.is_set():
                 self.log(f"the snapshot for node {message.to} was not delivered: {error}")
@@ -158,12 +157,42 @@ class Transport:
     def stop(self) -> None:
         """Closes every connection and ends every thread; what was queued is lost, as on a broken connection."""
         self._stopping.set()
-        self._listener.stop()
+        self._port.stop()
         for sender in self._senders.values():
             sender.stop()
+        with self._guard:
+            for call in self._calls:
+                _end(call)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         for thread in [*self._senders.values(), *self._snapshots]:
             if thread.ident is not None:
-                thread.join(timeout=SEND_TIMEOUT_S)
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    @contextlib.contextmanager
+    def call(self, address: tuple[str, int]) -> Iterator[socket.socket]:
+        """A new connection to a peer, which `stop` ends while it is in here; closed if it ends badly. Raises OSError."""
+        connection = socket.create_connection(address, timeout=HANDSHAKE_TIMEOUT_S)
+        with self._guard:
+            self._calls.add(connection)
+        try:
+            if self._stopping.is_set():
+                raise ConnectionError("the node stops")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
+                # for a quarter of an hour; and two minutes may pass until the first packet after the network is back.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_TIMEOUT_S))
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            with self._guard:
+                self._calls.discard(connection)
+
+    def metrics(self) -> dict[str, int | float]:
+        """The port's counters."""
+        return self._port.metrics()
 
     def connected(self) -> dict[int, bool]:
         """For each peer, whether there is a connection to it now."""
@@ -258,24 +287,15 @@ class _Sender(threading.Thread):
 
     def _connect(self) -> socket.socket:
         """Opens a connection and turns it into a stream. Raises OSError or HTTPException."""
-        connection = socket.create_connection(self._address, timeout=HANDSHAKE_TIMEOUT_S)
-        try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):
-                # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
-                # for a quarter of an hour; and two minutes may pass until the first packet after the network is back.
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_TIMEOUT_S))
-            why, self._told = dial(connection, self._address[0], self._peer, self._transport.handshake)
+        with self._transport.call(self._address) as connection:
+            why, self._told = dial(connection, netloc(*self._address), self._peer, self._transport.handshake)
             if why:
                 self._transport.refusals.tell(f"to {self._peer}", why)
                 raise ConnectionError(why)
             self._transport.refusals.heard(f"to {self._peer}")
             self._transport.spread_news()
             connection.settimeout(SEND_TIMEOUT_S)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return connection
 
     def _finish(self) -> None:
         """Ends the stream when the peer has read all of it, for a new one that begins with what is known now."""
@@ -289,193 +309,41 @@ class _Sender(threading.Thread):
         if connection is not None:
             connection.close()
 
-    def post_snapshot(self, message: bytes, file: BinaryIO) -> bool:
-        """Sends a snapshot as one request; True if the peer has it. Raises OSError or HTTPException."""
-        connection = http.client.HTTPConnection(*self._address, timeout=SEND_TIMEOUT_S)
-        try:
-            connection.putrequest("POST", "/raft/snapshot")
-            for name, value in self._transport.handshake.headers(self._peer).items():
-                connection.putheader(name, value)
-            connection.putheader("X-Metcd-Message-Size", str(len(message)))
-            connection.putheader("Content-Length", str(len(message) + os.fstat(file.fileno()).st_size))
-            connection.endheaders(message)
-            while chunk := file.read(1 << 20):
-                connection.send(chunk)
-                if self._transport._stopping.is_set():
-                    return False
-            if connection.sock is not None:
-                connection.sock.settimeout(10 * SEND_TIMEOUT_S)  # the peer verifies and syncs it before it answers
-            return connection.getresponse().status == 204
-        finally:
-            connection.close()
+    def post_snapshot(self, message: bytes, file: BinaryIO) -> None:
+        """Sends a snapshot as one request. Raises OSError or HTTPException unless the peer has it."""
+        handshake, host = self._transport.handshake, netloc(*self._address)
+        with self._transport.call(self._address) as connection, connection:
+            try:
+                fields = handshake.calling(connection, host, self._peer, "/raft/snapshot")
+            except Unproven as error:
+                raise ConnectionError(error.sentence) from None
+            fields["X-Metcd-Message-Size"] = str(len(message))
+            fields["Content-Length"] = str(len(message) + os.fstat(file.fileno()).st_size)
+            # an answer that comes before the end is a refusal, and the peer then closes
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(head_of(host, "/raft/snapshot", fields) + message)
+                while chunk := file.read(1 << 20):
+                    connection.sendall(chunk)
+            connection.settimeout(10 * SEND_TIMEOUT_S)  # the peer verifies and syncs it before it answers
+            answer = answer_of(connection)
+            if answer.status != 204:
+                raise ConnectionError(f"node {self._peer} answered {answer.status}: {answer.reason}")
+
+
+def require_secret(host: str, secret: bytes) -> None:
+    """Raises ValueError if a node listens for peers beyond its machine and has no secret to know them by."""
+    if not secret and not _is_loopback(host):
+        raise ValueError(
+            f"peers reach this node at {host}, beyond this machine, so they have to prove that they belong to it: start "
+            "all nodes with --peer-secret-file FILE, the same secret in each (head -c 32 /dev/urandom | base64)"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.lower() == "localhost" or (host.startswith("127.") and is_local_name(host.encode()))
 
 
 def _end(connection: socket.socket) -> None:
     """Wakes whoever reads from it or writes to it; its thread closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Listener(ThreadingHTTPServer):
-    """Accepts the peers' connections; each is handled by a thread."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 64
-
-    def __init__(self, transport: Transport, address: tuple[str, int], receiver: Receiver) -> None:
-        self.transport = transport
-        self.receiver = receiver
-        self._connections: dict[socket.socket, float] = {}  # until when it has to say who it is
-        self._streams: dict[int, socket.socket] = {}  # the newest of each peer
-        self._guard = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="peer-listener", daemon=True)
-        super().__init__(address, _PeerHandler)
-
-    def server_bind(self) -> None:
-        """As http.server's, without looking up the machine's name, which may ask the network."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self.shutdown()
-        self.server_close()
-        with self._guard:
-            for connection in self._connections:
-                _end(connection)
-
-    def service_actions(self) -> None:
-        """Called several times a second: ends the connections that have not said in time who they are."""
-        now = time.monotonic()
-        with self._guard:
-            for connection, deadline in self._connections.items():
-                if deadline < now:
-                    _end(connection)
-
-    def greeted(self, connection: socket.socket, stream_from: int | None = None) -> None:
-        """It has said who it is. Its stream takes the place of the one that this peer had before."""
-        with self._guard:
-            self._connections[connection] = math.inf
-            if stream_from is not None:
-                last = self._streams.get(stream_from)
-                if last is not None:
-                    _end(last)
-                self._streams[stream_from] = connection
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return len(self._connections) < CONNECTIONS_MAX
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._guard:
-            self._connections[request] = time.monotonic() + HANDSHAKE_TIMEOUT_S
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._guard:
-            self._connections.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A broken connection is nothing to report; anything else is told in one line."""
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            self.transport.log(f"a peer's connection from {client_address} ended: {error!r}")
-
-
-class _PeerHandler(BaseHTTPRequestHandler):
-    """One connection from a peer: a stream of frames until it ends, or one snapshot."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = HANDSHAKE_TIMEOUT_S
-    server: _Listener
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        self.close_connection = True
-        transport = self.server.transport
-        refusal = transport.handshake.refusal(self.headers)
-        sender = f"from {self.headers.get('X-Metcd-From', '')[:19]}"
-        if refusal:
-            transport.refusals.tell(sender, refusal[1])
-            self._answer(*refusal)
-            return
-        transport.refusals.heard(sender)
-        transport.spread_news()
-        if self.path == "/raft/stream":
-            self._stream()
-        elif self.path == "/raft/snapshot":
-            self._snapshot()
-        else:
-            self._answer(404, "peers ask for /raft/stream or /raft/snapshot")
-
-    def _answer(self, status: int, reason: str) -> None:
-        self.send_response(status, reason.encode("latin-1", "replace").decode("latin-1"))
-        self._say_who()
-        self.send_header("Content-Length", "0")
-        self.send_header("Connection", "close")
-        self.end_headers()
-
-    def _say_who(self) -> None:
-        for name, value in self.server.transport.handshake.headers().items():
-            self.send_header(name, value)
-
-    def _stream(self) -> None:
-        """Reads frames until the peer closes, and hands over all that one read brought at once."""
-        sender = int(self.headers["X-Metcd-From"])
-        self.server.greeted(self.connection, sender)  # before the peer hears that it is, so that the order is its own
-        self.send_response(101)
-        self._say_who()
-        self.send_header("Upgrade", UPGRADE)
-        self.send_header("Connection", "Upgrade")
-        self.end_headers()
-        self.connection.settimeout(None)
-        receive = self.server.receiver.receive
-        transit = TransitClock()
-        try:
-            while (messages := read_frame(self.rfile.read, sender, transit, time.monotonic)) is not None:
-                receive(messages)
-        except DecodeError as error:
-            self.server.transport.log(f"the stream from node {sender} is broken off: {error}")
-
-    def _snapshot(self) -> None:
-        """Reads the message and hands the rest of the body to the node as it comes."""
-        try:
-            message_size = int(self.headers["X-Metcd-Message-Size"])
-            body_size = int(self.headers["Content-Length"]) - message_size
-        except (TypeError, ValueError):
-            self._answer(400, "a snapshot has X-Metcd-Message-Size and Content-Length")
-            return
-        if not (0 < message_size <= SNAPSHOT_MESSAGE_BYTES_MAX and 0 <= body_size <= SNAPSHOT_BYTES_MAX):
-            self._answer(413, "the snapshot is larger than this node takes")
-            return
-        self.server.greeted(self.connection)
-        try:
-            message = Message.decode(self.rfile.read(message_size))
-            guards.check(message, int(self.headers["X-Metcd-From"]))
-            if message.type != MSG_SNAP:
-                raise DecodeError("a snapshot's message is a MsgSnap")
-            self.server.receiver.receive_snapshot(message, self._body(body_size))
-        except Exception as error:
-            self.server.transport.log(f"a snapshot from node {self.headers['X-Metcd-From']} is refused: {error}")
-            self._answer(422, "the snapshot is not whole")
-            return
-        self._answer(204, "No Content")
-
-    def _body(self, size: int) -> Iterator[bytes]:
-        deadline = time.monotonic() + SNAPSHOT_GRACE_S
-        while size:
-            chunk = self.rfile.read1(min(size, 1 << 20))
-            if not chunk:
-                raise ConnectionError(f"the connection ended {size} bytes before the snapshot did")
-            deadline += len(chunk) / SNAPSHOT_BYTES_PER_S_MIN
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"it comes too slowly, and {size:,} bytes are missing")
-            size -= len(chunk)
-            yield chunk

@@ -137,7 +137,7 @@ class Wire:
         lines = head.decode("latin-1").split("\r\n")
         status = int(lines[0].split(" ")[1])
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        if head_only or status in (100, 204):
+        if head_only or status in (100, 101, 204):
             return status, headers, b""
         if headers.get("transfer-encoding") == "chunked":
             return status, headers, b"".join(self._chunks())

@@ -10,10 +10,14 @@ import gc
 import os
 import random
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
 
+from crc32c import crc32c
+
+from raft.raftpb import Entry, Message, Snapshot, SnapshotMetadata
 from tests.server.local_nodes import eventually
 
 METHODS = [
@@ -86,6 +90,60 @@ def http_input(rng: random.Random) -> bytes:
         return rng.randbytes(rng.randrange(300))
     data = b"".join(request(rng) for _ in range(rng.randrange(1, 4)))
     return data if kind < 0.5 else damaged(rng, data)
+
+
+def peer_input(rng: random.Random, cluster: int, me: int, to: int) -> bytes:
+    """What somebody may send to a port for peers: noise, requests, and streams of a member that has gone mad."""
+    kind = rng.random()
+    if kind < 0.3:
+        return http_input(rng)
+    fields = {
+        "Host": "127.0.0.1", "X-Metcd-Cluster": f"{cluster:x}", "X-Metcd-From": str(me), "X-Metcd-To": str(to),
+        "X-Metcd-Known": f"{me}={me:x}.1.0", "Connection": "Upgrade", "Upgrade": "metcd-raft/2",
+    }  # fmt: skip
+    for _ in range(rng.choice([0, 0, 0, 1, 2])):
+        fields[rng.choice([*fields, "X-Metcd-Proof", "Origin"])] = rng.choice(
+            ["", "x", "9" * 25, "1,2", "1=1.0.0", "2"]
+        )
+    body = b"".join(_frame(rng, me, to) for _ in range(rng.randrange(4)))
+    path = "/raft/stream"
+    if kind > 0.8:
+        path = rng.choice(["/raft/snapshot", "/raft/snapshot", "/raft/hello"])
+        message = damaged(rng, _message(rng, me, to).encode())
+        body = message + rng.randbytes(rng.randrange(100))
+        fields["X-Metcd-Message-Size"] = str(len(message) + rng.choice([0, 0, 0, 1, -1]))
+        fields["Content-Length"] = str(len(body) + rng.choice([0, 0, 0, 5, -5]))
+    head = "".join(f"{name}: {text}\r\n" for name, text in fields.items())
+    data = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+    return damaged(rng, data) if rng.random() < 0.3 else data
+
+
+NUMBERS = [0, 1, 2, 5, 1000, 1 << 31, 1 << 62, (1 << 62) + 1, (1 << 64) - 1]
+
+
+def _message(rng: random.Random, me: int, to: int) -> Message:
+    """A message in which any number may be out of range. Nothing of it would be true, so it is of terms long past."""
+
+    def number() -> int:
+        return rng.choice(NUMBERS)
+
+    entries = [
+        Entry(number(), number(), rng.randrange(3), rng.randbytes(rng.randrange(30))) for _ in range(rng.randrange(3))
+    ]
+    snapshot = Snapshot(SnapshotMetadata(number(), number())) if rng.random() < 0.2 else None
+    return Message(
+        rng.randrange(24), to, rng.choice([me, me, me, 9]), rng.choice([0, 0, 1, number()]), number(), number(), entries,
+        rng.choice([0, number()]), snapshot, rng.random() < 0.2, number(), rng.randbytes(rng.randrange(70)),
+    )  # fmt: skip
+
+
+def _frame(rng: random.Random, me: int, to: int) -> bytes:
+    messages = [_message(rng, me, to).encode() for _ in range(rng.randrange(3))]
+    payload = bytes(8) + b"".join(struct.pack("<I", len(message)) + message for message in messages)
+    if rng.random() < 0.2:
+        payload = damaged(rng, payload)
+    checksum = crc32c(payload) ^ (rng.random() < 0.1)
+    return struct.pack("<II", len(payload) + rng.choice([0] * 9 + [1, 1 << 31]), checksum) + payload
 
 
 def throw(address: tuple[str, int], data: bytes, hang_up: bool) -> bytes:

@@ -123,6 +123,19 @@ sys.exit(main())
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
+def test_a_node_beyond_loopback_needs_the_secret_of_its_cluster(refused, tmp_path):
+    words = ["serve", "--id", "1", "--cluster", "http://10.1.2.3:3380", "--data", str(tmp_path / "node1")]
+    assert "start all nodes with --peer-secret-file" in refused(*words)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"short")
+    secret.chmod(0o600)
+    assert "16 to 4,096 bytes" in refused(*words, "--peer-secret-file", str(secret))
+    secret.write_bytes(b"x" * 40)
+    secret.chmod(0o644)
+    assert f"chmod 600 {secret}" in refused(*words, "--peer-secret-file", str(secret))
+    assert not (tmp_path / "node1").exists()
+
+
 def test_status_asks_each_node(metcd, shared_front, capsysbinary):
     status, out, _ = metcd("status")
     assert status == 0

@@ -24,6 +24,7 @@ from server.cluster import (
     listener,
     metcd_command,
 )
+from server.secret import read_secret
 from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
 
 
@@ -198,6 +199,21 @@ def test_a_restart_line_is_the_one_that_was_started(tmp_path, monkeypatch):
     assert words[-4:] == ["--engine", f"{tmp_path}/a b.py:Engine", "--data", f"{tmp_path}/with space/node2"]
     assert os.path.isabs(words[0])
     assert [node.engine for node in cluster.nodes[::2]] == ["lsm", "package.module:Engine"]
+
+
+def test_the_nodes_of_a_cluster_share_a_secret_that_is_drawn_once(tmp_path, monkeypatch):
+    """In the data's directory, for its owner only; a node that is brought back by the printed line has it, too."""
+    monkeypatch.setattr(LocalCluster, "start_node", lambda self, node: None)
+    monkeypatch.setattr(LocalCluster, "require_free_ports", lambda self: None)
+    found = []
+    for _ in range(2):
+        cluster = LocalCluster(["memory"] * 3, str(tmp_path / "data"))
+        cluster.start()
+        words = [cluster.command(node) for node in cluster.nodes]
+        files = {line[line.index("--peer-secret-file") + 1] for line in words}
+        assert files == {str(tmp_path / "data" / "peer-secret")}
+        found.append(read_secret(files.pop()))
+    assert found[0] == found[1]
 
 
 def test_without_the_script_a_node_is_the_module_and_never_a_file_of_this_directory(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """Node to node: what arrives, what is refused, and what is told when something is lost."""
 
-import queue
 import socket
 import struct
 import threading
@@ -10,40 +9,15 @@ import pytest
 from crc32c import crc32c
 
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_SNAP, Entry, Message, Snapshot, SnapshotMetadata
+from server import peer_port as peer_port_module
 from server import transport as transport_module
 from server.identity import Identity, address_list
 from server.roster import Roster
 from server.transport import Transport
+from tests.server.inbox import Inbox
 
 PATIENCE_S = 10.0  # how long a test waits for what will come at once, before it calls it lost
 CLUSTER = 0xC1
-
-
-class Inbox:
-    """A receiver that keeps everything."""
-
-    def __init__(self) -> None:
-        self.messages = queue.SimpleQueue()
-        self.losses = queue.SimpleQueue()
-        self.sent_snapshots = queue.SimpleQueue()
-        self.snapshots = queue.SimpleQueue()
-        self.refuse_snapshots = False
-
-    def receive(self, messages):
-        for message in messages:
-            self.messages.put(message)
-
-    def receive_snapshot(self, message, body):
-        content = b"".join(body)
-        if self.refuse_snapshots:
-            raise ValueError("the trailer is missing")
-        self.snapshots.put((message, content))
-
-    def unreachable(self, node_id, dropped):
-        self.losses.put((node_id, dropped))
-
-    def snapshot_sent(self, node_id, delivered):
-        self.sent_snapshots.put((node_id, delivered))
 
 
 def roster(node_id: int, peers, number: int | None = None) -> Roster:
@@ -138,7 +112,8 @@ def greet(port: int, **headers: str) -> socket.socket:
     words = {"X-Metcd-Cluster": f"{CLUSTER:x}", "X-Metcd-From": "1", "X-Metcd-To": "2"} | headers
     words = {"X-Metcd-Known": f"{words['X-Metcd-From']}=1.1.0"} | words
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in words.items())
-    connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
+    upgrade = "Connection: Upgrade\r\nUpgrade: metcd-raft/2\r\n"
+    connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{upgrade}{head}\r\n".encode())
     return connection
 
 
@@ -207,7 +182,7 @@ def test_a_broken_frame_ends_its_connection_and_nothing_else(lone, peers, broken
 
 def test_a_byte_now_and_then_does_not_keep_a_stranger_connected(monkeypatch, pair, peers):
     """Each connection costs a thread (slowloris): a deadline that every byte moves is none."""
-    monkeypatch.setattr(transport_module, "HANDSHAKE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(peer_port_module, "HANDSHAKE_TIMEOUT_S", 0.2)
     with socket.create_connection(("127.0.0.1", peers[2][1]), timeout=0.02) as connection:
         give_up = time.monotonic() + PATIENCE_S
         connection.sendall(b"POST /raft/stream HTTP/1.1\r\nX-Drip: ")
@@ -232,21 +207,6 @@ def lone(peers):
     transport.start()
     yield transport, inbox
     transport.stop()
-
-
-def test_connections_are_bounded(monkeypatch, lone, peers):
-    monkeypatch.setattr(transport_module, "CONNECTIONS_MAX", 2)
-    with (
-        socket.create_connection(("127.0.0.1", peers[2][1])) as first,
-        socket.create_connection(("127.0.0.1", peers[2][1])) as second,
-        socket.create_connection(("127.0.0.1", peers[2][1]), timeout=PATIENCE_S) as third,
-    ):
-        assert third.recv(1) == b""
-        first.settimeout(0.05)
-        second.settimeout(0.05)
-        for connection in (first, second):
-            with pytest.raises(TimeoutError):
-                connection.recv(1)
 
 
 def test_a_peer_has_one_stream_and_the_newest_counts(lone, peers):
@@ -310,10 +270,10 @@ def test_a_snapshot_that_is_refused_or_can_not_be_written_is_reported_as_not_del
 
 
 def test_a_snapshot_that_drips_is_given_up(monkeypatch, pair, peers):
-    monkeypatch.setattr(transport_module, "SNAPSHOT_GRACE_S", 0.1)
+    monkeypatch.setattr(peer_port_module, "SNAPSHOT_GRACE_S", 0.1)
     _, inboxes = pair
     message = snapshot_message().encode()
-    head = f"POST /raft/snapshot HTTP/1.1\r\nX-Metcd-Cluster: {CLUSTER:x}\r\nX-Metcd-From: 1\r\nX-Metcd-To: 2\r\n"
+    head = f"POST /raft/snapshot HTTP/1.1\r\nHost: [::1]\r\nX-Metcd-Cluster: {CLUSTER:x}\r\nX-Metcd-From: 1\r\nX-Metcd-To: 2\r\n"
     head += "X-Metcd-Known: 1=1.1.0\r\n"
     head += f"X-Metcd-Message-Size: {len(message)}\r\nContent-Length: {len(message) + (1 << 30)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", peers[2][1]), timeout=0.02) as connection:

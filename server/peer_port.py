@@ -1,0 +1,410 @@
+"""The port for peers: who is let in there, and what is read of whom.
+
+    accept ──▶ a stranger, one of 32 ──▶ head ──▶ Host? Origin? ──▶ hello, proof ──▶ who is it? ──▶ a member
+                 │ for 5 s                            secret.py        handshake.py            │
+                 │                                                                             ├─▶ a stream of frames
+                 ▼ too many: the one that has been silent longest goes                         └─▶ a snapshot
+
+Invariants:
+
+1. Before a connection has said who it is, and proved it where there is a secret, it is a stranger. Strangers have places
+   of their own, so that no number of them keeps a member out, and a time that no dripping byte moves.
+2. A member has one stream, the newest (the old one's other end may have lost its power, and will never say so), and
+   SNAPSHOTS_MAX snapshots at a time. So threads are bounded.
+3. What a browser can be made to send is refused: a Host that is a name other than this node's own, any Origin, a page of
+   another site; and a stream begins with an Upgrade, which no page can ask for.
+4. Errors are answered in the form of the client port: a status and {"error": "one sentence"}.
+5. What isn't a request of a peer is counted, and told once a minute.
+
+A request's head is read by server/request.py, which has the reasons for its strictness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from email.message import Message as Headers
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
+
+from raft.raftpb import MSG_SNAP, DecodeError, Message
+from server import guards
+from server.addresses import family
+from server.forwards import TransitClock
+from server.frames import read_frame
+from server.handshake import UPGRADE, Caller, Handshake, Refusals, Unproven
+from server.logs import Minutely, logger
+from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
+from server.secret import HELLO
+
+__all__ = ["Hearer", "PeerPort"]
+
+STRANGERS_MAX = 32
+SNAPSHOTS_MAX = 2  # that one member sends at a time
+HANDSHAKE_TIMEOUT_S = 5.0
+REQUESTS_MAX = 4  # on one connection: a hello, and what it was about
+SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
+SNAPSHOT_BYTES_MAX = 1 << 40
+SNAPSHOT_BYTES_PER_S_MIN = 64 << 10  # of a snapshot's body, after the first SNAPSHOT_GRACE_S
+SNAPSHOT_GRACE_S = 5.0
+LINGER_S = 0.5  # how long what follows a refusal is dropped, so that the refusal can be read
+LINGER_BYTES = 4 << 20
+ACCEPT_PAUSE_S = 0.1
+
+
+Outcome = TypeVar("Outcome")
+
+
+class Hearer(Protocol):
+    """What a node does with what its peers send; called by this port's threads."""
+
+    def receive(self, messages: list[Message]) -> None:
+        """Takes messages from one peer, in order. Must not block for long."""
+
+    def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
+        """Takes a MsgSnap and the snapshot file's bytes; returns when it is safely there, raises if it isn't."""
+
+
+class PeerPort(socketserver.ThreadingTCPServer):
+    """Listens for peers. It binds in the constructor (OSError if the port is taken); `start` accepts."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handshake: Handshake,
+        refusals: Refusals,
+        hearer: Hearer,
+        met: Callable[[], None],
+    ) -> None:
+        """refusals: who is refused is told there. met: called when a member has said who it is."""
+        self.handshake = handshake
+        self.met = met
+        self.refusals = refusals
+        self.hearer = hearer
+        self.name = address[0].lower().encode()
+        self.address_family = family(address[0])
+        self._guard = threading.Lock()
+        self._strangers: dict[socket.socket, float] = {}  # until when it has to say who it is; the oldest first
+        self._members: dict[socket.socket, int] = {}  # whose connection it is
+        self._streams: dict[int, socket.socket] = {}  # the newest of each member
+        self._crowded_out = 0
+        self._refused = 0
+        self._garbage = Minutely(logger("peers"))
+        self._paused = threading.Event()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="peer-listener", daemon=True)
+        super().__init__(address, _Connection)
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accepts no more, and ends every connection."""
+        self._paused.set()
+        if self._thread.is_alive():
+            self.shutdown()
+        self.server_close()
+        with self._guard:
+            for connection in (*self._strangers, *self._members):
+                _end(connection)
+
+    def metrics(self) -> dict[str, int | float]:
+        """Connections, and what was wrong with some of them."""
+        return {
+            "peer_connections": len(self._strangers) + len(self._members),
+            "peer_connections_crowded_out_total": self._crowded_out,
+            "peer_connections_refused_total": self._refused,
+            "peer_garbage_total": self._garbage.count,
+        }
+
+    # ---- what connections call --------------------------------------------------------------------------------------
+
+    def admit(self, connection: socket.socket, member: int, is_stream: bool) -> bool:
+        """Makes a member of a stranger. Its stream takes the place of the one that it had before.
+
+        False if it must go: it was crowded out a moment ago, or the member sends enough snapshots already.
+        """
+        with self._guard:
+            others = sum(1 for other in self._members.values() if other == member)
+            if connection not in self._strangers or (not is_stream and others > SNAPSHOTS_MAX):
+                return False
+            del self._strangers[connection]
+            self._members[connection] = member
+            if is_stream:
+                last = self._streams.get(member)
+                if last is not None:
+                    _end(last)
+                self._streams[member] = connection
+            return True
+
+    def refused(self, whom: str, sentence: str) -> None:
+        """Counts a refusal; `whom`, if it was somebody in particular, is told of once."""
+        self._refused += 1
+        if whom:
+            self.refusals.tell(whom, sentence)
+
+    def tell_of_garbage(self, host: str, why: str) -> None:
+        """Counts what no peer sends."""
+        self._garbage.say(
+            f"node {self.handshake.node_id}: what {host} sends to the port for peers is none of theirs: {why}"
+        )
+
+    # ---- what socketserver calls --------------------------------------------------------------------------------------
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accepts; without descriptors it pauses, for accept would fail at once again."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self._garbage.say(f"node {self.handshake.node_id} can't accept connections of peers: {error.strerror}")
+                self._paused.wait(ACCEPT_PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Gives a stranger a place, if need be that of the one who has had time for longest."""
+        with self._guard:
+            while len(self._strangers) >= STRANGERS_MAX:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                self._crowded_out += 1
+                _end(oldest)
+            self._strangers[request] = time.monotonic() + HANDSHAKE_TIMEOUT_S
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system gives no more threads
+            self.shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called several times a second: ends the connections that have not said in time who they are."""
+        now = time.monotonic()
+        with self._guard:
+            late = [connection for connection, deadline in self._strangers.items() if deadline < now]
+            for connection in late:
+                _end(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The connection has ended."""
+        with self._guard:
+            self._strangers.pop(request, None)
+            member = self._members.pop(request, None)
+            if member is not None and self._streams.get(member) is request:
+                del self._streams[member]
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A failure of ours, in one connection: it is told, and the port goes on."""
+        logger("peers").exception("node %d: a connection of peers failed", self.handshake.node_id)
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    """One connection: a hello if there is a secret, and then a stream of frames until it ends, or one snapshot."""
+
+    server: PeerPort
+    disable_nagle_algorithm = True
+    timeout = HANDSHAKE_TIMEOUT_S
+
+    def setup(self) -> None:
+        super().setup()
+        self._caller = Caller(self.server.handshake)
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(REQUESTS_MAX):
+                try:
+                    if not self._serve_one():
+                        return
+                except BadRequest as error:
+                    self._refuse(error)
+                    return
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def _serve_one(self) -> bool:
+        """One request; True if another one may follow. Raises BadRequest, OSError."""
+        found = self._read_head()
+        if found is None:
+            return False
+        request, headers = found
+        self._check_browser(request)
+        path = request.target.decode("ascii", "replace")
+        if path not in (HELLO, "/raft/stream", "/raft/snapshot"):
+            raise BadRequest(404, "Peers ask for /raft/stream or /raft/snapshot; the other port is for clients.")
+        if request.method != b"POST":
+            raise BadRequest(405, "Peers send POST.", b"Allow: POST\r\n")
+        if path == HELLO:
+            self._respond(200, self._guarded(headers, self._caller.hello))
+            return True
+        if path == "/raft/stream" and not _asks_for_upgrade(headers):
+            raise BadRequest(426, f"A stream between nodes begins with Upgrade: {UPGRADE}.", _UPGRADE_FIELDS)
+        self._guarded(headers, lambda headers: self._caller.prove(headers, path))
+        whom = _whom(headers)
+        refusal = self.server.handshake.refusal(headers)
+        if refusal is not None:
+            self.server.refused(whom, refusal[1])
+            raise _Told(*refusal)
+        self.server.refusals.heard(whom)
+        self.server.met()
+        sender = int(headers["X-Metcd-From"])
+        if path == "/raft/stream":
+            self._stream(sender)
+        else:
+            self._snapshot(sender, headers)
+        return False
+
+    def _guarded(self, headers: Headers[str, str], judge: Callable[[Headers[str, str]], Outcome]) -> Outcome:
+        """What `judge` makes of a caller; who has not the secret is told of once, by the name it gives."""
+        try:
+            return judge(headers)
+        except Unproven as error:
+            self.server.refused(_whom(headers), error.sentence)
+            raise _Told(error.status, error.sentence) from None
+
+    def _read_head(self) -> tuple[Request, Headers[str, str]] | None:
+        """The next request's head; None if nothing comes. Raises BadRequest, OSError."""
+        head = bytearray()
+        while not head.endswith(HEAD_END):
+            line = self.rfile.readline(1 << 14)
+            if not line:
+                if head:
+                    raise BadRequest(400, "The head of a request ended in the middle.")
+                return None
+            head += line
+            request = parse_head(head if not head.endswith(HEAD_END) else bytes(head), len(head) - len(line))
+        assert request is not None
+        headers: Headers[str, str] = Headers()
+        for field in bytes(head).split(b"\r\n")[1:-2]:
+            name, _, text = field.decode("latin-1").partition(":")
+            if name.lower() in headers:
+                raise BadRequest(400, f"A peer sends the field {name} once.")
+            headers[name] = text.strip(" \t")
+        return request, headers
+
+    def _check_browser(self, request: Request) -> None:
+        if request.fields.from_page:
+            raise BadRequest(403, "Pages in browsers are not answered here.")
+        host = request.fields.host
+        if host is None or not (is_local_name(host) or host.rpartition(b":")[0].lower() == self.server.name):
+            raise BadRequest(403, "The Host field must be this node's address, or its name in --cluster.")
+
+    # ---- answers ----------------------------------------------------------------------------------------------------
+
+    def _respond(self, status: int, fields: dict[str, str], body: bytes = b"", reason: str = "") -> None:
+        reason = reason or HTTPStatus(status).phrase
+        lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {text}" for name, text in fields.items())]
+        if status not in (HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT):
+            lines.append(f"Content-Length: {len(body)}")
+        self.connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
+
+    def _refuse(self, error: BadRequest) -> None:
+        """Answers an error, and drops what still comes for a moment: a reset could overtake the answer."""
+        if not isinstance(error, _Told):
+            self.server.refused("", error.sentence)
+            self.server.tell_of_garbage(self.client_address[0], error.sentence)
+        fields = {**self.server.handshake.headers(), "Content-Type": "application/json", "Connection": "close"}
+        for line in error.headers.decode("latin-1").splitlines():
+            name, _, text = line.partition(": ")
+            fields[name] = text
+        body = json.dumps({"error": error.sentence}).encode() + b"\n"
+        self._respond(error.status, fields, body, error.sentence)
+        self.connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + LINGER_S
+        dropped = 0
+        while dropped < LINGER_BYTES and (remaining_s := deadline - time.monotonic()) > 0:
+            self.connection.settimeout(remaining_s)
+            data = self.connection.recv(1 << 16)
+            if not data:
+                return
+            dropped += len(data)
+
+    # ---- what members send ------------------------------------------------------------------------------------------
+
+    def _stream(self, sender: int) -> None:
+        """Reads frames until the peer closes, and hands over all that one read brought at once."""
+        # before the peer hears that it is heard, so that the order of two streams is its own
+        if not self.server.admit(self.connection, sender, True):
+            return
+        fields = {**self.server.handshake.headers(), "Upgrade": UPGRADE, "Connection": "Upgrade"}
+        self._respond(101, fields)
+        self.connection.settimeout(None)
+        receive = self.server.hearer.receive
+        transit = TransitClock()
+        try:
+            while (messages := read_frame(self.rfile.read, sender, transit, time.monotonic)) is not None:
+                receive(messages)
+        except DecodeError as error:
+            self.server.tell_of_garbage(f"node {sender}", str(error))
+
+    def _snapshot(self, sender: int, headers: Headers[str, str]) -> None:
+        """Reads the message and hands the rest of the body to the node as it comes. Raises BadRequest, OSError."""
+        message_size, size = _number(headers, "X-Metcd-Message-Size"), _number(headers, "Content-Length")
+        if not (0 < message_size <= min(size, SNAPSHOT_MESSAGE_BYTES_MAX) and size <= SNAPSHOT_BYTES_MAX):
+            raise BadRequest(
+                413, "A snapshot says its sizes, in X-Metcd-Message-Size and Content-Length, and has a limit."
+            )
+        if not self.server.admit(self.connection, sender, False):
+            raise _Told(503, f"Node {sender} sends {SNAPSHOTS_MAX} snapshots already.")
+        try:
+            message = Message.decode(self.rfile.read(message_size))
+            guards.check(message, sender)
+            if message.type != MSG_SNAP:
+                raise DecodeError("a snapshot's message is a MsgSnap")
+            self.server.hearer.receive_snapshot(message, self._body(size - message_size))
+        except Exception as error:
+            sentence = f"the snapshot from node {sender} is refused: {error}"
+            logger("peers").warning("node %d: %s", self.server.handshake.node_id, sentence)
+            raise _Told(422, " ".join(sentence.split())) from None
+        self._respond(204, {})
+
+    def _body(self, size: int) -> Iterator[bytes]:
+        deadline = time.monotonic() + SNAPSHOT_GRACE_S
+        while size:
+            chunk = self.rfile.read1(min(size, 1 << 20))
+            if not chunk:
+                raise ConnectionError(f"the connection ended {size} bytes before the snapshot did")
+            deadline += len(chunk) / SNAPSHOT_BYTES_PER_S_MIN
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it comes too slowly, and {size:,} bytes are missing")
+            size -= len(chunk)
+            yield chunk
+
+
+def _whom(headers: Headers[str, str]) -> str:
+    return f"from {headers.get('X-Metcd-From', '')[:19]}"
+
+
+class _Told(BadRequest):
+    """A refusal that has been told in the log already."""
+
+
+_UPGRADE_FIELDS = f"Upgrade: {UPGRADE}\r\n".encode()
+
+
+def _asks_for_upgrade(headers: Headers[str, str]) -> bool:
+    options = [option.strip().lower() for option in headers.get("Connection", "").split(",")]
+    return headers.get("Upgrade", "") == UPGRADE and "upgrade" in options
+
+
+def _number(headers: Headers[str, str], name: str) -> int:
+    """The number in a field, -1 if it is none. The parser has looked at Content-Length already."""
+    text = headers.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+
+
+def _end(connection: socket.socket) -> None:
+    """Wakes whoever reads from it or writes to it; its thread closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
