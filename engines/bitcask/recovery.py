@@ -33,7 +33,7 @@ from engines.bitcask.survey import Survey, survey
 from engines.bitcask.torn import ADVICE, DataFile, why_damage
 from engines.errors import CorruptionError, StoreChanged
 
-__all__ = ["forget_mark", "look", "recover"]
+__all__ = ["forget_mark", "look", "prove_leftovers", "recover"]
 
 TRIES = 20  # of opening for reading only, while a merge of Riak's removes files
 
@@ -57,7 +57,7 @@ def recover(table: SegmentTable, keydir: Keydir) -> None:
     """
     found = survey(table.env, table.directory)
     if found.marked:
-        _require_leftovers(table, found)
+        prove_leftovers(table, found)
     redo_load(table)
     found = survey(table.env, table.directory)
     _sweep(table, found)
@@ -92,7 +92,7 @@ def _look_once(table: SegmentTable, keydir: Keydir) -> None:
     found = survey(table.env, table.directory)
     table.unnamed = found.unnamed
     if found.marked:
-        _require_leftovers(table, found)
+        prove_leftovers(table, found)
     for file_id in found.data:
         table.live[file_id] = segment = Segment(file_id)
         content = _read(table, segment, newest=file_id == found.data[-1])
@@ -116,7 +116,7 @@ def _sweep(table: SegmentTable, found: Survey) -> None:
         log_removal(directory, found)
 
 
-def _require_leftovers(table: SegmentTable, found: Survey) -> None:
+def prove_leftovers(table: SegmentTable, found: Survey) -> None:
     """Raises ForeignFormat unless the marked files hold nothing that is missed without them. Changes no table."""
     aside = SegmentTable(table.env, table.directory, table.stats, table.max_open_files, read_only=True)
     aside.unnamed = found.unnamed

@@ -60,6 +60,7 @@ from engines.bitcask.record import (
     parse_mark,
     read_records,
 )
+from engines.bitcask.recovery import prove_leftovers
 from engines.bitcask.scan import own_mark, scan_entries
 from engines.bitcask.segment import SegmentTable, data_path, hint_path
 from engines.bitcask.survey import Survey, survey
@@ -89,15 +90,19 @@ class _Plan:
 def repair(path: str, env: Env) -> list[str]:
     """Leaves out what is damaged in the data files at `path`; returns what was done, in sentences, [] if nothing.
 
-    Files that Riak may be about to delete are left alone. Raises StoreLocked, OSError; CorruptionError, before anything
-    is changed, if the list of a load is damaged. O(bytes), and once more for each damaged file.
+    Raises, before anything is changed, StoreLocked; CorruptionError if the list of a load is damaged; ForeignFormat if
+    the files are whole, and Riak may be about to delete some (engines.bitcask.leftovers; one that is repaired has no such
+    mark any more); and OSError. O(bytes), and once more for each damaged file.
     """
     lock = DirectoryLock(env, path)
     try:
         table = SegmentTable(env, path, Stats(), 1, read_only=True)
         found = survey(env, path)
-        plans = [plan for file_id in found.data if (plan := _examine(table, found, file_id)) is not None]
+        file_ids = sorted({*found.data, *found.marked})
+        plans = [plan for file_id in file_ids if (plan := _examine(table, found, file_id)) is not None]
         if not plans:
+            if found.marked:
+                prove_leftovers(table, found)
             return []
         table.views.clear()
         redo_load(table)
@@ -126,7 +131,7 @@ def _examine(table: SegmentTable, found: Survey, file_id: int) -> _Plan | None:
     entries, whole = _entries(hint)
     reach = hint_reach(entries)[0] if whole else 0
     left_open = hint is not None and not was_closed(hint)
-    data = DataFile(view, len(view), file_id, file_id == found.data[-1], min(reach, len(view)), left_open)
+    data = DataFile(view, len(view), file_id, file_id == max(found.data, default=0), min(reach, len(view)), left_open)
     name = f"{file_id}.bitcask.data"
     try:
         scanned, _ = scan_entries(view, data.size, file_id)

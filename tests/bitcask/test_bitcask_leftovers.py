@@ -7,9 +7,10 @@ import logging
 
 import pytest
 
-from engines import ForeignFormat
+from engines import CorruptionError, ForeignFormat
 from engines.bitcask.hint import encode_entry, encode_hint
 from engines.bitcask.record import encode_record, encode_tombstone
+from engines.bitcask.store import BitcaskStore
 from engines.simenv import SimEnv
 from tests.bitcask.riak_files import PATH, content, data_path, open_sim, put_file
 
@@ -119,3 +120,18 @@ def test_a_torn_end_of_a_leftover_is_no_record() -> None:
     put_file(env, "1.bitcask.hint", encode_entry(5, len(A1), 0, b"a"))
     assert content(env) == {b"a": b"1"}
     assert data_path(1) not in env.files()
+
+
+def test_repair_says_the_same_of_sound_files_and_mends_damaged_ones() -> None:
+    """Damage in a marked file would hide whether it may go; mended, it counts as data."""
+    env = directory(A1, B1, A2, marked=(1, 2, 3))
+    before = {path: data for path, data in env.files().items() if path.endswith("data")}
+    with pytest.raises(ForeignFormat, match="and no data file is without"):
+        BitcaskStore.repair(PATH, env)
+    assert before.items() <= env.files().items()
+    env = directory(A1[:-1] + b"?" + B1, A2, marked=(1,))
+    with pytest.raises(CorruptionError, match="`metcd repair PATH`"):
+        open_sim(env)
+    (sentence,) = BitcaskStore.repair(PATH, env)
+    assert "left out: bytes 0 to 16" in sentence
+    assert content(env) == {b"a": b"2", b"b": b"1"}
