@@ -314,6 +314,29 @@ def test_two_equal_metas_are_well(txid: int) -> None:
     assert dict(BTreeStore(ROOT, env=lost).scan()) == {b"a": b"1"}
 
 
+@pytest.mark.parametrize("unsynced", [1, 2, 7])
+def test_revert_meta_page_on_a_killed_store_goes_back_to_the_last_synced_state(unsynced: int) -> None:
+    """`bbolt surgery revert-meta-page` copies the page of the older meta over the other one, and sets its page id.
+
+    The older one is the durable commit's, however many unsynced ones came after it, and its pages are all there.
+    """
+    env = SimEnv(0)
+    store = BTreeStore(ROOT, env=env)
+    for number in range(200):
+        store.put(b"%03d" % number, b"durable" * 9)
+    durable = dict(store.scan())
+    for number in range(unsynced):
+        store.put(b"%03d" % number, b"unsynced", sync=False)
+    image = killed(env)
+    content = image.files()[ROOT]
+    old, new = sorted(metas_of(content), key=lambda meta: meta.txid)
+    reverted = new.page.to_bytes(8, "little") + content[old.page * PAGE + 8 : (old.page + 1) * PAGE]
+    image.poke(ROOT, content[: new.page * PAGE] + reverted + content[(new.page + 1) * PAGE :])
+    assert check_file(image, ROOT) == []
+    with BTreeStore(ROOT, env=image) as again:
+        assert dict(again.scan()) == durable and again.check() == []
+
+
 def test_the_only_meta_of_a_state_in_the_wrong_page_is_told(tmp_path: Path) -> None:
     """No tool leaves it so: the other meta has another root, or is damaged. Our first commit spares it."""
     path = tmp_path / "db"
