@@ -15,7 +15,7 @@ import pytest
 
 import engines
 from engines.env import real_env
-from engines.errors import ForeignFormat
+from engines.errors import ForeignFormat, StoreLocked
 from engines.log import LogReader
 from engines.lsm.manifest import manifest_path
 from engines.lsm.store import LsmStore
@@ -145,6 +145,28 @@ def test_its_deeper_levels_are_said_to_be_its_own(tmp_path: Path, go: LevelDB, r
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
     assert f"level {deepest} gets" in "\n".join(LsmStore.dump(str(tmp_path), real_env()))
     assert go.dump(tmp_path) == content
+
+
+def test_each_refuses_what_the_other_has_open(tmp_path: Path, go: LevelDB) -> None:
+    """goleveldb locks with flock and LevelDB with fcntl; ours takes both, for writing and (shared) for reading."""
+    with ours(tmp_path) as store:
+        store.put(b"a", b"1")
+        refused = go.ended("touch", tmp_path)
+        assert refused.returncode != 0 and "temporarily unavailable" in refused.stderr
+    with ours(tmp_path, read_only=True):
+        assert go.ended("touch", tmp_path).returncode != 0
+    with subprocess.Popen(
+        [*go.command, "hold", str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        for read_only in (True, False):
+            with pytest.raises(StoreLocked):
+                ours(tmp_path, read_only=read_only)
+        process.stdin.close()
+        process.wait()
+    with ours(tmp_path) as store:
+        assert store.get(b"a") == b"1"
 
 
 def test_only_its_strict_journal_refuses_the_zeros_of_a_killed_log(tmp_path: Path, go: LevelDB) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import engines
 from engines.errors import CorruptionError
-from engines.log import BLOCK_BYTES, encode_record
+from engines.log import BLOCK_BYTES, LogReader, encode_record
 from engines.lsm.store import LsmStore
 from engines.lsm.wal import encode_batch
 from engines.simenv import Policy, SimEnv
@@ -119,6 +119,21 @@ def test_damage_behind_a_hole_is_judged_as_in_a_log_of_leveldb() -> None:
     with pytest.raises(CorruptionError, match="no torn tail") as caught:
         opened(env)
     assert caught.value.offset == start + size
+
+
+def test_a_hole_in_a_manifest_is_damage() -> None:
+    """Nobody leaves one there, and edits have no sequence that could say whether one is missing."""
+    env = SimEnv()
+    with opened(env) as store:
+        store.put(b"k", b"v")
+        store.flush()
+    path = "/db/MANIFEST-000002"
+    content = env.files()[path]
+    (*_, (last, edit)) = LogReader(content, path)
+    env.poke(path, content[:last] + bytes(BLOCK_BYTES - last) + encode_record(0, edit))
+    with pytest.raises(CorruptionError, match="no torn tail") as caught:
+        opened(env)
+    assert caught.value.path == path and caught.value.offset == last
 
 
 def test_allocated_space_ends_where_a_block_ends() -> None:

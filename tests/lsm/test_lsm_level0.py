@@ -91,6 +91,21 @@ def test_a_compaction_for_its_own_sake_after_a_repair_keeps_the_newest_values() 
         assert store.check() == []
 
 
+def test_a_version_that_is_in_two_tables_becomes_one() -> None:
+    """RepairDB makes a table of a log whose table was there already (db/repair.cc). No snapshot can be older than both."""
+    made = Directory()
+    for number in (4, 5):
+        made.table(0, number, [(b"a", 1, b"1"), (b"a", 2, b"2"), (b"b", 3, None)], table_statistics=False)
+    made.edit.last_sequence, made.edit.log_number = 3, 0
+    made.manifest()
+    with opened(made.env) as store, store.snapshot() as snapshot:
+        store.put(b"a", b"newer")
+        store.compact()
+        assert not store.core.versions.current.levels[0]
+        assert dict(store.scan()) == {b"a": b"newer"} and dict(snapshot.scan()) == {b"a": b"2"}
+        assert store.check() == []
+
+
 @pytest.mark.parametrize("with_statistics", [True, False])
 @pytest.mark.parametrize("block_bytes", [60, 4096])
 def test_every_moment_of_a_level_0_in_any_order_is_read_right(

@@ -13,7 +13,7 @@ import pytest
 from engines.env import RealEnv
 from engines.errors import CorruptionError, StoreClosed, StoreFailed, StoreLocked
 from engines.faultenv import FaultEnv
-from engines.log import LogReader, encode_record
+from engines.log import BLOCK_BYTES, LogReader, encode_record
 from engines.simenv import SimEnv
 from raft.raftpb import ConfState, Entry, HardState, SnapshotMetadata
 from server.wal import Wal, WalMismatch, WalState, check, dump
@@ -400,6 +400,29 @@ def test_a_hole_before_a_save_that_came_after_a_sync_is_damage(env: SimEnv):
         opened(env)
     assert caught.value.offset == first and "no torn tail" in caught.value.why
     assert check(ROOT, env) == [str(caught.value)]
+
+
+def test_a_save_that_rotted_to_zeros_up_to_the_blocks_end_is_damage(env: SimEnv):
+    """engines/log.py, rule 8: what the LSM tree's log reads past, because others may write to it. Raft's log has no others,
+    and the record behind the zeros is valid: reading on would be a log without an acknowledged entry."""
+    wal, _ = opened(env)
+    wal.save(None, entries(1, 1), must_sync=True)
+    first = wal.stats()["last_segment_bytes"]
+    probe = SimEnv(seed=0)
+    other, _ = opened(probe)
+    other.save(None, entries(1, 1), must_sync=True)
+    other.save(None, entries(2, 2, data=bytes(20_000)), must_sync=True)
+    size = 20_000 + BLOCK_BYTES - other.stats()["last_segment_bytes"]
+    killed(probe, other)
+    wal.save(None, entries(2, 2, data=bytes(size)), must_sync=True)
+    assert wal.stats()["last_segment_bytes"] == BLOCK_BYTES, "it ends where its block does"
+    wal.save(None, entries(3, 3), must_sync=True)
+    killed(env, wal)
+    data = env.files()[last_segment(env)]
+    env.poke(last_segment(env), data[:first] + bytes(BLOCK_BYTES - first) + data[BLOCK_BYTES:])
+    with pytest.raises(CorruptionError) as caught:
+        opened(env)
+    assert caught.value.offset == first and "no torn tail" in caught.value.why
 
 
 def test_a_value_that_holds_a_log_testifies_to_nothing(env: SimEnv):
