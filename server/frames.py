@@ -64,8 +64,8 @@ def decode_frame(payload: bytes, checksum: int, sender: int, transit: TransitClo
     """The messages of a frame that was read at `now`. Raises DecodeError for anything that `sender` can't have meant."""
     if crc32c(payload) != checksum:
         raise DecodeError("a frame fails its checksum")
-    if len(payload) < _SENT_AT.size:
-        raise DecodeError(f"a frame says in {_SENT_AT.size} bytes when it was made, and this one has {len(payload)}")
+    if len(payload) <= _SENT_AT.size:
+        raise DecodeError(f"a frame says in {_SENT_AT.size} bytes when it was made, and then has at least one message")
     late_s = transit.late_s(_SENT_AT.unpack_from(payload)[0] / 1000, now)
     messages = []
     at = _SENT_AT.size

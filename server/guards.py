@@ -2,12 +2,14 @@
 
     what                        bound                                      why
     a type                      those that travel between nodes            the others are a node's own affair
+    a term                      0 of what is forwarded, else 1 or more     to Raft, 0 is a message of the node's own
     terms, indexes              2^62                                       a log holds 64 bits, and adds to them
     a term, beyond one's own    2^32                                       see below
     entries of a MsgApp         follow on its index, one by one; terms     a log with a hole can't be read again
                                 don't fall, and none is beyond the
                                 message's
     an entry                    a proposal's largest size                  nobody could have proposed it
+    a read                      one entry, its position                    Raft looks at the first
     context                     64 bytes; of a MsgProp 4 for each entry    a read's position has 16
 
 A term only rises, and every node saves the highest that it hears of: one message with a term near the end of the range
@@ -47,6 +49,7 @@ TERM_LEAD_MAX = 1 << 32
 CONTEXT_BYTES_MAX = 64
 
 FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
+READS = (MSG_READ_INDEX, MSG_READ_INDEX_RESP)
 TRAVELLING = frozenset(
     (
         *FORWARDED, MSG_APP, MSG_APP_RESP, MSG_VOTE, MSG_VOTE_RESP, MSG_PRE_VOTE, MSG_PRE_VOTE_RESP, MSG_SNAP,
@@ -61,6 +64,8 @@ def check(message: Message, sender: int) -> None:
         raise DecodeError(f"a message of type {message.type} never travels between nodes")
     if message.from_ != sender and message.type not in FORWARDED:
         raise DecodeError(f"a message says it is from node {message.from_}")
+    if (message.type in FORWARDED) == (message.term > 0):
+        raise DecodeError(f"a message of type {message.type} can't be of term {message.term:,}")
     most = max(message.term, message.log_term, message.index, message.commit, message.reject_hint)
     if most > NUMBER_MAX:
         raise DecodeError(f"terms and indexes end at {NUMBER_MAX:,}, and a message has {most:,}")
@@ -70,7 +75,10 @@ def check(message: Message, sender: int) -> None:
         _check_entries(message)
     elif message.type == MSG_SNAP:
         _check_snapshot(message)
-    elif message.type not in FORWARDED and message.entries and message.type != MSG_READ_INDEX_RESP:
+    elif message.type in READS:
+        if len(message.entries) != 1 or len(message.entries[0].data) > CONTEXT_BYTES_MAX:
+            raise DecodeError(f"a read has one entry of at most {CONTEXT_BYTES_MAX} bytes")
+    elif message.type != MSG_PROP and message.entries:
         raise DecodeError(f"a message of type {message.type} has no entries, and this one has {len(message.entries)}")
     if message.type != MSG_PROP and len(message.context) > CONTEXT_BYTES_MAX:
         raise DecodeError(f"a context has at most {CONTEXT_BYTES_MAX} bytes, and this one has {len(message.context):,}")

@@ -101,6 +101,7 @@ class PeerPort(socketserver.ThreadingTCPServer):
         self._crowded_out = 0
         self._refused = 0
         self._garbage = Minutely(logger("peers"))
+        self._snapshots_refused = Minutely(logger("peers"))
         self._paused = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="peer-listener", daemon=True)
         super().__init__(address, _Connection)
@@ -126,6 +127,7 @@ class PeerPort(socketserver.ThreadingTCPServer):
             "peer_connections_crowded_out_total": self._crowded_out,
             "peer_connections_refused_total": self._refused,
             "peer_garbage_total": self._garbage.count,
+            "peer_snapshots_refused_total": self._snapshots_refused.count,
         }
 
     # ---- what connections call --------------------------------------------------------------------------------------
@@ -159,6 +161,10 @@ class PeerPort(socketserver.ThreadingTCPServer):
         self._garbage.say(
             f"node {self.handshake.node_id}: what {host} sends to the port for peers is none of theirs: {why}"
         )
+
+    def tell_of_snapshot(self, sentence: str) -> None:
+        """Tells of one that was refused; the sender tries again, and may be told the same for a while."""
+        self._snapshots_refused.say(f"node {self.handshake.node_id}: {sentence}")
 
     # ---- what socketserver calls --------------------------------------------------------------------------------------
 
@@ -365,7 +371,7 @@ class _Connection(socketserver.StreamRequestHandler):
             self.server.hearer.receive_snapshot(message, self._body(size - message_size))
         except Exception as error:
             sentence = f"the snapshot from node {sender} is refused: {error}"
-            logger("peers").warning("node %d: %s", self.server.handshake.node_id, sentence)
+            self.server.tell_of_snapshot(sentence)
             raise _Told(422, " ".join(sentence.split())) from None
         self._respond(204, {})
 

@@ -92,15 +92,16 @@ def http_input(rng: random.Random) -> bytes:
     return data if kind < 0.5 else damaged(rng, data)
 
 
-def peer_input(rng: random.Random, cluster: int, me: int, to: int) -> bytes:
-    """What somebody may send to a port for peers: noise, requests, and streams of a member that has gone mad."""
+def peer_input(rng: random.Random, member: dict[str, str]) -> bytes:
+    """What somebody may send to a port for peers: noise, requests, and streams of a member that has gone mad.
+
+    member: the fields with which it says who it is, and whom it means.
+    """
     kind = rng.random()
     if kind < 0.3:
         return http_input(rng)
-    fields = {
-        "Host": "127.0.0.1", "X-Metcd-Cluster": f"{cluster:x}", "X-Metcd-From": str(me), "X-Metcd-To": str(to),
-        "X-Metcd-Known": f"{me}={me:x}.1.0", "Connection": "Upgrade", "Upgrade": "metcd-raft/2",
-    }  # fmt: skip
+    me, to = int(member["X-Metcd-From"]), int(member["X-Metcd-To"])
+    fields = {"Host": "127.0.0.1", **member, "Connection": "Upgrade", "Upgrade": "metcd-raft/2"}
     for _ in range(rng.choice([0, 0, 0, 1, 2])):
         fields[rng.choice([*fields, "X-Metcd-Proof", "Origin"])] = rng.choice(
             ["", "x", "9" * 25, "1,2", "1=1.0.0", "2"]
@@ -118,11 +119,15 @@ def peer_input(rng: random.Random, cluster: int, me: int, to: int) -> bytes:
     return damaged(rng, data) if rng.random() < 0.3 else data
 
 
+TERMS = [0, 0, 1, 2, 5, 1 << 62, (1 << 62) + 1, (1 << 64) - 1]  # long past, or beyond belief
 NUMBERS = [0, 1, 2, 5, 1000, 1 << 31, 1 << 62, (1 << 62) + 1, (1 << 64) - 1]
 
 
 def _message(rng: random.Random, me: int, to: int) -> Message:
-    """A message in which any number may be out of range. Nothing of it would be true, so it is of terms long past."""
+    """A message in which any number may be out of range.
+
+    It is of no term that a leader may be of, since Raft rightly believes its leader: that isn't the port's to judge.
+    """
 
     def number() -> int:
         return rng.choice(NUMBERS)
@@ -132,7 +137,7 @@ def _message(rng: random.Random, me: int, to: int) -> Message:
     ]
     snapshot = Snapshot(SnapshotMetadata(number(), number())) if rng.random() < 0.2 else None
     return Message(
-        rng.randrange(24), to, rng.choice([me, me, me, 9]), rng.choice([0, 0, 1, number()]), number(), number(), entries,
+        rng.randrange(24), to, rng.choice([me, me, me, 9]), rng.choice(TERMS), number(), number(), entries,
         rng.choice([0, number()]), snapshot, rng.random() < 0.2, number(), rng.randbytes(rng.randrange(70)),
     )  # fmt: skip
 

@@ -39,6 +39,10 @@ SOUND = {
 UNSOUND = {
     "a node's own affair": (Message(MSG_HUP, to=1, from_=2), "never travels"),
     "another one": (Message(MSG_STORAGE_APPEND, to=1, from_=2), "never travels"),
+    "a local message": (Message(MSG_HEARTBEAT, to=1, from_=2, commit=4), "can't be of term 0"),
+    "a proposal with a term": (Message(MSG_PROP, to=1, from_=2, term=7), "can't be of term 7"),
+    "a read of nothing": (Message(MSG_READ_INDEX, to=1, from_=2), "a read has one entry"),
+    "a read of much": (Message(MSG_READ_INDEX, to=1, from_=2, entries=[Entry(0, 0, data=bytes(65))]), "at most 64"),
     "another sender": (Message(MSG_VOTE, to=1, from_=3, term=1), "from node 3"),
     "a term at the end": (Message(MSG_VOTE, to=1, from_=2, term=NUMBER_MAX + 1), "end at"),
     "an index at the end": (Message(MSG_APP_RESP, to=1, from_=2, term=1, index=(1 << 64) - 1), "end at"),

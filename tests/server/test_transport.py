@@ -158,11 +158,21 @@ GOOD = sized(heartbeat(1).encode())
         frame(GOOD, size=1 << 31),
         frame(GOOD[:-1]),
         frame(GOOD + b"\0\0"),
+        frame(b""),
         frame(sized(b"no message")),
         frame(sized(heartbeat(1, from_=2).encode())),
         frame(sized(Message(MSG_SNAP, to=2, from_=1, term=1, snapshot=Snapshot(SnapshotMetadata(5, 1))).encode())),
     ],
-    ids=["checksum", "huge", "cut message", "trailing bytes", "not a message", "another sender", "snapshot, no file"],
+    ids=[
+        "checksum",
+        "huge",
+        "cut message",
+        "trailing bytes",
+        "nothing",
+        "not a message",
+        "another sender",
+        "snapshot, no file",
+    ],
 )
 def test_a_broken_frame_ends_its_connection_and_nothing_else(lone, peers, broken):
     _, inbox = lone
