@@ -235,9 +235,12 @@ class Version:
         levels = [
             [file for file in files if (level, file.number) not in gone] for level, files in enumerate(self.levels)
         ]
+        known = {level: {file.number: file for file in levels[level]} for level in {level for level, _ in edit.added}}
         for level, file in edit.added:
-            if not any(here.number == file.number and here.is_same(file) for here in levels[level]):
+            here = known[level].get(file.number)
+            if here is None or not here.is_same(file):
                 levels[level].append(file)
+                known[level][file.number] = file
         return Version(levels)
 
     def files(self) -> Iterable[tuple[int, FileMeta]]:
