@@ -378,7 +378,7 @@ def _adopt(fd: int, wanted: os.stat_result) -> None:
     now = os.fstat(fd)
     if now.st_uid != os.geteuid() or now.st_nlink != 1 or not stat.S_ISREG(now.st_mode):
         return
-    permissions = stat.S_IMODE(wanted.st_mode) & 0o666
+    permissions = stat.S_IMODE(wanted.st_mode) & 0o777
     if stat.S_IMODE(now.st_mode) != permissions:
         os.fchmod(fd, permissions)
     if now.st_gid != wanted.st_gid:

@@ -92,6 +92,10 @@ class MetaError(ValueError):
 class NoChecksum(MetaError):
     """A meta whose checksum is 0, which meant "not set" to boltdb and to bbolt up to 1.3.6; since 1.3.7 it is wrong."""
 
+    def __init__(self, txid: int) -> None:
+        super().__init__("it has no checksum: 0, which bbolt takes for a wrong one since 1.3.7")
+        self.txid = txid
+
 
 def fnv1a_64(words: Iterable[int], basis: int = _FNV_BASIS) -> int:
     """FNV-1a over 8-byte little-endian words: h = (h xor byte) x prime for each byte.
@@ -186,7 +190,7 @@ class Meta(NamedTuple):
         root, sequence, freelist, high_water, txid, stored = _fields.unpack_from(body, 16)
         found = fnv1a_64(_words.unpack_from(body))
         if stored == 0 != found:
-            raise NoChecksum("it has no checksum: 0, which bbolt takes for a wrong one since 1.3.7")
+            raise NoChecksum(txid)
         if stored != found:
             raise MetaError(f"its checksum should be {stored:016x}, and its bytes give {found:016x}")
         if page_bytes < MIN_PAGE_BYTES:

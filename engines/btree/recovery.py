@@ -254,12 +254,17 @@ def _page_size_told(raw: bytes) -> int:
 def read_metas(file: File, path: str) -> tuple[int, list[Meta | MetaError]]:
     """The page size, and for page 0 and page 1 the meta or what is wrong with it.
 
-    Raises CorruptionError if neither is a meta, ForeignFormat if they have no checksums.
+    Raises CorruptionError if neither is a meta, ForeignFormat if the newest one has no checksum: it is not damaged, and to
+    take the other one, as bbolt does, would be to lose a commit without a word.
     """
     found = list(_found(file))
     for meta in found:
         if isinstance(meta, Meta):
-            return meta.page_bytes, [_decode(file, page * meta.page_bytes) for page in (0, 1)]
+            metas = [_decode(file, page * meta.page_bytes) for page in (0, 1)]
+            whole = max(each.txid for each in metas if isinstance(each, Meta))
+            if any(isinstance(each, NoChecksum) and each.txid > whole for each in metas):
+                raise ForeignFormat(path, NO_CHECKSUMS)
+            return meta.page_bytes, metas
     if any(isinstance(meta, NoChecksum) for meta in found):
         raise ForeignFormat(path, NO_CHECKSUMS)
     if file.size() == 0:

@@ -188,6 +188,19 @@ def test_one_meta_with_a_checksum_is_enough(golden: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("golden", ["boltdb"], indirect=True)
+def test_a_newer_meta_without_a_checksum_is_not_passed_over(golden: Path) -> None:
+    """What boltdb leaves in a file of bbolt's: to take the older meta would undo its last commit without a word."""
+    content = bytearray(golden.read_bytes())
+    older = 16 if content[64] < content[4096 + 64] else 4096 + 16
+    content[older + 56 : older + 64] = fnv1a_64(struct.unpack_from("<7Q", content, older)).to_bytes(8, "little")
+    golden.write_bytes(content)
+    for open_it in (lambda: BTreeStore(str(golden)), lambda: check_file(real_env(), str(golden))):
+        with pytest.raises(ForeignFormat, match="without checksums"):
+            open_it()
+    assert golden.read_bytes() == content
+
+
 @pytest.mark.parametrize("golden", ["ours"], indirect=True)
 def test_our_file_is_the_same_bytes_for_ever(golden: Path, tmp_path: Path) -> None:
     """bbolt 1.3.6 and boltdb 1.3.1 have checked this one. What one version wrote, every later one writes alike."""
