@@ -38,6 +38,7 @@ from server.limits import KEY_BYTES_MAX
 from server.statemachine import MAX_VALUE_BYTES, decode_proposal
 
 __all__ = [
+    "HEAD_BYTES",
     "NO_LEADER",
     "OVERLOADED",
     "PROPOSAL_BYTES_MAX",

@@ -9,6 +9,7 @@
                                 don't fall, and none is beyond the
                                 message's
     an entry                    a proposal's largest size                  nobody could have proposed it
+    a refused proposal          16 bytes: origin and sequence              who waits for it is looked up by them
     a read                      one entry, its position                    Raft looks at the first
     context                     64 bytes; of a MsgProp 4 for each entry    a read's position has 16
 
@@ -40,7 +41,7 @@ from raft.raftpb import (
     DecodeError,
     Message,
 )
-from server.forwards import PROPOSAL_BYTES_MAX
+from server.forwards import HEAD_BYTES, PROPOSAL_BYTES_MAX
 
 __all__ = ["NUMBER_MAX", "TERM_LEAD_MAX", "check", "leads_too_far"]
 
@@ -71,6 +72,8 @@ def check(message: Message, sender: int) -> None:
         raise DecodeError(f"terms and indexes end at {NUMBER_MAX:,}, and a message has {most:,}")
     if message.type not in FORWARDED and message.log_term > message.term:
         raise DecodeError(f"a message of term {message.term:,} names an entry of term {message.log_term:,}")
+    if message.type == MSG_PROP and message.reject and any(len(entry.data) != HEAD_BYTES for entry in message.entries):
+        raise DecodeError(f"a refusal names proposals by {HEAD_BYTES} bytes each")
     if message.type == MSG_APP:
         _check_entries(message)
     elif message.type == MSG_SNAP:

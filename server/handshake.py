@@ -23,11 +23,12 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import time
 from collections.abc import Callable
 from email.message import Message as Headers
 
 from server.identity import Met
-from server.logs import Minutely
+from server.logs import MINUTE_S, Minutely
 from server.request import BadRequest
 from server.roster import Hello, Roster
 from server.secret import HELLO, NONCE, PROOF, Exchange, is_nonce, same
@@ -169,6 +170,8 @@ class Caller:
 class Refusals:
     """Tells of each refusal once: again only if it is another one, or if the node was heard meanwhile.
 
+    Two that call themselves the same node are heard and refused in turn: the same is told once in MINUTE_S at most.
+
     Whoever can reach the port can be refused in ever new words: from LINES_MAX on it is a line a minute. For any thread;
     two at once may tell the same twice.
     """
@@ -178,7 +181,7 @@ class Refusals:
     def __init__(self, log: Callable[[str], None], often: Minutely) -> None:
         self._log = log
         self._often = often
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], float] = {}  # to whom and what, and when
 
     def tell(self, node: str, sentence: str) -> None:
         """`node`: who is refused, or refuses."""
@@ -187,12 +190,13 @@ class Refusals:
             return
         if not any(sentence == told for _, told in self._told):
             self._log(sentence)
-        self._told = self._told | {(node, sentence)}
+            self._told = {**self._told, (node, sentence): time.monotonic()}
 
     def heard(self, node: str) -> None:
         """A node is a member like any other now."""
         if self._told:
-            self._told = {told for told in self._told if told[0] != node}
+            recent = time.monotonic() - MINUTE_S
+            self._told = {told: at for told, at in self._told.items() if told[0] != node or at > recent}
 
 
 def hello_of(headers: Headers[str, str]) -> Hello | None:

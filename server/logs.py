@@ -10,8 +10,8 @@ never returns; in the node's thread, that would be the end of the node, or a fol
 that anybody could see. So nobody but one daemon thread ever writes there, and to it a line that can't be written is
 just a line less.
 
-Two more things can fill a disk: what is wrong all the time, and what strangers send. `Repeats` says a thing once until
-it changes; `Minutely` says it once a minute, with how often it happened since.
+Strangers can make a node say the same again and again, until the disk is full: `Minutely` says it once a minute, with how
+often it happened since.
 
 The lines go through `logging`, under the name "metcd", so that a program that embeds a node can send them elsewhere.
 """
@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["LineWriter", "Minutely", "Repeats", "dropped_lines", "flush", "logger", "print_line"]
+__all__ = ["MINUTE_S", "LineWriter", "Minutely", "dropped_lines", "flush", "logger", "print_line"]
 
 LINES_MAX = 1000
 MINUTE_S = 60.0
@@ -132,29 +132,6 @@ def flush() -> None:
 def dropped_lines() -> int:
     """How many lines of this process will never be read."""
     return _OUT.dropped + _ERR.dropped
-
-
-class Repeats:
-    """Says what is wrong with somebody once, and again only when it is something else or was over in between."""
-
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
-        self._said: dict[object, str] = {}
-        self._guard = threading.Lock()
-
-    def say(self, whom: object, sentence: str) -> None:
-        """`whom` is one of a bounded number: a member, or "a stranger"."""
-        with self._guard:
-            if self._said.get(whom) == sentence:
-                return
-            self._said[whom] = sentence
-        self._log.warning("%s", sentence)
-
-    def over(self, whom: object) -> None:
-        """It is in order again."""
-        if whom in self._said:
-            with self._guard:
-                self._said.pop(whom, None)
 
 
 class Minutely:

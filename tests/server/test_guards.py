@@ -41,6 +41,7 @@ UNSOUND = {
     "another one": (Message(MSG_STORAGE_APPEND, to=1, from_=2), "never travels"),
     "a local message": (Message(MSG_HEARTBEAT, to=1, from_=2, commit=4), "can't be of term 0"),
     "a proposal with a term": (Message(MSG_PROP, to=1, from_=2, term=7), "can't be of term 7"),
+    "a short refusal": (Message(MSG_PROP, to=1, from_=2, reject=True, entries=[Entry(0, 0, data=bytes(12))]), "16 bytes each"),
     "a read of nothing": (Message(MSG_READ_INDEX, to=1, from_=2), "a read has one entry"),
     "a read of much": (Message(MSG_READ_INDEX, to=1, from_=2, entries=[Entry(0, 0, data=bytes(65))]), "at most 64"),
     "another sender": (Message(MSG_VOTE, to=1, from_=3, term=1), "from node 3"),

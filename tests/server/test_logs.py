@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from server import logs
-from server.logs import LINES_MAX, LineWriter, Minutely, Repeats
+from server.logs import LINES_MAX, LineWriter, Minutely
 
 
 def read_all(descriptor):
@@ -94,17 +94,6 @@ def test_what_the_server_logs_goes_through_the_writer(capfd, caplog):
     before = logs.dropped_lines()
     logs.logger().handlers[0].emit(record)
     assert logs.dropped_lines() == before + 1
-
-
-def test_what_is_wrong_is_said_once_until_it_changes_or_was_over(caplog):
-    repeats = Repeats(logging.getLogger("metcd.test"))
-    for sentence in ("a", "a", "b", "b", "a"):
-        repeats.say(2, sentence)
-    repeats.say(3, "a")
-    repeats.over(3)
-    repeats.over(4)
-    repeats.say(3, "a")
-    assert [record.getMessage() for record in caplog.records] == ["a", "b", "a", "a", "a"]
 
 
 def test_what_happens_often_is_said_once_a_minute_and_counted(caplog):
