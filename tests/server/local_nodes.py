@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from server.addresses import family
 from server.config import NodeConfig
 from server.errors import NodeError
 from server.node import Node
@@ -28,6 +30,16 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def loopbacks() -> list[str]:
+    """The loopback addresses that this machine has: IPv4's, and IPv6's where it isn't switched off."""
+    found = []
+    for host in ("127.0.0.1", "::1"):
+        with contextlib.suppress(OSError), socket.socket(family(host)) as probe:
+            probe.bind((host, 0))
+            found.append(host)
+    return found
+
+
 def eventually(what: str, look: Callable[[], Any]) -> Any:
     """What `look` returns, as soon as that is true; fails after PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
@@ -43,10 +55,12 @@ def eventually(what: str, look: Callable[[], Any]) -> Any:
 class LocalCluster:
     """Nodes 1 to n; each can be stopped and started again on its files."""
 
-    def __init__(self, directory: Any, engines: Iterable[str] = ("memory",) * 3, **options: Any) -> None:
+    def __init__(
+        self, directory: Any, engines: Iterable[str] = ("memory",) * 3, host: str = "127.0.0.1", **options: Any
+    ) -> None:
         names = list(engines)
         ports = free_ports(len(names))
-        peers = {at: ("127.0.0.1", port) for at, port in enumerate(ports, 1)}
+        peers = {at: (host, port) for at, port in enumerate(ports, 1)}
         self.configs = {
             at: NodeConfig(at, peers, str(directory / f"node{at}"), engine, tick_s=0.02, **options)
             for at, engine in enumerate(names, 1)

@@ -19,6 +19,7 @@ from server.http import FrontEnd, Limits
 from server.limits import FIELD_BYTES_MAX, FIELDS_BYTES_MAX, KEY_BYTES_MAX, REQUEST_LINE_BYTES_MAX
 from server.request import BadRequest, is_local_name, parse_head, percent_decode
 from tests.server.fake_node import FakeNode, Wire, serving
+from tests.server.local_nodes import loopbacks
 
 GET = b"GET /a HTTP/1.1\r\nHost: x.localhost\r\n\r\n"
 
@@ -256,7 +257,7 @@ def test_a_scan_as_a_whole_has_a_slowest_pace(node, monkeypatch):
         assert closed.wait(10)
 
 
-@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+@pytest.mark.parametrize("host", loopbacks())
 def test_a_server_and_a_client_speak_both_internet_protocols(node, host):
     front = FrontEnd(node, (host, 0))
     front.start()

@@ -13,6 +13,7 @@ from raft import ProposalDroppedError, RawNode
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, MSG_VOTE, ConfState, Entry, Message, Snapshot
 from server import intake as intake_module
 from server import logs
+from server.addresses import netloc
 from server.errors import DirectoryRefused, NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
 from server.forwards import Sifted
 from server.node import Node
@@ -20,7 +21,7 @@ from server.reads import Waiter
 from server.snapshot import write_snapshot
 from server.statemachine import StateMachine, encode_proposal
 from server.storage import NodeStorage
-from tests.server.local_nodes import PATIENCE_S, LocalCluster, eventually
+from tests.server.local_nodes import PATIENCE_S, LocalCluster, eventually, loopbacks
 
 
 @pytest.fixture
@@ -122,6 +123,14 @@ def test_the_unknown_write_is_applied_when_a_majority_is_back(cluster):
         leader.propose([(b"key", b"late")], timeout_s=0.05)
     cluster.start(min(others))
     eventually("the entry is committed", lambda: leader.machine.lookup(b"key") == b"late")
+
+
+@pytest.mark.parametrize("host", loopbacks())
+def test_nodes_speak_both_internet_protocols(tmp_path, host):
+    with LocalCluster(tmp_path, host=host) as cluster:
+        cluster.put(cluster.follower(), b"key", b"value")
+        assert cluster.read(cluster.follower(), b"key") == b"value"
+        assert cluster.leader().status()["peers"]["1"].startswith(f"http://{netloc(host, 0)[:-1]}")
 
 
 def test_a_node_alone_knows_no_leader(tmp_path):
