@@ -21,12 +21,12 @@ import contextlib
 from collections.abc import Iterator
 
 import engines
-from engines import CorruptionError, NoSuchStore, StoreError
+from engines import CorruptionError, ForeignFormat, NoSuchStore, StoreError
 from engines.env import Env, StorePath, real_env
 from engines.log_tools import dump_log
 from server import snapshot, wal
 from server.node_check import check_node, engine_of_node, is_node
-from server.store_check import NotRecognised, check_store, nobodys
+from server.store_check import NotRecognised, check_store, nobodys, opened_to_read
 from server.wal_segment import SegmentName
 
 __all__ = ["NotRecognised", "check", "dump", "repair", "what_is"]
@@ -101,8 +101,23 @@ def check(path: StorePath, engine: str | None = None, env: Env | None = None) ->
         return _check_snapshot(path, env)
     engine = engine or engines.which(path, env)
     if engine is None:
-        raise NotRecognised(nobodys(path, env))
+        return _check_anothers(path, env)
     return check_store(path, engine, env, engines.engine_class(engine).look_options)
+
+
+def _check_anothers(path: str, env: Env) -> list[str]:
+    """The check of another program's files by the engine that knows their format, if it can open them to look."""
+    claim = engines.claimed(path, env)
+    options = engines.engine_class(claim[0]).look_options if claim is not None else {}
+    if claim is None or not options:
+        raise NotRecognised(nobodys(path, env))
+    try:
+        with opened_to_read(path, claim[0], env, options) as store:
+            return store.check()
+    except ForeignFormat as error:
+        raise NotRecognised(str(error)) from None
+    except CorruptionError as error:
+        return [str(error)]
 
 
 def _check_snapshot(path: str, env: Env) -> list[str]:

@@ -34,6 +34,7 @@ from engines.btree.commit import Build, State, pin
 from engines.btree.compact import rewrite
 from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.dump import dump_file
+from engines.btree.foreign import is_anothers
 from engines.btree.group import GroupCommit, Waiter
 from engines.btree.options import Options
 from engines.btree.page import BucketValue
@@ -91,12 +92,13 @@ class BTreeStore(KVStore):
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
+        """By a meta; a sound file of another program, without our bucket, isn't ours (foreign.py)."""
         path = database_path(env.absolute(path), env)
         if not env.exists(path):
             return False
         file = env.open(path, "r")
         try:
-            return has_magic(file)
+            return has_magic(file) and not is_anothers(file, path)
         finally:
             file.close()
 

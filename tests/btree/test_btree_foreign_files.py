@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import engines
 from engines import ForeignFormat, InvalidOption, ReadOnly
 from engines.btree import BTreeStore, check_file
 from engines.btree.meta import NO_FREELIST
@@ -151,3 +152,28 @@ def test_any_bytes_key_can_be_asked_for_and_deleted(etcds: Path) -> None:
             with store.snapshot() as snapshot:
                 assert snapshot.get(key) is None
         assert dict(store.scan()) == before and store.check() == []
+
+
+@pytest.mark.parametrize("name", ["etcd", "podman", "containerd", "raft-boltdb"])
+def test_nobody_claims_another_programs_file(tmp_path: Path, name: str) -> None:
+    """`which` says None, and another engine that is to open it says what it is; with its bucket's name it is opened."""
+    path = unpacked(name, tmp_path)
+    assert engines.which(path) is None
+    with pytest.raises(ForeignFormat, match="a bolt file of another program"):
+        engines.open(path, "lsm")
+    bucket = {"etcd": b"key", "podman": b"all-ctrs", "containerd": b"v1", "raft-boltdb": b"conf"}[name]
+    with engines.open(path, "btree", bucket=bucket) as store:
+        store.put(b"ours", b"1")
+    assert engines.which(path) == "btree", "whose root page we have written"
+
+
+def test_a_file_of_ours_is_ours_whatever_its_bucket_is_called(tmp_path: Path) -> None:
+    """By the checksum of the root page; an empty file, and one that bbolt has written with our bucket, are ours too."""
+    for bucket in (b"mine", b"metcd"):
+        path = tmp_path / f"{bucket.decode()}.db"
+        BTreeStore(path, bucket=bucket).close()
+        assert engines.which(path) == "btree"
+        with BTreeStore(path, bucket=bucket) as store:
+            store.put(b"a", b"1")
+        assert engines.which(path) == "btree"
+    assert engines.which(unpacked("bbolt", tmp_path)) == engines.which(unpacked("ours", tmp_path)) == "btree"

@@ -293,6 +293,9 @@ def test_another_programs_bolt_file_is_checked_as_a_whole(
     """All of its buckets, none of which is ours; opened as a store of ours it is a sentence, also as a node's engine."""
     path = tmp_path / "their.db"
     path.write_bytes(gzip.decompress((BOLT_FILES / f"{name}.db.gz").read_bytes()))
+    assert engines.which(path) is None
+    assert main(["which", str(path)]) == 1
+    assert "a bolt file of another program" in capsys.readouterr().err
     assert main(["check", str(path)]) == 0
     assert capsys.readouterr().out == f"{path}: OK\n"
     assert main(["dump", str(path)]) == 0
