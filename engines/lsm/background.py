@@ -32,7 +32,7 @@ from engines.errors import CorruptionError, ForeignFormat
 from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
 from engines.lsm.core import Core, Frozen
 from engines.lsm.files import log_name
-from engines.lsm.merge import Job, TableWriter, run
+from engines.lsm.merge import Job, TableWriter, rows_to_flush, run
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.worker import Done, Worker, WorkerDied
@@ -246,17 +246,19 @@ class Background:
         count = 2 + frozen.memtable.size_bytes // self._flush_options.max_file_bytes
         log_path = f"{core.directory}/{log_name(frozen.log_number)}"
         bounds = core.versions.last_sequence + 1, frozen.last_sequence  # what was written before is in tables
+        snapshot = core.smallest_snapshot()
 
         def ask(worker: Worker) -> Done:
             try:
                 some = list(islice(numbers, count))
-                return worker.flush(core.env, log_path, bounds, some, core.compression())
+                return worker.flush(core.env, log_path, bounds, some, core.compression(), snapshot)
             except CorruptionError:  # the log has rotted, but what it said is still in memory
                 return do()
 
         def do() -> Done:
             writer = core.table_writer(self._flush_options, bounds, numbers, "lsm.table.flush")
-            return writer.write_all(frozen.memtable.rows()), writer.bytes_written, writer.fsyncs
+            rows = rows_to_flush(frozen.memtable, snapshot)
+            return writer.write_all(rows), writer.bytes_written, writer.fsyncs
 
         return self._done("flush", "flushed_bytes", ask, do)
 

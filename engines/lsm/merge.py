@@ -10,6 +10,10 @@ What may be dropped, of the versions of one user key, newest first:
    (a) deeper, there is nothing that it hides; (b) what it hides in the inputs goes by rule 1; (c) above, everything is
    newer. So without it the key is as absent as with it.
 
+A flush applies rule 1, and only if a key has four versions on average or more: a counter that is overwritten all the
+time would fill a table of level 0 with them, and each scan would have to step over all. Otherwise it writes what is
+there, as LevelDB does.
+
 Where a table is cut:
 
 3. At the size limit, or when it overlaps more than ten files' size of the level below the output's: otherwise its own
@@ -33,16 +37,17 @@ from engines.lsm.compaction import GRANDPARENT_FILES, Compaction
 from engines.lsm.compression import can_write
 from engines.lsm.files import begin_file, table_name
 from engines.lsm.iterator import merge_rows, whole_keys
-from engines.lsm.keys import TRAILER_BYTES, order
-from engines.lsm.memtable import Rows
+from engines.lsm.keys import TRAILER_BYTES, order, trailer_of
+from engines.lsm.memtable import MemTable, Rows
 from engines.lsm.options import LEVELS, Options
 from engines.lsm.sstable import Table
 from engines.lsm.table_builder import TableBuilder
 from engines.lsm.version import FileMeta, Version
 
-__all__ = ["Job", "TableWriter", "kept", "run"]
+__all__ = ["Job", "TableWriter", "kept", "rows_to_flush", "run"]
 
 Ranges = list[tuple[bytes, bytes]]  # first and last user key of files, ascending
+CROWDED: Final = 4  # versions for each key, on average, from which a flush leaves out the older ones
 TRAILER_SLICE: Final = slice(-TRAILER_BYTES, None)
 
 
@@ -218,6 +223,34 @@ def run(job: Job, writer: TableWriter, open_table: Callable[[FileMeta], Table]) 
     sources = [whole_keys(_rows_of(files, open_table)) for files in job.runs]
     keep = _newest if job.in_order and job.max_sequence <= job.smallest_snapshot else _needed
     return writer.write_all(keep(pieces, job) for pieces in merge_rows(sources))
+
+
+def rows_to_flush(memtable: MemTable, smallest_snapshot: int) -> Iterator[Rows]:
+    """The rows of a memtable, without the older versions that nobody needs if those are many. O(rows).
+
+    Requires: no reader of what is written asks for less than `smallest_snapshot`.
+    """
+    if len(memtable) < CROWDED * len(memtable.index):
+        return memtable.rows()
+    return _without_hidden(memtable.rows(), smallest_snapshot)
+
+
+def _without_hidden(rows: Iterable[Rows], snapshot: int) -> Iterator[Rows]:
+    """Rule 1."""
+    current: bytes | None = None
+    hidden = False  # a version of the current key that is not above the snapshot has been seen
+    for piece in rows:
+        kept: Rows = ([], [], [])
+        for key, internal_key, value in zip(*piece):
+            if key != current:
+                current, hidden = key, False
+            elif hidden:
+                continue
+            hidden = trailer_of(internal_key) >> 8 <= snapshot
+            kept[0].append(key)
+            kept[1].append(internal_key)
+            kept[2].append(value)
+        yield kept
 
 
 def kept(found: Iterable[str | None]) -> str | None:

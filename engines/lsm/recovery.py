@@ -24,6 +24,7 @@ from engines.lsm.core import Core
 from engines.lsm.files import CURRENT, LOCK, keep_owner, listed, repair_advice
 from engines.lsm.foreign import refuse_rocksdb
 from engines.lsm.memtable import MemTable
+from engines.lsm.merge import rows_to_flush
 from engines.lsm.options import Options
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.wal import replay
@@ -218,7 +219,7 @@ def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> lis
         return []
     numbers = iter(core.versions.new_number, None)
     writer = core.table_writer(core.options, bounds, numbers, "lsm.table.recover")
-    files = writer.write_all(memtable.rows())
+    files = writer.write_all(rows_to_flush(memtable, core.sequence))  # nobody has a snapshot yet
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs
     return files

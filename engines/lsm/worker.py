@@ -31,7 +31,7 @@ from engines.lsm.core import Core
 from engines.lsm.files import table_name
 from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import SortedMemTable
-from engines.lsm.merge import Job, TableWriter, run
+from engines.lsm.merge import Job, TableWriter, rows_to_flush, run
 from engines.lsm.options import Options
 from engines.lsm.version import FileMeta
 from engines.lsm.wal import replay
@@ -61,11 +61,17 @@ class Worker:
         self._directory = directory
 
     def flush(
-        self, env: Env, log_path: str, bounds: tuple[int, int], numbers: Sequence[int], compression: str | None
+        self,
+        env: Env,
+        log_path: str,
+        bounds: tuple[int, int],
+        numbers: Sequence[int],
+        compression: str | None,
+        smallest_snapshot: int,
     ) -> Done:
         """The batches of a sealed log as tables with the given numbers and compression. bounds: its lowest and highest
-        sequence."""
-        return self._ask(env, ("flush", log_path, bounds, numbers, compression))
+        sequence. smallest_snapshot: as for merge.rows_to_flush."""
+        return self._ask(env, ("flush", log_path, bounds, numbers, compression, smallest_snapshot))
 
     def compact(self, env: Env, job: Job, numbers: Sequence[int]) -> Done:
         """A compaction's tables, with the given numbers."""
@@ -149,13 +155,14 @@ def _flush(
     bounds: tuple[int, int],
     numbers: Sequence[int],
     compression: str | None,
+    smallest_snapshot: int,
 ) -> Done:
     memtable = SortedMemTable(env.rng)
     for sequence, operations in replay(env, log_path):
         memtable.add_all(sequence, operations)
     writer = _writer(env, directory, options, bounds, numbers, None)
     writer.compression = compression
-    return writer.write_all(memtable.rows()), writer.bytes_written, writer.fsyncs
+    return writer.write_all(rows_to_flush(memtable, smallest_snapshot)), writer.bytes_written, writer.fsyncs
 
 
 def _compact(env: Env, directory: str, options: Options, job: Job, numbers: Sequence[int]) -> Done:

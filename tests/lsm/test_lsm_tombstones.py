@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from collections import Counter
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,6 +164,41 @@ def test_a_key_that_is_overwritten_all_the_time_is_one_step(reverse: bool) -> No
     expected = [(b"a", b"first"), (b"counter", b"4999"), (b"z", b"last")]
     assert pairs == (expected[::-1] if reverse else expected)
     assert cells.reads < 200
+
+
+@pytest.mark.parametrize("options", [{}, {"memtable": "sorted"}, {"compaction_process": True, "background": True}])
+def test_a_flush_leaves_out_what_a_counter_was_before(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Otherwise a table of level 0 would be its older versions, and a scan would step over all of them; what a snapshot
+    sees is kept, and the same when a log is replayed."""
+    given = {"background": False, "sync": False, **options}
+    with engines.open(tmp_path, "lsm", **given) as store:
+        assert isinstance(store, LsmStore)
+        store.put(b"a", b"first")
+        store.put(b"z", b"last")
+        for number in range(500):
+            store.put(b"counter", b"%d" % number)
+        snapshot = store.snapshot()
+        for number in range(500, 1000):
+            store.put(b"counter", b"%d" % number)
+        store.delete(b"a")
+        store.flush()
+        assert entries(store) == [(b"a", 2), (b"counter", 501), (b"z", 1)], "what is newer than a snapshot is kept, too"
+        assert dict(snapshot.scan()) == {b"a": b"first", b"counter": b"499", b"z": b"last"}
+        assert dict(store.scan()) == {b"counter": b"999", b"z": b"last"}
+        snapshot.close()
+        for number in range(1000):
+            store.put(b"counter", b"%d" % number)
+    with engines.open(tmp_path, "lsm", **given) as store:
+        assert isinstance(store, LsmStore)
+        assert entries(store)[1] == (b"counter", 502), "one more"
+        assert dict(store.scan()) == {b"counter": b"999", b"z": b"last"}
+        assert store.check() == []
+
+
+def entries(store: LsmStore) -> list[tuple[bytes, int]]:
+    """How many versions of each key the tables have."""
+    tables = [store.core.tables.get(file) for _, file in store.core.state[2].files()]
+    return sorted(Counter(key for table in tables for keys, _, _ in table.rows() for key in keys).items())
 
 
 # ---- the facts ------------------------------------------------------------------------------------------------------
