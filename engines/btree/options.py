@@ -18,8 +18,9 @@ PAGE_SIZES = [1 << n for n in range(10, 17)]
 class Options(EngineOptions):
     """Those of every engine, and:
 
-    bucket          the name of the bucket at the top of the file that holds the keys; made by the first write. None: no
-                    bucket, to look at another program's file (`view`, `check`, `describe`) with read_only=True
+    bucket          the name of the bucket at the top of the file that holds the keys; made by the first write, in another
+                    program's file only under a name that is said. None: no bucket, to look at all of such a file with
+                    read_only=True
     page_size       of a new file, in bytes: a power of two from 1,024 to 65,536. An existing file has its own
     fill_percent    how full a page is left by a split in the middle of the keys; bbolt's default is 0.5.
                     Ascending keys fill pages whatever it is
