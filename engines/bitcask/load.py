@@ -96,7 +96,7 @@ def _write_intent(table: SegmentTable, new: list[int], void: Iterable[int]) -> N
     path = f"{table.directory}/{INTENT}"
     lines = f"metcd load\nnew{_numbers(new)}\nvoid{_numbers(void)}\n".encode()
     content = lines + b"crc32 %08x\n" % crc32(lines)
-    file = table.env.open(f"{path}.new", "w")
+    file = table.begin_file(f"{path}.new", "w")
     try:
         file.append(content)
         table.sync(file, "bitcask.load.intent")

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import re
 
+from engines.bitcask.segment import data_file_id
 from engines.env import Env, Lock
 from engines.errors import StoreLocked
 
@@ -64,8 +65,12 @@ class DirectoryLock:
     def __init__(self, env: Env, directory: str) -> None:
         self._env = env
         self._taken: list[str] = []
+        is_new = not env.exists(f"{directory}/{OWN_LOCK}")
         self._own: Lock = env.lock(f"{directory}/{OWN_LOCK}")
         try:
+            self._like = _data_file(env, directory)
+            if is_new and self._like is not None:
+                env.adopt(f"{directory}/{OWN_LOCK}", self._like)
             for name in RIAK_LOCKS:
                 self._take(f"{directory}/{name}")
         except BaseException:
@@ -85,6 +90,8 @@ class DirectoryLock:
             raise StoreLocked(path, "a process that was faster") from None
         self._taken.append(path)
         try:
+            if self._like is not None:
+                self._env.adopt(path, self._like)  # or Riak, as another user, could not see that it is stale
             file.append(b"%d \n%s\n" % (env.pid(), OUR_LINE))
         finally:
             file.close()
@@ -108,3 +115,9 @@ class DirectoryLock:
                 self._env.unlink(path)
         self._taken = []
         self._own.close()
+
+
+def _data_file(env: Env, directory: str) -> str | None:
+    """The path of a data file, whose owner is the store's; None if there is none."""
+    names = (name for name in env.list(directory) if (file := data_file_id(name)) is not None and file[1] == "data")
+    return next((path for name in names if not env.is_dir(path := f"{directory}/{name}")), None)

@@ -94,7 +94,7 @@ class Output:
         self._buffer: list[bytes] = []
         self._buffered_bytes = 0
         self.path = f"{data_path(table.directory, file_id)}.new"
-        self._file = table.env.open(self.path, "w")
+        self._file = table.begin_file(self.path, "w")
 
     def add(self, record: bytes, timestamp: int, key: bytes, tombstone: bool = False) -> None:
         """Appends an encoded record."""

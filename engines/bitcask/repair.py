@@ -329,6 +329,7 @@ def _write(env: Env, source: str, target: str, parts: list[tuple[int, int] | byt
     """A file with these parts of another, on the disk."""
     old, new = env.open(source, "r"), env.open(target, "w")
     try:
+        env.adopt(target, source)
         for part in parts:
             if isinstance(part, bytes):
                 new.append(part)

@@ -33,7 +33,7 @@ import re
 from collections.abc import Iterable
 from typing import overload
 
-from engines.env import Env, File, MutableView, View
+from engines.env import Env, File, Mode, MutableView, View
 from engines.errors import StoreChanged
 from engines.kvstore import Stats
 
@@ -213,10 +213,22 @@ class SegmentTable:
                 return True
         return False
 
+    def begin_file(self, path: str, mode: Mode) -> File:
+        """Opens a file of the store for writing, with the owner and the permissions of the newest data file, if any:
+        so that no user of Riak is locked out because root has opened the directory here. Raises OSError."""
+        file = self.env.open(path, mode)
+        try:
+            if self.live:
+                self.env.adopt(path, data_path(self.directory, max(self.live)))
+        except BaseException:
+            file.close()
+            raise
+        return file
+
     def create(self, limit: int) -> ActiveSegment:
         """A new active segment. When it returns, its name is on the disk."""
         file_id = self.take_id()
-        file = self.env.open(data_path(self.directory, file_id), "x")
+        file = self.begin_file(data_path(self.directory, file_id), "x")
         try:
             active = ActiveSegment(file_id, file, limit)
             self.sync_names("bitcask.create")
@@ -251,7 +263,7 @@ class SegmentTable:
 
     def write_hint(self, segment: Segment, hint: bytes) -> None:
         """Writes a segment's hint. Requires: the data is on the disk. No sync: a torn hint shows by its checksum."""
-        file = self.env.open(hint_path(self.directory, segment.id), "w")
+        file = self.begin_file(hint_path(self.directory, segment.id), "w")
         try:
             file.append(hint)
         finally:
