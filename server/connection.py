@@ -102,24 +102,24 @@ class Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Answers requests until the client goes, is too slow, or an answer ends the connection."""
-        place = self.place
+        place, now = self.place, time.monotonic
         with contextlib.suppress(_Late, OSError):
-            while self._serve_one():
+            while self._serve_one(place):
                 self._patience_s = self._limits.idle_s
-                place.waits_since = time.monotonic()
+                place.waits_since = now()
 
-    def _serve_one(self) -> bool:
+    def _serve_one(self, place: Place) -> bool:
         """One request and its answer; False if the connection ends with it."""
         request = None
         try:
             request = self._read_head()
             if request is None:
                 return False
-            self.place.waits_since = BUSY
+            place.waits_since = BUSY
             if request.fields.host != self._trusted_host or request.fields.from_page:
                 self._check_origin(request)
             call = find_call(request)
-            if self.place.spare and not about_the_node(call):
+            if place.spare and not about_the_node(call):
                 raise self.server.crowded()
             length = request.fields.content_length
             body = self._read_body(request, length) if length else b""
@@ -132,17 +132,16 @@ class Connection(socketserver.BaseRequestHandler):
         else:
             answer = perform(self.server, call, body)
             unclear = False
-        if not unclear and not self._has_to_end():
-            assert request is not None
-            return self._answer(request, answer, request.keep_alive)
-        self._answer(request, answer, False)
-        self._linger()
-        return False
+        if unclear or ((place.closing or self.server.stopping) and self._has_answered_all()):
+            self._answer(request, answer, False)
+            self._linger()
+            return False
+        assert request is not None
+        return self._answer(request, answer, request.keep_alive)
 
-    def _has_to_end(self) -> bool:
-        """True if no further request is to be taken, and all that were read have been answered."""
-        place = self.place
-        return place.spare or ((place.closing or self.server.stopping) and HEAD_END not in self._buffer)
+    def _has_answered_all(self) -> bool:
+        """True if this answer is the last one of a connection that has to end: no other request has been read."""
+        return self.place.spare or HEAD_END not in self._buffer
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
@@ -205,7 +204,7 @@ class Connection(socketserver.BaseRequestHandler):
             data = None
         if data is None:
             raise BadRequest(408, f"The {what} of a request must arrive within {limit_s:g} seconds.")
-        if not data and (self.place.closing or self.server.stopping):
+        if not data and ((self.place.closing and not self.place.spare) or self.server.stopping):
             raise self.server.cut_off()
         if not data:
             raise _Late

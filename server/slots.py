@@ -45,7 +45,9 @@ class Place:
         self.connection = connection
         self.spare = spare  # good for one request that asks about the node itself
         self.waits_since = time.monotonic()  # since when it waits for a request; infinity while it doesn't
-        self.closing = False  # the place is another one's now: this connection ends after what it has read
+        self.closing = (
+            spare  # no more is taken after what has been read: one request, or the place is another one's now
+        )
 
 
 class Slots:
