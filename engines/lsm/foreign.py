@@ -13,16 +13,22 @@ db/version_edit.h and table/format.cc, and goleveldb's session_record.go.
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import Final
 
+from engines.coding import DecodeError
 from engines.env import Env
-from engines.errors import ForeignFormat
+from engines.errors import CorruptionError, ForeignFormat
+from engines.log import LogReader
+from engines.lsm.files import CURRENT
 from engines.lsm.version import COMPARATOR, ForeignEdit, VersionEdit
 
-__all__ = ["decode_edit", "refuse_rocksdb", "rocksdb_name"]
+__all__ = ["decode_edit", "is_leveldbs", "refuse_rocksdb", "rocksdb_name"]
 
 _OPTIONS: Final = re.compile(r"OPTIONS-\d+", re.ASCII)
 _OWNERS: Final = {b"idb_cmp1": "Chromium's IndexedDB", b"rocksdb.ReverseBytewiseComparator": "RocksDB's reverse order"}
+SHORT: Final = 64  # more than the name of a manifest has
+FIRST_BYTES: Final = 1 << 20
 _USE_ROCKSDB: Final = "open it with RocksDB, and copy its pairs into a new store to use them here"
 
 
@@ -35,6 +41,36 @@ def refuse_rocksdb(env: Env, directory: str) -> None:
     """Raises ForeignFormat if `directory` exists and is RocksDB's, OSError."""
     if env.is_dir(directory) and (name := rocksdb_name(env, directory)) is not None:
         raise ForeignFormat(directory, f"this is a store of RocksDB (it has {name}), not of LevelDB: {_USE_ROCKSDB}")
+
+
+def is_leveldbs(env: Env, directory: str) -> bool:
+    """True for a store in LevelDB's format, sound or damaged, whose keys are ordered by their bytes. Raises OSError.
+
+    By CURRENT, and by the first record of the manifest that it names, which says the comparator first of all. One that
+    is damaged is LevelDB's, so that the damage is told. At most FIRST_BYTES are read.
+    """
+    if (
+        not env.is_dir(directory)
+        or not env.exists(f"{directory}/{CURRENT}")
+        or rocksdb_name(env, directory) is not None
+    ):
+        return False
+    with closing(env.open(f"{directory}/{CURRENT}", "r")) as file:
+        named = file.pread(SHORT, 0)
+    if not named.startswith(b"MANIFEST-"):
+        return False
+    manifest = f"{directory}/{named.rstrip().decode('latin-1')}"
+    try:
+        with closing(env.open(manifest, "r")) as file:
+            records = LogReader(file.pread(FIRST_BYTES, 0), manifest, None)
+        for _, record in records:
+            decode_edit(manifest, record)
+            break
+    except ForeignFormat:
+        return False
+    except (CorruptionError, DecodeError, OSError, ValueError):  # a name with a NUL in it is a ValueError
+        return True
+    return True
 
 
 def decode_edit(path: str, record: bytes) -> VersionEdit:

@@ -52,8 +52,7 @@ from engines.lsm.background import Background
 from engines.lsm.checkpoint import checkpoint
 from engines.lsm.core import State
 from engines.lsm.dump import dump
-from engines.lsm.files import CURRENT
-from engines.lsm.foreign import rocksdb_name
+from engines.lsm.foreign import is_leveldbs
 from engines.lsm.iterator import merge_chunks
 from engines.lsm.keys import ABSENT
 from engines.lsm.options import Options
@@ -104,15 +103,8 @@ class LsmStore(KVStore):
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
-        """By CURRENT, which begins with "MANIFEST-" in every LevelDB directory; RocksDB's has other names besides."""
-        path = env.absolute(path)
-        if not env.is_dir(path) or not env.exists(f"{path}/{CURRENT}") or rocksdb_name(env, path) is not None:
-            return False
-        file = env.open(f"{path}/{CURRENT}", "r")
-        try:
-            return file.pread(9, 0) == b"MANIFEST-"
-        finally:
-            file.close()
+        """By CURRENT and the manifest's first record; RocksDB's, and another order of keys, aren't ours."""
+        return is_leveldbs(env, env.absolute(path))
 
     @classmethod
     def dump(cls, path: StorePath, env: Env) -> Iterator[str]:

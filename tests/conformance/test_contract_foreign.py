@@ -84,6 +84,7 @@ def test_no_other_engine_takes_a_foreign_store(engine: Engine) -> None:
                 with pytest.raises((WrongEngine, ForeignFormat)):
                     engine.open(PATH, env=env)
             elif scene.refused:
+                assert not engine.store_class.recognises(PATH, env)
                 with pytest.raises(ForeignFormat):
                     engine.open(PATH, env=env)
             assert {path: content for path, content in env.files().items() if not path.endswith("LOCK")} == {
