@@ -312,6 +312,8 @@ for number in range(10**9):
     (tmp_path / "copy").mkdir()
     for name in os.listdir(tmp_path / "killed"):
         (tmp_path / "copy" / name).write_bytes((tmp_path / "killed" / name).read_bytes())
+    assert any(level > 0 for level in level_numbers(tmp_path / "killed")), "it was killed behind some compactions"
+    assert files(tmp_path / "killed", "log"), "and with a log"
     with leveldb(tmp_path / "copy") as db:
         expected = dict(db)
     assert expected
@@ -346,11 +348,13 @@ def test_repair_of_what_leveldb_wrote(tmp_path: Path, rng: random.Random) -> Non
 def test_leveldbs_repair_of_what_we_wrote(tmp_path: Path) -> None:
     """Without tombstones, so that LevelDB's repair, which puts all tables into level 0, can't bring anything back."""
     pairs = {b"%04d" % number: b"%d" % number * 9 for number in range(2_000)}
-    with ours(tmp_path, **SMALL) as store:
+    with ours(tmp_path, background=False, **SMALL) as store:
         for key, value in pairs.items():
             store.put(key, value)
+    assert len(level_numbers(tmp_path)) > 1
     (tmp_path / "CURRENT").unlink()
     plyvel.repair_db(str(tmp_path))
+    assert list(level_numbers(tmp_path)) == [0]
     with leveldb(tmp_path) as db:
         assert dict(db) == pairs
     with ours(tmp_path) as store:
