@@ -4,6 +4,7 @@
 #   make test                           the fast tier: under three minutes on two cores
 #   make lint                           ruff format, ruff check, mypy --strict
 #   make crash                          the long power-cut run, and every test that is marked slow
+#   make nightly                        all of that on three seeds, and the real systems
 #   make interop                        against the real systems whose formats these are
 #   make bench                          microbenchmarks of the engines, in one table
 #
@@ -20,7 +21,7 @@ SOURCES := engines raft server tests
 BIN := $(VENV)/bin
 BENCH_JSON := .benchmarks/last.json
 
-.PHONY: cluster test lint crash interop bench clean
+.PHONY: cluster test lint crash nightly interop bench clean
 
 cluster: $(VENV)/.installed
 	$(BIN)/metcd cluster $(ARGS)
@@ -36,6 +37,12 @@ lint: $(VENV)/.installed
 crash: $(VENV)/.installed
 	$(BIN)/python -m tests.crash $(ARGS)
 	$(BIN)/python -m pytest -m slow --ignore=tests/interop
+
+nightly:
+	$(MAKE) crash METCD_SEED=0
+	$(MAKE) crash METCD_SEED=1
+	$(MAKE) crash METCD_SEED=2
+	$(MAKE) interop
 
 # Here a test that is skipped, because something it needs is missing, is a failure.
 interop: $(VENV)/.installed-interop $(VENV)/.installed-npm

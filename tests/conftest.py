@@ -1,6 +1,7 @@
 """What all tests share: one seed, its place in every failure, Hypothesis's two tiers, the option `--engine`.
 
 METCD_SEED=7 pytest                         another seed for every random choice of the run; 0 unless told otherwise
+METCD_SHARE=0.3 pytest -m slow              that share of the slow tests, drawn by the seed
 pytest --hypothesis-profile=slow            2,000 examples for each property, in place of the fast tier's
 pytest tests/conformance --engine X         the conformance suite on the engine X (see tests/conformance)
 """
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, settings
 import engines
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
+SHARE = float(os.environ.get("METCD_SHARE", "1"))
 
 # Two cores shared by several runs make time limits of single examples meaningless, hence no deadline. No database: what
 # a run does follows from its seed alone, and a failure prints the blob that repeats it.
@@ -56,9 +58,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for_files, for_readers = item.get_closest_marker("persistent"), item.get_closest_marker("read_only")
         if (for_files and not engine.persistent) or (for_readers and "read_only" not in engines.options(engine.where)):
             foreign.add(item)
+    foreign.update(item for item in items if item.get_closest_marker("slow") and not _drawn(item.nodeid))
     if foreign:
         config.hook.pytest_deselected(items=list(foreign))
         items[:] = [item for item in items if item not in foreign]
+
+
+def _drawn(nodeid: str) -> bool:
+    """True if a slow test belongs to this run's share of them; which do depends on the seed alone."""
+    return random.Random(f"{SEED}:{nodeid}").random() < SHARE
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
