@@ -253,4 +253,5 @@ def _check_nobodys(path: str, engine: str, asked: type[KVStore], env: Env) -> No
         return
     if isinstance(claim[1], ForeignFormat):
         raise claim[1]
-    raise WrongEngine(path, claim[0], engine) from claim[1]
+    if asked in map(engine_class, ENGINES):  # an engine of somebody's own may have files of such names, too
+        raise WrongEngine(path, claim[0], engine) from claim[1]
