@@ -64,9 +64,9 @@ class Directory:
         return self._identity
 
     def remember(self, met: dict[int, Met]) -> None:
-        """Notes how other members' directories were seen; on disk when it returns. Raises OSError."""
+        """Notes how members' directories were seen, which hear this node now; on disk when it returns. Raises OSError."""
         with self._guard:
-            self._write(replace(self._identity, met={**self._identity.met, **met}))
+            self._write(self._identity.remembering(met))
 
     def note_segment(self) -> None:
         """Notes a new segment of the log (invariant 3). Raises OSError. O(1) if there is none."""
@@ -132,7 +132,7 @@ def _open(path: str, env: Env, lock: Lock, config: NodeConfig) -> Directory:
         promised=Promised(identity.number, identity.starts, identity.segment),
     )
     try:
-        identity = replace(identity, starts=state.starts, segment=wal.segment)
+        identity = replace(identity.started(state.starts, env.rng.getrandbits(64)), segment=wal.segment)
         write_identity(path, identity, env)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -2,10 +2,11 @@
 
     POST /raft/stream HTTP/1.1                              HTTP/1.1 101 Switching Protocols
     Upgrade: metcd-raft/2                                   Upgrade: metcd-raft/2
-    X-Metcd-Cluster: <cluster id>                           X-Metcd-Cluster, -From, -Members, -Known: the same of the
+    X-Metcd-Cluster: <cluster id>                           X-Metcd-Cluster, -From, -Members, -Known, -Past: of the
     X-Metcd-From: <node id>    X-Metcd-To: <node id>          node that answers, in a refusal too
     X-Metcd-Members: the first list, in words
     X-Metcd-Known: <node>=<number>.<starts>.<session>,…
+    X-Metcd-Past: <start>.<session>,…
 
 Numbers and sessions are hexadecimal. A node's own directory is an entry of what it knows. A snapshot's request (POST
 /raft/snapshot) has the same headers. Whoever listens refuses before a byte of Raft is read: 412 for another cluster,
@@ -23,6 +24,7 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable
 from email.message import Message as Headers
@@ -36,11 +38,12 @@ from server.secret import HELLO, NONCE, PROOF, Exchange, is_nonce, same
 __all__ = ["Caller", "Handshake", "Refusal", "Refusals", "Unproven", "answer_of", "dial", "head_of"]
 
 UPGRADE = "metcd-raft/2"
-KNOWN_MAX = 1000  # members that a header may name
+KNOWN_MAX = 1000  # members, or starts, that a header may name
 
 Refusal = tuple[int, str]  # a status of HTTP, and a sentence
 
 _KNOWN = re.compile(r"([0-9]{1,19})=([0-9a-f]{1,16})\.([0-9]{1,19})\.([0-9a-f]{1,16})")
+_PAST = re.compile(r"([0-9]{1,19})\.([0-9a-f]{1,16})")
 _ID = re.compile(r"[0-9]{1,19}")
 _CLUSTER = re.compile(r"[0-9a-f]{1,16}")
 
@@ -66,6 +69,7 @@ class Handshake:
             **({} if peer is None else {"X-Metcd-To": str(peer)}),
             "X-Metcd-Members": hello.members,
             "X-Metcd-Known": known,
+            "X-Metcd-Past": ",".join(f"{start}.{session:x}" for start, session in sorted(hello.past.items())),
         }
 
     def calling(self, connection: socket.socket, host: str, peer: int, path: str) -> dict[str, str]:
@@ -172,8 +176,7 @@ class Refusals:
 
     Two that call themselves the same node are heard and refused in turn: the same is told once in MINUTE_S at most.
 
-    Whoever can reach the port can be refused in ever new words: from LINES_MAX on it is a line a minute. For any thread;
-    two at once may tell the same twice.
+    Whoever can reach the port can be refused in ever new words: from LINES_MAX on it is a line a minute. For any thread.
     """
 
     LINES_MAX = 100
@@ -182,20 +185,26 @@ class Refusals:
         self._log = log
         self._often = often
         self._told: dict[tuple[str, str], float] = {}  # to whom and what, and when
+        self._guard = threading.Lock()
 
     def tell(self, node: str, sentence: str) -> None:
         """`node`: who is refused, or refuses."""
-        if len(self._told) >= self.LINES_MAX:
+        with self._guard:
+            new = not any(sentence == told for _, told in self._told)
+            too_many = len(self._told) >= self.LINES_MAX
+            if new and not too_many:
+                self._told[node, sentence] = time.monotonic()
+        if too_many:
             self._often.say(sentence)
-            return
-        if not any(sentence == told for _, told in self._told):
+        elif new:
             self._log(sentence)
-            self._told = {**self._told, (node, sentence): time.monotonic()}
 
     def heard(self, node: str) -> None:
         """A node is a member like any other now."""
-        if self._told:
-            recent = time.monotonic() - MINUTE_S
+        if not self._told:
+            return
+        recent = time.monotonic() - MINUTE_S
+        with self._guard:
             self._told = {told: at for told, at in self._told.items() if told[0] != node or at > recent}
 
 
@@ -209,8 +218,11 @@ def hello_of(headers: Headers[str, str]) -> Hello | None:
     known = {int(each[1]): Met(int(each[2], 16), int(each[3]), int(each[4], 16)) for each in found if each is not None}
     if len(known) != len(entries) or int(from_) not in known:
         return None
+    starts = [_PAST.fullmatch(entry) for entry in headers.get("X-Metcd-Past", "").split(",", KNOWN_MAX)]
+    met = known[int(from_)]
+    past = {int(each[1]): int(each[2], 16) for each in starts if each is not None} | {met.starts: met.session}
     members = "".join(filter(str.isprintable, headers.get("X-Metcd-Members", "")))[:1000]
-    return Hello(int(cluster, 16), int(from_), known[int(from_)], members, known)
+    return Hello(int(cluster, 16), int(from_), met, members, known, past)
 
 
 def answer_of(connection: socket.socket) -> http.client.HTTPResponse:

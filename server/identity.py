@@ -10,6 +10,8 @@
       token                 whether the cluster was begun with a --cluster-token
       starts                how often a node has started on this directory; 0: its log may not be there yet
       segment               the sequence number of the newest segment that the log has had
+      sessions              start → what was drawn at it, 16 hexadecimal digits
+      heard                 the starts in which a member has heard this node
       met                   the other members' directories, as each came last: node id → number, starts, session
       lost                  why this directory must never take part again; "" if nothing is known
 
@@ -22,6 +24,11 @@ Invariants:
 2. `starts` here is never more than the log's own count (server/wal_segment.py, START): the log is written first. So a log
    with fewer starts is an older one, or another one.
 3. `number` never changes. `starts` and `segment` never decrease. `lost` is never taken back.
+4. `sessions` has this start before a member hears of it. It forgets the oldest of SESSIONS_KEPT heard ones, and of as many
+   others, so that a node which starts often and reaches nobody keeps what its members may remember.
+
+Why sessions: an older copy of a directory that is put back counts on from its own starts, and may soon be beyond those
+that the members remember. But at the start that they remember it drew something else, or doesn't know what was drawn.
 
 server/directory.py says what follows from all that when a node starts, server/roster.py what the members do with it,
 server/IDENTITY.md has the whole table.
@@ -33,7 +40,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crc32c import crc32c
@@ -48,6 +55,7 @@ __all__ = ["FILE_NAME", "Identity", "Met", "address_list", "cluster_id", "read_i
 FILE_NAME = "identity"
 VERSION = 1
 BYTES_MAX = 1 << 20  # far above what 1,000 members need
+SESSIONS_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +79,21 @@ class Identity:
     token: bool = False
     starts: int = 0
     segment: int = 0
+    sessions: Mapping[int, int] = field(default_factory=dict)
+    heard: frozenset[int] = frozenset()
     met: Mapping[int, Met] = field(default_factory=dict)
     lost: str = ""
+
+    def started(self, starts: int, session: int) -> Identity:
+        """The identity at its start number `starts`, at which `session` was drawn (invariant 4)."""
+        heard = sorted(each for each in self.sessions if each in self.heard)[-SESSIONS_KEPT:]
+        others = sorted(each for each in self.sessions if each not in self.heard)[1 - SESSIONS_KEPT :]
+        kept = {each: self.sessions[each] for each in sorted(heard + others)}
+        return replace(self, starts=starts, sessions={**kept, starts: session}, heard=frozenset(heard))
+
+    def remembering(self, met: Mapping[int, Met]) -> Identity:
+        """The identity with what was seen of other members, which have heard this node in this start."""
+        return replace(self, met={**self.met, **met}, heard=self.heard | {self.starts})
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -91,6 +112,8 @@ class Identity:
                 "token": self.token,
                 "starts": self.starts,
                 "segment": self.segment,
+                "sessions": {str(start): f"{session:016x}" for start, session in sorted(self.sessions.items())},
+                "heard": sorted(self.heard),
                 "met": met,
                 "lost": self.lost,
             }
@@ -133,6 +156,8 @@ class Identity:
             token=bool(fields["token"]),
             starts=int(fields["starts"]),
             segment=int(fields["segment"]),
+            sessions={int(start): int(session, 16) for start, session in fields["sessions"].items()},
+            heard=frozenset(map(int, fields["heard"])),
             met=met,
             lost=str(fields["lost"]),
         )

@@ -6,8 +6,8 @@ Two nodes that meet tell each other who they are, and what they remember of all 
     another cluster                                  refused, by both
     an id that isn't a member's, or one's own        refused
     a number that isn't the one remembered           refused: its directory isn't the one that has promised
-    fewer starts than remembered, or as many         refused: an older copy of its directory was put back
-      with another session
+    fewer starts than remembered, or another         refused: an older copy of its directory was put back
+      session at the start that is remembered
     it remembers another number of me, or a later    refused, and I am kept out: I must not vote, campaign or
       start                                            acknowledge, for I don't know what I have promised
     none of that                                     heard; its number, its starts and its session are remembered on disk first
@@ -18,14 +18,14 @@ sends is read, and nothing is sent to it.
 Invariants:
 
 1. What is remembered of a member is on disk before a message of its is read or sent.
-2. A number, once remembered, is never replaced. Starts only rise.
+2. A number, once remembered, is never replaced. A start is replaced only by a later one of a directory that knows it.
 3. What members remember spreads: whoever has met a member tells those that have not. So a member that has lost its
-   directory is refused also by those that it never talked to.
+   directory is refused also by those that it never talked to. Hearsay never replaces what a node has seen itself.
 
 What can't be told: a member that nobody whom it can reach has ever met is a new member, whether it is or not (two nodes of
-three that begin anew while the third, which knows better, is away). And an older copy of a directory that was made while
-the node ran is told by its start only if the node was started again since; otherwise by the leader, which knows what was
-acknowledged (raft, LogLostError).
+three that begin anew while the third, which knows better, is away). And an older copy of a directory is told only by those
+that have met a start which came after the copy; if there was none, by the leader, which knows what was acknowledged (raft,
+LogLostError).
 
 For any thread. No input or output but through `remember`.
 """
@@ -44,26 +44,32 @@ __all__ = ["Hello", "Roster"]
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a node says of itself when a connection begins. members: its first list, in words. known: invariant 3."""
+    """What a node says of itself when a connection begins.
+
+    members: its first list, in words. known: invariant 3. past: what it drew at the starts that it remembers.
+    """
 
     cluster_id: int
     node_id: int
     met: Met
     members: str = ""
     known: Mapping[int, Met] = field(default_factory=dict)
+    past: Mapping[int, int] = field(default_factory=dict)
 
 
 class Roster:
     """One node's memory of the members' directories, its own among them."""
 
-    def __init__(self, identity: Identity, session: int, remember: Callable[[dict[int, Met]], None]) -> None:
-        """session: drawn at this start. remember: writes to disk what is new, and returns when it is there."""
+    def __init__(self, identity: Identity, remember: Callable[[dict[int, Met]], None]) -> None:
+        """identity: at this start. remember: writes to disk what is new, and that a member hears; returns when it is there."""
         self.cluster_id = identity.cluster_id
         self.node_id = identity.node_id
         self.kept_out = ""  # why this node must not take part; "" if it may
         self._members = ", ".join(f"{node} at {address}" for node, address in identity.members.items())
         self._ids = frozenset(identity.members)
-        self._me = Met(identity.number, identity.starts, session)
+        self._past = identity.sessions
+        self._me = Met(identity.number, identity.starts, identity.sessions[identity.starts])
+        self._heard = False
         self._met = {node: met for node, met in identity.met.items() if node != self.node_id}
         self._remember = remember
         self._guard = threading.Lock()
@@ -75,7 +81,7 @@ class Roster:
     def hello(self) -> Hello:
         """What this node says of itself now."""
         known = {**self._met, self.node_id: self._me}
-        return Hello(self.cluster_id, self.node_id, self._me, self._members, known)
+        return Hello(self.cluster_id, self.node_id, self._me, self._members, known, self._past)
 
     def judge(self, hello: Hello) -> str:
         """Takes in what a node says of itself: "" if it may be heard, or a sentence that says why not.
@@ -101,40 +107,38 @@ class Roster:
     def _kept_out(self, hello: Hello) -> str:
         """Whether the other remembers another directory of this node."""
         remembered = hello.known.get(self.node_id)
-        if remembered is not None and (why := _difference(self.node_id, remembered, self._me)):
+        if remembered is not None and (why := _difference(self.node_id, remembered, self._me, self._past)):
             self.kept_out = self.kept_out or f"node {hello.node_id} remembers that {why}"
         return self.kept_out
 
     def _changed(self, hello: Hello) -> str:
         remembered = self._met.get(hello.node_id)
-        return _difference(hello.node_id, remembered, hello.met) if remembered is not None else ""
+        return _difference(hello.node_id, remembered, hello.met, hello.past) if remembered is not None else ""
 
     def _note(self, hello: Hello) -> str:
         """Remembers the other, and those whom it knows and this node does not."""
-        told = {node: met for node, met in hello.known.items() if node in self._ids and node != self.node_id}
-        told[hello.node_id] = hello.met
-        new = {node: met for node, met in told.items() if _is_news(self._met.get(node), met)}
-        if new:
+        told = {node: met for node, met in hello.known.items() if node in self._ids and node not in self._met}
+        new = {node: met for node, met in told.items() if node != self.node_id}
+        if self._met.get(hello.node_id) != hello.met:
+            new[hello.node_id] = hello.met
+        if new or not self._heard:
             self._remember(new)
             self._met = {**self._met, **new}
+            self._heard = True
         return ""
 
 
-def _is_news(remembered: Met | None, met: Met) -> bool:
-    return remembered is None or (remembered.number == met.number and remembered.starts < met.starts)
-
-
-def _difference(node: int, remembered: Met, met: Met) -> str:
+def _difference(node: int, remembered: Met, met: Met, past: Mapping[int, int]) -> str:
     """Why `met` can't be the directory that is remembered, as it goes on; "" if it can."""
     if met.number != remembered.number:
         return (
             f"node {node} came with directory {remembered.number:016x}, and now it comes with {met.number:016x}, which "
             f"doesn't know what node {node} has promised: it must not vote and is not counted; {WAY_OUT}"
         )
-    if met.starts < remembered.starts or (met.starts == remembered.starts and met.session != remembered.session):
+    if past.get(remembered.starts) != remembered.session:
         return (
-            f"node {node} had started {remembered.starts} times on its directory, and now it comes with start "
-            f"{met.starts}: an older copy was put back, which doesn't know what node {node} has promised since: it must "
-            f"not vote and is not counted; {WAY_OUT}"
+            f"node {node} was met at start {remembered.starts} of its directory, and now it comes with start "
+            f"{met.starts} and doesn't know that one: an older copy was put back, which doesn't know what node {node} has "
+            f"promised since: it must not vote and is not counted; {WAY_OUT}"
         )
     return ""

@@ -22,7 +22,16 @@ from engines.log import encode_record
 from server.config import NodeConfig
 from server.directory import open_directory
 from server.errors import DirectoryRefused
-from server.identity import FILE_NAME, Identity, Met, address_list, cluster_id, read_identity, write_identity
+from server.identity import (
+    FILE_NAME,
+    SESSIONS_KEPT,
+    Identity,
+    Met,
+    address_list,
+    cluster_id,
+    read_identity,
+    write_identity,
+)
 from server.node import Node
 from server.wal import WalMismatch
 from server.wal_replay import CLUSTER_ID_BEFORE
@@ -36,7 +45,18 @@ THREE = {node: ("127.0.0.1", 4000 + node) for node in (1, 2, 3)}
 # ---- the file -------------------------------------------------------------------------------------------------------
 
 IDENTITY = Identity(
-    cluster_id(THREE), 2, 0xABC, "lsm", address_list(THREE), True, 3, 1, {1: Met(5, 6, 7), 3: Met(8, 9, 10)}, "why"
+    cluster_id=cluster_id(THREE),
+    node_id=2,
+    number=0xABC,
+    engine="lsm",
+    members=address_list(THREE),
+    token=True,
+    starts=3,
+    segment=1,
+    sessions={1: 4, 3: 5},
+    heard=frozenset((1,)),
+    met={1: Met(5, 6, 7), 3: Met(8, 9, 10)},
+    lost="why",
 )
 
 
@@ -44,6 +64,20 @@ def test_an_identity_is_read_as_it_was_written(tmp_path):
     write_identity(str(tmp_path), IDENTITY, RealEnv())
     assert read_identity(str(tmp_path)) == IDENTITY
     assert [each.name for each in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_node_that_starts_often_and_reaches_nobody_keeps_what_its_members_may_remember():
+    """Its port is taken, say, and something starts it again and again."""
+    identity = IDENTITY.started(4, 44).remembering({1: Met(5, 7, 7)})
+    for start in range(5, 2000):
+        identity = identity.started(start, start)
+    assert {1: 4, 4: 44, 1999: 1999}.items() <= identity.sessions.items()
+    assert identity.heard == {1, 4}
+    assert len(identity.sessions) <= 2 * SESSIONS_KEPT
+    for start in range(2000, 3000):
+        identity = identity.started(start, start).remembering({})
+    assert {2998: 2998, 2999: 2999}.items() <= identity.sessions.items()
+    assert len(identity.sessions) <= 2 * SESSIONS_KEPT
 
 
 def test_no_directory_and_no_file_are_no_identity(tmp_path):

@@ -39,8 +39,8 @@ def start(peers):
 
     def start(node_id, secret=b"", inbox=None):
         inbox = inbox or Inbox()
-        identity = Identity(CLUSTER, node_id, node_id, "memory", address_list(peers), starts=1)
-        transport = Transport(Roster(identity, 0, lambda met: None), peers, inbox, secret)
+        identity = Identity(CLUSTER, node_id, node_id, "memory", address_list(peers)).started(1, 0)
+        transport = Transport(Roster(identity, lambda met: None), peers, inbox, secret)
         transport.start()
         started.append(transport)
         return transport, inbox

@@ -6,6 +6,7 @@ three are killed at once. Nothing is asked of a process before it dies: kill -9 
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import unicodedata
 import pytest
 
 from server.client import Client
+from server.identity import read_identity
 from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
 
 NODES = (1, 2, 3)
@@ -154,3 +156,31 @@ def test_a_killed_process_gives_up_its_locks(processes):
     assert processes.leader() in NODES
     assert processes.running[leader].poll() is None
     assert os.listdir(processes.directory / f"node{leader}" / "wal")
+
+
+def test_a_process_without_its_log_ends_with_a_sentence_and_one_without_anything_is_kept_out(processes):
+    """It used to vote again after the first; after the second it used to end with RaftPanic, at each start."""
+    victim = next(node_id for node_id in NODES if node_id != processes.leader())
+    with Client([processes.url(processes.leader())], timeout_s=5) as client:
+        eventually("a write is acknowledged", lambda: acknowledged(client, [(b"key", b"value")]))
+    directory = processes.directory / f"node{victim}"
+    eventually("it has met the others", lambda: len(read_identity(str(directory)).met) == 2)
+    processes.kill(victim)
+    shutil.move(directory / "wal", processes.directory / "wal")
+    processes.start(victim)
+    assert processes.running.pop(victim).wait(PATIENCE_S) == 2
+    said = (processes.directory / f"node{victim}.log").read_text().splitlines()[-1]
+    assert said.startswith(f"metcd: {directory} has snap/ and engine/ and its identity, but no log in wal/")
+    shutil.rmtree(directory)
+    processes.start(victim)
+    with Client([processes.url(victim)], timeout_s=5) as client:
+
+        def kept_out() -> bool:
+            try:
+                return "came with directory" in client.status()["kept_out"]
+            except Exception:
+                return False
+
+        eventually("it is kept out", kept_out)
+        assert not client.health()
+    assert processes.running[victim].poll() is None

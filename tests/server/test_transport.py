@@ -22,8 +22,8 @@ CLUSTER = 0xC1
 
 def roster(node_id: int, peers, number: int | None = None) -> Roster:
     """A member's, of the directory whose number is `number`; what it meets is remembered nowhere."""
-    identity = Identity(CLUSTER, node_id, number or node_id, "memory", address_list(peers), starts=1)
-    return Roster(identity, 0, lambda met: None)
+    identity = Identity(CLUSTER, node_id, number or node_id, "memory", address_list(peers))
+    return Roster(identity.started(1, 0), lambda met: None)
 
 
 def transport_of(node_id: int, peers, inbox: Inbox) -> Transport:
@@ -110,7 +110,7 @@ def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
 def greet(port: int, **headers: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
     words = {"X-Metcd-Cluster": f"{CLUSTER:x}", "X-Metcd-From": "1", "X-Metcd-To": "2"} | headers
-    words = {"X-Metcd-Known": f"{words['X-Metcd-From']}=1.1.0"} | words
+    words = {"X-Metcd-Known": f"{words['X-Metcd-From']}=1.1.0", "X-Metcd-Past": "1.0"} | words
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in words.items())
     upgrade = "Connection: Upgrade\r\nUpgrade: metcd-raft/2\r\n"
     connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{upgrade}{head}\r\n".encode())
@@ -284,7 +284,7 @@ def test_a_snapshot_that_drips_is_given_up(monkeypatch, pair, peers):
     _, inboxes = pair
     message = snapshot_message().encode()
     head = f"POST /raft/snapshot HTTP/1.1\r\nHost: [::1]\r\nX-Metcd-Cluster: {CLUSTER:x}\r\nX-Metcd-From: 1\r\nX-Metcd-To: 2\r\n"
-    head += "X-Metcd-Known: 1=1.1.0\r\n"
+    head += "X-Metcd-Known: 1=1.1.0\r\nX-Metcd-Past: 1.0\r\n"
     head += f"X-Metcd-Message-Size: {len(message)}\r\nContent-Length: {len(message) + (1 << 30)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", peers[2][1]), timeout=0.02) as connection:
         give_up = time.monotonic() + PATIENCE_S

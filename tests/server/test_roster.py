@@ -1,0 +1,334 @@
+"""Members remember each other's directories: who lost its own, or was given an older one, is kept out.
+
+The table of server/IDENTITY.md, "A node that its members know otherwise", with nodes on loopback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import shutil
+
+import pytest
+
+from raft import LogLostError
+from server.errors import DirectoryRefused, NodeError, NoLeader
+from server.identity import Identity, Met, address_list, cluster_id, read_identity
+from server.roster import Hello, Roster
+from tests.server.local_nodes import LocalCluster, eventually, free_ports
+
+PEERS = {node: ("127.0.0.1", 4000 + node) for node in (1, 2, 3)}
+CLUSTER = cluster_id(PEERS)
+
+
+# ---- judging --------------------------------------------------------------------------------------------------------
+
+
+def roster_of(node_id: int, written: list[dict[int, Met]], **changes: object) -> Roster:
+    identity = Identity(CLUSTER, node_id, 100 + node_id, "memory", address_list(PEERS), **changes)
+    return Roster(identity.started(4, 6).started(5, 7), written.append)
+
+
+def hello(node_id: int = 2, number: int = 102, starts: int = 3, session: int = 9, **changes: object) -> Hello:
+    met = Met(number, starts, session)
+    known = {node_id: met, **changes.pop("known", {})}
+    past = {1: 7, 2: 8, starts: session, **changes.pop("past", {})}
+    return dataclasses.replace(Hello(CLUSTER, node_id, met, "…", known, past), **changes)
+
+
+def test_who_is_heard_is_on_disk_first():
+    written: list[dict[int, Met]] = []
+    one = roster_of(1, written)
+    assert one.judge(hello()) == ""
+    assert written == [{2: Met(102, 3, 9)}]
+    assert one.judge(hello()) == ""
+    assert one.judge(hello(starts=4, session=10, past={3: 9})) == ""
+    assert written[1:] == [{2: Met(102, 4, 10)}]
+    assert one.known() == {1, 2}
+
+
+def test_who_can_not_be_written_is_not_heard():
+    one = roster_of(1, [])
+
+    def full(met: dict[int, Met]) -> None:
+        raise OSError("full")
+
+    one._remember = full
+    with pytest.raises(OSError, match="full"):
+        one.judge(hello())
+    assert one.known() == {1}
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (hello(number=103), "node 2 came with directory 0000000000000066, and now it comes with 0000000000000067"),
+        (hello(starts=2, session=8), "node 2 was met at start 3 of its directory, and now it comes with start 2 and doesn't"),
+        (hello(session=8), "node 2 was met at start 3 of its directory, and now it comes with start 3 and doesn't"),
+        (hello(starts=9), "node 2 was met at start 3 of its directory, and now it comes with start 9 and doesn't"),
+        (hello(starts=9, past={3: 8}), "node 2 was met at start 3 of its directory, and now it comes with start 9 and"),
+        (hello(cluster_id=5), f"node 2 is of cluster 0000000000000005, begun by the nodes …, and node 1 of cluster {CLUSTER:016x}"),
+        (hello(node_id=1), "a second node 1 is running"),
+        (hello(node_id=4), "node 4 is not a member of cluster"),
+        (hello(known={1: Met(99, 1, 1)}), "node 2 remembers that node 1 came with directory 0000000000000063"),
+        (hello(known={1: Met(101, 6, 1)}), "node 2 remembers that node 1 was met at start 6"),
+        (hello(known={1: Met(101, 5, 1)}), "node 2 remembers that node 1 was met at start 5"),
+        (hello(known={1: Met(101, 4, 1)}), "node 2 remembers that node 1 was met at start 4"),
+    ],
+)  # fmt: skip
+def test_who_contradicts_what_is_remembered_is_refused(said, says):
+    written: list[dict[int, Met]] = []
+    one = roster_of(1, written, met={2: Met(102, 3, 9)})
+    assert one.judge(said).startswith(says)
+    assert written == []
+    assert bool(one.kept_out) == ("remembers" in says)
+    if one.kept_out:
+        assert one.judge(hello()) == one.kept_out  # from then on it hears nobody
+
+
+def test_what_others_remember_is_remembered_too():
+    """So that who lost its directory is refused by those that it never met, too."""
+    written: list[dict[int, Met]] = []
+    one = roster_of(1, written)
+    assert one.judge(hello(known={3: Met(103, 4, 1), 1: Met(101, 5, 7), 9: Met(1, 1, 1)})) == ""
+    assert one.known() == {1, 2, 3}
+    assert one.judge(hello(node_id=3, number=104)).startswith("node 3 came with directory")
+    assert one.judge(hello(known={3: Met(104, 9, 1)})) == ""  # hearsay replaces nothing
+    assert one.judge(hello(known={3: Met(103, 9, 1)})) == ""
+    assert one.judge(hello(node_id=3, number=103, starts=4, session=1)) == ""
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lines():
+    """What all nodes say."""
+    said: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    handler = Handler()
+    log = logging.getLogger("metcd")
+    log.addHandler(handler)
+    yield said
+    log.removeHandler(handler)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with LocalCluster(tmp_path) as cluster:
+        yield cluster
+
+
+def empty(cluster: LocalCluster, node_id: int) -> None:
+    shutil.rmtree(cluster.configs[node_id].data_dir)
+
+
+def kept_out(node) -> str:
+    return eventually("it is kept out", lambda: node.status()["kept_out"])
+
+
+def all_met(cluster: LocalCluster) -> None:
+    """Every running node knows every running node's directory."""
+    running = set(cluster.nodes)
+
+    def known() -> bool:
+        identities = [read_identity(cluster.configs[node_id].data_dir) for node_id in running]
+        return all(running - {each.node_id} <= set(each.met) for each in identities if each is not None)
+
+    eventually("all have met", known)
+
+
+def test_a_node_whose_directory_was_emptied_is_kept_out_and_the_others_go_on(cluster, lines):
+    """It used to end with RaftPanic at every start, until another one led: then it voted."""
+    cluster.put(cluster.leader(), b"key", b"value")
+    all_met(cluster)
+    victim = cluster.follower()
+    cluster.stop(victim.id)
+    empty(cluster, victim.id)
+    again = cluster.start(victim.id)
+    why = kept_out(again)
+    assert re.match(rf"node \d remembers that node {victim.id} came with directory", why)
+    assert "put back exactly what was there" in why
+    with pytest.raises(NoLeader, match="this node is kept out of its cluster"):
+        again.propose([(b"key", b"other")])
+    with pytest.raises(NoLeader, match="this node is kept out of its cluster"):
+        again.read_barrier()
+    health = again.health()
+    assert not health.healthy
+    assert "kept out" in health.report["error"]
+    eventually("it is no follower", lambda: again.status()["role"] == "kept out")
+    del cluster.nodes[victim.id]
+    try:
+        cluster.put(cluster.leader(), b"key", b"another")
+        said = f"node {victim.id} came with directory"
+        for node_id in cluster.configs:
+            about = [line for line in lines if line.startswith(f"node {node_id}: ") and said in line]
+            assert len(about) == 1, about  # once in each log, its own too
+    finally:
+        again.stop()
+
+
+@pytest.mark.parametrize("met", ["itself", "only by hearsay"])
+def test_a_node_that_lost_its_log_does_not_vote(tmp_path, met):
+    """An entry is acknowledged by nodes 1 and 2; 2 loses everything; 1 is away; 2 and 3 must not lead without it."""
+    cluster = LocalCluster(tmp_path)
+    try:
+        cluster.start(1)
+        cluster.start(2)
+        if met == "itself":
+            cluster.start(3)
+            all_met(cluster)
+            cluster.stop(3)
+        cluster.put(cluster.leader(), b"key", b"acknowledged")
+        cluster.stop(2)
+        if met == "only by hearsay":
+            cluster.start(3)
+            eventually("3 knows of 2", lambda: 2 in (read_identity(cluster.configs[3].data_dir).met or {}))
+            cluster.stop(3)
+        cluster.stop(1)
+        empty(cluster, 2)
+        second, third = cluster.start(2), cluster.start(3)
+        kept_out(second)
+        term = third.status()["term"]
+        eventually("3 has campaigned in vain", lambda: third.status()["term"] > term + 3)
+        with pytest.raises(NodeError):
+            third.read_barrier(timeout_s=0.2)
+        cluster.stop(2)
+        first = cluster.start(1)
+        assert cluster.read(first, b"key") == b"acknowledged"
+    finally:
+        cluster.__exit__()
+
+
+def test_an_older_copy_of_a_directory_is_kept_out(cluster, tmp_path):
+    """The copy was made while it was stopped; it has started since, and the others remember that."""
+    all_met(cluster)
+    victim = cluster.follower().id
+    path = cluster.configs[victim].data_dir
+    cluster.stop(victim)
+    shutil.copytree(path, tmp_path / "older")
+    cluster.start(victim)
+    index = cluster.put(cluster.leader(), b"key", b"value")
+    eventually("it has it", lambda: cluster.nodes[victim].machine.applied_index >= index)
+    cluster.stop(victim)
+    shutil.rmtree(path)
+    shutil.copytree(tmp_path / "older", path)
+    says = f"node {victim} was met at start 2 of its directory, and now it comes with start 2 and doesn't know that one"
+    assert says in kept_out(cluster.start(victim))
+
+
+def test_an_older_copy_that_its_starts_do_not_give_away_stops_at_the_leaders_word(cluster, tmp_path):
+    """The copy was made while it ran. Once the leader has shown what is missing, it is refused also without the leader."""
+    all_met(cluster)
+    victim = cluster.follower().id
+    path = cluster.configs[victim].data_dir
+    shutil.copytree(path, tmp_path / "older")
+    for number in range(5):
+        index = cluster.put(cluster.leader(), b"key", b"%d" % number)
+    eventually("it has it", lambda: cluster.nodes[victim].machine.applied_index >= index)
+    cluster.stop(victim)
+    shutil.rmtree(path)
+    shutil.copytree(tmp_path / "older", path)
+    node = cluster.start(victim)
+    assert node.stopped.wait(30)
+    del cluster.nodes[victim]
+    assert isinstance(node.failure, LogLostError)
+    assert "was acknowledged by this node and is committed, but its log ends at" in str(node.failure)
+    cluster.stop(cluster.leader().id)
+    with pytest.raises(DirectoryRefused, match="this directory takes no part any more: keep it as it is"):
+        cluster.start(victim)
+
+
+def test_members_may_start_late_and_in_any_order(tmp_path):
+    """The first start of a cluster has nobody who remembers; nor has a member that was never started."""
+    cluster = LocalCluster(tmp_path)
+    try:
+        for node_id in (3, 1):
+            cluster.start(node_id)
+        cluster.put(cluster.leader(), b"key", b"of two")
+        late = cluster.start(2)
+        assert cluster.read(late, b"key") == b"of two"
+        for node_id in (1, 2, 3):
+            cluster.stop(node_id)
+        for node_id in (2, 3, 1):
+            cluster.start(node_id)
+        cluster.put(cluster.leader(), b"key", b"of three")
+        cluster.converged()
+        ids = {node.status()["cluster"] for node in cluster.nodes.values()}
+        assert ids == {f"{cluster_id(cluster.configs[1].peers):016x}"}
+        assert cluster.leader().health().report["cluster"] in ids
+        assert all(node.status()["kept_out"] == "" for node in cluster.nodes.values())
+    finally:
+        cluster.__exit__()
+
+
+# ---- clusters -------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_was_alone_is_refused_by_its_directory(tmp_path):
+    """Started once with itself as the only member, by mistake: it used to join the others with the same indexes."""
+    cluster = LocalCluster(tmp_path)
+    alone = {1: cluster.configs[1].peers[1]}
+    node = cluster.start(1, peers=alone)
+    cluster.put(node, b"key", b"of node 1 alone")
+    cluster.stop(1)
+    with pytest.raises(
+        DirectoryRefused, match=r"which was begun by the nodes 1 at .*, and this node was started for the"
+    ):
+        cluster.start(1)
+
+
+@pytest.mark.parametrize("mistake", ["alone", "swapped", "token"])
+def test_nodes_with_different_lists_refuse_each_other_in_one_line_each(tmp_path, lines, mistake):
+    cluster = LocalCluster(tmp_path)
+    peers = cluster.configs[1].peers
+    changes = {
+        "alone": {"peers": {1: peers[1]}},
+        "swapped": {"peers": {1: peers[1], 2: peers[3], 3: peers[2]}},
+        "token": {"cluster_token": "another"},
+    }[mistake]
+    mistaken = cluster.start(1, **changes)
+    del cluster.nodes[1]
+    try:
+        for node_id in (2, 3):
+            cluster.start(node_id)
+        pair = cluster.leader()
+        cluster.put(pair, b"key", b"of the others")
+        said = eventually(
+            "both sides have said it",
+            lambda: (
+                {line.split(":")[0] for line in lines if "is of cluster" in line and "start both with the same" in line}
+                >= ({"node 2", "node 3"} if mistake == "alone" else {"node 1", "node 2", "node 3"})
+                and list(lines)
+            ),
+        )
+        for node_id in (1, 2, 3):
+            about = [line for line in said if line.startswith(f"node {node_id}: node 1 is of cluster")]
+            assert len(about) == (node_id != 1), about
+    finally:
+        mistaken.stop()
+        cluster.__exit__()
+
+
+def test_a_list_that_has_another_node_at_an_address_is_told(tmp_path, lines):
+    """Node 1's process is the one of node 3: the same cluster, the wrong place."""
+    cluster = LocalCluster(tmp_path)
+    peers = cluster.configs[1].peers
+    spare = ("127.0.0.1", free_ports(1)[0])
+    try:
+        cluster.start(1)
+        node = cluster.start(2)
+        node._transport._senders[3]._address = peers[1]
+        node._transport._senders[3].introduce()
+        eventually("2 says it", lambda: any("where node 3 should be, node 1 answers" in line for line in lines))
+        eventually(
+            "1 says it", lambda: any("this is node 1, and node 2 was looking for node 3" in line for line in lines)
+        )
+        node._transport._senders[3]._address = spare
+    finally:
+        cluster.__exit__()
