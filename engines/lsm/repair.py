@@ -36,7 +36,7 @@ from engines.lsm.files import LOCK, listed
 from engines.lsm.foreign import decode_edit, refuse_rocksdb
 from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
 from engines.lsm.memtable import Rows
-from engines.lsm.merge import TableWriter
+from engines.lsm.merge import TableWriter, kept
 from engines.lsm.options import LEVELS, Options
 from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table, seal_block
 from engines.lsm.statistics import Counters
@@ -132,6 +132,8 @@ class _Repair:
         sources = [self._rows_of_table(name) for name in tables]
         sources.append(iter(sorted(row for name in logs for row in self._rows_of_log(name))))
         writer = TableWriter(self._env, self._path, self._options, None, numbers, "lsm.repair.table")
+        if writer.keeps:
+            writer.compression = kept(table.compression() for table in map(self._open, tables) if table is not None)
         files = writer.write_all(self._newest(heapq.merge(*sources)))
         edit = VersionEdit(log_number=0, previous_log_number=0, last_sequence=self._report.last_sequence)
         edit.added = [(LEVELS - 1, file) for file in files]

@@ -16,6 +16,7 @@ from engines.errors import CorruptionError, ForeignFormat, InvalidOption
 from engines.lsm import compression, snappy
 from engines.lsm.compression import UnknownCompression, can_write, compress, decompress, name_of
 from engines.lsm.dump import dump
+from engines.lsm.repair import repair
 from engines.lsm.sstable import seal_block
 from engines.lsm.store import LsmStore
 from engines.simenv import SimEnv
@@ -262,6 +263,16 @@ def test_a_store_keeps_its_compression(tmp_path: Path, name: str, process: bool)
         assert kinds_of(store) == {name}
         assert store.check() == []
         assert store.describe()["compression"] == {"option": "keep", "written": name, "found": name}
+
+
+def test_a_repaired_store_keeps_its_compression() -> None:
+    """What it writes anew is what it was: otherwise nothing would be left to keep."""
+    made, content = directory({1: "deflate", 2: "deflate"})
+    made.env.poke("/db/CURRENT", b"")
+    repair("/db", env=made.env)
+    with made.open() as store:
+        assert dict(store.scan()) == content
+        assert kinds_of(store) == {"deflate"}
 
 
 @pytest.mark.usefixtures("with_cramjam")
