@@ -118,6 +118,9 @@ class LsmStore(KVStore):
         return repair(path, env=env).sentences(path)
 
     def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[LsmKeywords]) -> None:
+        # on the class, too; but of an instance's own attributes Python remembers where they are: a fourth off each pair
+        self._closed = False
+        self._failure: BaseException | None = None
         env = env or real_env()
         self.path: str = env.absolute(path)
         self.options = Options.of(options)
