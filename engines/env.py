@@ -275,7 +275,8 @@ class _RealFile:
             os.close(fd)
 
     def __del__(self) -> None:
-        self.close()  # an interrupt may have come between `open` and the `try` that closes it
+        if hasattr(self, "_fd"):
+            self.close()  # an interrupt may have come between `open` and the `try` that closes it
 
 
 _FLAGS = {

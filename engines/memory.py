@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from sortedcontainers import SortedDict
 
@@ -44,10 +44,12 @@ from engines.kvstore import (
     check_value,
     scan_bounds,
 )
+from engines.lifetime import holding
 from engines.options import EngineOptions
 
 __all__ = ["MemoryStore"]
 
+T = TypeVar("T")
 CHUNKS = (16, 512)  # pairs that a scan fetches under one hold of the lock, at first and at most: 512 take some 100 µs
 
 
@@ -92,28 +94,37 @@ class MemoryStore(KVStore):
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
         self._check_usable()
-        with self._mutex:
-            self._stats.gets += 1
-            return self._values.get(key, default)
+        self._stats.gets += 1
+        with self._mutex: return self._values.get(key, default)  # fmt: skip  # noqa: E701
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         self._check_usable()
-        with self._mutex:
-            values, stats = self._values, self._stats
-            for key, value in batch.operations:
-                old = values.get(key)
-                for snapshot in self._snapshots:
-                    snapshot.undo.setdefault(key, old)
-                if old is not None:
-                    stats.live_bytes -= len(key) + len(old)
-                if value is not None:
-                    values[key] = value
-                    stats.puts += 1
-                    stats.live_bytes += len(key) + len(value)
-                else:
-                    values.pop(key, None)
-                    stats.deletes += 1
-            stats.user_bytes += batch.size_bytes
+        holding(self._mutex, self._poisoned_by_interrupts, self._write, batch)
+
+    def _poisoned_by_interrupts(self, change: Callable[[T], None], what: T) -> None:
+        """Nobody may see half of a change."""
+        try:
+            change(what)
+        except BaseException as failure:
+            self._poison(failure)
+            raise
+
+    def _write(self, batch: WriteBatch) -> None:
+        values, stats = self._values, self._stats
+        for key, value in batch.operations:
+            old = values.get(key)
+            for snapshot in self._snapshots:
+                snapshot.undo.setdefault(key, old)
+            if old is not None:
+                stats.live_bytes -= len(key) + len(old)
+            if value is not None:
+                values[key] = value
+                stats.puts += 1
+                stats.live_bytes += len(key) + len(value)
+            else:
+                values.pop(key, None)
+                stats.deletes += 1
+        stats.user_bytes += batch.size_bytes
 
     def scan(
         self,
@@ -129,21 +140,25 @@ class MemoryStore(KVStore):
     def snapshot(self) -> MemorySnapshot:
         """O(1); each later write of a key costs each open snapshot one entry in its undo map."""
         self._check_usable()
-        with self._mutex:
-            snapshot = MemorySnapshot(self)
-            self._snapshots.add(snapshot)
-            return snapshot
+        return holding(self._mutex, self._new_snapshot)
+
+    def _new_snapshot(self) -> MemorySnapshot:
+        snapshot = MemorySnapshot(self)
+        self._snapshots.add(snapshot)
+        return snapshot
 
     def load(self, pairs: Iterable[Pair]) -> None:
         self._check_usable()
         loaded = SortedDict(_ascending(self._while_usable(pairs)))
+        holding(self._mutex, self._poisoned_by_interrupts, self._replace, loaded)
+
+    def _replace(self, loaded: SortedDict[bytes, bytes]) -> None:
         live_bytes = sum(len(key) + len(value) for key, value in loaded.items())
-        with self._mutex:
-            for snapshot in self._snapshots:
-                for key in self._values.keys() | loaded.keys():
-                    snapshot.undo.setdefault(key, self._values.get(key))
-            self._values = loaded
-            self._stats.live_bytes = live_bytes
+        for snapshot in self._snapshots:
+            for key in self._values.keys() | loaded.keys():
+                snapshot.undo.setdefault(key, self._values.get(key))
+        self._values = loaded
+        self._stats.live_bytes = live_bytes
 
     def flush(self) -> None:
         self._check_usable()
@@ -154,22 +169,19 @@ class MemoryStore(KVStore):
     def check(self) -> list[str]:
         """Runs sortedcontainers' own check of its lists."""
         self._check_usable()
-        with self._mutex:
-            try:
-                self._values._check()  # type: ignore[attr-defined]
-            except AssertionError as error:
-                return [f"the sorted map is broken: {error}"]
+        try:
+            holding(self._mutex, self._values._check)  # type: ignore[attr-defined]
+        except AssertionError as error:
+            return [f"the sorted map is broken: {error}"]
         return []
 
     def stats(self) -> Stats:
         self._check_usable()
-        with self._mutex:
-            return self._stats.copy()
+        return holding(self._mutex, self._stats.copy)
 
     def describe(self) -> dict[str, Any]:
         self._check_usable()
-        with self._mutex:
-            return {"engine": self.name, "keys": len(self._values), "snapshots": len(self._snapshots)}
+        return {"engine": self.name, "keys": len(self._values), "snapshots": len(self._snapshots)}
 
     def _leave_to_parent(self) -> None:
         for snapshot in list(self._snapshots):
@@ -179,12 +191,12 @@ class MemoryStore(KVStore):
     def close(self) -> None:
         if self._stuck(self._mutex):
             return
-        with self._mutex:
-            if self._closed:
-                return
-            self._closed = True
-            if self._lock is not None:
-                self._lock.close()
+        holding(self._mutex, self._close)
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._lock is not None:
+            self._lock.close()
 
 
 class MemorySnapshot(Snapshot):
@@ -197,10 +209,12 @@ class MemorySnapshot(Snapshot):
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
-        with self._store._mutex:
-            self._check_open()
-            value = self.undo[key] if key in self.undo else self._store._values.get(key)
+        value = holding(self._store._mutex, self._get, key)
         return default if value is None else value
+
+    def _get(self, key: bytes) -> bytes | None:
+        self._check_open()
+        return self.undo[key] if key in self.undo else self._store._values.get(key)
 
     def scan(
         self,
@@ -211,14 +225,13 @@ class MemorySnapshot(Snapshot):
         reverse: bool = False,
     ) -> Iterator[Pair]:
         start, stop = scan_bounds(start, stop, prefix)
-        with self._store._mutex:
-            self._check_open()
+        self._check_open()
         return self._chunks(start, stop, reverse)
 
     def _chunks(self, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
         inclusive = (True, False)
         size, size_max = CHUNKS
-        while chunk := self._chunk(start, stop, inclusive, reverse, size):
+        while chunk := holding(self._store._mutex, self._chunk, start, stop, inclusive, reverse, size):
             size = min(2 * size, size_max)
             for key, value in chunk:
                 if value is not None:
@@ -237,17 +250,16 @@ class MemorySnapshot(Snapshot):
         """The next `size` keys of the store and of the undo map in one order, with their values in this snapshot.
 
         Each map gives its own next keys; what lies beyond the smaller of the two last keys waits for the next
-        call, because the other map may have keys before it.
+        call, because the other map may have keys before it. Requires: the mutex.
         """
         if stop is not None and stop <= start:
             return []
-        with self._store._mutex:
-            self._check_open()
-            values, undo = self._store._values, self.undo
-            live = list(islice(values.irange(start, stop, inclusive, reverse), size))
-            undone = list(islice(undo.irange(start, stop, inclusive, reverse), size))
-            keys = sorted({*live, *undone}, reverse=reverse)[:size]
-            return [(key, undo[key] if key in undo else values[key]) for key in keys]
+        self._check_open()
+        values, undo = self._store._values, self.undo
+        live = list(islice(values.irange(start, stop, inclusive, reverse), size))
+        undone = list(islice(undo.irange(start, stop, inclusive, reverse), size))
+        keys = sorted({*live, *undone}, reverse=reverse)[:size]
+        return [(key, undo[key] if key in undo else values[key]) for key in keys]
 
     def _check_open(self) -> None:
         self._store._check_usable()
@@ -255,10 +267,12 @@ class MemorySnapshot(Snapshot):
             raise StoreClosed("the snapshot is closed: take another one")
 
     def close(self) -> None:
-        with self._store._mutex:
-            self._open = False
-            self._store._snapshots.discard(self)
-            self.undo.clear()
+        holding(self._store._mutex, self._close)
+
+    def _close(self) -> None:
+        self._open = False
+        self._store._snapshots.discard(self)
+        self.undo.clear()
 
 
 def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:

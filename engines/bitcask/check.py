@@ -22,11 +22,13 @@ from engines.bitcask.recovery import forget_mark
 from engines.bitcask.scan import scan_entries
 from engines.bitcask.segment import Segment, SegmentTable, data_file_id, data_path, hint_path
 from engines.errors import StoreChanged
+from engines.kvstore import Stats
+from engines.lifetime import holding
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
 
-__all__ = ["check", "describe"]
+__all__ = ["check", "counters", "describe"]
 
 SHOWN = 5  # differing keys that are told one by one
 
@@ -93,9 +95,8 @@ def _compare(store: BitcaskStore, fresh: Keydir, segments: dict[int, Segment]) -
         counted = store._table.live[file_id].live_bytes
         if counted != segment.live_bytes:
             yield f"segment {file_id} has {segment.live_bytes:,} live bytes, and the store counts {counted:,}"
-    with store._mutex:
-        if store._keydir.order.made and not store._keydir.order.check(places):
-            yield "the keys' order is not that of the keydir"
+    if store._keydir.order.made and not holding(store._mutex, store._keydir.order.check, places):
+        yield "the keys' order is not that of the keydir"
 
 
 def _place(place: int | None) -> str:
@@ -119,8 +120,7 @@ def _check_names(table: SegmentTable) -> Iterator[str]:
 def describe(store: BitcaskStore) -> dict[str, Any]:
     """The segments, oldest first, with their garbage. O(segments)."""
     table, active = store._table, store._log.active
-    with store._mutex:
-        live, retired = sorted(table.live.items()), list(table.retired)
+    live, retired = sorted(table.live.items()), list(table.retired)
     segments = [_describe(segment, "active" if segment is active else "sealed") for _, segment in live]
     segments += [_describe(segment, "retired") for _, segment in retired]
     return {
@@ -141,3 +141,24 @@ def _describe(segment: Segment, state: str) -> dict[str, Any]:
         "garbage_share": round(segment.garbage_share, 4) if state != "retired" else 1.0,
         "hint_bytes": segment.hint_bytes,
     }
+
+
+def counters(store: BitcaskStore) -> Stats:
+    """The store's counters, with the sizes of now. O(segments)."""
+    table = store._table
+    stats, segments = store._stats.copy(), list(table.live.values())
+    stats.gets = store._hits + store._misses
+    stats.reads += store._hits + store._hits_of_scans
+    stats.bytes_read += store._bytes_of_reads
+    stats.disk_bytes = table.disk_bytes()
+    stats.live_bytes = sum(segment.live_bytes for segment in segments)
+    segments += [segment for _, segment in table.retired]
+    stats.dead_bytes = sum(segment.end for segment in segments) - stats.live_bytes
+    stats.engine = {
+        "keys": len(store._keydir.places),
+        "segments": len(table.live),
+        "retired_segments": len(table.retired),
+        "open_files": len(table.views),
+        "merges": store._merges,
+    }
+    return stats

@@ -34,6 +34,7 @@ from engines.bitcask.segment import SegmentTable, data_path, hint_path
 from engines.bitcask.survey import INTENT, read_intent
 from engines.errors import InvalidKey
 from engines.kvstore import Pair, check_key
+from engines.lifetime import holding
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
@@ -45,7 +46,6 @@ def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
     """Replaces the store's content. Requires: no merge is running. Raises what `pairs` raises, InvalidKey, InvalidValue,
     OSError; before the intent file has its name nothing has changed.
     """
-    table = store._table
     outputs: list[Output] = []
     try:
         for key, value in _ascending(store, pairs):
@@ -53,9 +53,7 @@ def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
             if not outputs or 0 < outputs[-1].segment.end > store._max_file_size - size:
                 if outputs:
                     outputs[-1].finish("bitcask.load.output")
-                with store._writer:
-                    store._check_usable()
-                    outputs.append(Output(table, table.take_id()))
+                outputs.append(holding(store._writer, _new_output, store))
             timestamp = store._log.timestamp()
             outputs[-1].add(encode_record(timestamp, key, value), timestamp, key)
         if outputs:
@@ -65,13 +63,17 @@ def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
             for output in outputs:
                 output.discard()
         raise
-    with store._writer:
-        store._check_usable()
-        _replace(store, outputs)  # whatever happens in it, only the next open may say which files count
+    holding(store._writer, _replace, store, outputs)
+
+
+def _new_output(store: BitcaskStore) -> Output:
+    store._check_usable()
+    return Output(store._table, store._table.take_id())
 
 
 def _replace(store: BitcaskStore, outputs: list[Output]) -> None:
-    """Steps 2 to 4. Requires: the writer's lock."""
+    """Steps 2 to 4: whatever happens here, only the next open may say which files count. Requires: the writer's lock."""
+    store._check_usable()
     table = store._table
     store._log.abandon()
     void = table.file_ids()
@@ -84,11 +86,14 @@ def _replace(store: BitcaskStore, outputs: list[Output]) -> None:
         hint = encode_hint(output.entries)
         table.write_hint(output.segment, hint)
         load_entries(keydir, table.live, output.segment, decode_hint(hint))
-    with store._mutex:
-        store._keydir = keydir
-        table.void |= void
-        table.retire(table.live.keys() & void)
+    holding(store._mutex, _turn, store, keydir, void)
     store._remove_retired()
+
+
+def _turn(store: BitcaskStore, keydir: Keydir, void: set[int]) -> None:
+    store._keydir = keydir
+    store._table.void |= void
+    store._table.retire(store._table.live.keys() & void)
 
 
 def _write_intent(table: SegmentTable, new: list[int], void: Iterable[int]) -> None:

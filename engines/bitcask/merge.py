@@ -56,6 +56,7 @@ from engines.bitcask.record import (
 from engines.bitcask.segment import Segment, SegmentTable, data_path
 from engines.bitcask.torn import ADVICE
 from engines.errors import CorruptionError
+from engines.lifetime import holding
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
@@ -168,13 +169,12 @@ class Merge:
             if self._outputs:
                 self._outputs[-1].finish("bitcask.merge.output")
             for output in self._outputs:
-                self._install(output)
+                holding(self._store._writer, self._install, output)
         except BaseException:
             for output in self._outputs:
                 output.discard()
             raise
-        with self._store._writer, self._store._mutex:
-            self._table.retire(self._inputs)
+        holding(self._store._writer, holding, self._store._mutex, self._table.retire, self._inputs)
 
     def _copy_segment(self, file_id: int) -> None:
         """Copies what has to stay of one input."""
@@ -230,7 +230,7 @@ class Merge:
         return self._outputs[-1]
 
     def _install(self, output: Output) -> None:
-        """Turns the keydir to an output. Writers wait; readers see the same values before and after.
+        """Turns the keydir to an output. Requires: the writer's lock; readers see the same values before and after.
 
         Keys that were written since they were copied stay as they are. Their copies are dead, and get a tombstone in
         the active segment (rule 3), which is on the disk before the output has its name.
@@ -240,26 +240,22 @@ class Merge:
         base = segment.id << SEGMENT_SHIFT
         moved: dict[bytes, int] = {}
         outdated: set[bytes] = set()
-        with store._writer:
-            store._check_usable()
-            hint = encode_hint(output.entries)
-            for _, size, offset, key in decode_hint(hint):
-                place = places.get(key)
-                if offset & TOMBSTONE_BIT:
-                    moved.pop(key, None)
-                elif place is not None and (
-                    place >> SEGMENT_SHIFT in self._inputs or self._copied_early.get(key) == place
-                ):
-                    moved[key] = base | (offset & OFFSET_MASK) << SIZE_BITS | size
-                else:
-                    outdated.add(key)
-            if outdated:
-                self._bury(outdated, segment.id)
-            output.publish()
-            table.sync_names("bitcask.merge.rename")
-            table.write_hint(segment, hint)
-            with store._mutex:
-                self._turn(moved, segment)
+        store._check_usable()
+        hint = encode_hint(output.entries)
+        for _, size, offset, key in decode_hint(hint):
+            place = places.get(key)
+            if offset & TOMBSTONE_BIT:
+                moved.pop(key, None)
+            elif place is not None and (place >> SEGMENT_SHIFT in self._inputs or self._copied_early.get(key) == place):
+                moved[key] = base | (offset & OFFSET_MASK) << SIZE_BITS | size
+            else:
+                outdated.add(key)
+        if outdated:
+            self._bury(outdated, segment.id)
+        output.publish()
+        table.sync_names("bitcask.merge.rename")
+        table.write_hint(segment, hint)
+        holding(store._mutex, self._turn, moved, segment)
 
     def _bury(self, keys: Collection[bytes], file_id: int) -> None:
         """Rule 3 for copies that are dead before they have a name."""
@@ -267,8 +263,8 @@ class Merge:
         if b"" in places:
             keys = {*keys, b""}  # engines.bitcask.log says why
         values = {key: store._read(key, places[key]) if key in places else None for key in sorted(keys)}
-        with store._mutex:
-            places.update(store._log.bury(places, values, file_id))
+        buried = store._log.bury(places, values, file_id)
+        with store._mutex: places.update(buried)  # fmt: skip  # noqa: E701
 
     def _turn(self, moved: dict[bytes, int], segment: Segment) -> None:
         """Gives the moved keys their new places. No view notes it: the bytes are the same."""

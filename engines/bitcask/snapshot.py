@@ -22,6 +22,7 @@ from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_M
 from engines.bitcask.record import HEADER_BYTES
 from engines.errors import StoreClosed
 from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
+from engines.lifetime import holding
 
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
@@ -99,16 +100,20 @@ class BitcaskSnapshot(Snapshot):
         """
         if stop is not None and stop <= start:
             return [], []
-        with self._store._mutex:
-            self._check_open()
-            undo = self.undo
-            live, undone = self._keydir.keys(undo, start, stop, inclusive, reverse)
-            keys = list(islice(live, count))
-            get = self._keydir.places.get
-            if not undo:
-                return keys, list(map(get, keys))
-            keys = sorted({*keys, *islice(undone, count)}, reverse=reverse)[:count]
-            return keys, [undo[key] if key in undo else get(key) for key in keys]
+        return holding(self._store._mutex, self._locked_chunk, start, stop, inclusive, reverse, count)
+
+    def _locked_chunk(
+        self, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool, count: int
+    ) -> tuple[list[bytes], list[int | None]]:
+        self._check_open()
+        undo = self.undo
+        live, undone = self._keydir.keys(undo, start, stop, inclusive, reverse)
+        keys = list(islice(live, count))
+        get = self._keydir.places.get
+        if not undo:
+            return keys, list(map(get, keys))
+        keys = sorted({*keys, *islice(undone, count)}, reverse=reverse)[:count]
+        return keys, [undo[key] if key in undo else get(key) for key in keys]
 
     def _read_chunk(self, keys: list[bytes], places: list[int | None]) -> Iterator[Pair]:
         """Reads and verifies the records of a chunk, one at a time as they are asked for."""

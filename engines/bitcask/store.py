@@ -53,9 +53,9 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Unpack
 from zlib import crc32
 
-from engines.bitcask.check import check, describe
+from engines.bitcask.check import check, counters, describe
 from engines.bitcask.dump import dump
-from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
+from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Changes, Keydir, Undo
 from engines.bitcask.load import finish_load, load
 from engines.bitcask.locks import OWN_LOCK, DirectoryLock, shared_lock
 from engines.bitcask.log import Log
@@ -72,6 +72,7 @@ from engines.env import Env, StorePath, real_env
 from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReadOnly, ReservedValue, StoreError
 from engines.keywords import BitcaskKeywords
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value
+from engines.lifetime import holding
 
 __all__ = ["BitcaskStore"]
 
@@ -212,22 +213,19 @@ class BitcaskStore(KVStore):
     def snapshot(self) -> BitcaskSnapshot:
         """O(1). Each later write of a key costs each open snapshot one note; files wait for it to be closed."""
         self._check_usable()
-        with self._mutex:
-            self._snapshot_number = number = self._snapshot_number + 1
-            snapshot = BitcaskSnapshot(self, self._keydir, self._table.epoch, number)
-            snapshots = self._snapshots
-            snapshots[number] = weakref.ref(snapshot, lambda _: snapshots.pop(number, None) and None)
-            return snapshot
+        return holding(self._mutex, self._new_snapshot)
+
+    def _new_snapshot(self) -> BitcaskSnapshot:
+        self._snapshot_number = number = self._snapshot_number + 1
+        snapshot = BitcaskSnapshot(self, self._keydir, self._table.epoch, number)
+        snapshots = self._snapshots
+        snapshots[number] = weakref.ref(snapshot, lambda _: snapshots.pop(number, None) and None)
+        return snapshot
 
     def _close_snapshot(self, number: int) -> None:
         self._snapshots.pop(number, None)
-        if self._table.retired and self._writer.acquire(blocking=False):  # else whoever has it does this soon enough
-            try:
-                if not self._closed and self._failure is None:
-                    with self._poisoning():
-                        self._remove_retired()
-            finally:
-                self._writer.release()
+        if self._table.retired and not self._writer.locked():  # else whoever has it does this soon enough
+            holding(self._writer, self._remove_retired_if_usable)
 
     def _undo_maps(self) -> list[Undo]:
         """The undo maps of the open snapshots of the present keydir. Requires: the mutex."""
@@ -243,28 +241,35 @@ class BitcaskStore(KVStore):
             check_key(key)
         if type(value) is not bytes or value[:17] == TOMBSTONE or len(value) > self.max_value_bytes:
             self._check_value(value)
-        with self._writer:
-            if self._closed or self._failure is not None or self._read_only:
-                self._check_writable()
-            try:
-                keydir = self._keydir
-                old = keydir.places.get(key)
-                place = self._log.put(keydir.places, key, value, self._sync if sync is None else sync)
-                with self._mutex:
-                    if self._snapshots:
-                        for undo in self._undo_maps():
-                            undo.note(key, old)
-                    if old is None and keydir.order.made:
-                        keydir.order.note(key)
-                    keydir.places[key] = place
-            except BaseException as failure:
-                self._poison(failure)
-                raise
-            stats = self._stats
-            stats.puts += 1
-            stats.user_bytes += len(key) + len(value)
+        with self._writer: self._put(key, value, self._sync if sync is None else sync)  # fmt: skip  # noqa: E701
         if self._log.rotations:
             self._merge_if_due()
+
+    def _put(self, key: bytes, value: bytes, sync: bool) -> None:
+        """Requires: the writer's lock."""
+        if self._closed or self._failure is not None or self._read_only:
+            self._check_writable()
+        try:
+            keydir = self._keydir
+            places = keydir.places
+            old = places.get(key)
+            place = self._log.put(places, key, value, sync)
+            with self._mutex: places[key] = self._noted(key, old, place) if self._snapshots or keydir.order.made else place  # fmt: skip  # noqa: E701
+        except BaseException as failure:
+            self._poison(failure)
+            raise
+        stats = self._stats
+        stats.puts += 1
+        stats.user_bytes += len(key) + len(value)
+
+    def _noted(self, key: bytes, old: int | None, place: int) -> int:
+        """Notes where a key was, for the open snapshots, and that it has come, for the order; the new place."""
+        if self._snapshots:
+            for undo in self._undo_maps():
+                undo.note(key, old)
+        if old is None and self._keydir.order.made:
+            self._keydir.order.note(key)
+        return place
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         """As the contract says. O(operations); the records are built in memory and copied at once.
@@ -277,26 +282,31 @@ class BitcaskStore(KVStore):
                 puts += 1
                 if value[:17] == TOMBSTONE or len(value) > self.max_value_bytes:
                     self._check_value(value)
-        with self._writer:
-            self._check_writable()
-            if not batch.operations:
-                return
-            keydir, operations = self._keydir, dict(batch.operations)
-            if b"" in keydir.places and len(operations) > 1:
-                with contextlib.suppress(CorruptionError):  # what can't be read can't be kept
-                    operations.setdefault(b"", self._read(b"", keydir.places[b""]))  # engines.bitcask.log says why
-            try:
-                changes = self._log.batch(keydir.places, operations, self._sync if sync is None else sync)
-                with self._mutex:
-                    keydir.apply(changes, self._undo_maps())
-            except BaseException as failure:
-                self._poison(failure)
-                raise
-            self._stats.puts += puts
-            self._stats.deletes += len(batch.operations) - puts
-            self._stats.user_bytes += batch.size_bytes
+        holding(self._writer, self._write, batch, puts, self._sync if sync is None else sync)
         if self._log.rotations:
             self._merge_if_due()
+
+    def _write(self, batch: WriteBatch, puts: int, sync: bool) -> None:
+        """Requires: the writer's lock."""
+        self._check_writable()
+        if not batch.operations:
+            return
+        keydir, operations = self._keydir, dict(batch.operations)
+        if b"" in keydir.places and len(operations) > 1:
+            with contextlib.suppress(CorruptionError):  # what can't be read can't be kept
+                operations.setdefault(b"", self._read(b"", keydir.places[b""]))  # engines.bitcask.log says why
+        try:
+            changes = self._log.batch(keydir.places, operations, sync)
+            holding(self._mutex, self._apply, changes)
+        except BaseException as failure:
+            self._poison(failure)
+            raise
+        self._stats.puts += puts
+        self._stats.deletes += len(batch.operations) - puts
+        self._stats.user_bytes += batch.size_bytes
+
+    def _apply(self, changes: Changes) -> None:
+        self._keydir.apply(changes, self._undo_maps())
 
     def _check_writable(self) -> None:
         self._check_usable()
@@ -314,24 +324,28 @@ class BitcaskStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says; see engines.bitcask.load. O(pairs); on disk for a moment beside the old content."""
         self._check_writable()
-        with self._merging, self._poisoning():
-            load(self, self._while_usable(pairs))
+        holding(self._merging, self._load, self._while_usable(pairs))
+
+    def _load(self, pairs: Iterable[Pair]) -> None:
+        with self._poisoning():
+            load(self, pairs)
 
     def flush(self) -> None:
         """One sync, if anything was written without one."""
-        with self._writer:
-            self._check_usable()
-            with self._poisoning():
-                self._log.sync()
-                self._remove_retired()
+        holding(self._writer, self._flush)
+
+    def _flush(self) -> None:
+        self._check_usable()
+        with self._poisoning():
+            self._log.sync()
+            self._remove_retired()
 
     # ---- merging ------------------------------------------------------------------------------------------------
 
     def compact(self) -> None:
         """Merges all segments, if there is any garbage in them or they are more than they need be. O(live bytes)."""
         self._check_writable()
-        with self._merging:
-            self._merge(None)
+        holding(self._merging, self._merge, None)
 
     def merge(self, file_ids: Collection[int] | None = None) -> list[int]:
         """Merges the segments with these ids; or those that are worth while, until none is. Returns the merged ids.
@@ -339,39 +353,44 @@ class BitcaskStore(KVStore):
         Raises InvalidOption for an id that no sealed segment has.
         """
         self._check_writable()
+        return holding(self._merging, self._merge_some, file_ids)
+
+    def _merge_some(self, file_ids: Collection[int] | None) -> list[int]:
         merged: list[int] = []
-        with self._merging:
-            if file_ids is None:
-                while chosen := self._choose():
-                    self._merge(chosen)
-                    merged += chosen
-            elif file_ids:
-                merged = sorted(set(file_ids))
-                unknown = [file_id for file_id in merged if file_id not in self._sealed()]
-                if unknown:
-                    raise InvalidOption(f"no sealed segment has the id {unknown[0]}: describe() lists them")
-                self._merge(merged)
+        if file_ids is None:
+            while chosen := holding(self._writer, self._choose):
+                self._merge(chosen)
+                merged += chosen
+        elif file_ids:
+            merged = sorted(set(file_ids))
+            unknown = [file_id for file_id in merged if file_id not in self._sealed()]
+            if unknown:
+                raise InvalidOption(f"no sealed segment has the id {unknown[0]}: describe() lists them")
+            self._merge(merged)
         return merged
 
     def _merge(self, chosen: list[int] | None) -> None:
         """Merges the chosen segments, or all. Requires: the merging lock."""
         with self._poisoning():
-            with self._writer:
-                self._check_usable()
-                self._remove_retired()
-                if chosen is None and self._is_compact():
-                    return
-                self._log.seal()
-                inputs = self._table.live if chosen is None else {i: self._table.live[i] for i in chosen}
-                if not inputs:
-                    return
-                input_bytes = sum(segment.end for segment in inputs.values())
-                first_id = self._table.take_id(Merge.outputs_at_most(input_bytes, self._max_file_size))
-                merge = Merge(self, inputs, first_id)
-            merge.run()
-            self._merges += 1
-            with self._writer:
-                self._remove_retired()
+            merge = holding(self._writer, self._begin_merge, chosen)
+            if merge is not None:
+                merge.run()
+                self._merges += 1
+                holding(self._writer, self._remove_retired)
+
+    def _begin_merge(self, chosen: list[int] | None) -> Merge | None:
+        """None if there is nothing to merge. Requires: both locks."""
+        self._check_usable()
+        self._remove_retired()
+        if chosen is None and self._is_compact():
+            return None
+        self._log.seal()
+        inputs = self._table.live if chosen is None else {i: self._table.live[i] for i in chosen}
+        if not inputs:
+            return None
+        input_bytes = sum(segment.end for segment in inputs.values())
+        first_id = self._table.take_id(Merge.outputs_at_most(input_bytes, self._max_file_size))
+        return Merge(self, inputs, first_id)
 
     def _is_compact(self) -> bool:
         """True if merging everything would give nothing back."""
@@ -387,18 +406,16 @@ class BitcaskStore(KVStore):
 
     def _choose(self) -> list[int]:
         """What a merge is worth while for. Nothing, while files wait for a snapshot: a merge would keep tombstones for
-        their sake, and find them again and again (basho/bitcask#205)."""
-        with self._writer:
-            self._remove_retired()
-            waiting = bool(self._table.retired)
-            return [] if waiting else choose(self._sealed().values(), self._garbage_share, self._dead_bytes)
+        their sake, and find them again and again (basho/bitcask#205). Requires: the writer's lock."""
+        self._remove_retired()
+        waiting = bool(self._table.retired)
+        return [] if waiting else choose(self._sealed().values(), self._garbage_share, self._dead_bytes)
 
     def _merge_if_due(self) -> None:
         """After a segment was filled: merges here, or has a thread do it."""
         self._log.rotations = 0
-        if self._merge_when == "manual" or not self._merging.acquire(blocking=False):
+        if self._merge_when == "manual" or self._merging.locked():
             return
-        self._merging.release()
         if self._merge_when == "inline":
             self.merge()
         elif self._merge_thread is None or not self._merge_thread.is_alive():
@@ -410,6 +427,11 @@ class BitcaskStore(KVStore):
         with contextlib.suppress(StoreError, OSError):
             self.merge()
 
+    def _remove_retired_if_usable(self) -> None:
+        if not self._closed and self._failure is None:
+            with self._poisoning():
+                self._remove_retired()
+
     def _remove_retired(self) -> None:
         """Removes files that no open snapshot needs. Requires: the writer's lock."""
         if self._table.retired or self._table.intent_bytes:
@@ -419,11 +441,12 @@ class BitcaskStore(KVStore):
 
     @contextlib.contextmanager
     def _poisoning(self) -> Iterator[None]:
-        """Makes a failure of the disk final."""
+        """Makes a failure of the disk final, and an interrupt."""
         try:
             yield
-        except OSError as failure:
-            self._poison(failure)
+        except BaseException as failure:
+            if isinstance(failure, OSError) or not isinstance(failure, Exception):
+                self._poison(failure)
             raise
 
     # ---- looking ------------------------------------------------------------------------------------------------
@@ -431,32 +454,16 @@ class BitcaskStore(KVStore):
     def check(self) -> list[str]:
         """Reads and verifies every record and every hint, and compares what they say with the keydir. O(bytes)."""
         self._check_usable()
-        with self._merging, self._writer:
-            self._check_usable()
-            return check(self)
+        return holding(self._merging, holding, self._writer, self._check)
+
+    def _check(self) -> list[str]:
+        self._check_usable()
+        return check(self)
 
     def stats(self) -> Stats:
         """O(segments)."""
         self._check_usable()
-        with self._mutex:
-            stats = self._stats.copy()
-            table = self._table
-            segments = list(table.live.values())
-        stats.gets = self._hits + self._misses
-        stats.reads += self._hits + self._hits_of_scans
-        stats.bytes_read += self._bytes_of_reads
-        stats.disk_bytes = table.disk_bytes()
-        stats.live_bytes = sum(segment.live_bytes for segment in segments)
-        segments += [segment for _, segment in table.retired]
-        stats.dead_bytes = sum(segment.end for segment in segments) - stats.live_bytes
-        stats.engine = {
-            "keys": len(self._keydir.places),
-            "segments": len(table.live),
-            "retired_segments": len(table.retired),
-            "open_files": len(table.views),
-            "merges": self._merges,
-        }
-        return stats
+        return counters(self)
 
     def describe(self) -> dict[str, Any]:
         """The segments with their garbage, oldest first. O(segments)."""
@@ -471,19 +478,22 @@ class BitcaskStore(KVStore):
 
     def close(self) -> None:
         """Waits for a merge, seals the active segment, and lets go of everything. Raises OSError if that fails."""
-        if self._merge_thread is not None:
+        if self._stuck(self._merging, self._writer, self._mutex):
+            return
+        if self._merge_thread is not None and self._merge_thread is not threading.current_thread():
             self._merge_thread.join()
-        with self._merging, self._writer:
-            if self._closed:
-                return
-            with self._mutex:
-                self._closed = True
-            try:
-                if self._failure is None:
+        holding(self._merging, holding, self._writer, self._close)
+
+    def _close(self) -> None:
+        """Once more after an interrupt, it does what is left. Requires: both locks."""
+        holding(self._mutex, setattr, self, "_closed", True)
+        try:
+            if self._failure is None:
+                with self._poisoning():
                     self._log.seal()
                     self._table.remove_retired(NEVER)
                     finish_load(self._table)
-            finally:
-                self._log.drop()
-                self._table.views.clear()
-                self._lock.close()
+        finally:
+            self._log.drop()
+            self._table.views.clear()
+            self._lock.close()
