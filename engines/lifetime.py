@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from engines.locks import after_fork_in_child
 
-__all__ = ["holding", "new_lock", "nothing_to_close", "watch"]
+__all__ = ["Arguments", "holding", "new_lock", "nothing_to_close", "watch"]
 
 Arguments = TypeVarTuple("Arguments")
 Answer = TypeVar("Answer")

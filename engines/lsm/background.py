@@ -22,6 +22,7 @@ Follows MakeRoomForWrite and BackgroundCompaction in LevelDB's db/db_impl.cc.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,6 +30,7 @@ from itertools import islice
 from typing import Final, NoReturn
 
 from engines.errors import CorruptionError, ForeignFormat
+from engines.lifetime import holding
 from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
 from engines.lsm.core import Core, Frozen
 from engines.lsm.files import log_name
@@ -51,7 +53,11 @@ class Background:
         self._options = core.options
         self.flush_lock = threading.Lock()
         self.compaction_lock = threading.Lock()
-        self._wake = threading.Condition()  # something to do for a lane, or done by one
+        self._wake_lock = (
+            threading.RLock()
+        )  # of the next one, taken without its Python code: an interrupt has no gap there
+        self._wake = threading.Condition(self._wake_lock)  # something to do for a lane, or done by one
+        self._threads = self._options.background  # False where none can be started any more: then writers do the work
         self._lanes: dict[str, threading.Thread] = {}  # those that are running
         self._ending = False
         self.damage: CorruptionError | ForeignFormat | None = None
@@ -83,22 +89,23 @@ class Background:
 
     def make_room(self) -> None:
         """Rotates the full memtable away, after waiting as rule 4 says. Requires: the writer lock. Raises OSError."""
-        if self._options.background:
-            stopped = False
-            with self._wake:
-                while self._must_wait():
-                    stopped = True
-                    self._start()
-                    self._wake.wait()
-            self.counts["write_stops"] += stopped
-            self._core.rotate()
+        if self._threads:
+            self.counts["write_stops"] += holding(self._wake_lock, self._wait_for_room)
+        self._core.rotate()
+        self.kick()
+
+    def _wait_for_room(self) -> bool:
+        """True if it had to wait."""
+        stopped = False
+        while self._must_wait():
+            stopped = True
             self._start()
-        else:
-            self._core.rotate()
-            self.work()
+            if self._threads:
+                self._wake.wait()
+        return stopped
 
     def _must_wait(self) -> bool:
-        if self.failure is not None or self._ending:
+        if self.failure is not None or self._ending or not self._threads:
             return False
         if len(self._core.frozen) >= self._options.max_frozen:
             return True
@@ -107,8 +114,7 @@ class Background:
     def slow_down(self) -> None:
         """One write's millisecond, while level 0 is too full."""
         self.counts["write_slowdowns"] += 1
-        with self._wake:
-            self._wake.wait(SLOWDOWN_S)
+        holding(self._wake_lock, self._wake.wait, SLOWDOWN_S)
 
     def level0(self) -> int:
         """The number of tables in level 0."""
@@ -117,7 +123,7 @@ class Background:
     @property
     def too_full(self) -> bool:
         """True if writers are to be slowed down."""
-        return self._options.background and self.level0() >= self._options.level0_slowdown_files
+        return self._threads and self.level0() >= self._options.level0_slowdown_files
 
     def refuse_writes(self) -> NoReturn:
         """Rule 3. Requires: `damage`."""
@@ -139,25 +145,37 @@ class Background:
 
     def kick(self) -> None:
         """Lets the lanes look whether there is something to do; without lanes, does it."""
-        if self._options.background:
+        if self._threads:
             self._start()
-        else:
+        if not self._threads:
             self.work()
 
     def _start(self) -> None:
-        """Starts a thread for each lane that has work and no thread, and wakes whoever waits. Raises RuntimeError."""
-        with self._wake:
-            self._wake.notify_all()
-            for name in LANES:
-                if name not in self._lanes and not self._ending and self._has_work(name):
-                    lane = threading.Thread(target=self._lane, args=(name,), name=f"lsm-{name}", daemon=True)
+        """Starts a thread for each lane that has work and no thread, and wakes whoever waits.
+
+        Where none can be started (the interpreter is ending, the system has no more), it is left to the writers.
+        """
+        holding(self._wake_lock, self._start_lanes)
+
+    def _start_lanes(self) -> None:
+        self._wake.notify_all()
+        for name in LANES:
+            if name not in self._lanes and self._threads and not self._ending and self._has_work(name):
+                lane = threading.Thread(target=self._lane, args=(name,), name=f"lsm-{name}", daemon=True)
+                self._lanes[name] = lane
+                try:
                     lane.start()  # it can't end before `_wake` is free
-                    self._lanes[name] = lane
+                except RuntimeError:
+                    del self._lanes[name]
+                    self._threads = False
+                except BaseException as interrupt:  # nobody knows whether it has started
+                    self.failure = self.failure or interrupt
+                    raise
 
     def _lane(self, name: str) -> None:
         """The life of a lane's thread: as long as there is work."""
         step = self._flush_one if name == "flush" else self._compact_one
-        while True:
+        while not holding(self._wake_lock, self._lane_ends, name):
             try:
                 step()
             except (CorruptionError, ForeignFormat) as damage:
@@ -165,11 +183,14 @@ class Background:
             except BaseException as failure:
                 self.failure = self.failure or failure
                 self._core.on_failure(failure)
-            with self._wake:
-                self._wake.notify_all()
-                if self._ending or not self._has_work(name):
-                    del self._lanes[name]
-                    return
+
+    def _lane_ends(self, name: str) -> bool:
+        """Between two steps of a lane: True if there is nothing for it to do, and then the next one has to be started."""
+        self._wake.notify_all()
+        if not self._ending and self._threads and self._has_work(name):
+            return False
+        self._lanes.pop(name, None)
+        return True
 
     def _has_work(self, lane: str) -> bool:
         if self.failure is not None:
@@ -187,12 +208,17 @@ class Background:
 
     def end(self) -> None:
         """Ends the lanes; what they are doing is finished first. Their locks are free afterwards."""
-        with self._wake:
-            self._ending = True
-            self._wake.notify_all()
-            lanes = list(self._lanes.values())
-        for lane in lanes:
-            lane.join()
+        self._ending = True
+        self.end_threads()
+
+    def end_threads(self) -> None:
+        """As `end`, but there is still work to be done: whoever writes does it from now on."""
+        self._threads = False
+        holding(self._wake_lock, self._wake.notify_all)
+        for lane in list(self._lanes.values()):
+            if lane is not threading.current_thread():  # the collector may drop a store in its own lane
+                with contextlib.suppress(RuntimeError):  # an interrupt kept it from being started
+                    lane.join()
         for worker in self._workers.values():
             if worker is not None:
                 worker.end()
@@ -200,26 +226,29 @@ class Background:
 
     def wait_for_flush(self) -> None:
         """Returns when no memtable is frozen. Raises CorruptionError; a failure is in `failure`."""
-        if not self._options.background:
+        self.kick()
+        holding(self._wake_lock, self._wait_for_flush)
+        if self._core.frozen and not self._threads and not self._ending:
             self.work()
-            return
-        self._start()
-        with self._wake:
-            while self._core.frozen and self.failure is None and not self._ending:
-                self._wake.wait()
+
+    def _wait_for_flush(self) -> None:
+        while self._core.frozen and self.failure is None and not self._ending and self._threads:
+            self._wake.wait()
 
     # ---- flush --------------------------------------------------------------------------------------------------
 
     def _flush_one(self) -> bool:
         """Flushes the oldest frozen memtable; False if there is none."""
-        with self.flush_lock:
-            frozen = self._core.frozen[0] if self._core.frozen else None
-            if frozen is None:
-                return False
-            self._flush(frozen)
-        if self._options.background:
+        done = holding(self.flush_lock, self._flush_oldest)
+        if done and self._threads:
             self._start()  # the compaction lane may have work now
-        return True
+        return done
+
+    def _flush_oldest(self) -> bool:
+        frozen = self._core.frozen[0] if self._core.frozen else None
+        if frozen is not None:
+            self._flush(frozen)
+        return frozen is not None
 
     def _flush(self, frozen: Frozen) -> None:
         core = self._core
@@ -278,7 +307,7 @@ class Background:
 
     def _worker(self, lane: str) -> Worker | None:
         """The lane's process, started when it is first needed. Requires: the lane's lock."""
-        if not self._options.compaction_process:
+        if not self._options.compaction_process or not self._threads:
             return None
         if lane not in self._workers:
             options = self._flush_options if lane == "flush" else self._options
@@ -295,12 +324,13 @@ class Background:
         """Does the next compaction; False if there is nothing to compact."""
         if self.damage is not None:
             return False
-        with self.compaction_lock:
-            compaction = self._pick()
-            if compaction is None:
-                return False
+        return holding(self.compaction_lock, self._compact_picked)
+
+    def _compact_picked(self) -> bool:
+        compaction = self._pick()
+        if compaction is not None:
             self._compact(compaction)
-        return True
+        return compaction is not None
 
     def _compact(self, compaction: Compaction) -> None:
         """Does one compaction. Requires: the compaction lock. Raises OSError, CorruptionError."""
@@ -360,29 +390,32 @@ class Background:
         what holds garbage. Requires: no memtable is frozen that has keys of the range. Raises OSError, CorruptionError.
         """
         for level in range(LEVELS - 1):
-            while True:
-                with self.compaction_lock:
-                    current = self._core.versions.current
-                    deeper = any(current.overlapping(below, first, last) for below in range(level + 1, LEVELS))
-                    compaction = manual(current, self._options, level, first, last) if deeper or level == 0 else None
-                    if compaction is None:
-                        break
-                    self._compact(compaction)
-        self._rewrite_garbage(first, last)
-
-    def _rewrite_garbage(self, first: bytes | None, last: bytes | None) -> None:
-        """Rewrites each table of the range, in its level, that has versions or tombstones nobody needs."""
-        core = self._core
+            while holding(self.compaction_lock, self._compact_level, level, first, last):
+                pass
         done: set[int] = set()
-        while True:
-            with self.compaction_lock:
-                found = self._garbage_file(first, last, done)
-                if found is None:
-                    return
-                level, file = found
-                before = {each.number for _, each in core.versions.current.files()}
-                self._compact(in_place(core.versions.current, level, file, "manual"))
-                done |= {each.number for _, each in core.versions.current.files()} - before | {file.number}
+        while holding(self.compaction_lock, self._rewrite_garbage, first, last, done):
+            pass
+
+    def _compact_level(self, level: int, first: bytes | None, last: bytes | None) -> bool:
+        """One compaction of the range; False if there is none to do in this level."""
+        current = self._core.versions.current
+        deeper = any(current.overlapping(below, first, last) for below in range(level + 1, LEVELS))
+        compaction = manual(current, self._options, level, first, last) if deeper or level == 0 else None
+        if compaction is not None:
+            self._compact(compaction)
+        return compaction is not None
+
+    def _rewrite_garbage(self, first: bytes | None, last: bytes | None, done: set[int]) -> bool:
+        """Rewrites a table of the range, in its level, that has versions or tombstones nobody needs; False if none has."""
+        core = self._core
+        found = self._garbage_file(first, last, done)
+        if found is None:
+            return False
+        level, file = found
+        before = {each.number for _, each in core.versions.current.files()}
+        self._compact(in_place(core.versions.current, level, file, "manual"))
+        done |= {each.number for _, each in core.versions.current.files()} - before | {file.number}
+        return True
 
     def _garbage_file(self, first: bytes | None, last: bytes | None, done: set[int]) -> tuple[int, FileMeta] | None:
         """(level, file) of a table below level 0 that isn't plain, although no snapshot needs what it has besides."""

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Final
 
 from engines.errors import InvalidKey
 from engines.kvstore import Pair, check_key, check_value
+from engines.lifetime import holding
 from engines.lsm.keys import VALUE, pack_trailer
 from engines.lsm.memtable import Rows
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta, VersionEdit
 
 if TYPE_CHECKING:
+    from engines.lsm.core import Core
     from engines.lsm.store import LsmStore
 
 __all__ = ["load"]
@@ -45,9 +47,7 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
             core.stats.bytes_written += writer.bytes_written
             core.stats.fsyncs += writer.fsyncs
             core.stats.user_bytes += stream.size_bytes
-            with store._writer, store.background.flush_lock, store.background.compaction_lock:
-                store._check_writable()
-                _replace(store, files, sequence)
+            holding(store._writer, _stand_still, store, files, sequence)
         core.delete_obsolete()
     except BaseException as failure:
         if not stream.failed:
@@ -95,8 +95,14 @@ class _Stream:
             raise
 
 
+def _stand_still(store: LsmStore, files: list[FileMeta], sequence: int) -> None:
+    lanes = store.background
+    holding(lanes.flush_lock, holding, lanes.compaction_lock, _replace, store, files, sequence)
+
+
 def _replace(store: LsmStore, files: list[FileMeta], sequence: int) -> None:
     """Rules 2 and 4. Requires: the three locks."""
+    store._check_writable()
     core = store.core
     old_log = core.log
     assert old_log is not None
@@ -106,11 +112,14 @@ def _replace(store: LsmStore, files: list[FileMeta], sequence: int) -> None:
     edit.deleted = [(level, file.number) for level, file in core.versions.current.files()]
     edit.added = [(LEVELS - 1, file) for file in files]
     core.versions.apply(edit)
-    with core.state_lock:
-        for snapshot in core.snapshots:
-            if snapshot.pinned is None:
-                snapshot.pinned = core.state
-        core.sequence = edit.last_sequence  # before the state: a reader takes the state first
-        core.frozen.clear()
-        core.state = (core.new_memtable(), (), core.versions.current)
+    holding(core.state_lock, _turn, core, edit.last_sequence)
     old_log.close()
+
+
+def _turn(core: Core, sequence: int) -> None:
+    for snapshot in core.snapshots:
+        if snapshot.pinned is None:
+            snapshot.pinned = core.state
+    core.sequence = sequence  # before the state: a reader takes the state first
+    core.frozen.clear()
+    core.state = (core.new_memtable(), (), core.versions.current)

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from engines.errors import InvalidOption
 from engines.kvstore import Stats
+from engines.lifetime import holding
 from engines.lsm.core import Core
 from engines.lsm.files import table_name
 from engines.lsm.manifest import VersionSet
-from engines.lsm.version import VersionEdit
+from engines.lsm.version import Version, VersionEdit
 
 __all__ = ["checkpoint"]
 
@@ -34,10 +35,7 @@ def checkpoint(core: Core, path: str) -> None:
     if env.list(path):
         raise InvalidOption(f"a checkpoint needs an empty directory, and {path} has {env.list(path)[0]} in it")
     copy = VersionSet(env, path, Stats())
-    with core.versions.lock:
-        version, last_sequence = core.versions.current, core.versions.last_sequence
-        copy.next_file_number = core.versions.next_file_number
-        copy.compact_pointers = dict(core.versions.compact_pointers)
+    version, last_sequence = holding(core.versions.lock, _begin, core.versions, copy)
     for _, file in version.files():
         name = core.tables.get(file).path.rpartition("/")[2]
         env.link(f"{core.directory}/{name}", f"{path}/{table_name(file.number)}")
@@ -46,3 +44,10 @@ def checkpoint(core: Core, path: str) -> None:
         copy.begin_manifest(VersionEdit(log_number=0, last_sequence=last_sequence), copy.new_number())
     finally:
         copy.close()
+
+
+def _begin(versions: VersionSet, copy: VersionSet) -> tuple[Version, int]:
+    """Gives the copy the numbers of now; the version and the last sequence that belong to them."""
+    copy.next_file_number = versions.next_file_number
+    copy.compact_pointers = dict(versions.compact_pointers)
+    return versions.current, versions.last_sequence

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from engines.env import Env
 from engines.errors import CorruptionError, StoreError
 from engines.kvstore import Stats
+from engines.lifetime import holding
 from engines.lsm import level0
 from engines.lsm.cache import BlockCache, TableCache
 from engines.lsm.files import listed, log_name, repair_advice, table_name
@@ -180,9 +181,11 @@ class Core:
 
     def smallest_snapshot(self) -> int:
         """No reader of the current state asks for less than this sequence."""
-        with self.state_lock:
-            open_ones = [snapshot.sequence for snapshot in self.snapshots if snapshot.pinned is None]
-            return min(open_ones, default=self.sequence)
+        return holding(self.state_lock, self._smallest_snapshot)
+
+    def _smallest_snapshot(self) -> int:
+        open_ones = [snapshot.sequence for snapshot in self.snapshots if snapshot.pinned is None]
+        return min(open_ones, default=self.sequence)
 
     def _open_table(self, file: FileMeta) -> Table:
         path = f"{self.directory}/{table_name(file.number)}"
@@ -256,10 +259,12 @@ class Core:
         log, number = self.log, self.log_number
         log.seal(self.sequence + 1, "lsm.wal.rotate")
         self.new_log()
-        with self.state_lock:
-            memtable, frozen, version = self.state
-            self.frozen.append(Frozen(memtable, number, log.size_bytes, self.log_number, self.sequence))
-            self.state = (self.new_memtable(), (memtable, *frozen), version)
+        holding(self.state_lock, self._freeze, number, log.size_bytes)
+
+    def _freeze(self, log_number: int, log_bytes: int) -> None:
+        memtable, frozen, version = self.state
+        self.frozen.append(Frozen(memtable, log_number, log_bytes, self.log_number, self.sequence))
+        self.state = (self.new_memtable(), (memtable, *frozen), version)
 
     def install(self, edit: VersionEdit, flushed: Frozen | None = None) -> None:
         """Makes the edit durable, and then what readers see; `flushed` is in its tables from now on. Raises OSError.
@@ -268,33 +273,39 @@ class Core:
         """
         if edit.added:
             self.versions.sync_names("lsm.table.dir")
-        with self.versions.lock:
-            self.versions.apply(edit)
-            with self.state_lock:
-                memtable, frozen, _ = self.state
-                if flushed is not None:
-                    self.frozen.remove(flushed)
-                    frozen = tuple(table for table in frozen if table is not flushed.memtable)
-                self.state = (memtable, frozen, self.versions.current)
+        holding(self.versions.lock, self._apply, edit, flushed)
+
+    def _apply(self, edit: VersionEdit, flushed: Frozen | None) -> None:
+        self.versions.apply(edit)
+        holding(self.state_lock, self._turn, flushed)
+
+    def _turn(self, flushed: Frozen | None) -> None:
+        memtable, frozen, _ = self.state
+        if flushed is not None:
+            self.frozen.remove(flushed)
+            frozen = tuple(table for table in frozen if table is not flushed.memtable)
+        self.state = (memtable, frozen, self.versions.current)
 
     def delete_obsolete(self) -> None:
         """Deletes the files that nobody needs any more (rule 3). Raises OSError; StoreFailed if nobody knows which."""
-        with self.versions.writing():
-            live = self.versions.live_files().keys() | self.pending
-            highest = self.versions.next_file_number
-            oldest_log, previous_log = self.versions.log_number, self.versions.previous_log_number
-            for kind, number, name in listed(self.env, self.directory):
-                if kind in ("ldb", "sst"):
-                    keep = number in live or number >= highest
-                elif kind == "log":
-                    keep = number >= oldest_log or number == previous_log
-                elif kind == "manifest":
-                    keep = number >= self.versions.number
-                else:
-                    keep = kind == "part" and number in self.pending
-                if not keep:
-                    self.tables.forget(number)
-                    self.env.unlink(f"{self.directory}/{name}")
+        self.versions.write(self._delete_obsolete)
+
+    def _delete_obsolete(self) -> None:
+        live = self.versions.live_files().keys() | self.pending
+        highest = self.versions.next_file_number
+        oldest_log, previous_log = self.versions.log_number, self.versions.previous_log_number
+        for kind, number, name in listed(self.env, self.directory):
+            if kind in ("ldb", "sst"):
+                keep = number in live or number >= highest
+            elif kind == "log":
+                keep = number >= oldest_log or number == previous_log
+            elif kind == "manifest":
+                keep = number >= self.versions.number
+            else:
+                keep = kind == "part" and number in self.pending
+            if not keep:
+                self.tables.forget(number)
+                self.env.unlink(f"{self.directory}/{name}")
 
     @contextlib.contextmanager
     def numbers(self, count: int | None = None) -> Iterator[Iterator[int]]:

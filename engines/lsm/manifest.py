@@ -32,13 +32,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
 from engines.coding import DecodeError
 from engines.env import Env, File
 from engines.errors import CorruptionError, StoreFailed
 from engines.kvstore import Stats
+from engines.lifetime import Arguments, holding
 from engines.log import LogReader, LogWriter
 from engines.lsm.files import CURRENT, begin_file, current_temp_name, listed, manifest_name, parse, repair_advice
 from engines.lsm.foreign import decode_edit
@@ -74,10 +75,12 @@ class VersionSet:
 
     def new_number(self, count: int = 1) -> int:
         """The first of `count` numbers that nobody else gets."""
-        with self.lock:
-            number = self.next_file_number
-            self.next_file_number += count
-            return number
+        return holding(self.lock, self._take_numbers, count)
+
+    def _take_numbers(self, count: int) -> int:
+        number = self.next_file_number
+        self.next_file_number += count
+        return number
 
     def absorb(self, edit: VersionEdit) -> None:
         """Does what the edit says, in memory."""
@@ -98,40 +101,45 @@ class VersionSet:
 
         Requires: the edit's tables and log are on disk, their names too. Fills in the numbers, as LevelDB does.
         """
-        with self.writing():
-            assert self._writer is not None and self._file is not None
-            if self._writer.offset >= self.max_manifest_bytes:
-                with contextlib.closing(self._file):
-                    self.begin_manifest(edit, self.new_number())
-                return
-            self._fill_in(edit)
-            begin = self._writer.offset
-            self._writer.append(edit.encode())
-            self._stats.bytes_written += self._writer.offset - begin
-            self._file.sync("lsm.manifest.append")
-            self._stats.fsyncs += 1
-            self.absorb(edit)
+        self.write(self._apply, edit)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Holds the lock. What fails inside is the last thing that was done to manifest and directory (rule 5).
+    def _apply(self, edit: VersionEdit) -> None:
+        assert self._writer is not None and self._file is not None
+        if self._writer.offset >= self.max_manifest_bytes:
+            with contextlib.closing(self._file):
+                self.begin_manifest(edit, self.new_number())
+            return
+        self._fill_in(edit)
+        begin = self._writer.offset
+        self._writer.append(edit.encode())
+        self._stats.bytes_written += self._writer.offset - begin
+        self._file.sync("lsm.manifest.append")
+        self._stats.fsyncs += 1
+        self.absorb(edit)
+
+    def write(self, call: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        """Calls with the lock held. What fails there is the last thing that was done to manifest and directory (rule 5).
 
         Raises StoreFailed if something has failed before.
         """
-        with self.lock:
-            if self.failure is not None:
-                raise StoreFailed(f"the manifest could not be written ({self.failure}): reopen the store")
-            try:
-                yield
-            except BaseException as failure:
-                self.failure = failure
-                raise
+        holding(self.lock, self._write, call, *arguments)
+
+    def _write(self, call: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        if self.failure is not None:
+            raise StoreFailed(f"the manifest could not be written ({self.failure!r}): reopen the store")
+        try:
+            call(*arguments)
+        except BaseException as failure:
+            self.failure = failure
+            raise
 
     def sync_names(self, site: str) -> None:
         """Makes the names in the directory durable. Raises OSError, StoreFailed."""
-        with self.writing():
-            self._env.sync_dir(self._directory, site)
-            self._stats.fsyncs += 1
+        self.write(self._sync_names, site)
+
+    def _sync_names(self, site: str) -> None:
+        self._env.sync_dir(self._directory, site)
+        self._stats.fsyncs += 1
 
     def _fill_in(self, edit: VersionEdit) -> None:
         if edit.log_number is None:
@@ -170,9 +178,11 @@ class VersionSet:
 
     def live_files(self) -> dict[int, FileMeta]:
         """Number → table, of the current version and of those that somebody still reads."""
-        with self.lock:
-            versions = [self.current, *[version for ref in self._live if (version := ref()) is not None]]
-            return {file.number: file for version in versions for _, file in version.files()}
+        return holding(self.lock, self._live_files)
+
+    def _live_files(self) -> dict[int, FileMeta]:
+        versions = [self.current, *[version for ref in self._live if (version := ref()) is not None]]
+        return {file.number: file for version in versions for _, file in version.files()}
 
     @property
     def manifest_bytes(self) -> int:

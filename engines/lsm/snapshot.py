@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from engines.errors import StoreClosed
 from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
+from engines.lifetime import holding
 from engines.lsm.core import State
 from engines.lsm.keys import ABSENT
 
@@ -70,8 +71,9 @@ class LsmSnapshot(Snapshot):
 
     def close(self) -> None:
         """What only this snapshot needed goes at the next compaction of where it is."""
-        core = self._store.core
-        with core.state_lock:
-            self._open = False
-            self.pinned = None
-            core.snapshots.discard(self)
+        holding(self._store.core.state_lock, self._close)
+
+    def _close(self) -> None:
+        self._open = False
+        self.pinned = None
+        self._store.core.snapshots.discard(self)

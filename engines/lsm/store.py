@@ -26,6 +26,7 @@ operators, range deletions, transactions with conflicts, comparators: none has a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections import deque
@@ -47,6 +48,7 @@ from engines.kvstore import (
     check_value,
     scan_bounds,
 )
+from engines.lifetime import holding
 from engines.lsm import bulk, inspect, verify
 from engines.lsm.background import Background
 from engines.lsm.checkpoint import checkpoint
@@ -137,12 +139,14 @@ class LsmStore(KVStore):
         self._slow = False
         if not self.options.read_only:
             try:
+                self._opened(env)
                 self.background.kick()
             except BaseException as failure:
                 self._poison(failure)
                 self.close()
                 raise
-        self._opened(env)
+        else:
+            self._opened(env)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -229,10 +233,12 @@ class LsmStore(KVStore):
     def snapshot(self) -> LsmSnapshot:
         """O(1). Until it is closed or forgotten, compaction keeps what it can see."""
         self._check_usable()
-        with self.core.state_lock:
-            snapshot = LsmSnapshot(self, self.core.sequence)
-            self.core.snapshots.add(snapshot)
-            return snapshot
+        return holding(self.core.state_lock, self._new_snapshot)
+
+    def _new_snapshot(self) -> LsmSnapshot:
+        snapshot = LsmSnapshot(self, self.core.sequence)
+        self.core.snapshots.add(snapshot)
+        return snapshot
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -244,26 +250,28 @@ class LsmStore(KVStore):
             check_value(value)
         if sync is None:
             sync = self._sync
-        if self._queue or not self._writer.acquire(False):  # somebody else is writing: join the queue
+        writer = self._writer
+        if self._queue or writer.locked():  # somebody else is writing: join the queue
             self._commit(_Waiting([(key, value)], len(key) + len(value), sync))
-            return
+        else:
+            with writer: self._put(key, value, sync)  # fmt: skip  # noqa: E701
+
+    def _put(self, key: bytes, value: bytes, sync: bool) -> None:
+        """Requires: the writer lock."""
+        self._prepare()
+        core, stats = self.core, self._stats
+        sequence = core.sequence + 1
         try:
-            self._prepare()
-            core, stats = self.core, self._stats
-            sequence = core.sequence + 1
-            try:
-                core.log.append(encode_put(sequence, key, value), sequence, sync)  # type: ignore[union-attr]
-                if sync:
-                    core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
-                core.state[0].add(sequence, key, value)
-            except BaseException as failure:
-                self._poison(failure)
-                raise
+            core.log.append(encode_put(sequence, key, value), sequence, sync)  # type: ignore[union-attr]
+            if sync:
+                core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
+            core.state[0].add(sequence, key, value)
             core.sequence = sequence
-            stats.puts += 1
-            stats.user_bytes += len(key) + len(value)
-        finally:
-            self._writer.release()
+        except BaseException as failure:
+            self._poison(failure)
+            raise
+        stats.puts += 1
+        stats.user_bytes += len(key) + len(value)
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         """As the contract says. O(log memtable) an operation with the skiplist, O(1) with the sorted one."""
@@ -274,33 +282,41 @@ class LsmStore(KVStore):
 
     def _commit(self, waiting: _Waiting) -> None:
         """Queues the batch; whoever gets the lock writes what is queued, its own and others'."""
-        self._queue.append(waiting)
-        with self._writer:
-            while not waiting.done:
-                group = self._take_group()
-                try:
-                    self._write_group(group)
-                except BaseException as failure:
-                    for each in group:
-                        each.done, each.failure = True, failure
-                    raise
-                for each in group:
-                    each.done = True
+        try:
+            self._queue.append(waiting)
+            holding(self._writer, self._lead, waiting)
+        except BaseException:
+            with contextlib.suppress(ValueError):  # interrupted before anybody took it
+                self._queue.remove(waiting)
+            raise
         if waiting.failure is not None:
             self._check_usable()
             raise StoreFailed(f"the write was taken together with one that failed ({waiting.failure})") from (
                 waiting.failure
             )
 
-    def _take_group(self) -> list[_Waiting]:
+    def _lead(self, waiting: _Waiting) -> None:
+        """Writes groups until the batch is among them, or was before. Requires: the writer lock."""
+        while not waiting.done:
+            group: list[_Waiting] = []
+            try:
+                self._take_group(group)
+                self._write_group(group)
+                for each in group:
+                    each.done = True
+            except BaseException as failure:
+                for each in group:
+                    each.done, each.failure = True, failure
+                raise
+
+    def _take_group(self, group: list[_Waiting]) -> None:
         """The first batches of the queue, up to a size. Requires: the writer lock, a queue that isn't empty."""
-        group = [self._queue.popleft()]
+        group.append(self._queue.popleft())
         size = group[0].size_bytes
         limit = GROUP_BYTES if size > SMALL_BATCH_BYTES else size + SMALL_BATCH_BYTES
         while self._queue and size + self._queue[0].size_bytes <= limit:
             group.append(self._queue.popleft())
             size += group[-1].size_bytes
-        return group
 
     def _write_group(self, group: list[_Waiting]) -> None:
         """One record, one fsync, and then visible. Requires: the writer lock."""
@@ -316,10 +332,10 @@ class LsmStore(KVStore):
             if sync:
                 core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
             core.state[0].add_all(sequence, operations)
+            core.sequence += len(operations)
         except BaseException as failure:
             self._poison(failure)
             raise
-        core.sequence += len(operations)
         deletes = sum([value is None for _, value in operations])
         stats.deletes += deletes
         stats.puts += len(operations) - deletes
@@ -356,18 +372,20 @@ class LsmStore(KVStore):
 
     def flush(self) -> None:
         """Writes the memtable to level 0 and waits for it: afterwards the log is empty."""
-        with self._writer:
-            self._check_writable()
-            if len(self.core.state[0]):
-                self._rotate()
+        holding(self._writer, self._freeze)
         self._settle()
+
+    def _freeze(self) -> None:
+        self._check_writable()
+        if len(self.core.state[0]):
+            self._rotate()
 
     def _settle(self) -> None:
         """Waits until no memtable is frozen."""
         try:
             self.background.wait_for_flush()
-        except OSError as failure:
-            self._poison(failure)
+        except BaseException as failure:
+            self._poison_if_final(failure)
             raise
         if self.background.failure is not None and self._failure is self.background.failure:
             raise self.background.failure
@@ -383,10 +401,15 @@ class LsmStore(KVStore):
         try:
             self.background.compact_range(start, stop)
             self.core.delete_obsolete()
-        except OSError as failure:
-            self._poison(failure)
+            self.background.kick()
+        except BaseException as failure:
+            self._poison_if_final(failure)
             raise
-        self.background.kick()
+
+    def _poison_if_final(self, failure: BaseException) -> None:
+        """A failure of the disk is, and an interrupt in the middle of a change; damage that was found is not."""
+        if isinstance(failure, OSError) or not isinstance(failure, Exception):
+            self._poison(failure)
 
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: the pairs become tables of the last level; one edit puts them in everything's place."""
@@ -436,17 +459,29 @@ class LsmStore(KVStore):
         self.core.state_lock = threading.Lock()
         self.background.leave_to_parent()
 
+    def _end_threads(self) -> None:
+        self.background.end_threads()
+
     def close(self) -> None:
-        """Syncs and seals the log, which the next open replays. What a lane is doing is finished first."""
-        with self._writer:
-            if self._closed:
-                return
-            self._closed = True
-        self.background.end()
+        """Syncs and seals the log, which the next open replays. What a lane is doing is finished first.
+
+        After an interrupt, another call does what is left.
+        """
+        background = self.background
+        if self._stuck(self._writer, background.flush_lock, background.compaction_lock):
+            return
+        holding(self._writer, setattr, self, "_closed", True)
+        background.end()
+        holding(self._writer, self._release)
+
+    def _release(self) -> None:
         core = self.core
         try:
-            if core.log is not None and self._failure is None:
+            if core.log is not None and self._failure is None and not core.log.sealed:
                 core.log.seal(core.sequence + 1, "lsm.wal.close")
+        except BaseException as failure:
+            self._poison(failure)
+            raise
         finally:
             if core.log is not None:
                 core.log.close()

@@ -131,6 +131,7 @@ class LogFile:
         self.path = path
         self.size_bytes = 0
         self.synced = True
+        self.sealed = False
         self._strict = True
         self._allocated = 0
         self._step = max(4096, expected_bytes)
@@ -181,6 +182,7 @@ class LogFile:
         if self.size_bytes:
             self._write(_pack_header(next_sequence, 0))
         self._file.truncate(self.size_bytes)
+        self.sealed = True
         self.close()
 
     @property

@@ -181,7 +181,9 @@ def test_a_group_has_a_size(tmp_path: Path, sizes: list[int], taken: int) -> Non
     operation: list[Operation] = [(b"k", b"v")]
     with opened(tmp_path) as store:
         store._queue.extend(_Waiting(operation, size, False) for size in sizes)
-        assert len(store._take_group()) == taken
+        group: list[_Waiting] = []
+        store._take_group(group)
+        assert len(group) == taken
         assert len(store._queue) == len(sizes) - taken
         store._queue.clear()
 
