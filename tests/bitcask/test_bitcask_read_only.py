@@ -224,3 +224,38 @@ def test_damage_is_told_and_left() -> None:
     put_file(env, "2.bitcask.data", B)
     with unchanged(env), pytest.raises(CorruptionError, match=r"1\.bitcask\.data at byte 0"):
         open_sim(env, read_only=True)
+
+
+def test_of_damaged_files_a_reader_says_what_a_writer_says(rng: random.Random) -> None:
+    """The same content, or the same sentence; and it changes nothing either way."""
+    env = SimEnv()
+    with open_sim(env) as store:
+        for number in range(40):
+            store.put(b"key%d" % rng.randrange(9), rng.randbytes(rng.randrange(40)))
+            with store.batch() as batch:
+                batch.put(b"a", b"%d" % number)
+                batch.delete(b"key%d" % rng.randrange(9))
+        env = env.crash(Policy.EVERYTHING, rng)
+    names = [path for path in env.files() if path.endswith((".data", ".hint"))]
+
+    def outcome(image: SimEnv, read_only: bool) -> object:
+        try:
+            with open_sim(image, read_only=read_only) as store:
+                return sorted(store.scan())
+        except CorruptionError as error:
+            return str(error)
+
+    refused = 0
+    for _ in range(200):
+        image = env.crash(Policy.EVERYTHING, rng)
+        for path in rng.sample(names, 2):
+            data = image.files()[path]
+            at = rng.randrange(len(data))
+            image.poke(path, rng.choice((data[:at], data[:at] + b"?" + data[at + 1 :])))
+            if rng.random() < 0.3 and path.endswith("hint"):
+                image.unlink(path)
+        with unchanged(image):
+            seen = outcome(image, True)
+        refused += isinstance(seen, str)
+        assert outcome(image, False) == seen
+    assert 20 < refused < 190

@@ -270,3 +270,44 @@ def test_the_work_of_a_repair_grows_with_the_file_and_not_with_its_square() -> N
         with open_sim(env) as store:
             assert store.stats().engine["keys"] == count // 2 + 1
     assert work[1] < 2.5 * work[0]
+
+
+@pytest.mark.parametrize("round_seed", range(6))
+def test_whatever_is_damaged_the_repaired_store_says_only_what_was_written(seed: int, round_seed: int) -> None:
+    """Random histories, closed or killed; random bytes flipped, zeroed, put in or cut off, in any of the files."""
+    rng = random.Random(f"{seed}:{round_seed}")
+    env = SimEnv()
+    said: dict[bytes, set[bytes]] = {}
+    store = open_sim(env, max_file_size=600)
+    for number in range(150):
+        with store.batch(sync=rng.random() < 0.5) as batch:
+            for _ in range(rng.choice((1, 1, 1, 3))):
+                key, value = b"key%02d" % rng.randrange(25), b"%d:" % number + rng.randbytes(rng.randrange(40))
+                if rng.random() < 0.25:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+                    said.setdefault(key, set()).add(value)
+        if number == 90:
+            store.compact()
+    if rng.random() < 0.5:
+        store.close()
+    whole = env.crash(Policy.EVERYTHING, rng)
+    before = content(whole.crash(Policy.EVERYTHING, rng))
+    names = [path for path in whole.files() if path.endswith((".data", ".hint"))]
+    mended = 0
+    for _ in range(40):
+        image = whole.crash(Policy.EVERYTHING, rng)
+        for path in rng.sample(names, rng.choice((1, 1, 2, 5))):
+            data = image.files()[path]
+            at = rng.randrange(len(data) + 1)
+            change = rng.choice((bytes((data[at - 1] ^ 1 << rng.randrange(8),)), bytes(9), rng.randbytes(3), None))
+            image.poke(path, data[:at] if change is None else data[: max(0, at - 1)] + change + data[at:])
+        try:
+            found, sentences = repaired(image)
+        except CorruptionError as error:
+            raise AssertionError(f"{error} after repair") from error
+        assert all(value in said[key] for key, value in found.items())
+        mended += bool(sentences)
+        assert len(found.keys() & before.keys()) >= len(before) // 3, "most of it is still there"
+    assert mended > 5
