@@ -450,8 +450,8 @@ def _which(options: argparse.Namespace) -> int:
 
 def _repair(options: argparse.Namespace) -> int:
     try:
-        for sentence in inspect.repair(options.path, options.engine):
-            print(sentence)
+        done = inspect.repair(options.path, options.engine)
+        print(*done or [f"{options.path}: nothing needs to be repaired"], sep="\n")
     except inspect.NotRecognised as error:
         return _one_line(error)
     return 0

@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Hands our seed to Hypothesis, unless the command line gives it another one."""
     config.addinivalue_line("markers", "persistent: about what outlives a store; only for engines that keep files")
-    config.addinivalue_line("markers", "read_only: about reading only; for engines that have the option")
+    config.addinivalue_line("markers", "read_only: about read_only and create; for engines that have these options")
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = str(SEED)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,4 +81,10 @@ class Engine:
 
 def engine_table(chosen: list[str] | None = None) -> list[Engine]:
     """The engines of the registry, or those given with `--engine`."""
-    return [Engine(where, TINY.get(where, {})) for where in (chosen or engines.ENGINES)]
+    return [Engine(_absolute(where), TINY.get(where, {})) for where in (chosen or engines.ENGINES)]
+
+
+def _absolute(where: str) -> str:
+    """ "path/to/file.py:Class" from the root on, because some tests change the directory."""
+    path, _, class_name = where.rpartition(":")
+    return f"{Path(path).absolute()}:{class_name}" if path.endswith(".py") else where

@@ -74,8 +74,9 @@ def test_what_a_scan_of_a_foreign_store_shows_can_be_deleted(engine: Engine, how
 
 
 def test_no_other_engine_takes_a_foreign_store(engine: Engine) -> None:
-    """Neither by recognising it nor by opening it, which would make a second store in the same directory."""
-    for where, scenes in FOREIGN.items():
+    """Neither by recognising it nor by opening it, which would make a second store in the same directory. (What an
+    engine of one's own recognises is its own business.)"""
+    for where, scenes in FOREIGN.items() if engine.registered else ():
         for scene in scenes:
             env = made(scene)
             before = env.files()

@@ -64,6 +64,7 @@ def test_a_store_shows_its_engine_and_its_place(engine: Engine, tmp_path: Path) 
     assert repr(store) == f"<{store.name} store at {tmp_path}/store, closed>"
 
 
+@pytest.mark.read_only
 def test_no_store_is_created_where_none_was_wanted(engine: Engine) -> None:
     """create=False: NoSuchStore, which is a FileNotFoundError too, and nothing is made; with a store there, it opens."""
     env = SimEnv()

@@ -386,6 +386,10 @@ def test_repair_is_the_engines(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "store").mkdir()
     assert main(["repair", str(tmp_path / "store"), "--engine", f"{__file__}:Repairable"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/store was mended\n"
+    with engines.open(tmp_path / "sound", "bitcask") as store:
+        store.put(b"a", b"1")
+    assert main(["repair", str(tmp_path / "sound")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/sound: nothing needs to be repaired\n"
     assert main(["repair", str(tmp_path / "store"), "--engine", "memory"]) == 2
     assert "the engine 'memory' has no repair: restore a copy" in capsys.readouterr().err
     assert main(["repair", str(tmp_path / "store")]) == 1
