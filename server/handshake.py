@@ -92,10 +92,7 @@ class Handshake:
         return {**headers, PROOF: exchange.calls(exchange.ours, theirs, path, headers["X-Metcd-Cluster"])}
 
     def refusal(self, headers: Headers[str, str]) -> Refusal | None:
-        """Why whoever sent these headers is not to be heard; None if it may speak, and is a member.
-
-        Raises OSError if what is to be remembered of it can't be written.
-        """
+        """Why whoever sent these headers is not to be heard; None if it may speak, and is a member."""
         hello = hello_of(headers)
         if hello is None:
             return 403, "a member says who it is, in X-Metcd-Cluster, X-Metcd-From and X-Metcd-Known"
@@ -110,10 +107,7 @@ class Handshake:
         return None
 
     def answered(self, headers: Headers[str, str], peer: int) -> tuple[str, frozenset[int]]:
-        """Why the answer of node `peer` is not that of a node to send to, "" if it is; and whose directories it knows.
-
-        Raises OSError as `refusal`.
-        """
+        """Why the answer of node `peer` is not that of a node to send to, "" if it is; and whose directories it knows."""
         hello = hello_of(headers)
         if hello is None:
             return f"where node {peer} should be, something answers that doesn't say which node it is", frozenset()

@@ -86,7 +86,7 @@ class Roster:
     def judge(self, hello: Hello) -> str:
         """Takes in what a node says of itself: "" if it may be heard, or a sentence that says why not.
 
-        What is new of it is on disk before "" is returned. Raises OSError if it can't be written.
+        What is new of it is on disk before "" is returned; that it can't be written is a reason, too.
         """
         with self._guard:
             return self._stranger(hello) or self._kept_out(hello) or self._changed(hello) or self._note(hello)
@@ -122,7 +122,13 @@ class Roster:
         if self._met.get(hello.node_id) != hello.met:
             new[hello.node_id] = hello.met
         if new or not self._heard:
-            self._remember(new)
+            try:
+                self._remember(new)
+            except OSError as error:
+                return (
+                    f"node {self.node_id} can't write down with which directory node {hello.node_id} came: {error}; "
+                    "until it can, it hears nobody who is new"
+                )
             self._met = {**self._met, **new}
             self._heard = True
         return ""

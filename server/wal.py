@@ -25,7 +25,9 @@ Invariants:
    process leaves in the page cache what no sync has ever covered, and the node is about to act upon it.
 6. A segment whose torn tail was cut off is followed by a new one, and never appended to: a later crash may bring back
    what was cut off, in the place of new records and with valid checksums, and only the new segment's salt tells.
-7. After a failed write or sync every call raises StoreFailed (engines/errors.py says why nothing is retried).
+7. A log that was opened with `promised` says in each segment whose directory it is, and how often that was started
+   (server/directory.py): the start is on disk when `open` returns.
+8. After a failed write or sync every call raises StoreFailed (engines/errors.py says why nothing is retried).
 
 Space is allocated a mebibyte ahead: a sync in allocated space needs no journal commit for the file's new size, 46 µs
 against 70; the reader takes the zeros behind the last record for the end. A mapping would save another microsecond of a

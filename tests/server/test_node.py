@@ -14,7 +14,16 @@ from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, MSG_VOTE, Co
 from server import intake as intake_module
 from server import logs
 from server.addresses import netloc
-from server.errors import DirectoryRefused, NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.errors import (
+    DirectoryRefused,
+    NodeError,
+    NodeStopped,
+    NoLeader,
+    OutcomeUnknown,
+    Overloaded,
+    TooLarge,
+    UndecodableEntry,
+)
 from server.forwards import Sifted
 from server.node import Node
 from server.reads import Waiter
@@ -532,3 +541,25 @@ def test_a_taken_peer_port_leaves_nothing_locked(tmp_path):
         with pytest.raises(OSError, match="in use"):
             Node(cluster.configs[1])
     Node(cluster.configs[1]).stop()
+
+
+def test_a_committed_entry_that_can_not_be_decoded_stops_the_node_at_each_start_and_has_a_way_out(tmp_path):
+    """The way out is for all members alike: one that passed over what another applies would hold other data."""
+    with LocalCluster(tmp_path, ["memory"]) as cluster:
+        node = cluster.leader()
+        cluster.put(node, b"key", b"before")
+        node._call_later(lambda: node._raft.propose_batch([b"what nobody can read"]))
+        assert node.stopped.wait(PATIENCE_S)
+        assert isinstance(node.failure, UndecodableEntry)
+        index = node.failure.index
+        assert str(node.failure).startswith(
+            f"entry {index} of term 1 is committed, and this version of metcd can't decode"
+        )
+        assert f"all members with --skip-entry {index}, which passes over it" in str(node.failure)
+        again = cluster.start(1)
+        assert again.stopped.wait(PATIENCE_S)
+        assert str(again.failure).startswith(f"entry {index} of term 1")
+        out = cluster.start(1, skip_entries=frozenset((index,)))
+        assert cluster.read(out, b"key") == b"before"
+        cluster.put(out, b"key", b"after")
+        assert cluster.read(out, b"key") == b"after"

@@ -11,7 +11,8 @@ from raft import Ready
 from raft.raftpb import ConfState, Entry, HardState, Snapshot, SnapshotMetadata
 from server.config import NodeConfig
 from server.directory import open_directory
-from server.errors import Overloaded
+from server.errors import DirectoryRefused, Overloaded
+from server.identity import read_identity
 from server.snapshot import write_snapshot
 from server.statemachine import StateMachine, encode_proposal
 from server.storage import NodeStorage
@@ -227,3 +228,35 @@ def test_entries_that_stay_for_slow_followers_are_bounded_in_bytes(desk):
     desk.storage.begin_cut(limits, desk.calls.put)
     desk.run_a_call()
     assert desk.memory.first_index() == 92  # nine of them have less than 10,000 bytes
+
+
+# ---- what the directory promises ------------------------------------------------------------------------------------
+
+
+def test_a_new_segment_is_noted_before_anything_in_it_is_promised(desk):
+    """Else a log whose newest segment is gone looks whole, and the node votes without what was in it."""
+    desk.storage._wal._segment_bytes = 1  # each save begins a segment
+    for index in (1, 2, 3):
+        desk.storage.persist(ready(*entries(index, index), commit=index - 1))
+        assert read_identity(desk.data).segment == desk.storage._wal.segment
+    assert read_identity(desk.data).segment >= 2
+    desk.storage._wal._segment_bytes = 1 << 20  # the record that a close ends with promises nothing
+    desk.storage.close()
+    newest = max(name for name in desk.env.list(f"{desk.data}/wal") if name.endswith(".wal"))
+    desk.env.rename(f"{desk.data}/wal/{newest}", f"{desk.elsewhere}/{newest}")
+    with pytest.raises(DirectoryRefused, match="the log is older than the directory: it ends with segment"):
+        desk.open()
+    desk.env.rename(f"{desk.elsewhere}/{newest}", f"{desk.data}/wal/{newest}")
+    desk.open()
+    assert desk.memory.last_index() == 3
+
+
+def test_a_snapshot_that_the_log_does_not_lead_to_is_put_aside_and_goes_when_the_log_has_passed_it(desk):
+    desk.storage.persist(ready(*entries(1, 10), commit=3))
+    metadata = desk.write(8, term=2)
+    desk.reopen()
+    aside = f"{metadata.term:016x}-{metadata.index:016x}.snap.aside"
+    assert desk.env.list(desk.snap) == [aside]
+    desk.storage.persist(ready(snapshot=desk.receive(9, term=3), term=3, commit=9))
+    desk.receive(12, term=3)
+    assert aside not in desk.env.list(desk.snap)
