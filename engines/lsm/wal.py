@@ -38,7 +38,7 @@ for the end (but for goleveldb with opt.StrictJournal, which is off by default);
    comes next is known only to a caller who has read the manifest.
 8. Behind a hole the mode is strict: whoever wrote there knows no marks, and its logs read as strict. (What another
    program writes behind the mark that closes a log of ours reads as relaxed: nothing tells it from our own unsynced
-   writes, and damage in it ends the log, as it does for a LevelDB that was told to be quiet.)
+   writes, and damage in it ends the log.)
 9. Space is allocated in whole blocks of the log, so that a hole ends where a block does. (Behind one that ends within a
    block, LevelDB loses what the other program wrote.) Only a write buffer that is smaller than a block gets less.
 
