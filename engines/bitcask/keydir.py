@@ -20,7 +20,8 @@ Invariants:
 1. A key is in `places` if and only if it is live; None stands there only within `apply`, so that a batch appears at one
    instant even to a reader who holds no lock (`dict.update` with bytes as keys is one step of the interpreter).
 2. For an open view V and any key k: k's place in V is V.undo[k] if k is in V.undo, else places[k]. A reader without the
-   lock looks into `places` first: if the writer comes in between, its note is already in `undo`.
+   lock looks into `places` before and after `undo`: if the writer noted k in between, the note is there; if it dropped
+   the note, because k is absent again, the place is another one, and the reader looks once more.
 3. A merge moves values without changing them, so it notes nothing: both places hold the same bytes.
 4. All changes and all looks at the order are under the store's mutex.
 
@@ -39,6 +40,7 @@ from engines.bitcask.hint import TOMBSTONE_BIT, Entry
 from engines.bitcask.segment import Segment
 
 __all__ = [
+    "NO_NOTE",
     "OFFSET_MASK",
     "SEGMENT_SHIFT",
     "SIZE_BITS",
@@ -55,6 +57,8 @@ SEGMENT_SHIFT = 80
 SIZE_MASK = (1 << SIZE_BITS) - 1
 OFFSET_MASK = (1 << (SEGMENT_SHIFT - SIZE_BITS)) - 1
 
+NO_NOTE = 0  # is no place, and not None, which is the note of an absent key
+
 Changes = Mapping[bytes, int | None]  # key → its new place, None for a deletion
 
 
@@ -69,14 +73,22 @@ class KeyOrder:
         self.made = False
 
     def note(self, key: bytes) -> None:
-        """The key has come or gone. Requires: `made`, or else it is a waste."""
+        """The key has come or gone. Requires: `made`, or else it is a waste.
+
+        When the keys would be sorted anew anyway, the order is given up until it is asked for: so a store that was
+        scanned once doesn't remember every key that has come and gone since.
+        """
         self._changed.add(key)
+        if 8 * len(self._changed) > len(self._keys):
+            self.made = False
+            self._keys = SortedList()
+            self._changed.clear()
 
     def range(
         self, places: Collection[bytes], start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool
     ) -> Iterator[bytes]:
         """The keys of `places` between the bounds. O(log n) and O(log n) for each noted key; O(n log n) at first."""
-        if not self.made or 8 * len(self._changed) > len(self._keys):
+        if not self.made:
             self._keys = SortedList(places)
             self.made = True
         else:
@@ -108,6 +120,14 @@ class Undo(dict[bytes, "int | None"]):
             if self.order.made:
                 self.order.note(key)
 
+    def forget(self, key: bytes) -> None:
+        """Drops the note of a key that is absent, if it was absent when the view was opened: else a queue that runs
+        through the store would leave a note of each of its keys."""
+        if self.get(key, NO_NOTE) is None:
+            del self[key]
+            if self.order.made:
+                self.order.note(key)
+
 
 class Keydir:
     """Key → place, and the keys' order. Written by one thread at a time, under the store's mutex."""
@@ -132,6 +152,8 @@ class Keydir:
         for key, place in changes.items():
             if place is None:
                 del places[key]
+                for undo in views:
+                    undo.forget(key)
 
     def keys(
         self, undo: Undo, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool

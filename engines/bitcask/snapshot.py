@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
+from engines.bitcask.keydir import NO_NOTE, OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, Undo
 from engines.bitcask.record import HEADER_BYTES
 from engines.errors import StoreClosed
 from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
@@ -49,9 +49,7 @@ class BitcaskSnapshot(Snapshot):
         if type(key) is not bytes:
             check_key_type(key)
         self._check_open()
-        place = self._keydir.places.get(key)  # before the look into undo: see invariant 2 of the keydir
-        if key in self.undo:
-            place = self.undo[key]
+        place = self._place(key)
         if place is None:
             self._store._misses += 1
             return default
@@ -60,6 +58,17 @@ class BitcaskSnapshot(Snapshot):
         except KeyError:
             self._check_open()
             raise
+
+    def _place(self, key: bytes) -> int | None:
+        """Where the key was, without the lock: see invariant 2 of the keydir."""
+        places, undo = self._keydir.places.get, self.undo.get
+        while True:
+            place: int | None = places(key)
+            noted = undo(key, NO_NOTE)
+            if noted != NO_NOTE:
+                return noted
+            if places(key) == place:
+                return place
 
     def scan(
         self,

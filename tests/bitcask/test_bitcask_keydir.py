@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from engines.bitcask.keydir import Keydir, KeyOrder, Undo
+from engines.simenv import SimEnv
+from tests.bitcask.riak_files import open_sim
 
 
 def test_the_order_follows_what_comes_and_goes(rng: random.Random) -> None:
@@ -43,3 +46,53 @@ def test_a_view_remembers_the_first_place_of_each_key() -> None:
     assert dict(first) == {b"a": 1, b"c": None, b"b": 2}
     assert dict(second) == {b"a": 10, b"b": 2}
     assert keydir.places == {b"b": 20, b"c": 30}
+
+
+def test_a_queue_that_runs_through_leaves_an_open_view_no_notes() -> None:
+    """Each key is absent again, as it was when the view was opened; what the view had, it keeps."""
+    with open_sim(SimEnv(), max_file_size=1 << 20) as store:
+        store.put(b"kept", b"1")
+        with store.snapshot() as snapshot:
+            list(snapshot.scan())
+            for number in range(500):
+                store.put(b"job%d" % number, b"")
+                assert snapshot.get(b"job%d" % number) is None
+                store.delete(b"job%d" % number)
+            assert len(snapshot.undo) == 0
+            store.delete(b"kept")
+            store.put(b"kept", b"2")
+            store.delete(b"kept")
+            assert list(snapshot.undo) == [b"kept"]
+            assert list(snapshot.scan()) == [(b"kept", b"1")] == list(snapshot.scan(reverse=True))
+            assert store.check() == []
+
+
+def test_a_view_sees_no_later_value_while_its_note_is_dropped() -> None:
+    """A reader without the lock has looked into the places, where a later value is, when that is deleted again."""
+    with open_sim(SimEnv()) as store, store.snapshot() as snapshot:
+        store.put(b"k", b"later")
+
+        class Places(dict[bytes, Any]):
+            def get(self, key: bytes, default: Any = None) -> Any:
+                found = super().get(key, default)
+                if key in self and not deleting:
+                    deleting.append(key)
+                    store.delete(key)
+                return found
+
+        deleting: list[bytes] = []
+        store._keydir.places = Places(store._keydir.places)
+        assert snapshot.get(b"k") is None
+        assert deleting == [b"k"] and len(snapshot.undo) == 0
+
+
+def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() -> None:
+    """One scan, and then a queue: the notes of keys that have come and gone don't pile up."""
+    order, places = KeyOrder(), dict.fromkeys((b"%03d" % number for number in range(800)), 1)
+    order.range(places, b"", None, (True, True), False)
+    most = 0
+    for number in range(10_000):
+        if order.made:
+            order.note(b"job%d" % number)
+        most = max(most, len(order._changed))
+    assert most <= 100 and order.check(places)
