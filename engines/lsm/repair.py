@@ -32,7 +32,7 @@ from engines.kvstore import Stats
 from engines.log_tools import LenientReader
 from engines.lsm import manifest
 from engines.lsm.cache import BlockCache
-from engines.lsm.files import LOCK, listed
+from engines.lsm.files import LOCK, listed, repair_advice
 from engines.lsm.foreign import decode_edit, refuse_rocksdb
 from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
 from engines.lsm.memtable import Rows
@@ -151,8 +151,11 @@ class _Repair:
         try:
             versions = manifest.read(self._env, self._path, Stats())
             live, oldest_log = versions.live_files().keys(), versions.log_number
+        except FileNotFoundError:
+            self._report.losses.append("CURRENT, which names the manifest: every table and log that is there counts")
         except (CorruptionError, OSError) as error:
-            self._report.losses.append(f"the manifest: {error}")
+            advice = f"; {repair_advice(self._path)}"
+            self._report.losses.append(f"the manifest: {error}".removesuffix(advice))
         tables = [
             name for kind, number, name in self._files if kind in ("ldb", "sst") and (live is None or number in live)
         ]
