@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+import engines
 from engines.env import real_env
 from tests.conformance.engine_table import engine_table
 from tests.conformance.foreign import FOREIGN
 from tests.conformance.reading import picture
 from tests.conformance.test_only_reading import PATH, materialise, states
+from tests.server.test_inspect import stopped_node
 
 REPOSITORY = Path(__file__).parents[2]
 PERSISTENT = [engine for engine in engine_table() if engine.persistent]
@@ -85,6 +87,20 @@ def test_every_look_makes_harmless_system_calls_only(engine, strace, tmp_path):
     assert ran.stdout == f"looked {len(stores)}\n", ran.stderr
     assert picture(root) == before
     assert sum(f"{root}/" in line for line in trace.read_text(errors="replace").splitlines()) > 20 * len(stores)
+    assert list(harmful(trace, root)) == []
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_every_look_at_a_node_makes_harmless_system_calls_only(engine, strace, tmp_path):
+    """A whole directory, and one that has lost its engine."""
+    root = tmp_path / "nodes"
+    whole, lost = (stopped_node(engine, root / name) for name in ("whole", "lost"))
+    shutil.rmtree(lost / "engine") if (lost / "engine").is_dir() else (lost / "engine").unlink()
+    before, trace = picture(root), tmp_path / "trace"
+    command = [strace, "-f", "-y", "-s", "0", "-o", str(trace), sys.executable, "-c", LOOKS, engine, whole, lost]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "looked 2\n", ran.stderr
+    assert picture(root) == before
     assert list(harmful(trace, root)) == []
 
 
