@@ -380,11 +380,13 @@ def _adopt(fd: int, wanted: os.stat_result) -> None:
     if now.st_uid != os.geteuid() or now.st_nlink != 1 or not stat.S_ISREG(now.st_mode):
         return
     permissions = stat.S_IMODE(wanted.st_mode) & 0o777
+    if now.st_gid != wanted.st_gid:
+        try:
+            os.fchown(fd, -1, wanted.st_gid)
+        except PermissionError:
+            permissions &= ~0o070  # they are meant for another group than this process's
     if stat.S_IMODE(now.st_mode) != permissions:
         os.fchmod(fd, permissions)
-    if now.st_gid != wanted.st_gid:
-        with contextlib.suppress(PermissionError):
-            os.fchown(fd, -1, wanted.st_gid)
     if now.st_uid != wanted.st_uid:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, wanted.st_uid, -1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -271,3 +273,27 @@ def test_a_file_of_somebody_else_is_not_given_away(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         real_env().adopt(str(tmp_path / "symbolic"), str(like))
     assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
+def test_a_group_that_cannot_be_kept_gets_nothing() -> None:
+    """Permissions for CURRENT's group are not for whatever group the writer is in. Root becomes somebody else for it;
+    anybody else has no file of a foreign group, and sees that those of its own group are kept."""
+    directory = Path(tempfile.mkdtemp())  # where others may go, as they may not go to tmp_path
+    try:
+        directory.chmod(0o777)
+        like, new = directory / "like", directory / "new"
+        like.touch()
+        like.chmod(0o664)
+
+        def adopt() -> None:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            real_env().open(str(new), "x").close()
+            real_env().adopt(str(new), str(like))
+
+        in_a_child(adopt)
+        assert stat.S_IMODE(new.stat().st_mode) == (0o604 if os.geteuid() == 0 else 0o664)
+    finally:
+        shutil.rmtree(directory)
