@@ -61,7 +61,7 @@ from engines.lifetime import holding
 if TYPE_CHECKING:
     from engines.bitcask.store import BitcaskStore
 
-__all__ = ["Merge", "Output", "choose"]
+__all__ = ["Merge", "Output", "choose", "is_compact"]
 
 BUFFER_BYTES = 1 << 20
 
@@ -83,6 +83,14 @@ def choose(segments: Collection[Segment], garbage_share: float, dead_bytes: int)
         if not enough and garbage >= dead_bytes:
             enough = chosen.copy()
     return enough
+
+
+def is_compact(segments: Collection[Segment], max_file_size: int) -> bool:
+    """True if merging all of these segments would give nothing back. O(segments)."""
+    total = sum(segment.end for segment in segments)
+    return all(segment.live_bytes == segment.end for segment in segments) and (
+        len(segments) <= 1 or len(segments) <= total // max_file_size
+    )
 
 
 class Output:

@@ -308,6 +308,10 @@ class SegmentTable:
         segments = [*self.live.values(), *(segment for _, segment in self.retired)]
         return sum(segment.disk_bytes for segment in segments) + self.intent_bytes
 
+    def sealed(self) -> dict[int, Segment]:
+        """The segments that are not written to, oldest first."""
+        return {file_id: seg for file_id, seg in sorted(self.live.items()) if not isinstance(seg, ActiveSegment)}
+
     def file_ids(self) -> set[int]:
         """Of all data files that are on the disk, the retired ones included."""
         return {*self.live, *(segment.id for _, segment in self.retired)}

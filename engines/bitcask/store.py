@@ -59,12 +59,12 @@ from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_M
 from engines.bitcask.load import finish_load, load
 from engines.bitcask.locks import OWN_LOCK, DirectoryLock, shared_lock
 from engines.bitcask.log import Log
-from engines.bitcask.merge import Merge, choose
+from engines.bitcask.merge import Merge, choose, is_compact
 from engines.bitcask.options import Options
 from engines.bitcask.record import HEADER_BYTES, TOMBSTONE
 from engines.bitcask.recovery import look, recover
 from engines.bitcask.repair import log_repair, repair
-from engines.bitcask.segment import Segment, SegmentTable, data_path
+from engines.bitcask.segment import SegmentTable, data_path
 from engines.bitcask.snapshot import BitcaskSnapshot
 from engines.bitcask.survey import directory_has_segments
 from engines.bitcask.torn import ADVICE
@@ -363,7 +363,7 @@ class BitcaskStore(KVStore):
                 merged += chosen
         elif file_ids:
             merged = sorted(set(file_ids))
-            unknown = [file_id for file_id in merged if file_id not in self._sealed()]
+            unknown = [file_id for file_id in merged if file_id not in self._table.sealed()]
             if unknown:
                 raise InvalidOption(f"no sealed segment has the id {unknown[0]}: describe() lists them")
             self._merge(merged)
@@ -382,7 +382,7 @@ class BitcaskStore(KVStore):
         """None if there is nothing to merge. Requires: both locks."""
         self._check_usable()
         self._remove_retired()
-        if chosen is None and self._is_compact():
+        if chosen is None and is_compact(self._table.live.values(), self._max_file_size):
             return None
         self._log.seal()
         inputs = self._table.live if chosen is None else {i: self._table.live[i] for i in chosen}
@@ -392,24 +392,12 @@ class BitcaskStore(KVStore):
         first_id = self._table.take_id(Merge.outputs_at_most(input_bytes, self._max_file_size))
         return Merge(self, inputs, first_id)
 
-    def _is_compact(self) -> bool:
-        """True if merging everything would give nothing back."""
-        segments = self._table.live.values()
-        total = sum(segment.end for segment in segments)
-        return all(segment.live_bytes == segment.end for segment in segments) and (
-            len(segments) <= 1 or len(segments) <= total // self._max_file_size
-        )
-
-    def _sealed(self) -> dict[int, Segment]:
-        active = self._log.active
-        return {file_id: segment for file_id, segment in sorted(self._table.live.items()) if segment is not active}
-
     def _choose(self) -> list[int]:
         """What a merge is worth while for. Nothing, while files wait for a snapshot: a merge would keep tombstones for
         their sake, and find them again and again (basho/bitcask#205). Requires: the writer's lock."""
         self._remove_retired()
         waiting = bool(self._table.retired)
-        return [] if waiting else choose(self._sealed().values(), self._garbage_share, self._dead_bytes)
+        return [] if waiting else choose(self._table.sealed().values(), self._garbage_share, self._dead_bytes)
 
     def _merge_if_due(self) -> None:
         """After a segment was filled: merges here, or has a thread do it."""
