@@ -270,21 +270,21 @@ def _cluster(options: argparse.Namespace) -> int:
             _print_cluster(cluster)
         while cluster.processes and not stop.wait(TURN_S):
             for node in cluster.dead():
-                print(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}", flush=True)
-        print("\nstopping", flush=True)
+                print_line(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}")
+        print_line("\nstopping")
         for node, process in cluster.brought_back():
-            print(f"node {node.id} was brought back by hand, and goes on as {process}: end it there", flush=True)
+            print_line(f"node {node.id} was brought back by hand, and goes on as {process}: end it there")
     return 0
 
 
 def _print_cluster(cluster: LocalCluster) -> None:
     """The table of nodes, and lines to be typed into another terminal."""
-    print(f"\n{'node':<6}{'engine':<10}{'pid':<9}{'clients':<25}data")
+    print_line(f"\n{'node':<6}{'engine':<10}{'pid':<9}{'clients':<25}data")
     for node in cluster.nodes:
-        print(f"{node.id:<6}{node.engine:<10}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}")
+        print_line(f"{node.id:<6}{node.engine:<10}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}")
     first, last = cluster.nodes[0], cluster.nodes[-1]
     command = shlex.join(metcd_command())
-    print(
+    print_line(
         "\nType into another terminal:\n"
         f"  curl -L {first.url}/hello -XPUT -d world\n"
         f"  curl -L {last.url}/hello\n"
@@ -292,8 +292,7 @@ def _print_cluster(cluster: LocalCluster) -> None:
         f"  {command} load unicode{'' if first.client_port == FIRST_PORT else f' --endpoints {first.url}'}\n"
         f"  curl -L {last.url}/unicode/U+2603\n"
         f"  kill -9 {cluster.processes[last.id].pid}        # node {last.id}; the others go on\n"
-        "\nCtrl-C here ends all nodes; their data stays.",
-        flush=True,
+        "\nCtrl-C here ends all nodes; their data stays."
     )
 
 

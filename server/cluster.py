@@ -28,6 +28,7 @@ from typing import IO
 
 from engines import ENGINES
 from server.client import Client
+from server.logs import pass_on
 from server.secret import draw_secret
 
 __all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines", "listener", "metcd_command"]
@@ -237,7 +238,7 @@ def listener(port: int) -> str | None:
 def _pass_on(node_id: int, output: IO[bytes]) -> None:
     with output:
         for line in output:
-            print(f"[node {node_id}] {line.decode(errors='replace').rstrip()}", file=sys.stderr, flush=True)
+            pass_on(f"[node {node_id}] {line.decode(errors='replace').rstrip()}")
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

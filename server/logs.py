@@ -18,6 +18,7 @@ The lines go through `logging`, under the name "metcd", so that a program that e
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
@@ -25,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["MINUTE_S", "LineWriter", "Minutely", "dropped_lines", "flush", "logger", "print_line"]
+__all__ = ["MINUTE_S", "LineWriter", "Minutely", "dropped_lines", "flush", "logger", "pass_on", "print_line"]
 
 LINES_MAX = 1000
 MINUTE_S = 60.0
@@ -108,6 +109,7 @@ class _Handler(logging.Handler):
 
 
 _OUT, _ERR = LineWriter(1), LineWriter(2)
+atexit.register(lambda: flush())  # daemon threads are not waited for
 _root = logging.getLogger("metcd")
 _root.setLevel(logging.INFO)
 _root.addHandler(_Handler(_ERR))
@@ -121,6 +123,11 @@ def logger(name: str = "") -> logging.Logger:
 def print_line(line: str) -> None:
     """A line on standard output that, other than by print, never blocks and never raises."""
     _OUT.put(line)
+
+
+def pass_on(line: str) -> None:
+    """The same on standard error, for what another process has said."""
+    _ERR.put(line)
 
 
 def flush() -> None:

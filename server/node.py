@@ -148,6 +148,7 @@ class Node:
     def stop(self) -> None:
         """Stops taking part, makes everything durable and closes it; waiters get NodeStopped. Twice is fine."""
         self._inbox.put((_STOP, None))
+        self._transport.stop_introducing()
         if self._thread.ident is not None:
             self._thread.join()
         elif not self.stopped.is_set():
@@ -440,6 +441,7 @@ class Node:
             kind, content = self._inbox.get()
             if kind == _READ:
                 content.resolve(stopped)
+        self._storage.stop_writing()
         self._transport.stop()
         self._storage.close()
         try:

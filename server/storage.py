@@ -35,15 +35,16 @@ Follows etcd's server/storage/storage.go and raftexample's replayWAL, saveSnap a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from engines.errors import CorruptionError
+from engines.kvstore import Pair
 from raft import NO_LIMIT, MemoryStorage, Ready
 from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
 from server.directory import Directory
-from server.errors import WAY_OUT, DirectoryRefused, Overloaded
+from server.errors import WAY_OUT, DirectoryRefused, NodeStopped, Overloaded
 from server.logs import logger
 from server.snapshot import (
     find_snapshots,
@@ -93,6 +94,7 @@ class NodeStorage:
             logger().warning("%s", state.repaired)
         self.memory = MemoryStorage()
         self.installing = False
+        self._stopping = False
         self._cutting = False
         self._uncut_entries = 0
         self._uncut_bytes = 0
@@ -197,9 +199,20 @@ class NodeStorage:
 
     def _write(self, snapshot: MachineSnapshot) -> str:
         with self._writing:
-            path = write_snapshot(self._snap_dir, snapshot.metadata, snapshot.pairs(), self._env)
+            path = write_snapshot(self._snap_dir, snapshot.metadata, self._until_stopped(snapshot.pairs()), self._env)
         self._purge()
         return path
+
+    def _until_stopped(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The same pairs, for as long as the node runs: a file that is given up is no file (server/snapshot.py)."""
+        for pair in pairs:
+            if self._stopping:
+                raise NodeStopped("the node stops")
+            yield pair
+
+    def stop_writing(self) -> None:
+        """Gives up the snapshot files that are being written, which would keep a large node from stopping for long."""
+        self._stopping = True
 
     def _purge(self) -> None:
         with self._purging:

@@ -116,6 +116,11 @@ class Transport:
         for sender in self._senders.values():
             sender.introduced.wait(max(0.0, deadline - time.monotonic()))
 
+    def stop_introducing(self) -> None:
+        """Ends the wait of `wait_until_introduced`: the node stops, whatever its peers know."""
+        for sender in self._senders.values():
+            sender.introduced.set()
+
     def spread_news(self) -> None:
         """Calls the peers again if a member was met since the last time: the others may not have met it."""
         known = self.handshake.roster.known()

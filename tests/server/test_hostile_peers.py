@@ -44,7 +44,7 @@ def test_whatever_is_sent_to_the_port_for_peers_the_node_goes_on_and_grows_by_no
         assert throw_all(address, count, f"{seed}", make) == []
         belongings.assert_kept()
         metrics = node.metrics()
-        assert metrics["messages_in_total"] > before + count / 50, "some of it gets as far as Raft"
+        assert metrics["messages_in_total"] > before + count / 200, "some of it gets as far as Raft"
         assert metrics["peer_garbage_total"] > count / 10
         for each in cluster.nodes.values():
             assert each.failure is None

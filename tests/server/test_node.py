@@ -1,7 +1,9 @@
 """The driver, with three nodes in one process: what is acknowledged, what is refused, what a restart finds."""
 
+import contextlib
 import dataclasses
 import errno
+import socket
 import threading
 
 import pytest
@@ -28,7 +30,7 @@ from server.forwards import Sifted
 from server.node import Node
 from server.reads import Waiter
 from server.snapshot import write_snapshot
-from server.statemachine import StateMachine, encode_proposal
+from server.statemachine import MachineSnapshot, StateMachine, encode_proposal
 from server.storage import NodeStorage
 from tests.server.local_nodes import PATIENCE_S, LocalCluster, eventually, loopbacks
 
@@ -243,6 +245,48 @@ def test_a_node_whose_lines_can_not_be_written_loads_a_snapshot_all_the_same(tmp
             eventually("it is counted", lambda: cluster.leader().metrics()["log_lines_dropped_total"] > 0)
     finally:
         room.set()
+
+
+def test_a_node_stops_in_the_middle_of_a_snapshot_file(tmp_path, monkeypatch):
+    """Of a large store it takes longer than anybody waits after Ctrl-C; what is left of the file is no file."""
+    with LocalCluster(tmp_path, ["memory"], snapshot_entries=5) as cluster:
+        node = cluster.leader()
+        begun, gate, given_up = threading.Event(), threading.Event(), []
+        pairs = MachineSnapshot.pairs
+        stop_writing = NodeStorage.stop_writing
+
+        def slowly(snapshot):
+            for pair in pairs(snapshot):
+                begun.set()
+                gate.wait(PATIENCE_S)
+                yield pair
+            given_up.append(False)
+
+        monkeypatch.setattr(MachineSnapshot, "pairs", slowly)
+        monkeypatch.setattr(NodeStorage, "stop_writing", lambda storage: (stop_writing(storage), gate.set()))
+        for number in range(6):
+            cluster.put(node, b"%d" % number, b"v")
+        assert begun.wait(PATIENCE_S)
+        cluster.stop(1)
+        assert given_up == []
+        monkeypatch.undo()
+        assert not [path for path in (tmp_path / "node1" / "snap").iterdir() if path.name.endswith(".snap")]
+        assert cluster.read(cluster.start(1), b"5") == b"v"
+
+
+def test_a_node_that_is_stopped_at_once_waits_for_no_peer(tmp_path, monkeypatch):
+    """The first thing it does is to call them, and one that is paused doesn't answer."""
+    monkeypatch.setattr("server.transport.HANDSHAKE_TIMEOUT_S", 1000.0)
+    cluster = LocalCluster(tmp_path, election_tick=10_000)
+    with contextlib.ExitStack() as paused:
+        for peer in (2, 3):
+            paused.enter_context(socket.create_server(cluster.configs[1].peers[peer]))
+        node = cluster.start(1)
+        eventually("it calls them", lambda: len(node._transport._calls) == 2)
+        stopper = threading.Thread(target=cluster.stop, args=(1,), daemon=True)
+        stopper.start()
+        assert node.stopped.wait(PATIENCE_S)
+        stopper.join()
 
 
 def test_a_snapshot_whose_transfer_failed_is_sent_again(tmp_path, monkeypatch):
@@ -532,8 +576,6 @@ def test_a_failed_fsync_of_the_log_stops_the_node_and_acknowledges_nothing(tmp_p
 
 
 def test_a_taken_peer_port_leaves_nothing_locked(tmp_path):
-    import socket
-
     cluster = LocalCluster(tmp_path)
     with socket.socket() as taken:
         taken.bind(cluster.configs[1].peers[1])
