@@ -146,8 +146,14 @@ def all_met(cluster: LocalCluster) -> None:
     eventually("all have met", known)
 
 
-def test_a_node_whose_directory_was_emptied_is_kept_out_and_the_others_go_on(cluster, lines):
+@pytest.mark.parametrize("engines", [("memory",) * 3, ("lsm", "btree", "bitcask")], ids=lambda names: names[0])
+def test_a_node_whose_directory_was_emptied_is_kept_out_and_the_others_go_on(tmp_path, engines, lines):
     """It used to end with RaftPanic at every start, until another one led: then it voted."""
+    with LocalCluster(tmp_path, engines) as cluster:
+        _empty_one_and_go_on(cluster, lines)
+
+
+def _empty_one_and_go_on(cluster, lines):
     cluster.put(cluster.leader(), b"key", b"value")
     all_met(cluster)
     victim = cluster.follower()
@@ -172,8 +178,15 @@ def test_a_node_whose_directory_was_emptied_is_kept_out_and_the_others_go_on(clu
         for node_id in cluster.configs:
             about = [line for line in lines if line.startswith(f"node {node_id}: ") and said in line]
             assert len(about) == 1, about  # once in each log, its own too
+        old_leader = cluster.leader().id
+        cluster.stop(old_leader)
+        cluster.start(old_leader)
+        cluster.put(cluster.leader(), b"key", b"of the next leader")
+        assert again.status()["kept_out"] == why
     finally:
         again.stop()
+    again = cluster.start(victim.id)
+    assert "remembers that node" in kept_out(again)
 
 
 @pytest.mark.parametrize("met", ["itself", "only by hearsay"])
