@@ -110,6 +110,7 @@ def _restore(r: Raft, snapshot: Snapshot) -> bool:
     """
     metadata = snapshot.metadata
     if metadata.index <= r.log.committed:
+        r.log.require_same(metadata.index, metadata.term, (), r.lead)
         return False
     if r.state != STATE_FOLLOWER:
         raise RaftPanic("a snapshot reached a node that isn't a follower")

@@ -215,7 +215,7 @@ def _handle_append_response(r: Raft, m: Message, progress: Progress) -> None:
     if m.index > r.log.last_index():
         raise RaftPanic(
             f"node {m.from_} acknowledges entry {m.index}, but the log of its leader ends at {r.log.last_index()}: "
-            "was it damaged, cut or lost?"
+            "one of the two has lost a part of its log, or was given another"
         )
     # A probe's answer is of use even if it says nothing new: it shows where the follower is.
     if not progress.maybe_update(m.index) and not (progress.match == m.index and progress.state == STATE_PROBE):

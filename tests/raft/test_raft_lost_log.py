@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from raft import Entry, LogLostError, Message
-from raft.raftpb import MSG_APP
+from raft import ConfState, Entry, LogLostError, Message
+from raft.raftpb import MSG_APP, MSG_SNAP, Snapshot, SnapshotMetadata
 from tests.raft.nodes import drain, make_peer, terms_of
 
 Previous = tuple[int, int]  # index and term
@@ -64,6 +64,20 @@ def test_a_leader_with_another_committed_entry_stops_the_node(previous: Previous
         LogLostError, match=r"node 2, the leader, has an entry \d of term \d, but here entry \d of term"
     ):
         peer.node.step(append(previous, sent))
+    assert terms_of(peer) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("index", "term"), [(2, 1), (3, 2), (3, 3), (2, 2)])
+def test_a_late_snapshot_is_late_only_if_it_ends_with_the_same_entry(index: int, term: int) -> None:
+    peer = make_peer(terms=(1, 1, 2, 2), term=3, commit=3)
+    metadata = SnapshotMetadata(index, term, ConfState((1, 2, 3)))
+    message = Message(MSG_SNAP, to=1, from_=2, term=3, snapshot=Snapshot(metadata))
+    if (index, term) in ((2, 1), (3, 2)):
+        peer.node.step(message)
+        assert [answer.index for answer in drain(peer)] == [3]
+    else:
+        with pytest.raises(LogLostError, match=f"has an entry {index} of term {term}, but here"):
+            peer.node.step(message)
     assert terms_of(peer) == [1, 1, 2, 2]
 
 
