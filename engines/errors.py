@@ -98,12 +98,13 @@ class StoreLocked(StoreError):
 
 
 class StoreChanged(StoreError):
-    """A file is gone that was there when the store was opened for reading only: a program that its locks don't keep out
-    has merged or compacted meanwhile. Nothing is lost; whoever opens the store again sees its present state."""
+    """A file is gone, or shorter, that was there when the store was opened for reading only: a program that its locks
+    don't keep out has merged or compacted meanwhile. Nothing is lost; whoever opens the store again sees its present
+    state."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, what: str = "is gone") -> None:
         super().__init__(
-            f"{path} is gone: another program has changed the store since it was opened for reading only; open it again"
+            f"{path} {what}: another program has changed the store since it was opened for reading only; open it again"
         )
         self.path = path
 

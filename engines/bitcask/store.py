@@ -69,7 +69,15 @@ from engines.bitcask.snapshot import BitcaskSnapshot
 from engines.bitcask.survey import directory_has_segments
 from engines.bitcask.torn import ADVICE
 from engines.env import Env, StorePath, real_env
-from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReadOnly, ReservedValue, StoreError
+from engines.errors import (
+    CorruptionError,
+    InvalidOption,
+    NoSuchStore,
+    ReadOnly,
+    ReservedValue,
+    StoreChanged,
+    StoreError,
+)
 from engines.keywords import BitcaskKeywords
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value
 from engines.lifetime import holding
@@ -192,6 +200,8 @@ class BitcaskStore(KVStore):
             why = f"the keydir says that the record of {key[:40]!r} is here, and it is another key's"
         elif len(record) == size:
             why = f"the record of {key[:40]!r} fails its checksum"
+        elif self._read_only:
+            raise StoreChanged(data_path(self._table.directory, file_id), "is shorter than it was")
         else:
             why = f"the record of {key[:40]!r} has {size:,} bytes, and the file ends after {len(record):,} of them"
         raise CorruptionError(data_path(self._table.directory, file_id), offset, f"{why}; {ADVICE}")

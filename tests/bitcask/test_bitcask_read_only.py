@@ -199,6 +199,17 @@ def test_a_file_that_another_program_has_merged_away_is_no_damage() -> None:
     assert looked_at(env).keys() == {b"a", b"b"}
 
 
+def test_a_record_that_riak_has_taken_back_is_no_damage() -> None:
+    """Its merge cuts off what it has just copied, if the key was written anew meanwhile (bitcask_fileops:un_write)."""
+    env = SimEnv()
+    put_file(env, "1.bitcask.data", A + B)
+    with open_sim(env, read_only=True) as store:
+        env.poke(data_path(1), A + B[:3])
+        with pytest.raises(StoreChanged, match="is shorter than it was"):
+            store.get(b"b")
+        assert store.get(b"a") == b"value"
+
+
 def test_files_that_go_away_while_it_opens_are_looked_for_again() -> None:
     """Riak's merge removes the first file when it has been listed, and it is gone when it is to be read."""
 
