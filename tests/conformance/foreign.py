@@ -23,6 +23,7 @@ from engines.lsm.table_builder import TableBuilder
 from engines.lsm.version import COMPARATOR, FileMeta, VersionEdit
 from engines.lsm.wal import encode_batch
 from engines.simenv import SimEnv
+from tests.conformance.golden import BOLT_FILES, LEVELDB_STORES, unpack
 
 __all__ = ["FOREIGN", "Scene"]
 
@@ -143,3 +144,7 @@ FOREIGN: dict[str, list[Scene]] = {
         Scene("riak, without modes", riaks_without_modes, None),
     ],
 }
+
+# and what the real programs have written, to be looked at
+FOREIGN["lsm"] += [Scene(f"{golden.name}, real", partial(unpack, golden), None) for golden in LEVELDB_STORES]
+FOREIGN["btree"] += [Scene(f"{golden.name}, real", partial(unpack, golden), None) for golden in BOLT_FILES]
