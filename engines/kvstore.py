@@ -400,7 +400,8 @@ class KVStore(Reader):
     def _poison(self, failure: BaseException) -> None:
         """Marks the store as failed, for ever; the first failure is the one that is told."""
         if self._failure is None:
-            self._failure = failure
+            # of an interrupt without its traceback, whose frames may hold a file or a lock that is to go with them
+            self._failure = failure if isinstance(failure, Exception) else type(failure)(*failure.args)
 
     def _check_usable(self) -> None:
         """Raises StoreClosed or StoreFailed if the store is either; every public call begins with it."""

@@ -42,8 +42,8 @@ class _Held:
             os.close(fd)
 
     def __del__(self) -> None:
-        with _held_lock:  # a lock on the same inode that was taken in between would vanish with this descriptor
-            self.close()
+        # a lock on the same inode that was taken in between would vanish with this descriptor
+        with _held_lock: self.close()  # fmt: skip  # noqa: E701
 
 
 # POSIX locks don't exclude the process that holds them, and vanish when it closes *any* descriptor of the file: so the
@@ -87,14 +87,17 @@ after_fork_in_child(_drop_locks_in_child)
 
 def lock_file(path: str, kind: LockKind, shared: bool) -> HeldLock:
     """What `Env.lock` says, for a file of the operating system's."""
-    with _held_lock:
-        held = _held.get(_inode(os.stat(path))) if os.path.exists(path) else None
-        if held is None or held.fd < 0:
-            held = _take_lock(path, kind, shared)
-        elif not (shared and held.shared):
-            del held  # else the traceback, and whoever keeps it, would keep the lock
-            raise StoreLocked(path, "this process")
-        return HeldLock(held)
+    with _held_lock: return _find_or_take(path, kind, shared)  # fmt: skip  # noqa: E701
+
+
+def _find_or_take(path: str, kind: LockKind, shared: bool) -> HeldLock:
+    held = _held.get(_inode(os.stat(path))) if os.path.exists(path) else None
+    if held is None or held.fd < 0:
+        held = _take_lock(path, kind, shared)
+    elif not (shared and held.shared):
+        del held  # else the traceback, and whoever keeps it, would keep the lock
+        raise StoreLocked(path, "this process")
+    return HeldLock(held)
 
 
 def _take_lock(path: str, kind: LockKind, shared: bool) -> _Held:

@@ -19,9 +19,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
-from engines.errors import StoreError
+from engines.errors import StoreError, StoreFailed
 from engines.kvstore import WriteBatch
+from engines.lifetime import holding
 
 __all__ = ["GroupCommit", "Waiter"]
 
@@ -51,18 +53,28 @@ class GroupCommit:
 
     def submit(self, waiter: Waiter, commit: Callable[[list[Waiter]], None]) -> None:
         """Returns when the write is committed. Raises what its commit raised."""
-        self._queue.append(waiter)
-        with self.lock:
-            if not waiter.done:
-                self._commit_waiting(commit)
+        try:
+            self._queue.append(waiter)
+            holding(self.lock, self._lead, waiter, commit)
+        except BaseException:
+            with suppress(ValueError):  # interrupted before anybody took it
+                self._queue.remove(waiter)
+            raise
         if waiter.failure is not None:
             raise waiter.failure
 
-    def _commit_waiting(self, commit: Callable[[list[Waiter]], None]) -> None:
+    def _lead(self, waiter: Waiter, commit: Callable[[list[Waiter]], None]) -> None:
+        """Commits what waits, unless the waiter is done. Requires: the lock."""
+        if waiter.done:
+            return
+        if waiter not in self._queue:
+            raise StoreFailed(
+                "the write was taken together with one that was interrupted: whether it is there is unknown"
+            )
         waiters: list[Waiter] = []
-        while self._queue:
-            waiters.append(self._queue.popleft())
         try:
+            while self._queue:
+                waiters.append(self._queue.popleft())
             commit(waiters)
         except StoreError as refusal:
             if len(waiters) == 1:
@@ -70,11 +82,14 @@ class GroupCommit:
             else:
                 for waiter in waiters:
                     self._commit_alone(waiter, commit)
-        except BaseException as failure:
+        except Exception as failure:
             for waiter in waiters:
                 waiter.failure = failure
-            if not isinstance(failure, Exception):
-                raise
+        except BaseException as interrupt:  # this thread's; the others are told
+            for waiter in waiters:
+                waiter.failure = StoreFailed("the write was taken together with one that was interrupted")
+                waiter.failure.__cause__ = interrupt
+            raise
         finally:
             for waiter in waiters:
                 waiter.done = True

@@ -52,6 +52,7 @@ from engines.btree.page import (
 from engines.env import Env, File, Lock, MutableView, View
 from engines.errors import CorruptionError, StoreClosed, StoreError
 from engines.kvstore import Stats
+from engines.lifetime import holding
 
 __all__ = ["MAX_LEVELS", "Pager", "Pin", "StoreFull", "file_bytes"]
 
@@ -80,8 +81,7 @@ class Pin:
     __slots__ = ("_gone", "txid")
 
     def __init__(self, txid: int, gone: deque[int]) -> None:
-        self.txid = txid
-        self._gone = gone
+        self.txid, self._gone = txid, gone
 
     def __del__(self) -> None:
         self._gone.append(self.txid)
@@ -234,10 +234,13 @@ class Pager:
     def _remember(self, pgid: int, node: Node) -> None:
         nodes = self.nodes
         nodes[pgid] = node
-        if len(nodes) > self._max_cached and self._trimming.acquire(blocking=False):
-            for old in list(nodes)[: len(nodes) // TRIM]:
-                nodes.pop(old, None)
-            self._trimming.release()
+        if len(nodes) > self._max_cached and not self._trimming.locked():
+            holding(self._trimming, self._trim)
+
+    def _trim(self) -> None:
+        nodes = self.nodes
+        for old in list(nodes)[: len(nodes) // TRIM]:
+            nodes.pop(old, None)
 
     # ---------------------------------------------------------------------------------------------------------- pins
 

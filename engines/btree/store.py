@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Unpack
 
@@ -36,6 +36,7 @@ from engines.btree.cursor import ascend, descend, lookup
 from engines.btree.dump import dump_file
 from engines.btree.foreign import is_anothers
 from engines.btree.group import GroupCommit, Waiter
+from engines.btree.meta import Meta, MetaError
 from engines.btree.options import Options
 from engines.btree.page import BucketValue
 from engines.btree.pager import MAX_LEVELS, Pager, Pin
@@ -48,6 +49,7 @@ from engines.env import Env, Lock, StorePath, real_env
 from engines.errors import ReadOnly, StoreError
 from engines.keywords import BTreeKeywords
 from engines.kvstore import KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value, scan_bounds
+from engines.lifetime import Arguments, holding
 
 __all__ = ["BTreeStore"]
 
@@ -175,11 +177,15 @@ class BTreeStore(KVStore):
 
     def _count_pins(self, pager: Pager) -> None:
         """What a writer does in passing, done by a reader where nobody writes: else the notes would pile up for ever."""
-        if self._write_lock.acquire(blocking=False):
-            try:
-                pager.pins()
-            finally:
-                self._write_lock.release()
+        if not self._write_lock.locked():
+            holding(self._write_lock, self._take_pins, pager)
+
+    def _take_pins(self, pager: Pager) -> None:
+        try:
+            pager.pins()
+        except BaseException as failure:  # interrupted: a reader may not have been counted
+            self._fail(failure)
+            raise
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -196,26 +202,22 @@ class BTreeStore(KVStore):
 
     def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
         """As the contract says; without sync, and if nobody else is writing, without a batch."""
-        if sync or (sync is None and self._sync) or not self._write_lock.acquire(blocking=False):
+        lock = self._write_lock
+        if sync or (sync is None and self._sync) or lock.locked():
             super().put(key, value, sync=sync)
-            return
-        try:
+        else:
             check_key(key)
             check_value(value, self.max_value_bytes)
-            self._write_point(key, value)
-        finally:
-            self._write_lock.release()
+            with lock: self._write_point(key, value)  # fmt: skip  # noqa: E701
 
     def delete(self, key: bytes, *, sync: bool | None = None) -> None:
         """As `put`."""
-        if sync or (sync is None and self._sync) or not self._write_lock.acquire(blocking=False):
+        lock = self._write_lock
+        if sync or (sync is None and self._sync) or lock.locked():
             super().delete(key, sync=sync)
-            return
-        try:
+        else:
             check_key_type(key)
-            self._write_point(key, None)
-        finally:
-            self._write_lock.release()
+            with lock: self._write_point(key, None)  # fmt: skip  # noqa: E701
 
     def _write_point(self, key: bytes, value: bytes | None) -> None:
         """One unsynced change. Requires: the write lock, and nobody waits for it with an earlier one."""
@@ -236,7 +238,7 @@ class BTreeStore(KVStore):
     def _check_writable(self) -> None:
         if self._closed or self._failure is not None:
             self._refuse()
-        if self._owner is not None and self._owner == threading.get_ident():
+        if self._owner is not None and self._is_owner():
             raise RuntimeError("the store is in use by this thread: write to the transaction that is open, or end it")
         if self._options.read_only:
             raise ReadOnly(READ_ONLY)
@@ -344,43 +346,62 @@ class BTreeStore(KVStore):
             finally:
                 self._owner = None
 
+    def _own(self, call: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        """As `_owned`, around a call. Requires: the write lock."""
+        self._check_usable()
+        self._owner = threading.get_ident()
+        try:
+            call(*arguments)
+        finally:
+            self._owner = None
+
+    def _is_owner(self) -> bool:
+        """True if this thread holds the write lock for longer. (After an interrupt, `_owner` may be left over.)"""
+        return self._owner == threading.get_ident() and self._write_lock.locked()
+
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: a tree is built bottom-up beside the old one, which a commit then lets go of."""
+        self._check_writable()
+        holding(self._write_lock, self._own, self._load, self._while_usable(pairs))
 
-        pairs = self._while_usable(pairs)
-        with self._owned():
-            root = self._state.root_id
-            try:
-                self._commit(lambda writer: replace_tree(writer, root, pairs), sync=True)
-            except StreamFailed as failure:
-                assert failure.__cause__ is not None
-                raise failure.__cause__ from None
+    def _load(self, pairs: Iterable[Pair]) -> None:
+        root = self._state.root_id
+        try:
+            self._commit(lambda writer: replace_tree(writer, root, pairs), True)
+        except StreamFailed as failure:
+            assert failure.__cause__ is not None
+            raise failure.__cause__ from None
 
     def flush(self) -> None:
         """As the contract says: if the last commit was not synced, its meta is written once more, between two fsyncs."""
         self._check_writable()
-        with self._write_lock:
-            self._check_usable()
-            self._commit(lambda writer: None, sync=True)
+        holding(self._write_lock, self._flush)
+
+    def _flush(self) -> None:
+        self._check_usable()
+        self._commit(lambda writer: None, sync=True)
 
     def compact(self) -> None:
         """Writes the database again into a fresh file, without free pages; open snapshots keep the old one. O(bytes)."""
-        with self._owned():
-            old = self._state
-            try:
-                state, committer = reopened(*rewrite(old.pager, old.meta, self._new_pager), self._options)
-            except StoreError:
-                raise
-            except RecursionError as error:
-                raise old.pager.endless() from error
-            except BaseException as failure:
-                self._fail(failure)
-                raise
+        self._check_writable()
+        holding(self._write_lock, self._own, self._compact)
+
+    def _compact(self) -> None:
+        old = self._state
+        try:
+            state, committer = reopened(*rewrite(old.pager, old.meta, self._new_pager), self._options)
             self._writer = committer
             self._nodes = state.pager.nodes
             self._state = state
             self._survey = None  # else the old file would stay mapped
             old.pager.close()
+        except StoreError:
+            raise
+        except RecursionError as error:
+            raise old.pager.endless() from error
+        except BaseException as failure:
+            self._fail(failure)
+            raise
 
     def _new_pager(self, lock: Lock) -> Pager:
         old, options = self._state.pager, self._options
@@ -391,19 +412,21 @@ class BTreeStore(KVStore):
     def check(self) -> list[str]:
         """As the contract says; check.py lists what it finds. Writers go on meanwhile."""
         self._check_usable()
-        if self._owner == threading.get_ident():
+        if self._is_owner():
             raise RuntimeError("the store is in use by this thread: end the transaction before check()")
-        with self._write_lock:
-            self._check_usable()
-            state, pin = self._pinned()
-            assert state.pager.file is not None
-            _, metas = read_metas(state.pager.file, state.pager.path)
-            unused = None if self._writer is None else self._writer.unused()
+        state, pin, metas, unused = holding(self._write_lock, self._what_to_check)
         checker = Checker(state.pager.map, state.meta, unused)
         checker.check_metas(metas)
         problems = checker.run()
         del pin
         return problems
+
+    def _what_to_check(self) -> tuple[State, Pin, list[Meta | MetaError], Sequence[int] | None]:
+        self._check_usable()
+        state, pin = self._pinned()
+        assert state.pager.file is not None
+        _, metas = read_metas(state.pager.file, state.pager.path)
+        return state, pin, metas, None if self._writer is None else self._writer.unused()
 
     def stats(self) -> Stats:
         """A copy of the counters. O(pages) if something was written since the last call, as it counts the pages then."""
@@ -426,21 +449,24 @@ class BTreeStore(KVStore):
 
     def close(self) -> None:
         """As the contract says. The last state is entered into both metas, so that damage to one of them is no loss."""
-        if self._closed:
-            return
-        if self._owner == threading.get_ident():
+        if self._is_owner():
             raise RuntimeError("the store is in use by this thread: end the transaction before close()")
-        with self._write_lock:
-            if self._closed:
-                return
-            try:
-                if self._failure is None and self._writer is not None:
-                    self._commit(lambda writer: None, sync=True)
-                    if self._written:
-                        meta = self._state.meta
-                        self._state.pager.write_meta(meta._replace(txid=meta.txid + 1))
-            finally:
-                self._closed = True
-                self._end_readers()
-                self._state.pager.close()
-                self._state.pager.unmap()
+        if not self._stuck(self._write_lock):
+            holding(self._write_lock, self._close)
+
+    def _close(self) -> None:
+        """Once more after an interrupt, it does what is left. Requires: the write lock."""
+        try:
+            if not self._closed and self._failure is None and self._writer is not None:
+                self._commit(lambda writer: None, sync=True)
+                if self._written:
+                    meta = self._state.meta
+                    self._state.pager.write_meta(meta._replace(txid=meta.txid + 1))
+        finally:
+            self._closed = True
+            self._survey = None
+            self._end_readers()
+            # an interrupted compact may have left two
+            for pager in (self._state.pager, self._state.pager if self._writer is None else self._writer.pager):
+                pager.close()
+                pager.unmap()
