@@ -1,4 +1,4 @@
-"""What a store tells about itself: counters, structure, LevelDB's properties, approximate sizes. Reads no blocks."""
+"""What a store tells about itself: counters, structure, LevelDB's properties, sizes. Of tables it reads no whole blocks."""
 
 from __future__ import annotations
 
