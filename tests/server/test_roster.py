@@ -283,6 +283,29 @@ def test_members_may_start_late_and_in_any_order(tmp_path):
         cluster.__exit__()
 
 
+@pytest.mark.parametrize(("engine", "part"), [("bitcask", "engine"), ("memory", "snap")])
+def test_an_engine_or_snapshots_of_another_node_of_the_cluster_make_the_same_state(tmp_path, engine, part):
+    cluster = LocalCluster(tmp_path, (engine,) * 3, snapshot_entries=8)
+    try:
+        for node_id in (1, 2, 3):
+            cluster.start(node_id)
+        for number in range(30):
+            cluster.put(cluster.leader(), b"key", b"%d" % number)
+        before = cluster.converged()
+        for node_id in (1, 2, 3):
+            cluster.stop(node_id)
+        one, two = (f"{cluster.configs[node_id].data_dir}/{part}" for node_id in (1, 2))
+        shutil.rmtree(one)
+        shutil.copytree(two, one)
+        for node_id in (1, 2, 3):
+            cluster.start(node_id)
+        cluster.put(cluster.leader(), b"other", b"value")
+        after = cluster.converged()
+        assert [pair for pair in before if pair[0] == b"kkey"] == [pair for pair in after if pair[0] == b"kkey"]
+    finally:
+        cluster.__exit__()
+
+
 # ---- clusters -------------------------------------------------------------------------------------------------------
 
 
