@@ -56,6 +56,9 @@ def nobodys(path: str, env: Env) -> str:
     if (claim := engines.claimed(path, env)) is not None:
         return str(claim[1])
     what = "is a file that"
+    above = path.rpartition("/")[0] or "/"
+    if not env.is_dir(path) and (engine := engines.which(above, env)) is not None:
+        return f"{path} is a file in a store of {engine!r}: check {above}, or see the file with metcd dump"
     if env.is_dir(path):
         names = env.list(path)
         more = "" if len(names) <= NAMES_SHOWN else ", …"

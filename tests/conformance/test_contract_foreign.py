@@ -6,10 +6,14 @@ LevelDB and Riak take the empty key, LevelDB keys of any length and Riak of 65,5
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from engines import ForeignFormat, KVStore, WrongEngine
 from engines.simenv import SimEnv
+from server import inspect
+from server.store_check import NotRecognised
 from tests.conformance.engine_table import Engine
 from tests.conformance.foreign import FOREIGN, Scene
 
@@ -91,3 +95,15 @@ def test_no_other_engine_takes_a_foreign_store(engine: Engine) -> None:
             assert {path: content for path, content in env.files().items() if not path.endswith("LOCK")} == {
                 path: content for path, content in before.items() if not path.endswith("LOCK")
             }
+
+
+def test_every_foreign_store_is_shown(engine: Engine) -> None:
+    """`metcd dump`, without a word about the engine: sound ones and those that can't be opened, as far as the format is
+    known; and `metcd check` says of those whose they are, not that they are damaged."""
+    for scene in FOREIGN.get(engine.where, []):
+        env = made(scene)
+        assert list(inspect.dump(PATH, None, env)), scene.name
+        if scene.refused:
+            with pytest.raises(NotRecognised) as refusal:
+                inspect.check(PATH, None, env)
+            assert not re.search("damage|corrupt|repair", str(refusal.value)), scene.name

@@ -336,6 +336,18 @@ def test_what_nobody_recognises_is_a_sentence_and_status_1(
     assert picture(tmp_path) == before
 
 
+def test_one_file_of_a_store_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence says where the store is, and which verb shows the file."""
+    path = tmp_path / "store"
+    with engines.open(path, "bitcask") as store:
+        store.put(b"a", b"1")
+    file = next(path.glob("*.data"))
+    assert main(["check", str(file)]) == 1
+    told = f"metcd: {file} is a file in a store of 'bitcask': check {path}, or see the file with metcd dump\n"
+    assert capsys.readouterr().err == told
+    assert main(["dump", str(file)]) == 0
+
+
 def test_dump_of_what_nobody_recognises_is_status_1_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file by name; a directory as for check."""
     (tmp_path / "notes.txt").write_text("milk")
