@@ -189,6 +189,17 @@ def test_the_names_of_all_unicode_characters_are_in_key_order():
         assert sum(len(name) for _, name in pairs) == 3_602_695
 
 
+@pytest.mark.parametrize("size", [2 << 20, 20 << 20])
+def test_load_says_that_a_pair_is_too_large_and_not_that_it_may_be_there(metcd, node, tmp_path, size):
+    """The server refuses the body while it is still being sent."""
+    file = tmp_path / "pairs.ndjson"
+    file.write_text(json.dumps({"key": "YQ==", "value": base64.b64encode(b"y" * size).decode()}) + "\n")
+    status, out, err = metcd("load", str(file))
+    assert (status, out) == (2, b"")
+    assert b"at most 1,572,864 bytes, and this one has" in err
+    assert list(node.machine.scan()) == []
+
+
 def test_load_unicode_goes_on_where_it_was(metcd, node, monkeypatch):
     """Batches are atomic and in the order of the keys, so that the last key there says how far an earlier run got."""
     pairs = unicode_names()[:3000]
