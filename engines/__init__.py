@@ -105,6 +105,8 @@ def engine_class(engine: str) -> type[KVStore]:
 
     Raises UnknownEngine, with a sentence that says what is known or what failed.
     """
+    if not isinstance(engine, str):  # a typo must not end in a TypeError of this module's
+        raise UnknownEngine(f"an engine's name is text, and this is {engine!r}: there is {_known()}")
     where = ENGINES.get(engine)
     if where is None and ":" in engine:
         where = engine

@@ -29,7 +29,7 @@ import stat
 import time
 from typing import Literal, Protocol, overload
 
-from engines.locks import LockKind, lock_file
+from engines.locks import LockKind, close_file, lock_file
 
 __all__ = [
     "Env",
@@ -272,7 +272,7 @@ class _RealFile:
     def close(self) -> None:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            os.close(fd)
+            close_file(fd)
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -280,7 +280,7 @@ class _RealFile:
 
 
 _FLAGS = {
-    "r": os.O_RDONLY,
+    "r": os.O_RDONLY | os.O_NONBLOCK,  # for a pipe: opening one waits for its writer otherwise, for ever
     "r+": os.O_RDWR,
     "w": os.O_RDWR | os.O_CREAT | os.O_TRUNC,
     "x": os.O_RDWR | os.O_CREAT | os.O_EXCL,
@@ -297,7 +297,7 @@ class RealEnv:
         return _RealFile(path, os.open(path, _FLAGS[mode] | os.O_CLOEXEC, 0o600))
 
     def absolute(self, path: StorePath) -> str:
-        return os.path.abspath(path)
+        return os.path.abspath(os.fsdecode(path))  # bytes are no StorePath, but what else could be meant?
 
     def resolve(self, path: str) -> str:
         return os.path.realpath(path) if os.path.islink(path) else path
@@ -317,7 +317,7 @@ class RealEnv:
         try:
             _adopt(fd, wanted)
         finally:
-            os.close(fd)
+            close_file(fd)
 
     def list(self, path: str) -> list[str]:
         return sorted(os.listdir(path))

@@ -18,7 +18,7 @@ from typing import Literal
 
 from engines.errors import StoreLocked
 
-__all__ = ["HeldLock", "LockKind", "after_fork_in_child", "lock_file"]
+__all__ = ["HeldLock", "LockKind", "after_fork_in_child", "close_file", "lock_file"]
 
 LockKind = Literal["posix", "flock", "both"]
 
@@ -29,10 +29,12 @@ class _Held:
     By reference, not by a counter: an interrupt between any two lines then leaves nothing locked.
     """
 
-    __slots__ = ("__weakref__", "fd", "shared")
+    __slots__ = ("__weakref__", "beside", "fd", "is_posix", "shared")
 
-    def __init__(self, path: str, shared: bool) -> None:
+    def __init__(self, path: str, shared: bool, is_posix: bool) -> None:
         self.shared = shared
+        self.is_posix = is_posix
+        self.beside: list[int] = []  # other descriptors of the file, which live as long as the lock (`close_file`)
         self.fd = os.open(path, (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o600)
 
     def close(self) -> None:
@@ -40,6 +42,8 @@ class _Held:
         fd, self.fd = getattr(self, "fd", -1), -1
         if fd >= 0:
             os.close(fd)
+            while self.beside:
+                os.close(self.beside.pop())
 
     def __del__(self) -> None:
         # a lock on the same inode that was taken in between would vanish with this descriptor
@@ -100,9 +104,22 @@ def _find_or_take(path: str, kind: LockKind, shared: bool) -> HeldLock:
     return HeldLock(held)
 
 
+def close_file(fd: int) -> None:
+    """Closes a descriptor; of a file that this process has a POSIX lock on, when the lock is given up.
+
+    The system drops the lock with *any* descriptor of the file: whoever only looked at it would let others in.
+    """
+    with _held_lock:
+        held = _held.get(_inode(os.fstat(fd))) if _held else None
+        if held is not None and held.is_posix and held.fd >= 0:
+            held.beside.append(fd)
+        else:
+            os.close(fd)
+
+
 def _take_lock(path: str, kind: LockKind, shared: bool) -> _Held:
     """Locks a file that this process has no lock on, and enters it in the table."""
-    held = _Held(path, shared)
+    held = _Held(path, shared, kind != "flock")
     try:
         operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
         if kind != "flock":

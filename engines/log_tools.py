@@ -1,7 +1,8 @@
 """Tools for logs: reading a damaged one as LevelDB does, and showing one byte by byte.
 
 `LenientReader` returns what can be read and lists what it dropped. It is for repair, by somebody who has decided that a
-part is better than nothing; recovery uses the strict `LogReader`. It follows LevelDB's reader in all cases:
+part is better than nothing; recovery uses the strict `LogReader`. Unless told to keep more, it follows LevelDB's reader
+in all cases:
 
     what it meets                                        what it drops
     a header cut by the end of the file                  the header; a writer that died, not reported
@@ -14,6 +15,9 @@ part is better than nothing; recovery uses the strict `LogReader`. It follows Le
     a MIDDLE or LAST without a FIRST                     the fragment
     a FULL or FIRST while a record is unfinished         the unfinished record's fragments
     any of the above while a record is unfinished        the unfinished record's fragments as well
+
+With `keeps_more`, a wrong checksum drops its fragment only, if a whole fragment begins right behind it: then the length
+was right. LevelDB drops up to 32 KiB of records that are whole.
 
 Left out: LevelDB's `initial_offset`. Follows its db/log_reader.cc; `dump_log` resembles its db/dumpfile.cc, which knows
 nothing of fragments.
@@ -58,11 +62,13 @@ class Drop:
 class LenientReader:
     """Iterates over the records that can be read: (offset, payload). `drops` lists what was lost so far.
 
-    source: an open file, which may be closed after this call, or the bytes of one. Never raises for bytes. O(size).
+    source: an open file, which may be closed after this call, or the bytes of one. keeps_more: see the module.
+    Never raises for bytes. O(size).
     """
 
-    def __init__(self, source: File | bytes) -> None:
+    def __init__(self, source: File | bytes, *, keeps_more: bool = False) -> None:
         self.drops: list[Drop] = []
+        self._keeps_more = keeps_more
         self._view: View = source if isinstance(source, bytes) else source.view()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -104,8 +110,13 @@ class LenientReader:
                     break
                 if not whole or checksum != fragment_checksum(kind, data):
                     why = "the checksum does not match" if whole else "a length reaches behind the block"
-                    self._drop(base + at, len(block) - at, why)
+                    behind = at + HEADER_BYTES + length
+                    goes_on = whole and self._keeps_more and _begins_fragment(block, behind)
+                    self._drop(base + at, (behind if goes_on else len(block)) - at, why)
                     yield base + at, _BAD, b""
+                    if goes_on:
+                        at = behind
+                        continue
                     break
                 if not FULL <= kind <= LAST:
                     self._drop(base + at, length, f"type {kind} is unknown")
@@ -119,6 +130,15 @@ class LenientReader:
 
     def _drop(self, offset: int, size_bytes: int, why: str) -> None:
         self.drops.append(Drop(offset, size_bytes, why))
+
+
+def _begins_fragment(block: bytes, at: int) -> bool:
+    """True if a fragment with a right checksum begins in the block at `at`."""
+    if len(block) - at < HEADER_BYTES:
+        return False
+    checksum, length, kind = _HEADER.unpack_from(block, at)
+    data = block[at + HEADER_BYTES : at + HEADER_BYTES + length]
+    return FULL <= kind <= LAST and len(data) == length and bool(checksum == fragment_checksum(kind, data))
 
 
 def dump_log(

@@ -426,7 +426,8 @@ def _check(options: argparse.Namespace) -> int:
         return _one_line(error)
     for sentence in found:
         print(sentence)
-    print(f"{options.path}: {len(found)} violations found" if found else f"{options.path}: OK")
+    count = "1 violation" if len(found) == 1 else f"{len(found)} violations"
+    print(f"{options.path}: {count} found" if found else f"{options.path}: OK")
     return 1 if found else 0
 
 

@@ -37,8 +37,9 @@ __all__ = ["NotRecognised", "check", "dump", "repair", "what_is"]
 def _place(path: StorePath, env: Env) -> str:
     """The absolute path of what is to be looked at. Raises NoSuchStore, NotRecognised if it is etcd's."""
     absolute = env.absolute(path)
-    if not env.exists(absolute):
-        raise NoSuchStore(f"there is nothing at {absolute}")
+    if not env.exists(leads_to := env.resolve(absolute)):
+        where = absolute if leads_to == absolute else f"{leads_to}, where the link {absolute} leads"
+        raise NoSuchStore(f"there is nothing at {where}")
     for member in (absolute, f"{absolute}/member", absolute.removesuffix("/wal"), absolute.removesuffix("/snap")):
         if _is_etcds(member, env):
             raise NotRecognised(
@@ -197,7 +198,7 @@ def repair(path: StorePath, engine: str | None = None, env: Env | None = None) -
         engine = engines.which(path, env)
     if engine is None:
         claim = engines.claimed(path, env)
-        if claim is None:
+        if claim is None or isinstance(claim[1], ForeignFormat):  # sound, so that there is nothing to repair
             raise NotRecognised(nobodys(path, env))
         engine = claim[0]
     return engines.engine_class(engine).repair(path, env)

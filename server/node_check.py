@@ -139,7 +139,7 @@ def _check_engine(node: _Node, engine: str | None) -> None:
     """Opens the store for reading, checks it, and reads which entry it has applied last."""
     asked = engine is not None
     path, env = f"{node.path}/engine", node.env
-    if not env.exists(path):
+    if not env.exists(env.resolve(path)):
         if node.recovery is not None and node.recovery.history.last_index:
             node.found.append(f"{path} is missing: the node's store is gone")
         return
@@ -167,7 +167,7 @@ def _why_not(path: str, engine: str | None, asked: bool, env: Env) -> str | None
         return f"{path}: the node ran on the engine {engine!r}, and these are files of {recognised!r}"
     if engines.claimed(path, env) is not None:
         return nobodys(path, env)
-    names = ", ".join(env.list(path)) if env.is_dir(path) else ""
+    names = ", ".join(env.list(path)) if env.is_dir(path) else "a file"
     return f"{path}: the node ran on the engine {engine!r}, whose files are gone: {names or 'nothing'} is there"
 
 

@@ -345,7 +345,7 @@ class BitcaskStore(KVStore):
         holding(self._writer, self._flush)
 
     def _flush(self) -> None:
-        self._check_usable()
+        self._check_writable()
         with self._poisoning():
             self._log.sync()
             self._remove_retired()

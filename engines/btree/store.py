@@ -54,7 +54,7 @@ from engines.lifetime import Arguments, holding
 __all__ = ["BTreeStore"]
 
 FILE_IN_DIRECTORY = "metcd.db"
-READ_ONLY = "the store was opened for reading only"
+READ_ONLY = "the store was opened with read_only=True: open it without to write"
 MANY_GONE = 1_000  # readers that have come and gone since a writer has looked
 LEVELS = (None,) * MAX_LEVELS  # to iterate over costs less than a range
 
@@ -95,7 +95,7 @@ class BTreeStore(KVStore):
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
         """By a meta; a sound file of another program, without our bucket, isn't ours (foreign.py)."""
-        path = database_path(env.absolute(path), env)
+        path = env.resolve(database_path(env.absolute(path), env))
         if not env.exists(path):
             return False
         file = env.open(path, "r")

@@ -229,7 +229,7 @@ class _Repair:
         """The rows of every batch that is whole."""
         file = self._env.open(f"{self._path}/{name}", "r")
         try:
-            reader = LenientReader(file)
+            reader = LenientReader(file, keeps_more=True)
             for offset, record in reader:
                 try:
                     sequence, operations = decode_batch(record)
@@ -239,7 +239,10 @@ class _Repair:
                 for at, (key, value) in enumerate(operations):
                     stored = internal_key(key, sequence + at, DELETION if value is None else VALUE)
                     yield (*order(stored), stored, value or b"")
-            self._report.losses += [f"{self._path}/{name} at byte {drop.offset}: {drop.why}" for drop in reader.drops]
+            self._report.losses += [
+                f"{self._path}/{name} at byte {drop.offset}: {drop.why}; {drop.size_bytes:,} bytes are left out"
+                for drop in reader.drops
+            ]
         finally:
             file.close()
 

@@ -278,7 +278,7 @@ class LsmStore(KVStore):
         if batch.operations:
             self._commit(_Waiting(batch.operations, batch.size_bytes, self._sync if sync is None else sync))
         else:
-            self._check_usable()
+            self._check_writable()
 
     def _commit(self, waiting: _Waiting) -> None:
         """Queues the batch; whoever gets the lock writes what is queued, its own and others'."""

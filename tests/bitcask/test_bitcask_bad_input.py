@@ -19,6 +19,7 @@ import engines
 from engines import CorruptionError, StoreFailed, StoreLocked
 from engines.bitcask.record import encode_record
 from engines.bitcask.store import BitcaskStore
+from engines.env import real_env
 from engines.faultenv import FaultEnv
 from engines.simenv import Policy, SimEnv
 from tests.bitcask.riak_files import PATH, content, data_path, open_sim, put_file
@@ -194,3 +195,19 @@ def test_ids_beyond_four_bytes_are_refused() -> None:
         assert store.get(b"k") == b"v"
         with pytest.raises(OverflowError, match="file ids end at"):
             store.put(b"l", b"w")
+
+
+@pytest.mark.parametrize("of", ["ours", "Riak's"])
+def test_a_dump_beside_an_open_store_gives_no_lock_up(of: str, tmp_path: Path) -> None:
+    """Another process could open the store for writing then; in a directory of Riak's, from the first moment on."""
+    path = tmp_path / "store"
+    with engines.open(path, "bitcask") as store:
+        store.put(b"a", b"1")
+    if of == "Riak's":
+        (path / "bitcask.metcd.lock").unlink()
+    with engines.open(path, "bitcask"):
+        if of == "ours":
+            list(BitcaskStore.dump(path, real_env()))
+        script = "import engines, sys; engines.open(sys.argv[1], 'bitcask', read_only=True)"
+        ran = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60)
+        assert f"bitcask.metcd.lock is locked by process {os.getpid()}" in ran.stderr

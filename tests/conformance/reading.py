@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 import engines
-from engines import CorruptionError, ForeignFormat, KVStore, NoSuchStore, ReadOnly
+from engines import CorruptionError, ForeignFormat, KVStore, NoSuchStore, ReadOnly, WriteBatch
 from engines.env import Env, File, Lock, LockKind, Mode
 from engines.simenv import os_error
 from server import inspect
@@ -109,9 +109,11 @@ def reads(store: KVStore) -> Iterator[str]:
         lambda: store.delete(b"a"),
         lambda: store.load([(b"a", b"1")]),
         lambda: store.compact(),
+        lambda: store.flush(),
+        lambda: store.write(WriteBatch()),
     ]
     for change in changes:
-        with pytest.raises(ReadOnly):
+        with pytest.raises(ReadOnly, match="read_only=True: open it without to write"):
             change()
     with pytest.raises(ReadOnly), store.batch() as batch:
         batch.put(b"a", b"1")

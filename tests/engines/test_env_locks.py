@@ -190,3 +190,22 @@ def test_a_holder_that_cannot_be_found_is_another_process(
     with pytest.raises(StoreLocked, match="another process"):
         env.lock(f"{tmp_path}/LOCK")
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_look_at_a_locked_file_gives_no_lock_up(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    """POSIX drops a process's lock with any descriptor of the file: reading it, or giving it an owner, let others in.
+
+    Once the lock is given up, nothing of it stays open.
+    """
+    path = str(tmp_path / "LOCK")
+    lock = env.lock(path, kind)
+    for _ in range(3):
+        with closing(env.open(path, "r")) as file:
+            file.pread(10, 0)
+        env.adopt(path, path)
+    for probe in KINDS if kind == "both" else [kind]:
+        assert another_process_tries(path, probe) == f"process {os.getpid()}"
+    lock.close()
+    assert another_process_tries(path, kind) == "got it"
+    assert path not in [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]

@@ -458,6 +458,20 @@ def test_an_error_joins_no_records():
     assert records == [b"correct"] and len(drops) == 3
 
 
+def test_the_lenient_reader_keeps_what_is_whole_behind_damage_if_it_is_told_to():
+    """Not if the length is what is damaged: then nothing whole begins where the fragment is said to end."""
+    whole = [encode_record(at * 20, b"%013d" % at) for at in range(3)]
+    for byte, kept in ((12, [b"%013d" % 0, b"%013d" % 2]), (4, [b"%013d" % 0])):
+        second = bytearray(whole[1])
+        second[byte] ^= 1
+        damaged = whole[0] + bytes(second) + whole[2]
+        damaged += bytes(BLOCK_BYTES - len(damaged))
+        reader = LenientReader(damaged, keeps_more=True)
+        assert [payload for _, payload in reader] == kept
+        assert [drop.offset for drop in reader.drops] == [20]
+        assert [payload for _, payload in LenientReader(damaged)] == [b"%013d" % 0]
+
+
 def test_the_lenient_reader_says_how_much_it_dropped():
     data = encode_records(0, [big("a", 20_000), big("b", 40_000), b"c"])
     reader = LenientReader(flipped(data, 100))

@@ -133,6 +133,8 @@ def test_a_registered_name_comes_before_an_entry_point(own_engine: str, monkeypa
 
 def test_an_unknown_name_is_told_what_is_known() -> None:
     """One sentence: what was asked, what there is, and what else can be said."""
+    with pytest.raises(UnknownEngine, match=r"an engine's name is text, and this is None: there is memory, lsm"):
+        engines.options(None)  # type: ignore[arg-type]
     with pytest.raises(UnknownEngine, match=r"no engine is called 'rocks': there is .*memory.*'module:Class'"):
         engines.engine_class("rocks")
     assert issubclass(UnknownEngine, LookupError)

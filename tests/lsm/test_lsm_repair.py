@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
 import engines
+from engines.env import real_env
 from engines.errors import CorruptionError, ForeignFormat, NoSuchStore, StoreLocked
 from engines.lsm.repair import LOST, repair
 from engines.lsm.sstable import seal_block
@@ -167,3 +170,22 @@ def test_whoever_is_told_of_damage_is_told_the_command(name: str) -> None:
     LsmStore.repair("/db", made.env)
     with made.open() as store:
         assert store.get(b"c") == b"3"
+
+
+def test_a_damaged_record_of_a_log_takes_no_whole_one_with_it(tmp_path: Path) -> None:
+    """LevelDB's repair leaves out the rest of 32 KiB; what is left out is told with its size."""
+    with engines.open(tmp_path / "db", "lsm") as store:
+        for number in range(300):
+            store.put(b"k%05d" % number, b"v" * 50)
+        shutil.copytree(tmp_path / "db", tmp_path / "killed")
+    (log,) = (tmp_path / "killed").glob("*.log")
+    content = bytearray(log.read_bytes())
+    content[100] ^= 1
+    log.write_bytes(content)
+    sentences = LsmStore.repair(tmp_path / "killed", real_env())
+    assert sentences[:2] == [
+        f"{tmp_path}/killed: a store of 299 pairs was made from 0 tables and 1 logs",
+        f"lost: {log} at byte 78: the checksum does not match; 78 bytes are left out",
+    ]
+    with engines.open(tmp_path / "killed", "lsm") as store:
+        assert len(list(store.scan())) == 299 and store.check() == []

@@ -7,6 +7,7 @@ nodes' directories, etcd's, and what nobody recognises.
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -155,6 +156,10 @@ def test_a_node_of_another_engine_or_of_no_engines_files_is_told(tmp_path: Path)
     (sentence,) = inspect.check(directory)
     assert sentence == f"{directory}/engine: the node ran on the engine 'btree', and these are files of 'bitcask'"
     shutil.rmtree(directory / "engine")
+    (directory / "engine").write_text("not what was there")
+    (sentence,) = inspect.check(directory)
+    assert sentence == f"{directory}/engine: the node ran on the engine 'btree', whose files are gone: a file is there"
+    (directory / "engine").unlink()
     (directory / "engine").mkdir()
     (sentence,) = inspect.check(directory)
     assert sentence == f"{directory}/engine: the node ran on the engine 'btree', whose files are gone: nothing is there"
@@ -300,6 +305,8 @@ def test_another_programs_bolt_file_is_checked_as_a_whole(
     assert capsys.readouterr().out == f"{path}: OK\n"
     assert main(["dump", str(path)]) == 0
     assert "bucket" in capsys.readouterr().out
+    assert main(["repair", str(path)]) == 1  # not "restore a copy": it is sound
+    assert "a bolt file of another program" in capsys.readouterr().err
     for part in ("wal", "snap"):
         (tmp_path / "node" / part).mkdir(parents=True)
     shutil.copy(path, tmp_path / "node" / "engine")
@@ -361,6 +368,30 @@ def test_nothing_is_nothing(tmp_path: Path) -> None:
         with pytest.raises(NoSuchStore, match=f"there is nothing at {tmp_path}/nowhere"):
             look(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_leads_nowhere_is_nothing(tmp_path: Path) -> None:
+    """It was an errno; as a node's engine, the whole check ended there."""
+    (tmp_path / "link").symlink_to("nowhere")
+    for look in (inspect.check, inspect.what_is, inspect.repair, inspect.dump):
+        with pytest.raises(NoSuchStore, match=f"nothing at {tmp_path}/nowhere, where the link {tmp_path}/link leads"):
+            look(tmp_path / "link")
+    assert engines.which(tmp_path / "link") is None
+    for engine in engines.ENGINES:
+        with pytest.raises(NoSuchStore):
+            engines.open(tmp_path / "link", engine, read_only=True)
+    directory = stopped_node("lsm", tmp_path / "n")
+    shutil.rmtree(directory / "engine")
+    (directory / "engine").symlink_to("nowhere")
+    assert inspect.check(directory) == [f"{directory}/engine is missing: the node's store is gone"]
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    """Opening one to read waits for a writer."""
+    os.mkfifo(tmp_path / "pipe")
+    for look in (inspect.check, inspect.what_is, lambda path: list(inspect.dump(path))):
+        with pytest.raises((OSError, NotRecognised), match=str(tmp_path)):
+            look(tmp_path / "pipe")
 
 
 def test_a_relative_path_is_told_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
