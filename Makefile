@@ -5,6 +5,7 @@
 #   make lint                           ruff format, ruff check, mypy --strict
 #   make crash                          the long power-cut run, and every test that is marked slow
 #   make nightly                        all of that on three seeds, and the real systems
+#   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
 #   make bench                          microbenchmarks of the engines, in one table
 #
@@ -44,6 +45,10 @@ nightly:
 	$(MAKE) crash METCD_SEED=2
 	$(MAKE) interop
 
+# A venv for each Python, with the engines' libraries and nothing else: how a process ends is each version's own matter.
+pythons: $(VENV)/.installed
+	$(BIN)/python tests/conformance/pythons.py $(ARGS)
+
 # Here a test that is skipped, because something it needs is missing, is a failure.
 interop: $(VENV)/.installed-interop $(VENV)/.installed-npm
 	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
@@ -55,7 +60,7 @@ bench: $(VENV)/.installed
 	@$(BIN)/python tests/bench/table.py $(BENCH_JSON)
 
 clean:
-	rm -rf $(VENV) .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pythons .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # pip reads [dependency-groups] since 25.1
 $(VENV)/.installed: pyproject.toml

@@ -48,6 +48,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from engines.env import View
+from engines.errors import ReservedValue
 
 __all__ = [
     "HALF_TIMESTAMP",
@@ -68,6 +69,7 @@ __all__ = [
     "is_tombstone",
     "parse_mark",
     "read_records",
+    "refuse_tombstone",
     "tombstone_file",
 ]
 
@@ -204,3 +206,12 @@ def _why_bad(window: bytes, at: int, crc: int) -> str:
     if not any(window[at : at + HEADER_BYTES]):
         return "a record should be here, and there are zeros"
     return f"the record's checksum is not {crc:08x}, as its header says"
+
+
+def refuse_tombstone(value: bytes) -> None:
+    """Raises ReservedValue for a value that a reader would take for a deletion."""
+    if value.startswith(TOMBSTONE):
+        raise ReservedValue(
+            f"a value can't begin with {TOMBSTONE.decode()!r}: in this format that is a deletion; "
+            "put a byte before it, or use another engine"
+        )

@@ -61,7 +61,7 @@ from engines.bitcask.locks import OWN_LOCK, DirectoryLock, shared_lock
 from engines.bitcask.log import Log
 from engines.bitcask.merge import Merge, choose, is_compact
 from engines.bitcask.options import Options
-from engines.bitcask.record import HEADER_BYTES, TOMBSTONE
+from engines.bitcask.record import HEADER_BYTES, TOMBSTONE, refuse_tombstone
 from engines.bitcask.recovery import look, recover
 from engines.bitcask.repair import log_repair, repair
 from engines.bitcask.segment import SegmentTable, data_path
@@ -69,15 +69,7 @@ from engines.bitcask.snapshot import BitcaskSnapshot
 from engines.bitcask.survey import directory_has_segments
 from engines.bitcask.torn import ADVICE
 from engines.env import Env, StorePath, real_env
-from engines.errors import (
-    CorruptionError,
-    InvalidOption,
-    NoSuchStore,
-    ReadOnly,
-    ReservedValue,
-    StoreChanged,
-    StoreError,
-)
+from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReadOnly, StoreChanged, StoreError
 from engines.keywords import BitcaskKeywords
 from engines.kvstore import MAX_KEY_BYTES, KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value
 from engines.lifetime import holding
@@ -325,11 +317,7 @@ class BitcaskStore(KVStore):
 
     def _check_value(self, value: bytes) -> None:
         check_value(value, self.max_value_bytes)
-        if value.startswith(TOMBSTONE):
-            raise ReservedValue(
-                f"a value can't begin with {TOMBSTONE.decode()!r}: in this format that is a deletion; "
-                "put a byte before it, or use another engine"
-            )
+        refuse_tombstone(value)
 
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says; see engines.bitcask.load. O(pairs); on disk for a moment beside the old content."""
@@ -417,8 +405,13 @@ class BitcaskStore(KVStore):
         if self._merge_when == "inline":
             self.merge()
         elif self._merge_thread is None or not self._merge_thread.is_alive():
-            self._merge_thread = threading.Thread(target=self._merge_quietly, name="bitcask-merge")
-            self._merge_thread.start()
+            thread = threading.Thread(target=self._merge_quietly, name="bitcask-merge")
+            try:
+                thread.start()
+                self._merge_thread = thread
+            except RuntimeError:  # the interpreter is ending, or the system has no more threads
+                self._merge_when = "inline"
+                self.merge()
 
     def _merge_quietly(self) -> None:
         """What the thread does: a failure has poisoned the store, or comes back to whoever reads the damaged record."""
@@ -467,6 +460,12 @@ class BitcaskStore(KVStore):
         """The segments with their garbage, oldest first. O(segments)."""
         self._check_usable()
         return describe(self)
+
+    def _end_threads(self) -> None:
+        if self._merge_when == "thread":
+            self._merge_when = "inline"
+        if self._merge_thread is not None:
+            self._merge_thread.join()
 
     def _leave_to_parent(self) -> None:
         super()._leave_to_parent()

@@ -381,7 +381,7 @@ class Background:
                 job.grandparents,
                 min_sequence=job.min_sequence,
             )
-            return run(job, writer, core.tables.get), writer.bytes_written, writer.fsyncs
+            return run(job, writer, core.table), writer.bytes_written, writer.fsyncs
 
         return self._done("compact", "compacted_bytes", ask, do)
 
@@ -422,7 +422,7 @@ class Background:
         snapshot = self._core.smallest_snapshot()
         for level, file in self._core.versions.current.files():
             if level and file.number not in done and file.overlaps(first, last):
-                self._core.tables.get(file)  # fills in the statistics
+                self._core.table(file)  # fills in the statistics
                 known = file.statistics
                 if known is None or (not known.plain and known.max_sequence <= snapshot):
                     return level, file

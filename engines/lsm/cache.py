@@ -18,7 +18,6 @@ put the same thing there. Left out: shards, priorities, pinning. LevelDB's is ut
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -87,25 +86,19 @@ class BlockCache:
 class TableCache:
     """Open tables: at most `capacity`, the one that was opened first goes first.
 
-    An evicted table stays open for whoever holds it, and closes its file when nobody does. open_table: a method of
-    the cache's owner, who is not kept alive by it: a store that is dropped must go at once, not with the next cycle
-    that the garbage collector finds.
+    An evicted table stays open for whoever holds it, and closes its file when nobody does. The cache doesn't keep
+    what opens them, a method of its owner: a store that is dropped must go at once, not with the next cycle that the
+    garbage collector finds. A weak reference won't do: `__del__` of a store in a cycle finds it dead.
     """
 
-    def __init__(self, open_table: Callable[[FileMeta], Table], capacity: int) -> None:
-        self._open = weakref.WeakMethod(open_table)
+    def __init__(self, capacity: int) -> None:
         self._capacity = max(1, capacity)
         self._files: dict[int, FileMeta] = {}  # those whose `table` is set, oldest first
 
-    def get(self, file: FileMeta) -> Table:
-        """The file's table, opened if it isn't. Raises CorruptionError, OSError. O(1), or three reads.
-
-        A hot path looks at `file.table` first.
-        """
+    def get(self, file: FileMeta, open_table: Callable[[FileMeta], Table]) -> Table:
+        """The file's table, opened if it isn't. Raises what `open_table` raises. O(1), or three reads."""
         table = file.table
         if table is None:
-            open_table = self._open()
-            assert open_table is not None, "the owner is who asks"
             table = open_table(file)
             while len(self._files) >= self._capacity:
                 try:

@@ -71,7 +71,7 @@ class Core:
         self.versions = versions
         self.counters = Counters()
         self.cache = BlockCache(options.cache_bytes)
-        self.tables = TableCache(self._open_table, options.max_open_files)
+        self.tables = TableCache(options.max_open_files)
         self.sequence = versions.last_sequence  # the newest one that readers may see
         self.state_lock = threading.Lock()
         self.state: State = (self.new_memtable(), (), versions.current)
@@ -97,7 +97,7 @@ class Core:
             if key in older.index and (found := older.get(key, sequence)) is not ABSENT:
                 return found
         if not (version.level0_in_order or self.is_in_order(version)):
-            found = level0.lookup(version.levels[0], self.tables.get, key, sequence)
+            found = level0.lookup(version.levels[0], self.table, key, sequence)
             if found is not ABSENT:
                 return found
             level0_files: list[FileMeta] = []
@@ -105,13 +105,13 @@ class Core:
             level0_files = version.levels[0]
         for file in level0_files:
             if file.first <= key <= file.last:
-                found = (file.table or self.tables.get(file)).get(key, sequence)
+                found = (file.table or self.table(file)).get(key, sequence)
                 if found is not ABSENT:
                     return found
         for files, lasts in version.sorted_levels:
             at = bisect_left(lasts, key)
             while at < len(files) and (file := files[at]).first <= key:
-                found = (file.table or self.tables.get(file)).get(key, sequence)
+                found = (file.table or self.table(file)).get(key, sequence)
                 if found is not ABSENT:
                     return found
                 at += 1  # only a store of old LevelDB has a key's older versions in the next file
@@ -124,11 +124,11 @@ class Core:
         memtable, frozen, version = state
         sources = [source.chunks(start, stop, sequence, reverse) for source in (memtable, *frozen) if len(source)]
         if not self.is_in_order(version):
-            sources.append(level0.chunks(version.levels[0], self.tables.get, start, stop, sequence, reverse))
+            sources.append(level0.chunks(version.levels[0], self.table, start, stop, sequence, reverse))
             return sources + self._deeper(version, start, stop, sequence, reverse)
         for file in version.levels[0]:
             if file.last >= start and (stop is None or file.first < stop):
-                sources.append(self.tables.get(file).chunks(start, stop, sequence, reverse))
+                sources.append(self.table(file).chunks(start, stop, sequence, reverse))
         return sources + self._deeper(version, start, stop, sequence, reverse)
 
     def _deeper(
@@ -147,7 +147,7 @@ class Core:
     def _level_forward(self, files: list[FileMeta], start: bytes, stop: bytes | None, sequence: int) -> Iterator[Chunk]:
         split: bytes | None = None  # a user key whose older versions begin the next file (only old LevelDB does that)
         for file in files:
-            for keys, values in self.tables.get(file).chunks(start, stop, sequence, False):
+            for keys, values in self.table(file).chunks(start, stop, sequence, False):
                 if keys[0] == split:
                     keys, values = keys[1:], values[1:]
                 if keys:
@@ -160,11 +160,11 @@ class Core:
         for at in range(len(files) - 1, -1, -1):
             before = files[at - 1] if at else None
             after = files[at + 1] if at + 1 < len(files) else None
-            for keys, values in self.tables.get(files[at]).chunks(start, stop, sequence, True):
+            for keys, values in self.table(files[at]).chunks(start, stop, sequence, True):
                 if after is not None and keys[0] == after.first and after.first == files[at].last:
                     keys, values = keys[1:], values[1:]  # was given with the file after this one
                 if before is not None and keys and keys[-1] == before.last:
-                    newer = self.tables.get(before).get(keys[-1], sequence)
+                    newer = self.table(before).get(keys[-1], sequence)
                     if newer is not ABSENT:
                         values = [*values[:-1], newer]
                 if keys:
@@ -176,7 +176,7 @@ class Core:
         O(1) but for the first time that a version is asked about (level0.py). Raises OSError.
         """
         if version.level0_in_order is None:
-            version.level0_in_order = level0.is_in_order(version.levels[0], self.tables.get)
+            version.level0_in_order = level0.is_in_order(version.levels[0], self.table)
         return version.level0_in_order
 
     def smallest_snapshot(self) -> int:
@@ -186,6 +186,13 @@ class Core:
     def _smallest_snapshot(self) -> int:
         open_ones = [snapshot.sequence for snapshot in self.snapshots if snapshot.pinned is None]
         return min(open_ones, default=self.sequence)
+
+    def table(self, file: FileMeta) -> Table:
+        """The file's table, opened if it isn't. Raises CorruptionError, OSError. O(1), or three reads.
+
+        A hot path looks at `file.table` first.
+        """
+        return file.table or self.tables.get(file, self._open_table)
 
     def _open_table(self, file: FileMeta) -> Table:
         path = f"{self.directory}/{table_name(file.number)}"
@@ -236,7 +243,7 @@ class Core:
         if deepest is None:
             return None
         try:
-            return self.tables.get(deepest[0]).compression()
+            return self.table(deepest[0]).compression()
         except (StoreError, OSError):  # it is only a question of size here; who needs the table will say what is wrong
             return None
 

@@ -33,7 +33,7 @@ def stats(core: Core, background: Background) -> Stats:
     files = {file.number: file for _, file in version.files()}
     rows_bytes, live = 0, 0.0
     for file in files.values():
-        core.tables.get(file)  # for its statistics, if it hasn't been opened yet
+        core.table(file)  # for its statistics, if it hasn't been opened yet
         total, alive = _rows_bytes(file)
         rows_bytes += total
         live += alive
@@ -157,7 +157,7 @@ def approximate_size(core: Core, start: bytes, stop: bytes) -> int:
         if start <= file.first and file.last < stop:
             size += file.size_bytes
             continue
-        table = core.tables.get(file)
+        table = core.table(file)
         size += table.offset_of(stop) - table.offset_of(start)
     return max(0, size)
 

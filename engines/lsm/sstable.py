@@ -26,7 +26,6 @@ Left out: mapping files (an I/O error would be a SIGBUS). Follows LevelDB's tabl
 
 from __future__ import annotations
 
-import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final
@@ -78,7 +77,6 @@ class Table:
     def __init__(self, file: File, size_bytes: int, cache: BlockCache, counters: Counters) -> None:
         self._file = file
         self.path = file.path
-        self._finalizer = weakref.finalize(self, file.close)
         self._cache = cache
         self._first_key = cache.first_key()
         self._counters = counters
@@ -94,6 +92,9 @@ class Table:
         self._read_meta(*meta_handle)
         # as of a snapshot from here on, the table may be read without looking at trailers
         self._plain_from = (1 << 62) if self.statistics is None or not self.statistics.plain else self.max_sequence
+
+    def __del__(self) -> None:
+        self._file.close()
 
     @property
     def max_sequence(self) -> int:

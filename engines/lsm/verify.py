@@ -56,7 +56,7 @@ def check(core: Core) -> list[str]:
 def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[str]) -> Iterator[Row]:
     """The rows of a table, checked on the way; what is wrong is added to `findings`."""
     try:
-        table = core.tables.get(file)
+        table = core.table(file)
     except CorruptionError as error:
         findings.append(str(error))
         return

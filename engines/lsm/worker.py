@@ -169,4 +169,4 @@ def _compact(env: Env, directory: str, options: Options, job: Job, numbers: Sequ
     core = Core(env, directory, options, Stats(), VersionSet(env, directory, Stats()))
     core.sequence = job.last_sequence
     writer = _writer(env, directory, options, (job.min_sequence, job.max_sequence), numbers, job)
-    return run(job, writer, core.tables.get), writer.bytes_written, writer.fsyncs
+    return run(job, writer, core.table), writer.bytes_written, writer.fsyncs

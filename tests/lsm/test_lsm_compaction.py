@@ -212,13 +212,13 @@ class Bench:
         """What the tables hold, in their order."""
         found = []
         for file in files:
-            for _, internal_keys, values in self.core.tables.get(file).rows():
+            for _, internal_keys, values in self.core.table(file).rows():
                 for key, value in zip(internal_keys, values, strict=True):
                     found.append((key[:-8], trailer_of(key) >> 8, value if trailer_of(key) & 255 else None))
         return found
 
     def run(self, job: Job) -> list[FileMeta]:
-        return run(job, self.writer(grandparents=job.grandparents), self.core.tables.get)
+        return run(job, self.writer(grandparents=job.grandparents), self.core.table)
 
 
 def expected_rows(

@@ -209,7 +209,7 @@ def test_the_worker_process_tells_the_bounds_of_its_tables(tmp_path: Path, rng: 
         store.background.end()
         assert store.background.counts["workers_died"] == 0
         files = [file for _, file in store.core.versions.current.files()]
-        assert files and all(store.core.tables.get(file).statistics is not None for file in files)
+        assert files and all(store.core.table(file).statistics is not None for file in files)
         assert all(file.statistics is not None and file.statistics.min_sequence > 0 for file in files)
         assert store.core.is_in_order(store.core.versions.current)
         assert dict(store.scan()) == model

@@ -327,20 +327,16 @@ def test_the_table_cache_keeps_so_many_files_open() -> None:
         info = build(env, [(b"k", number + 1, b"%d" % number)], f"/{number}")
         files.append(FileMeta.of(number, info))
 
-    class Owner:
-        """The cache knows its owner's method weakly."""
+    def open_table(file: FileMeta) -> Table:
+        return opened(env, f"/{file.number}")
 
-        def open_table(self, file: FileMeta) -> Table:
-            return opened(env, f"/{file.number}")
-
-    owner = Owner()
-    cache = TableCache(owner.open_table, 2)
+    cache = TableCache(2)
     for file in files:
-        assert cache.get(file).get(b"k", 9) == b"%d" % file.number
+        assert cache.get(file, open_table).get(b"k", 9) == b"%d" % file.number
         assert len(cache) <= 2
         assert env.open_files == len(cache)
     assert [file.number for file in files if file.table is not None] == [4, 5], "the one opened first goes first"
-    held = cache.get(files[5])
+    held = cache.get(files[5], open_table)
     cache.clear()
     assert env.open_files == 1
     assert held.get(b"k", 9) == b"5", "who holds a table can go on reading it"
