@@ -249,8 +249,8 @@ BBOLT_VERSIONS = ("1.3.6", "1.3.10", "1.4.3", "1.5.0")
 ALWAYS = ("yes", "yes", "yes", "yes")
 LATER = ("no", "yes", "yes", "yes")
 NEVER = ("no", "no", "no", "no")
-DIES = ("dies", "dies", "dies", "dies")  # by a signal or in a loop: bbolt isn't asked
-DIED = ("dies", "?", "?", "?")  # and newer ones weren't tried
+NOT_ASKED = ("not asked",) * 4  # bbolt isn't given such a file
+NOT_ASKED_OR_TRIED = ("not asked", "?", "?", "?")
 
 
 @dataclass(frozen=True)
@@ -286,15 +286,15 @@ MUTATIONS = {
     "a separator lies below its child's first key": Mutation(_separator_too_low, NEVER),
     "a separator has no bytes": Mutation(_separator_of_no_bytes, NEVER),
     "data lies outside of its page": Mutation(_data_outside, LATER),
-    "a child does not exist": Mutation(_unknown_child, DIED),
+    "a child does not exist": Mutation(_unknown_child, NOT_ASKED_OR_TRIED),
     "a child has two parents": Mutation(_child_twice, ALWAYS),
     "a branch has one child": Mutation(_one_child, NEVER),
     "leaves lie at several depths": Mutation(_uneven_depth, NEVER),
-    "a bucket's value is too short": Mutation(_short_bucket, DIED),
+    "a bucket's value is too short": Mutation(_short_bucket, NOT_ASKED_OR_TRIED),
     "a meta is damaged": Mutation(_meta_damaged, NEVER),
     "the newest meta lies in the wrong page, and is the only one of its state": Mutation(_meta_misplaced, NEVER),
     "a meta page says that it is another page": Mutation(_meta_of_another_page, LATER),
-    "the file is shorter than its high-water mark": Mutation(_file_too_short, DIES),
+    "the file is shorter than its high-water mark": Mutation(_file_too_short, NOT_ASKED),
     "a byte of a value is flipped": Mutation(_value_flipped, NEVER),
 }
 LEGAL = {

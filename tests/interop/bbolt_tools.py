@@ -47,7 +47,7 @@ class Tools:
         return _run([str(self.bolt), *map(str, arguments)])
 
     def violations(self, path: Path) -> bool:
-        """True if bbolt's check finds something, or panics."""
+        """True if bbolt's check finds something."""
         return subprocess.run([str(self.judge), "check", str(path)], capture_output=True, timeout=60).returncode != 0
 
     def dump(self, path: Path, command: str = "dump") -> Dump:
