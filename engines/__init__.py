@@ -175,10 +175,12 @@ def which(path: StorePath, env: Env | None = None) -> str | None:
 def claimed(path: StorePath, env: Env | None = None) -> tuple[str, StoreError] | None:
     """An engine that finds its format at `path` and can't open it, damaged or foreign; and what it says. Changes nothing.
 
-    For paths that nobody recognises. A file by itself is claimed as foreign only: damaged, it might be anybody's.
+    For paths that nobody recognises. A file by itself is claimed as foreign only: damaged, it might be anybody's. If
+    nobody claims it, StoreLocked counts: another program has open there what can't be looked at until it is closed.
     """
     env = env or real_env()
     path = env.absolute(path)
+    locked: tuple[str, StoreError] | None = None
     for name in ENGINES:
         if "read_only" not in options(name):
             continue
@@ -188,9 +190,11 @@ def claimed(path: StorePath, env: Env | None = None) -> tuple[str, StoreError] |
         except (ForeignFormat, CorruptionError) as error:
             if isinstance(error, ForeignFormat) or env.is_dir(path):
                 return name, error
+        except StoreLocked as error:
+            locked = locked or (name, error)
         except (StoreError, OSError):
             continue
-    return None
+    return locked
 
 
 @overload
@@ -256,4 +260,6 @@ def _check_nobodys(path: str, engine: str, asked: type[KVStore], env: Env) -> No
     if isinstance(claim[1], ForeignFormat):
         raise claim[1]
     if asked in map(engine_class, ENGINES):  # an engine of somebody's own may have files of such names, too
+        if isinstance(claim[1], StoreLocked):
+            raise claim[1]
         raise WrongEngine(path, claim[0], engine) from claim[1]

@@ -313,6 +313,24 @@ def test_another_programs_bolt_file_is_checked_as_a_whole(
     assert any("a bolt file of another program" in problem for problem in inspect.check(tmp_path / "node"))
 
 
+def test_another_programs_file_that_is_in_use_is_told_as_locked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As etcd's database is while etcd runs. It was told to be nobody's, and maybe of an engine of one's own."""
+    path = tmp_path / "their.db"
+    path.write_bytes(gzip.decompress((BOLT_FILES / "etcd.db.gz").read_bytes()))
+    with engines.open(path, "btree", bucket=b"key"):
+        before = picture(tmp_path)
+        for words in (["check"], ["which"], ["check", "--engine", "btree"]):
+            assert main([words[0], str(path), *words[1:]]) in (1, 2)
+            assert f"{path} is locked by this process: a store is open in one" in capsys.readouterr().err
+        for engine in ("lsm", "bitcask"):
+            with pytest.raises(StoreLocked):
+                engines.open(path, engine)
+        assert picture(tmp_path) == before
+    assert main(["check", str(path)]) == 0
+
+
 def test_damage_in_another_programs_bucket_is_told(tmp_path: Path) -> None:
     """In one that is nested in another one, and that no store of ours would read."""
     path = tmp_path / "their.db"
