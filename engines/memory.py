@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, ClassVar, TypeVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 from sortedcontainers import SortedDict
 
@@ -49,7 +49,6 @@ from engines.options import EngineOptions
 
 __all__ = ["MemoryStore"]
 
-T = TypeVar("T")
 CHUNKS = (16, 512)  # pairs that a scan fetches under one hold of the lock, at first and at most: 512 take some 100 µs
 
 
@@ -99,32 +98,28 @@ class MemoryStore(KVStore):
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         self._check_usable()
-        holding(self._mutex, self._poisoned_by_interrupts, self._write, batch)
-
-    def _poisoned_by_interrupts(self, change: Callable[[T], None], what: T) -> None:
-        """Nobody may see half of a change."""
-        try:
-            change(what)
-        except BaseException as failure:
-            self._poison(failure)
-            raise
+        with self._mutex: self._write(batch)  # fmt: skip  # noqa: E701
 
     def _write(self, batch: WriteBatch) -> None:
         values, stats = self._values, self._stats
-        for key, value in batch.operations:
-            old = values.get(key)
-            for snapshot in self._snapshots:
-                snapshot.undo.setdefault(key, old)
-            if old is not None:
-                stats.live_bytes -= len(key) + len(old)
-            if value is not None:
-                values[key] = value
-                stats.puts += 1
-                stats.live_bytes += len(key) + len(value)
-            else:
-                values.pop(key, None)
-                stats.deletes += 1
-        stats.user_bytes += batch.size_bytes
+        try:
+            for key, value in batch.operations:
+                old = values.get(key)
+                for snapshot in self._snapshots:
+                    snapshot.undo.setdefault(key, old)
+                if old is not None:
+                    stats.live_bytes -= len(key) + len(old)
+                if value is not None:
+                    values[key] = value
+                    stats.puts += 1
+                    stats.live_bytes += len(key) + len(value)
+                else:
+                    values.pop(key, None)
+                    stats.deletes += 1
+            stats.user_bytes += batch.size_bytes
+        except BaseException as failure:  # an interrupt: nobody may see half of a batch
+            self._poison(failure)
+            raise
 
     def scan(
         self,
@@ -150,11 +145,11 @@ class MemoryStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         self._check_usable()
         loaded = SortedDict(_ascending(self._while_usable(pairs)))
-        holding(self._mutex, self._poisoned_by_interrupts, self._replace, loaded)
+        holding(self._mutex, self._replace, loaded)
 
     def _replace(self, loaded: SortedDict[bytes, bytes]) -> None:
         live_bytes = sum(len(key) + len(value) for key, value in loaded.items())
-        for snapshot in self._snapshots:
+        for snapshot in self._snapshots:  # an interrupt among these changes nothing that a snapshot shows
             for key in self._values.keys() | loaded.keys():
                 snapshot.undo.setdefault(key, self._values.get(key))
         self._values = loaded

@@ -23,6 +23,7 @@ from typing import Any
 from engines.coding import get_slice, put_slice, u32
 from engines.env import Env, File, real_env
 from engines.kvstore import Operation, Pair, Stats, WriteBatch
+from engines.lifetime import holding
 from engines.memory import MemoryStore, _ascending
 
 __all__ = ["LoggedStore"]
@@ -68,11 +69,13 @@ class LoggedStore(MemoryStore):
         return log
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
-        with self._writer:
-            self._check_usable()
-            if batch.operations:
-                self._append(_encode_record(batch.operations), self._sync_by_default if sync is None else sync)
-                super().write(batch)
+        holding(self._writer, self._log_and_write, batch, self._sync_by_default if sync is None else sync)
+
+    def _log_and_write(self, batch: WriteBatch, sync: bool) -> None:
+        self._check_usable()
+        if batch.operations:
+            self._append(_encode_record(batch.operations), sync)
+            super().write(batch)
 
     def _append(self, record: bytes, sync: bool) -> None:
         try:
@@ -80,8 +83,8 @@ class LoggedStore(MemoryStore):
             self._stats.bytes_written += len(record)
             if sync:
                 self._sync(self._log)
-        except OSError as error:
-            self._poison(error)
+        except BaseException as failure:  # the disk's, or an interrupt in the middle
+            self._poison(failure)
             raise
 
     def _sync(self, file: File) -> None:
@@ -91,26 +94,28 @@ class LoggedStore(MemoryStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         self._check_usable()
         loaded = list(_ascending(pairs))
-        with self._writer:
-            self._check_usable()  # the pairs' own code may have closed the store, or forked
-            self._rewrite(list(loaded))
-            super().load(loaded)
+        holding(self._writer, self._load, loaded)
+
+    def _load(self, loaded: list[Pair]) -> None:
+        self._check_usable()  # the pairs' own code may have closed the store, or forked
+        self._rewrite(list(loaded))
+        super().load(loaded)
 
     def compact(self) -> None:
-        with self._writer:
-            self._check_usable()
-            with self._mutex:
-                operations = list(self._values.items())
-            self._rewrite(list(operations))
+        holding(self._writer, self._compact)
+
+    def _compact(self) -> None:
+        self._check_usable()
+        self._rewrite(list(self._values.items()))
 
     def _rewrite(self, operations: list[Operation]) -> None:
         try:
             new = self._replace_log(operations)
-        except OSError as error:
-            self._poison(error)
+            self._log.close()
+            self._log = new
+        except BaseException as failure:
+            self._poison(failure)
             raise
-        self._log.close()
-        self._log = new
 
     def _replace_log(self, operations: list[Operation]) -> File:
         record = _encode_record(operations) if operations else b""
@@ -128,9 +133,11 @@ class LoggedStore(MemoryStore):
         return new
 
     def flush(self) -> None:
-        with self._writer:
-            self._check_usable()
-            self._append(b"", sync=True)
+        holding(self._writer, self._flush)
+
+    def _flush(self) -> None:
+        self._check_usable()
+        self._append(b"", sync=True)
 
     def stats(self) -> Stats:
         stats = super().stats()
@@ -142,14 +149,15 @@ class LoggedStore(MemoryStore):
         return super().describe() | {"log_bytes": self._log.size()}
 
     def close(self) -> None:
-        with self._writer:
-            if not self._closed:
-                try:
-                    if self._failure is None:
-                        self._log.sync("logged.close")
-                finally:
-                    self._log.close()
-                    super().close()
+        holding(self._writer, self._close_log)
+
+    def _close_log(self) -> None:
+        try:
+            if self._failure is None and not self._closed:
+                self._log.sync("logged.close")
+        finally:
+            super().close()
+            self._log.close()
 
 
 def _encode_record(operations: list[Operation]) -> bytes:
