@@ -222,7 +222,7 @@ class LogReader:
     """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 8 of the module.
 
     source: an open file, or the bytes of one; it may be closed after this call, and has `size` bytes. path: for
-    messages only. testimony: see rule 5; goes_on: see rule 8. While iterating, `end` is the offset behind the last record
+    messages only. testimony: see rule 5; goes_on: see rule 8; advice: what is to be done about damage. While iterating, `end` is the offset behind the last record
     returned; at the end it is where a writer goes on, and `torn` says what lies behind it, if a crash has left something.
     `holes` are those that were read past so far: (offset, size in bytes).
     Raises CorruptionError. Memory: one block and one record. O(size); the search of rule 5, only made in a damaged
@@ -235,6 +235,7 @@ class LogReader:
         path: str,
         testimony: Testimony | None = synced_each,
         goes_on: GoesOn | None = None,
+        advice: str = "restore the file from a copy",
     ) -> None:
         self.path = path
         self.end = self._end_before = 0  # behind the last record returned, and behind the one before that
@@ -244,6 +245,7 @@ class LogReader:
         self.size = len(self._view)
         self._testimony = testimony
         self._goes_on = goes_on
+        self._advice = advice
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         pending: list[bytes] = []  # data of the fragments since a FIRST, which began at `start`
@@ -335,7 +337,7 @@ class LogReader:
                         self.path,
                         offset,
                         f"{why}; it is no torn tail, because the record at byte {later} was written when this one was "
-                        "on disk: restore the file from a copy",
+                        f"on disk: {self._advice}",
                     )
         self.torn = TornTail(offset, self.size - offset, why)
 

@@ -79,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
         return 1
     except (engines.StoreError, NodeError, UsageError, ClusterError, OSError) as error:
-        print(f"metcd: {error}", file=sys.stderr)
+        full = (
+            isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+        )  # a file has a name
+        print(f"metcd: {'standard output: ' if full else ''}{error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -39,6 +39,7 @@ from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Over
 
 __all__ = ["Client", "RequestRefused"]
 
+TIMEOUT_S_MAX = 86_400  # a day; poll and sockets take no infinity
 PAUSE_S = 0.05  # after every node was asked in vain
 PIECE_BYTES = 64 << 10  # of a body that are sent before the next look for an answer
 
@@ -76,13 +77,19 @@ class Client:
     def __init__(self, urls: Iterable[str], timeout_s: float = 10.0) -> None:
         """`urls`: "http://host:port" of one node or more; the first is asked first. `timeout_s`: for each call.
 
-        Raises TypeError, ValueError for what is no list of URLs.
+        Raises TypeError, ValueError for what is no list of URLs, or no number of seconds.
         """
         if isinstance(urls, (str, bytes)):
             raise TypeError(f"a client takes a list of URLs, and this is one: Client([{urls!r}])")
         self._addresses = [parse_url(url) for url in urls]
         if not self._addresses:
             raise ValueError("a client needs the URL of at least one node")
+        if type(timeout_s) not in (int, float):
+            raise TypeError(f"timeout_s is a number of seconds, and this is {timeout_s!r}")
+        if not 0 < timeout_s <= TIMEOUT_S_MAX:  # false for NaN, too
+            raise ValueError(
+                f"timeout_s lies above 0 and goes up to {TIMEOUT_S_MAX:,} seconds, and this is {timeout_s!r}"
+            )
         self._timeout_s = timeout_s
         self._first = 0  # the node that answered last
         self._local = threading.local()
@@ -109,9 +116,12 @@ class Client:
         return self._ask("DELETE", _path(key)).log_index
 
     def batch(self, operations: Iterable[Operation]) -> int:
-        """Applies puts (key, value) and deletes (key, None) as one; returns its log index. Raises as `put` does."""
+        """Applies puts (key, value) and deletes (key, None) as one; returns its log index. Raises as `put` does, and TypeError."""
         lines = []
-        for key, value in operations:
+        for operation in operations:
+            if type(operation) not in (tuple, list) or len(operation) != 2:
+                raise TypeError(f"an operation is (key, value) or (key, None), and this is {operation!r:.100}")
+            key, value = operation
             _check_key(key)
             line = {"op": "delete", "key": _encode(key)}
             if value is not None:

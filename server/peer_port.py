@@ -248,7 +248,8 @@ class _Connection(socketserver.StreamRequestHandler):
         self._check_browser(request)
         path = request.target.decode("ascii", "replace")
         if path not in (HELLO, "/raft/stream", "/raft/snapshot"):
-            raise BadRequest(404, "Peers ask for /raft/stream or /raft/snapshot; the other port is for clients.")
+            # not 404: to a client that has mixed up the two ports, that would mean that a key is absent
+            raise BadRequest(421, "Peers ask for /raft/stream or /raft/snapshot; the other port is for clients.")
         if request.method != b"POST":
             raise BadRequest(405, "Peers send POST.", b"Allow: POST\r\n")
         if path == HELLO:

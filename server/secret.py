@@ -60,7 +60,7 @@ def draw_secret(path: str) -> None:
 def read_secret(path: str) -> bytes:
     """The secret in a file: its bytes without the white space around them. Raises SecretError, with a sentence."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
     except OSError as error:
         raise SecretError(f"the peer secret can't be read from {path}: {error.strerror}") from None
     try:

@@ -193,7 +193,9 @@ def _choose_segments(path: str, env: Env, recovery: Recovery) -> list[SegmentNam
     for at in range(len(names) - 1, 0, -1):
         if names[at].sequence == names[at - 1].sequence:
             raise CorruptionError(
-                f"{path}/{names[at]}", None, f"{names[at - 1]} has the same sequence number; one of the two is not ours"
+                f"{path}/{names[at]}",
+                None,
+                f"{names[at - 1]} has the same sequence number; one of the two is not ours; {WAY_OUT}",
             )
         if names[at].sequence != names[at - 1].sequence + 1:
             recovery.leftovers += map(str, names[:at])
@@ -235,7 +237,7 @@ class _SegmentReader:
         recovery = self._recovery
         segment = Segment(self._name)
         with closing(self._env.open(self._path, "r")) as file:
-            reader = LogReader(file, self._path, self._testimony)
+            reader = LogReader(file, self._path, self._testimony, advice=WAY_OUT)
             for offset, payload in reader:
                 try:
                     if self._salt is None:
@@ -249,10 +251,12 @@ class _SegmentReader:
                     self._apply(segment, parts[0], payload)
                 except DecodeError as error:
                     raise CorruptionError(
-                        self._path, offset, f"{error}; the checksum and the stamp are right, so it was written wrong"
+                        self._path,
+                        offset,
+                        f"{error}; the checksum and the stamp are right, so it was written wrong; {WAY_OUT}",
                     ) from None
         if self._salt is None:
-            raise CorruptionError(self._path, 0, "a segment begins with a valid HEAD, and this one doesn't")
+            raise CorruptionError(self._path, 0, f"a segment begins with a valid HEAD, and this one doesn't; {WAY_OUT}")
         recovery.end, recovery.torn = reader.end, reader.torn
 
     def _testimony(self, offset: int, payload: bytes) -> int:
@@ -281,7 +285,9 @@ class _SegmentReader:
             fits &= before == history.last_index
         if not fits:
             raise CorruptionError(
-                self._path, 0, "the segment does not follow on the one before it: one of the two was replaced or cut"
+                self._path,
+                0,
+                f"the segment does not follow on the one before it: one of the two was replaced or cut; {WAY_OUT}",
             )
         self._salt = recovery.salt = head.salt
 

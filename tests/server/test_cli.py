@@ -98,6 +98,14 @@ def test_output_that_is_not_utf8_gets_escapes(shared_front, node):
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"schl\\xfcssel\t\\u503c\nz\tlast\n", b"")
 
 
+def test_output_that_finds_no_space_is_told_as_output():
+    """ "No space left on device" alone leaves open which device."""
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([*metcd_command(), "options", "lsm"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert ran.returncode == 2
+    assert ran.stderr == b"metcd: standard output: [Errno 28] No space left on device\n"
+
+
 def test_scan_prints_text_or_exact_bytes(metcd, node):
     node._apply([(b"a", b"1"), (b"\xff", b"\x00\n")])
     assert metcd("scan")[1] == b"a\t1\n\\xff\t\x00\n\n"

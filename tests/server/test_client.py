@@ -234,6 +234,21 @@ def test_a_client_takes_a_list_of_urls():
         Client("http://127.0.0.1:3379")
 
 
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "10", None, True], ids=str)
+def test_what_is_no_number_of_seconds_is_refused_when_the_client_is_made(bad):
+    """A text raised from inside the first call, NaN made each call end at once, or never."""
+    with pytest.raises((TypeError, ValueError), match="seconds, and this is"):
+        Client(["http://127.0.0.1:3379"], timeout_s=bad)
+
+
+@pytest.mark.parametrize("bad", [("put", b"a", b"b"), b"ab", (b"a",), None])
+def test_what_is_no_operation_is_refused_before_anything_is_sent(client, node, bad):
+    """Two bytes unpack into two numbers, so that not even their count says what is wrong."""
+    with pytest.raises(TypeError, match=r"an operation is \(key, value\) or \(key, None\), and this is"):
+        client.batch([(b"k", b"v"), bad])
+    assert node.applied == 0
+
+
 @pytest.mark.parametrize(
     "call",
     [

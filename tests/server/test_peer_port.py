@@ -8,6 +8,8 @@ import pytest
 
 from raft.raftpb import MSG_HEARTBEAT, MSG_SNAP, Message, Snapshot, SnapshotMetadata
 from server import peer_port as peer_port_module
+from server.addresses import url_of
+from server.client import Client, RequestRefused
 from server.identity import Identity, address_list
 from server.peer_port import SNAPSHOTS_MAX, STRANGERS_MAX
 from server.roster import Roster
@@ -98,8 +100,8 @@ def test_what_no_peer_sends_is_refused_in_our_form(start, peers, name):
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [
-    ("POST", "/hello", 404), ("GET", "/", 404), ("GET", "/_/health", 404), ("GET", "/raft/stream", 405),
-    ("POST", "/raft/stream?x", 404), ("G T", "/", 400),
+    ("POST", "/hello", 421), ("GET", "/", 421), ("GET", "/_/health", 421), ("GET", "/raft/stream", 405),
+    ("POST", "/raft/stream?x", 421), ("G T", "/", 400),
 ])  # fmt: skip
 def test_other_paths_and_methods_get_a_sentence(start, peers, method, path, status):
     start(2)
@@ -107,6 +109,16 @@ def test_other_paths_and_methods_get_a_sentence(start, peers, method, path, stat
         found, _, body = wire.ask(method, path)
         assert found == status
         assert json.loads(body)["error"]
+
+
+def test_a_client_that_asks_the_wrong_port_is_not_told_that_a_key_is_absent(start, peers):
+    """404 says that to a client: `metcd get` called a key absent that the node has."""
+    start(2)
+    with Client([url_of(*peers[2])]) as client:
+        with pytest.raises(RequestRefused, match="the other port is for clients"):
+            client.get(b"hello")
+        with pytest.raises(RequestRefused, match="the other port is for clients"):
+            client.put(b"hello", b"world")
 
 
 def test_a_node_goes_by_its_own_name(start, peers):

@@ -55,6 +55,12 @@ def test_a_file_that_others_may_read_or_that_is_too_short_is_refused_with_what_t
         read_secret(str(path))
 
 
+def test_a_pipe_that_nobody_writes_to_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "secret", 0o600)
+    with pytest.raises(SecretError, match="in a file"):
+        read_secret(str(tmp_path / "secret"))
+
+
 def test_a_missing_file_is_a_sentence(tmp_path):
     with pytest.raises(SecretError, match=r"can't be read from .*secret: No such file"):
         read_secret(str(tmp_path / "secret"))

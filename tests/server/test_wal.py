@@ -16,6 +16,7 @@ from engines.faultenv import FaultEnv
 from engines.log import BLOCK_BYTES, LogReader, encode_record
 from engines.simenv import SimEnv
 from raft.raftpb import ConfState, Entry, HardState, SnapshotMetadata
+from server.errors import WAY_OUT
 from server.wal import Wal, WalMismatch, WalState, check, dump
 from server.wal_segment import ENTRIES, Head, SegmentName, encode_entries, prefix
 
@@ -497,6 +498,7 @@ def test_every_flipped_byte_of_a_closed_log_is_found_or_harmless(env: SimEnv):
                 wal, state = opened(image)
             except CorruptionError as error:
                 assert error.path == path
+                assert error.why.endswith(WAY_OUT)  # an older copy of the log would vote again: none is advised
                 refused += 1
                 continue
             wal.close()
