@@ -21,7 +21,7 @@ import contextlib
 from collections.abc import Iterator
 
 import engines
-from engines import CorruptionError, ForeignFormat, NoSuchStore, StoreError
+from engines import CorruptionError, ForeignFormat, NoSuchStore, StoreError, StoreLocked
 from engines.env import Env, StorePath, real_env
 from engines.log_tools import dump_log
 from server import snapshot, wal
@@ -198,7 +198,7 @@ def repair(path: StorePath, engine: str | None = None, env: Env | None = None) -
         engine = engines.which(path, env)
     if engine is None:
         claim = engines.claimed(path, env)
-        if claim is None or isinstance(claim[1], ForeignFormat):  # sound, so that there is nothing to repair
+        if claim is None or isinstance(claim[1], ForeignFormat | StoreLocked):  # sound, or nobody can say yet
             raise NotRecognised(nobodys(path, env))
         engine = claim[0]
     return engines.engine_class(engine).repair(path, env)

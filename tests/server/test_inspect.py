@@ -321,7 +321,7 @@ def test_another_programs_file_that_is_in_use_is_told_as_locked(
     path.write_bytes(gzip.decompress((BOLT_FILES / "etcd.db.gz").read_bytes()))
     with engines.open(path, "btree", bucket=b"key"):
         before = picture(tmp_path)
-        for words in (["check"], ["which"], ["check", "--engine", "btree"]):
+        for words in (["check"], ["which"], ["repair"], ["check", "--engine", "btree"]):
             assert main([words[0], str(path), *words[1:]]) in (1, 2)
             assert f"{path} is locked by this process: a store is open in one" in capsys.readouterr().err
         for engine in ("lsm", "bitcask"):
