@@ -109,12 +109,15 @@ def close_file(fd: int) -> None:
 
     The system drops the lock with *any* descriptor of the file: whoever only looked at it would let others in.
     """
-    with _held_lock:
-        held = _held.get(_inode(os.fstat(fd))) if _held else None
-        if held is not None and held.is_posix and held.fd >= 0:
-            held.beside.append(fd)
-        else:
-            os.close(fd)
+    with _held_lock: _close_or_keep(fd)  # fmt: skip  # noqa: E701
+
+
+def _close_or_keep(fd: int) -> None:
+    held = _held.get(_inode(os.fstat(fd))) if _held else None
+    if held is not None and held.is_posix and held.fd >= 0:
+        held.beside.append(fd)
+    else:
+        os.close(fd)
 
 
 def _take_lock(path: str, kind: LockKind, shared: bool) -> _Held:
