@@ -68,6 +68,11 @@ class Directory:
         with self._guard:
             self._write(self._identity.remembering(met))
 
+    def keep_out(self, why: str) -> None:
+        """Notes what a member has said against this directory, so that it is kept out after a restart, too. Raises OSError."""
+        with self._guard:
+            self._write(replace(self._identity, kept_out=why))
+
     def note_segment(self) -> None:
         """Notes a new segment of the log (invariant 3). Raises OSError. O(1) if there is none."""
         if self.wal.segment != self._identity.segment:
@@ -81,7 +86,7 @@ class Directory:
         """
         sentence = (
             f"{why}; this directory takes no part any more: keep it as it is, since it may have what the others have "
-            "lost; the other members go on without it"
+            "lost; the other members go on without it, as long as they are a majority"
         )
         with self._guard, contextlib.suppress(OSError, engines.StoreError):
             self._write(replace(self._identity, lost=sentence))

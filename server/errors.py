@@ -34,7 +34,7 @@ __all__ = [
 # vote and acknowledge without knowing what it has promised.
 WAY_OUT = (
     "nothing was deleted; put back exactly what was there, if you have it (an older copy is not enough), or leave this "
-    "node stopped and its directory as it is: the other members go on without it"
+    "node stopped and its directory as it is: the other members go on without it, as long as they are a majority"
 )
 
 

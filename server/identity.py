@@ -14,6 +14,7 @@
       heard                 the starts in which a member has heard this node
       met                   the other members' directories, as each came last: node id → number, starts, session
       lost                  why this directory must never take part again; "" if nothing is known
+      kept_out              what a member has said against it (server/roster.py), "" or absent if none has
 
 Two clusters with the same members are told apart by the token. Members never have to talk to agree on the cluster's id:
 it is a hash of the first list and the token, and they were given the same ones.
@@ -83,6 +84,7 @@ class Identity:
     heard: frozenset[int] = frozenset()
     met: Mapping[int, Met] = field(default_factory=dict)
     lost: str = ""
+    kept_out: str = ""
 
     def started(self, starts: int, session: int) -> Identity:
         """The identity at its start number `starts`, at which `session` was drawn (invariant 4)."""
@@ -116,6 +118,7 @@ class Identity:
                 "heard": sorted(self.heard),
                 "met": met,
                 "lost": self.lost,
+                "kept_out": self.kept_out,
             }
         ).encode()
         return b"%s\n%08x\n" % (line, crc32c(line))
@@ -160,6 +163,7 @@ class Identity:
             heard=frozenset(map(int, fields["heard"])),
             met=met,
             lost=str(fields["lost"]),
+            kept_out=str(fields.get("kept_out", "")),
         )
 
 

@@ -115,7 +115,7 @@ class Node:
             self.machine = StateMachine(store, identity.cluster_id, config.skip_entries)
             self._storage = NodeStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
-            self._roster = Roster(identity, self._directory.remember)
+            self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
             self._transport = Transport(self._roster, config.peers, self, config.peer_secret)
             undo.callback(self._transport.stop)
             self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))

@@ -12,7 +12,8 @@ Two nodes that meet tell each other who they are, and what they remember of all 
       start                                            acknowledge, for I don't know what I have promised
     none of that                                     heard; its number, its starts and its session are remembered on disk first
 
-A node that is kept out stays so until it is started with the right directory. Who is refused isn't counted: nothing that it
+A node that is kept out stays so until it is started with the right directory: its own says so from then on, since those
+who know better may be away at its next start. Who is refused isn't counted: nothing that it
 sends is read, and nothing is sent to it.
 
 Invariants:
@@ -32,6 +33,7 @@ For any thread. No input or output but through `remember`.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -60,11 +62,19 @@ class Hello:
 class Roster:
     """One node's memory of the members' directories, its own among them."""
 
-    def __init__(self, identity: Identity, remember: Callable[[dict[int, Met]], None]) -> None:
-        """identity: at this start. remember: writes to disk what is new, and that a member hears; returns when it is there."""
+    def __init__(
+        self,
+        identity: Identity,
+        remember: Callable[[dict[int, Met]], None],
+        keep_out: Callable[[str], None] | None = None,
+    ) -> None:
+        """identity: at this start. remember: writes to disk what is new, and that a member hears; returns when it is there.
+
+        keep_out: the same for why this node is kept out.
+        """
         self.cluster_id = identity.cluster_id
         self.node_id = identity.node_id
-        self.kept_out = ""  # why this node must not take part; "" if it may
+        self.kept_out = identity.kept_out  # why this node must not take part; "" if it may
         self._members = ", ".join(f"{node} at {address}" for node, address in identity.members.items())
         self._ids = frozenset(identity.members)
         self._past = identity.sessions
@@ -72,6 +82,7 @@ class Roster:
         self._heard = False
         self._met = {node: met for node, met in identity.met.items() if node != self.node_id}
         self._remember = remember
+        self._keep_out = keep_out
         self._guard = threading.Lock()
 
     def known(self) -> frozenset[int]:
@@ -107,8 +118,13 @@ class Roster:
     def _kept_out(self, hello: Hello) -> str:
         """Whether the other remembers another directory of this node."""
         remembered = hello.known.get(self.node_id)
-        if remembered is not None and (why := _difference(self.node_id, remembered, self._me, self._past)):
-            self.kept_out = self.kept_out or f"node {hello.node_id} remembers that {why}"
+        why = _difference(self.node_id, remembered, self._me, self._past) if remembered is not None else ""
+        if why and not self.kept_out:
+            self.kept_out = f"node {hello.node_id} remembers that {why}"
+            # a member that has lost its own directory isn't a witness whose word outlives a restart
+            if self._keep_out is not None and not self._changed(hello):
+                with contextlib.suppress(OSError):  # the node is kept out at this start in any case
+                    self._keep_out(self.kept_out)
         return self.kept_out
 
     def _changed(self, hello: Hello) -> str:

@@ -189,6 +189,28 @@ def _empty_one_and_go_on(cluster, lines):
     assert "remembers that node" in kept_out(again)
 
 
+def test_two_emptied_nodes_that_were_kept_out_do_not_lead_when_the_third_is_away(tmp_path):
+    """They had been told; after a restart they had forgotten it, led, and answered that an acknowledged key is absent."""
+    cluster = LocalCluster(tmp_path)
+    try:
+        for node_id in (1, 2, 3):
+            cluster.start(node_id)
+        cluster.put(cluster.leader(), b"key", b"acknowledged")
+        all_met(cluster)
+        for node_id in (2, 3):
+            cluster.stop(node_id)
+            empty(cluster, node_id)
+        for node in (cluster.start(2), cluster.start(3)):
+            kept_out(node)
+        for node_id in (1, 2, 3):
+            cluster.stop(node_id)
+        for node in (cluster.start(2), cluster.start(3)):
+            assert f"remembers that node {node.id}" in node.status()["kept_out"]
+            assert f"remembers that node {node.id}" in read_identity(cluster.configs[node.id].data_dir).kept_out
+    finally:
+        cluster.__exit__()
+
+
 @pytest.mark.parametrize("met", ["itself", "only by hearsay"])
 def test_a_node_that_lost_its_log_does_not_vote(tmp_path, met):
     """An entry is acknowledged by nodes 1 and 2; 2 loses everything; 1 is away; 2 and 3 must not lead without it."""
