@@ -22,6 +22,7 @@ SQLite's VFS, with the directory sync that LevelDB's lacks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import random
@@ -297,6 +298,8 @@ class RealEnv:
         return _RealFile(path, os.open(path, _FLAGS[mode] | os.O_CLOEXEC, 0o600))
 
     def absolute(self, path: StorePath) -> str:
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, "an empty path is no store's", path)
         return os.path.abspath(os.fsdecode(path))  # bytes are no StorePath, but what else could be meant?
 
     def resolve(self, path: str) -> str:

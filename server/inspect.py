@@ -144,7 +144,7 @@ def dump(path: StorePath, engine: str | None = None, env: Env | None = None) -> 
     if path.endswith(".snap") and not env.is_dir(path):
         return snapshot.dump(path, env)
     if is_node(path, env):
-        return wal.dump(f"{path}/wal", env) if env.is_dir(f"{path}/wal") else iter(())
+        return wal.dump(f"{path}/wal", env) if env.is_dir(f"{path}/wal") else iter([f"{path}/wal is missing"])
     if _is_log(path, env):
         return wal.dump(path, env)
     for name in _who_may_show(path, env):

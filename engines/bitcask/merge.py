@@ -54,7 +54,7 @@ from engines.bitcask.record import (
     tombstone_file,
 )
 from engines.bitcask.segment import Segment, SegmentTable, data_path
-from engines.bitcask.torn import ADVICE
+from engines.bitcask.torn import repair_advice
 from engines.errors import CorruptionError
 from engines.lifetime import holding
 
@@ -198,7 +198,9 @@ class Merge:
                 if places.get(key) == place and self._copied_early.get(key) != place:
                     self._output_for(size).add(view[offset : offset + size], timestamp, key)
         except BadRecord as bad:
-            raise CorruptionError(data_path(table.directory, file_id), bad.offset, f"{bad.why}; {ADVICE}") from bad
+            raise CorruptionError(
+                data_path(table.directory, file_id), bad.offset, f"{bad.why}; {repair_advice(table.directory)}"
+            ) from bad
         table.stats.bytes_read += segment.end
 
     def _copy_tombstone(self, file_id: int, timestamp: int, key: bytes, value: bytes) -> None:
@@ -218,7 +220,7 @@ class Merge:
         home, offset, size = place >> SEGMENT_SHIFT, place >> SIZE_BITS & PLACE_OFFSET_MASK, place & SIZE_MASK
         record = self._table.view(home)[offset : offset + size]
         if len(record) != size or crc32(record[4:]) != int.from_bytes(record[:4]):
-            why = f"the record fails its checksum; {ADVICE}"
+            why = f"the record fails its checksum; {repair_advice(self._table.directory)}"
             raise CorruptionError(data_path(self._table.directory, home), offset, why)
         for_home = b"" if home in self._inputs else encode_tombstone(timestamp, key, home)
         output = self._output_for(len(tombstone) + len(for_home) + size)

@@ -30,7 +30,7 @@ from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, MARK_MAGIC, BadReco
 from engines.bitcask.scan import hint_of, scan_entries, whole_part
 from engines.bitcask.segment import Segment, SegmentTable, data_path, hint_path
 from engines.bitcask.survey import Survey, survey
-from engines.bitcask.torn import ADVICE, DataFile, why_damage
+from engines.bitcask.torn import DataFile, repair_advice, why_damage
 from engines.errors import CorruptionError, StoreChanged
 
 __all__ = ["forget_mark", "look", "prove_leftovers", "recover"]
@@ -153,7 +153,7 @@ def _read(table: SegmentTable, segment: Segment, *, newest: bool) -> Content:
             reach = -1
     if reach > size:
         why = f"the file ends here, and its hint lists a record that ends at byte {reach:,}"
-        raise CorruptionError(data_path(table.directory, segment.id), size, f"{why}; {ADVICE}")
+        raise CorruptionError(data_path(table.directory, segment.id), size, f"{why}; {repair_advice(table.directory)}")
     if hint is not None and reach == size:
         # decoded once more by the caller: a list of its entries would take 200 bytes for each key
         return Content(decode_hint(hint), size, newest_timestamp, hint)
@@ -165,7 +165,7 @@ def _read(table: SegmentTable, segment: Segment, *, newest: bool) -> Content:
         why_not = why_damage(DataFile(view, size, segment.id, newest, reach, left_open), bad)
         if why_not is not None:
             path = data_path(table.directory, segment.id)
-            raise CorruptionError(path, bad.offset, f"{bad.why}; {why_not}; {ADVICE}") from bad
+            raise CorruptionError(path, bad.offset, f"{bad.why}; {why_not}; {repair_advice(table.directory)}") from bad
         entries, end = whole_part(view, bad.offset, segment.id)
     table.stats.bytes_read += end
     return Content(entries, end, hint_reach(entries)[1], None)

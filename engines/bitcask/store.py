@@ -67,7 +67,7 @@ from engines.bitcask.repair import log_repair, repair
 from engines.bitcask.segment import SegmentTable, data_path
 from engines.bitcask.snapshot import BitcaskSnapshot
 from engines.bitcask.survey import directory_has_segments
-from engines.bitcask.torn import ADVICE
+from engines.bitcask.torn import repair_advice
 from engines.env import Env, StorePath, real_env
 from engines.errors import CorruptionError, InvalidOption, NoSuchStore, ReadOnly, StoreChanged, StoreError
 from engines.keywords import BitcaskKeywords
@@ -196,7 +196,9 @@ class BitcaskStore(KVStore):
             raise StoreChanged(data_path(self._table.directory, file_id), "is shorter than it was")
         else:
             why = f"the record of {key[:40]!r} has {size:,} bytes, and the file ends after {len(record):,} of them"
-        raise CorruptionError(data_path(self._table.directory, file_id), offset, f"{why}; {ADVICE}")
+        raise CorruptionError(
+            data_path(self._table.directory, file_id), offset, f"{why}; {repair_advice(self._table.directory)}"
+        )
 
     def scan(
         self,

@@ -36,9 +36,7 @@ from engines.bitcask.record import HEADER, HEADER_BYTES, MARK_BYTES, MARK_MAGIC,
 from engines.bitcask.scan import own_mark
 from engines.env import View
 
-__all__ = ["ADVICE", "DataFile", "find_marks", "why_damage"]
-
-ADVICE = "`metcd repair PATH` keeps every record that is whole"  # for whoever is told of damage
+__all__ = ["DataFile", "find_marks", "repair_advice", "why_damage"]
 
 SEARCH_BYTES = 1 << 20
 VALUE_SIZE_AT = 10  # in a record's header
@@ -56,6 +54,11 @@ class DataFile:
     newest: bool
     reach: int = 0  # where the last record ends that a whole hint lists; 0 without one
     left_open: bool = False  # it has a hint, and that has no trailer
+
+
+def repair_advice(directory: str) -> str:
+    """What is to be done about damage in a store."""
+    return f"`metcd repair {directory}` keeps every record that is whole"
 
 
 def why_damage(file: DataFile, bad: BadRecord) -> str | None:

@@ -115,7 +115,9 @@ def _dump_directory(path: str, env: Env) -> Iterator[str]:
         yield f"{CURRENT}: {name.rpartition('/')[2]}"
         yield from _records(name, env, describe_edit)
         versions = manifest.read(env, path, Stats())
-    except (CorruptionError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        yield f"DAMAGED: {error.filename} is missing"
+    except CorruptionError as error:
         yield f"DAMAGED: {error}"
     except ForeignFormat as error:
         yield f"FOREIGN: {error}"

@@ -247,7 +247,7 @@ def read(env: Env, directory: str, stats: Stats) -> VersionSet:
     seen: set[str] = set()
     file = env.open(path, "r")
     try:
-        reader = LogReader(file, path)
+        reader = LogReader(file, path, advice=repair_advice(directory))
         for offset, record in reader:
             try:
                 edit = decode_edit(path, record)

@@ -56,7 +56,7 @@ from engines.env import Env, MutableView
 from engines.errors import CorruptionError
 from engines.kvstore import Operation, Stats
 from engines.log import BLOCK_BYTES, LogReader, encode_record
-from engines.lsm.files import begin_file
+from engines.lsm.files import begin_file, repair_advice
 from engines.lsm.keys import DELETION, MAX_SEQUENCE, VALUE
 
 __all__ = ["LogFile", "decode_batch", "encode_batch", "encode_put", "replay"]
@@ -216,7 +216,7 @@ def replay(env: Env, path: str, first: int | None = None) -> Iterator[tuple[int,
         def goes_on(record: bytes) -> bool:
             return len(record) >= HEADER_BYTES and _HEADER.unpack_from(record)[0] == (expected or first)
 
-        reader = LogReader(file, path, testimony, goes_on)
+        reader = LogReader(file, path, testimony, goes_on, repair_advice(path.rpartition("/")[0]))
         holes = 0
         for offset, record in reader:
             if len(reader.holes) > holes:

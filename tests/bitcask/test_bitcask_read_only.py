@@ -105,11 +105,11 @@ def test_every_write_is_refused(tmp_path: Path) -> None:
             lambda: store.load([(b"b", b"2")]),
             store.compact,
             store.merge,
+            store.flush,
         ]
         for write in writes:
             with pytest.raises(ReadOnly, match="opened with read_only=True: open it without to write"):
                 write()
-        store.flush()
         assert dict(store.scan()) == {b"a": b"1"}
 
 

@@ -98,7 +98,7 @@ def test_damage_in_an_older_file_is_told_from_a_torn_end(data: bytes, hint: byte
     env = two_files(data, hint)
     before = env.files()
     for _ in range(2):
-        with pytest.raises(CorruptionError, match=f"({why}).*`metcd repair PATH`") as caught:
+        with pytest.raises(CorruptionError, match=f"({why}).*`metcd repair [^`]+`") as caught:
             open_sim(env)
         assert caught.value.path == data_path(1)
         with pytest.raises(CorruptionError, match=why):

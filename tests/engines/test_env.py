@@ -420,3 +420,9 @@ def test_every_failing_call_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="'/dev/full'"):  # a device can't be synced
         device.sync("site")
     device.close()
+
+
+def test_an_empty_path_names_nothing() -> None:
+    """It would be the current directory."""
+    with pytest.raises(FileNotFoundError, match="an empty path is no store's"):
+        RealEnv().absolute("")

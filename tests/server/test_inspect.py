@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 import engines
-from engines import KVStore, NoSuchStore, StoreError, StoreLocked, UnknownEngine
+from engines import CorruptionError, KVStore, NoSuchStore, StoreError, StoreLocked, UnknownEngine
 from raft.raftpb import ConfState, Entry, HardState
 from server import inspect
 from server.cli import main
@@ -378,6 +379,38 @@ def test_dump_of_what_nobody_recognises_is_status_1_too(tmp_path: Path, capsys: 
     (tmp_path / "notes.txt").write_text("milk")
     assert main(["dump", str(tmp_path / "notes.txt")]) == 1
     assert "is none of the files that dump knows" in capsys.readouterr().err
+
+
+def test_a_dump_names_what_is_missing(tmp_path: Path) -> None:
+    """It was nothing at all for a node, and an errno for a store."""
+    node_on("lsm", tmp_path / "node").stop()
+    (tmp_path / "node/engine/CURRENT").unlink()
+    lines = list(inspect.dump(tmp_path / "node/engine"))
+    assert lines[0] == f"DAMAGED: {tmp_path}/node/engine/CURRENT is missing"
+    shutil.rmtree(tmp_path / "node/wal")
+    assert list(inspect.dump(tmp_path / "node")) == [f"{tmp_path}/node/wal is missing"]
+
+
+@pytest.mark.parametrize("engine", ["lsm", "bitcask"])
+def test_a_sentence_about_a_damaged_record_names_a_command_that_mends_it(tmp_path: Path, engine: str) -> None:
+    """The command as it stands in the sentence; it was "PATH" for bitcask, and a copy that nobody has for lsm."""
+    path = tmp_path / "store"
+    with engines.open(path, engine) as store:
+        for number in range(100):
+            store.put(b"%03d" % number, b"value")
+    files = [file for file in path.iterdir() if file.suffix in (".log", ".data")]
+    (file,) = files
+    data = bytearray(file.read_bytes())
+    at = data.index(b"050value") if engine == "bitcask" else data.index(b"050")
+    data[at] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CorruptionError) as damage, engines.open(path, engine) as store:
+        list(store.scan())
+    command = re.search(r"`metcd (repair [^`]+)`", str(damage.value))
+    assert command is not None, damage.value
+    assert main(command[1].split()) == 0
+    with engines.open(path, engine) as store:
+        assert store.check() == [] and len(list(store.scan())) == 99
 
 
 def test_nothing_is_nothing(tmp_path: Path) -> None:
