@@ -11,12 +11,14 @@
 #
 #   METCD_SEED=7 make test              another seed
 #   make test ARGS="-k scan -x"         more words for the command behind the target
+#   make test WORKERS=4                 on more cores; WORKERS=0 in one process, for a debugger
 #   make bench KEYS=100000              a larger store
 #   make test PYTHON=python3.13         another Python for .venv
 
 PYTHON ?= python3
 ARGS ?=
 KEYS ?= 20000
+WORKERS ?= 2
 VENV := .venv
 SOURCES := engines raft server tests
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ cluster: $(VENV)/.installed
 	$(BIN)/metcd cluster $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --ignore=tests/interop $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/interop -n $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check $(SOURCES)

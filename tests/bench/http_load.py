@@ -29,8 +29,8 @@ from itertools import product
 from typing import NamedTuple
 
 from server.client import Client
-from server.cluster import ClusterError, LocalCluster, default_engines
-from tests.server.local_nodes import eventually, free_ports
+from server.cluster import LocalCluster, default_engines
+from tests.server.local_nodes import cluster_port, eventually
 
 VALUE = b"x" * 100
 CLIENTS = (1, 16, 64)
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace) -> dict[tuple[str, int], list[Run]]:
     names = options.engines.split(",")
     with (
         tempfile.TemporaryDirectory(dir=options.directory) as directory,
-        LocalCluster(names, directory, options.port or _free_port()) as cluster,
+        LocalCluster(names, directory, options.port or cluster_port()) as cluster,
     ):
         cluster.start()
         cluster.wait_until_healthy()
@@ -154,21 +154,6 @@ def run(options: argparse.Namespace) -> dict[tuple[str, int], list[Run]]:
             runs.setdefault((row, clients), []).append(found)
             print(f"{repeat + 1}/{options.repeats}  {row}, {clients}: {found}", file=sys.stderr)
     return runs
-
-
-def _free_port() -> int:
-    """A port for node 1 from which all the cluster's ports are free."""
-
-    def look() -> int:
-        port = free_ports(1)[0] % 30_000 + 10_000
-        try:
-            LocalCluster(["memory"] * 3, "unused", port).require_free_ports()
-        except ClusterError:
-            return 0
-        return port
-
-    port: int = eventually("six ports are free", look)
-    return port
 
 
 def table(runs: dict[tuple[str, int], list[Run]], options: argparse.Namespace) -> str:

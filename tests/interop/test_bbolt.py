@@ -15,7 +15,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from engines.btree.page import BRANCH, BucketValue, header, read_branch, read_le
 from engines.env import real_env
 from tests.btree.mutations import MUTATIONS, make_database, numbers_of
 from tests.interop.bbolt_tools import Operation, Tools, build_tools, dump_view
+from tests.server.local_nodes import free_ports
 
 BUCKET = b"metcd"
 GOLDEN = Path(__file__).parent.parent / "btree" / "golden"
@@ -412,15 +412,6 @@ def test_etcdctl_finds_our_files_whole(tmp_path: Path, rng: random.Random) -> No
     )
     assert status.returncode == 0, status.stderr
     assert json.loads(status.stdout)["totalKey"] == len(content)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

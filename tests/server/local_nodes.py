@@ -4,30 +4,62 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from server import cluster as processes
 from server.addresses import family
 from server.config import NodeConfig
 from server.errors import NodeError
 from server.node import Node
 
+FIRST_PORT, WORKERS_MAX, PORTS_OF_A_WORKER = 14_000, 8, 750  # up to 20,000
 PATIENCE_S = 30.0  # how long a test waits for what should happen within moments, before it says that it doesn't
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; held together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that were free a moment ago, and that nobody else is given meanwhile.
+
+    They lie below those that the system gives to outgoing connections (from 32,768 on), each worker of a parallel run
+    takes them from a range of its own, and none is given twice.
+    """
+    ports = []
+    while len(ports) < count:
+        port = next(_ports)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports
+
+
+def _own_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS_MAX
+    first, size = FIRST_PORT + worker * PORTS_OF_A_WORKER, PORTS_OF_A_WORKER
+    begin = random.Random(os.getpid()).randrange(size)  # another run may be going on
+    while True:
+        yield from (first + (begin + at) % size for at in range(size))
+
+
+_ports = _own_ports()
+
+
+def cluster_port() -> int:
+    """A port for node 1 of `metcd cluster`, so that all ports of three nodes are free; they lie below 32,768, too."""
+
+    def look() -> int:
+        port = free_ports(1)[0] - 4_000
+        try:
+            processes.LocalCluster(["memory"] * 3, "unused", port).require_free_ports()
+        except processes.ClusterError:
+            return 0
+        return port
+
+    return int(eventually("six ports are free", look))
 
 
 def loopbacks() -> list[str]:

@@ -25,7 +25,7 @@ from server.cluster import (
     metcd_command,
 )
 from server.secret import read_secret
-from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
+from tests.server.local_nodes import PATIENCE_S, cluster_port, eventually
 
 
 class Terminal:
@@ -77,21 +77,6 @@ class Terminal:
         self.process.stdout.close()
 
 
-def first_port():
-    """A port for node 1, so that all six are free."""
-
-    def look():
-        port = free_ports(1)[0] % 30_000 + 10_000
-        try:
-            with LocalCluster(["memory"] * 3, "unused", port) as cluster:
-                cluster.require_free_ports()
-        except ClusterError:
-            return None
-        return port
-
-    return eventually("six ports are free", look)
-
-
 def gone(pid):
     """True if the process has ended, reaped or not."""
     try:
@@ -103,7 +88,7 @@ def gone(pid):
 
 def test_the_printed_lines_work_as_printed_and_ctrl_c_ends_everything(tmp_path):
     """The line that brings a node back holds in any directory, one with modules of our modules' names in it too."""
-    port = first_port()
+    port = cluster_port()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in ("server", "engines", "raft"):
@@ -168,7 +153,7 @@ def typed(line):
 
 def test_a_node_that_cannot_start_ends_the_cluster_and_says_why(tmp_path, capfd):
     (tmp_path / "node2").write_text("this is no directory")
-    with LocalCluster(["memory"] * 3, str(tmp_path), first_port()) as cluster:
+    with LocalCluster(["memory"] * 3, str(tmp_path), cluster_port()) as cluster:
         cluster.start()
         processes = list(cluster.processes.values())
         with pytest.raises(ClusterError, match="node 2 has ended with status 2"):
