@@ -64,9 +64,9 @@ def check_key_type(key: object) -> None:
 
 def check_key(key: object) -> None:
     """Raises InvalidKey unless `key` is bytes of 1 to MAX_KEY_BYTES: what a write asks of it."""
-    check_key_type(key)
-    assert isinstance(key, bytes)
-    if not 1 <= len(key) <= MAX_KEY_BYTES:
+    if type(key) is not bytes:
+        check_key_type(key)
+    elif not 1 <= len(key) <= MAX_KEY_BYTES:
         raise InvalidKey(f"a key must have 1 to {MAX_KEY_BYTES:,} bytes, and this one has {len(key):,}")
 
 
