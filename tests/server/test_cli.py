@@ -124,6 +124,7 @@ class Finder:
         if name == "server.cli":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born with SIGINT ignored
 from server.__main__ import main
 sys.exit(main())
 """
