@@ -339,11 +339,12 @@ class Node:
             self._close()
 
     def _publish(self) -> None:
-        raft = self._raft.raft
+        raft, before = self._raft.raft, self._public
         self._public = public = _Public(
             STATE_NAMES[raft.state].removeprefix("State").lower(), raft.lead, raft.term, raft.log.committed
         )
-        self._contact.became(public.role, public.leader, public.term, self._env.now())
+        if public[:3] != before[:3]:
+            self._contact.became(public.role, public.leader, public.term, self._env.now())
 
     def _drain(self, timeout_s: float) -> None:
         """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""

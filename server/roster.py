@@ -81,13 +81,14 @@ class Roster:
         self._me = Met(identity.number, identity.starts, identity.sessions[identity.starts])
         self._heard = False
         self._met = {node: met for node, met in identity.met.items() if node != self.node_id}
+        self._known = frozenset((*self._met, self.node_id))  # asked for with each frame that is sent
         self._remember = remember
         self._keep_out = keep_out
         self._guard = threading.Lock()
 
     def known(self) -> frozenset[int]:
         """The members whose directories are known, this node among them. It only grows."""
-        return frozenset((*self._met, self.node_id))
+        return self._known
 
     def hello(self) -> Hello:
         """What this node says of itself now."""
@@ -146,6 +147,7 @@ class Roster:
                     "until it can, it hears nobody who is new"
                 )
             self._met = {**self._met, **new}
+            self._known = frozenset((*self._met, self.node_id))
             self._heard = True
         return ""
 

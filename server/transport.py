@@ -270,7 +270,8 @@ class _Sender(threading.Thread):
                     self.introduced.set()
                     stopping.wait(delay_s)
                     delay_s = min(2 * delay_s, longest_s)
-            self.introduced.set()
+            if not self.introduced.is_set():
+                self.introduced.set()
         self._disconnect()
 
     def _gather(self) -> list[Message] | None:
