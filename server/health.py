@@ -74,15 +74,19 @@ class Contact:
         if failure is not None:
             since = self._begun if self._confirmed is None else self._confirmed
             report |= {"since_s": _seconds(now - since), "error": self._sentence(now - since, failure, now)}
-            report["missing"] = [int(peer) for peer in members if self._is_missing(int(peer), now)]
+            report["missing"] = self._missing(now)
         return Health(failure is None, {**report, "members": members})
 
-    def _is_missing(self, peer: int, now: float) -> bool:
-        return peer not in self._heard or now - self._heard[peer] > self._silence_s
+    def _missing(self, now: float) -> list[int]:
+        """The members that should have been heard, and were not: followers of one leader have nothing to say to each other."""
+        leader = self._role[1]
+        expected = sorted(self._peers) if leader in (0, self._own_id) else [leader]
+        lately = now - self._silence_s
+        return [peer for peer in expected if peer != self._own_id and self._heard.get(peer, lately - 1) < lately]
 
     def _sentence(self, since_s: float, failure: str, now: float) -> str:
         leader = self._role[1]
-        missing = [peer for peer in self._peers if peer != self._own_id and self._is_missing(peer, now)]
+        missing = self._missing(now)
         names = " or ".join(f"node {peer}" for peer in missing)
         silent = f"nothing is heard from {names}" if missing else "every node is heard"
         if leader == self._own_id:
@@ -90,9 +94,9 @@ class Contact:
         if not leader:
             return f"No leader is known, and no read was confirmed for {since_s:.1f} s: {silent}; {failure}."
         if leader in missing:
-            return f"Node {leader} leads, and has not been heard or answered for {since_s:.1f} s: {silent}."
+            return f"Node {leader} leads, and has neither been heard nor answered for {since_s:.1f} s."
         return (
-            f"Node {leader} leads and is heard, and has not answered this node for {since_s:.1f} s: {silent}; "
+            f"Node {leader} leads and is heard, and has not answered this node for {since_s:.1f} s: "
             "what this node sends may not arrive, or the leader may have no majority."
         )
 

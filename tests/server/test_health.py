@@ -34,10 +34,9 @@ def test_a_confirmed_node_is_healthy_and_says_what_it_is():
     [
         ("leader", 1, {2: 98.5}, [2, 3], "This node leads, and no majority has answered it for 4.0 s: "
          "nothing is heard from node 2 or node 3."),
-        ("follower", 2, {2: 99.9}, [3], "Node 2 leads and is heard, and has not answered this node for 4.0 s: nothing "
-         "is heard from node 3; what this node sends may not arrive, or the leader may have no majority."),
-        ("follower", 2, {3: 99.9}, [2], "Node 2 leads, and has not been heard or answered for 4.0 s: "
-         "nothing is heard from node 2."),
+        ("follower", 2, {2: 99.9}, [], "Node 2 leads and is heard, and has not answered this node for 4.0 s: "
+         "what this node sends may not arrive, or the leader may have no majority."),
+        ("follower", 2, {3: 99.9}, [2], "Node 2 leads, and has neither been heard nor answered for 4.0 s."),
         ("candidate", 0, {2: 99.9, 3: 99.0}, [], "No leader is known, and no read was confirmed for 4.0 s: "
          "every node is heard; why."),
     ],
