@@ -246,7 +246,7 @@ def open(path: StorePath, engine: str = "lsm", *, env: Env | None = None, **opti
         _check_nobodys(path, engine, store_class, env)
     store = store_class(path, env=env, **options)  # type: ignore[call-arg]
     if not store._was_opened:  # an engine of somebody's own that leaves it to us
-        store._opened(env)
+        store.opened(env)
     return store
 
 

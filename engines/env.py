@@ -401,3 +401,8 @@ _REAL = RealEnv()
 def real_env() -> Env:
     """The one RealEnv that stores share unless they are given another Env."""
     return _REAL
+
+
+def plain_everywhere() -> bool:
+    """True if METCD_PLAIN in the environment says that no engine is to install its accelerations."""
+    return os.environ.get("METCD_PLAIN", "0") not in ("", "0")

@@ -17,6 +17,7 @@ class EngineKeywords(TypedDict, total=False):
     sync: bool
     create: bool
     read_only: bool
+    plain: bool
 
 
 class MemoryKeywords(EngineKeywords, total=False):

@@ -232,7 +232,7 @@ class KVStore(Reader):
     recovers, and is ready. `path` is a str or an os.PathLike, made absolute (`Env.absolute`) before anything else, so
     that a later chdir doesn't move the store. `create=False` raises NoSuchStore where no store is; `read_only=True` is
     the contract's seventh point. Further options are in the engine's `option_class`; an engine of one's own may do
-    without it, and declare them as keywords of its constructor. The last call of a constructor is `_opened`
+    without it, and declare them as keywords of its constructor. The last call of a constructor is `opened`
     (`engines.open` makes up for it).
     """
 
@@ -244,8 +244,8 @@ class KVStore(Reader):
     max_value_bytes: ClassVar[int] = (1 << 31) - 2
 
     path: str | None = None  # absolute; None for a store that is nowhere
-    _closed = False
-    _failure: BaseException | None = None
+    closed = False
+    failure: BaseException | None = None
     _was_opened = False
     _holds_files = False
 
@@ -338,7 +338,7 @@ class KVStore(Reader):
 
     def __repr__(self) -> str:
         where = "nowhere" if self.path is None else f"at {self.path}"
-        return f"<{self.name} store {where}{', closed' if self._closed else ''}>"
+        return f"<{self.name} store {where}{', closed' if self.closed else ''}>"
 
     def __enter__(self) -> Self:
         return self
@@ -348,7 +348,7 @@ class KVStore(Reader):
 
     # ---- the store's life -------------------------------------------------------------------------------------------
 
-    def _opened(self, env: Env) -> None:
+    def opened(self, env: Env) -> None:
         """The end of a constructor: from now on the store is left alone after a fork, and closed when it is dropped.
 
         Dropped on a simulated disk, it is not: that is how a test kills a process.
@@ -358,60 +358,60 @@ class KVStore(Reader):
         lifetime.watch(self)
 
     def __del__(self) -> None:
-        if self._holds_files and not self._closed and not isinstance(self._failure, StoreForked):
+        if self._holds_files and not self.closed and not isinstance(self.failure, StoreForked):
             what = f"{self!r} was dropped without close(), and is closed now: use `with`, or call close()"
             try:
                 self.close()
             finally:
                 warnings.warn(what, ResourceWarning, stacklevel=2, source=self)
 
-    def _leave_to_parent(self) -> None:
+    def leave_to_parent(self) -> None:
         """What a fork does to the store in the child: every call is refused, and `close` does nothing.
 
         Threads that held a lock at the fork are not in the child, and never release it there: so the store gets other
-        locks. An engine whose iterators and snapshots don't look at `_failure` ends them here.
+        locks. An engine whose iterators and snapshots don't look at `failure` ends them here.
         """
         for name, value in list(vars(self).items()):
             if (lock := lifetime.new_lock(value)) is not None:
                 setattr(self, name, lock)
-        self._failure = StoreForked("the store was opened before this process was forked")
+        self.failure = StoreForked("the store was opened before this process was forked")
         self.close = lifetime.nothing_to_close  # type: ignore[method-assign]
 
-    def _while_usable(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+    def while_usable(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """The pairs of a `load`, for as long as the store is usable: what they come from may fork, or close it."""
         for pair in pairs:
-            if self._closed or self._failure is not None:
-                self._refuse()
+            if self.closed or self.failure is not None:
+                self.refuse()
             yield pair
 
-    def _end_threads(self) -> None:
+    def end_threads(self) -> None:
         """The interpreter is about to end, which stops threads wherever they are: an engine ends its own here.
 
         It works on without: `atexit` handlers that run after this may still write.
         """
 
-    def _stuck(self, *locks: threading.Lock) -> bool:
+    def stuck(self, *locks: threading.Lock) -> bool:
         """For `close`: True at the interpreter's end if a thread that it has stopped holds one of the locks.
 
         The store is then left as by a kill, which loses nothing that was acknowledged.
         """
         return sys.is_finalizing() and any(lock.locked() for lock in locks)
 
-    def _poison(self, failure: BaseException) -> None:
+    def poison(self, failure: BaseException) -> None:
         """Marks the store as failed, for ever; the first failure is the one that is told."""
-        if self._failure is None:
+        if self.failure is None:
             # of an interrupt without its traceback, whose frames may hold a file or a lock that is to go with them
-            self._failure = failure if isinstance(failure, Exception) else type(failure)(*failure.args)
+            self.failure = failure if isinstance(failure, Exception) else type(failure)(*failure.args)
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
         """Raises StoreClosed or StoreFailed if the store is either; every public call begins with it."""
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
 
-    def _refuse(self) -> NoReturn:
-        if self._closed:
+    def refuse(self) -> NoReturn:
+        if self.closed:
             raise StoreClosed("the store is closed: open it again to use it")
-        failure = self._failure
+        failure = self.failure
         if isinstance(failure, StoreForked):
             raise StoreForked(f"{failure}, and is the parent's: open it here, when the parent has closed it")
         why = str(failure) if isinstance(failure, Exception) and str(failure) else type(failure).__name__

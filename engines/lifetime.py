@@ -1,7 +1,7 @@
 """What ends a store besides `close`: a fork of its process, and the interpreter's end.
 
-    os.fork, in the child     each store is the parent's        `KVStore._leave_to_parent`
-    the exit handlers         each store ends its threads       `KVStore._end_threads`
+    os.fork, in the child     each store is the parent's        `KVStore.leave_to_parent`
+    the exit handlers         each store ends its threads       `KVStore.end_threads`
     the last reference        the store is closed               `KVStore.__del__`
 
 1. The table of stores is weak: it keeps none alive.
@@ -37,8 +37,8 @@ _LOCKS: dict[type, Any] = {type(make()): make for make in (threading.Lock, threa
 
 
 class _Store(Protocol):
-    def _leave_to_parent(self) -> None: ...
-    def _end_threads(self) -> None: ...
+    def leave_to_parent(self) -> None: ...
+    def end_threads(self) -> None: ...
 
 
 _stores: weakref.WeakSet[_Store] = weakref.WeakSet()  # that are open, and some that are closed
@@ -49,7 +49,7 @@ def watch(store: _Store) -> None:
     """Enters an open store in the table. O(1)."""
     _stores.add(store)
     if _no_threads:
-        store._end_threads()
+        store.end_threads()
 
 
 def holding(
@@ -71,14 +71,14 @@ def nothing_to_close() -> None:
 
 def _leave_stores_to_parent() -> None:
     for store in list(_stores):
-        store._leave_to_parent()
+        store.leave_to_parent()
 
 
 def _end_all_threads() -> None:
     global _no_threads
     _no_threads = True
     for store in list(_stores):
-        store._end_threads()
+        store.end_threads()
 
 
 after_fork_in_child(_leave_stores_to_parent)

@@ -88,16 +88,16 @@ class MemoryStore(KVStore):
         if self.path is not None:
             env.makedirs(self.path, "memory.open.mkdir")
             self._lock = env.lock(f"{self.path}/LOCK")
-        self._opened(env)
+        self.opened(env)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
-        self._check_usable()
+        self.check_usable()
         self._stats.gets += 1
         with self._mutex: return self._values.get(key, default)  # fmt: skip  # noqa: E701
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
-        self._check_usable()
+        self.check_usable()
         with self._mutex: self._write(batch)  # fmt: skip  # noqa: E701
 
     def _write(self, batch: WriteBatch) -> None:
@@ -118,7 +118,7 @@ class MemoryStore(KVStore):
                     stats.deletes += 1
             stats.user_bytes += batch.size_bytes
         except BaseException as failure:  # an interrupt: nobody may see half of a batch
-            self._poison(failure)
+            self.poison(failure)
             raise
 
     def scan(
@@ -134,7 +134,7 @@ class MemoryStore(KVStore):
 
     def snapshot(self) -> MemorySnapshot:
         """O(1); each later write of a key costs each open snapshot one entry in its undo map."""
-        self._check_usable()
+        self.check_usable()
         return holding(self._mutex, self._new_snapshot)
 
     def _new_snapshot(self) -> MemorySnapshot:
@@ -143,8 +143,8 @@ class MemoryStore(KVStore):
         return snapshot
 
     def load(self, pairs: Iterable[Pair]) -> None:
-        self._check_usable()
-        loaded = SortedDict(_ascending(self._while_usable(pairs)))
+        self.check_usable()
+        loaded = SortedDict(_ascending(self.while_usable(pairs)))
         holding(self._mutex, self._replace, loaded)
 
     def _replace(self, loaded: SortedDict[bytes, bytes]) -> None:
@@ -156,14 +156,14 @@ class MemoryStore(KVStore):
         self._stats.live_bytes = live_bytes
 
     def flush(self) -> None:
-        self._check_usable()
+        self.check_usable()
 
     def compact(self) -> None:
-        self._check_usable()
+        self.check_usable()
 
     def check(self) -> list[str]:
         """Runs sortedcontainers' own check of its lists."""
-        self._check_usable()
+        self.check_usable()
         try:
             holding(self._mutex, self._values._check)  # type: ignore[attr-defined]
         except AssertionError as error:
@@ -171,25 +171,25 @@ class MemoryStore(KVStore):
         return []
 
     def stats(self) -> Stats:
-        self._check_usable()
+        self.check_usable()
         return holding(self._mutex, self._stats.copy)
 
     def describe(self) -> dict[str, Any]:
-        self._check_usable()
+        self.check_usable()
         return {"engine": self.name, "keys": len(self._values), "snapshots": len(self._snapshots)}
 
-    def _leave_to_parent(self) -> None:
+    def leave_to_parent(self) -> None:
         for snapshot in list(self._snapshots):
             snapshot._open = False
-        super()._leave_to_parent()
+        super().leave_to_parent()
 
     def close(self) -> None:
-        if self._stuck(self._mutex):
+        if self.stuck(self._mutex):
             return
         holding(self._mutex, self._close)
 
     def _close(self) -> None:
-        self._closed = True
+        self.closed = True
         if self._lock is not None:
             self._lock.close()
 
@@ -230,7 +230,7 @@ class MemorySnapshot(Snapshot):
             size = min(2 * size, size_max)
             for key, value in chunk:
                 if value is not None:
-                    if self._store._closed or not self._open:
+                    if self._store.closed or not self._open:
                         self._check_open()
                     yield key, value
             last = chunk[-1][0]
@@ -257,7 +257,7 @@ class MemorySnapshot(Snapshot):
         return [(key, undo[key] if key in undo else values[key]) for key in keys]
 
     def _check_open(self) -> None:
-        self._store._check_usable()
+        self._store.check_usable()
         if not self._open:
             raise StoreClosed("the snapshot is closed: take another one")
 

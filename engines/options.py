@@ -31,6 +31,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from engines.env import plain_everywhere
 from engines.errors import InvalidOption
 
 __all__ = ["Bounds", "EngineOptions", "Option", "from_text", "options_of_constructor"]
@@ -92,6 +93,8 @@ class EngineOptions:
     sync         a write is on the disk when it returns, unless the call itself says otherwise
     create       make a store if none is there; False: NoSuchStore then
     read_only    change nothing, not even after a crash; a writer elsewhere keeps it out, another reader doesn't
+    plain        every idea in its textbook form, without the accelerations of the engine's `fast`; METCD_PLAIN=1 in the
+                 environment says so for every store
     """
 
     engine: ClassVar[str] = "?"
@@ -99,12 +102,18 @@ class EngineOptions:
     sync: bool = True
     create: bool = True
     read_only: bool = False
+    plain: bool = False
 
     def __post_init__(self) -> None:
         for option in self.described().values():
             value = getattr(self, option.name)
             if not option.allows(value):
                 raise self.refusal(option.name, option.wanted, value)
+
+    @property
+    def fast(self) -> bool:
+        """True if the engine installs its accelerations."""
+        return not (self.plain or plain_everywhere())
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

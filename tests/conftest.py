@@ -1,9 +1,10 @@
-"""What all tests share: one seed, its place in every failure, Hypothesis's two tiers, the option `--engine`.
+"""What all tests share: one seed, its place in every failure, Hypothesis's two tiers, the options `--engine` and `--plain`.
 
 METCD_SEED=7 pytest                         another seed for every random choice of the run; 0 unless told otherwise
 METCD_SHARE=0.3 pytest -m slow              that share of the slow tests, drawn by the seed
 pytest --hypothesis-profile=slow            2,000 examples for each property, in place of the fast tier's
 pytest tests/conformance --engine X         the conformance suite on the engine X (see tests/conformance)
+pytest --plain                              every engine without its accelerations, as METCD_PLAIN=1 does
 """
 
 import os
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import engines
+from engines.env import plain_everywhere
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
 SHARE = float(os.environ.get("METCD_SHARE", "1"))
@@ -36,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the conformance suite and the benchmarks on this engine only: a registered name, module:Class or "
         "path/to/file.py:Class; may be repeated",
     )
+    parser.addoption("--plain", action="store_true", help="every engine without its accelerations (METCD_PLAIN=1)")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hands our seed to Hypothesis, unless the command line gives it another one."""
     config.addinivalue_line("markers", "persistent: about what outlives a store; only for engines that keep files")
     config.addinivalue_line("markers", "read_only: about read_only and create; for engines that have these options")
+    if config.getoption("--plain"):
+        os.environ["METCD_PLAIN"] = "1"  # for the processes, too, that tests start
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = str(SEED)
 
@@ -77,8 +82,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_report_header() -> str:
-    """The seed, on top of every run."""
-    return f"METCD_SEED={SEED}"
+    """The seed, on top of every run, and the form of the engines if it is the plain one."""
+    return f"METCD_SEED={SEED}" + (" METCD_PLAIN=1" if plain_everywhere() else "")
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -87,7 +92,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.failed:
-        report.sections.append(("repeat", f"METCD_SEED={SEED} python -m pytest '{item.nodeid}'"))
+        plain = "METCD_PLAIN=1 " if plain_everywhere() else ""
+        report.sections.append(("repeat", f"METCD_SEED={SEED} {plain}python -m pytest '{item.nodeid}'"))
 
 
 @pytest.fixture

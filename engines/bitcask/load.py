@@ -59,7 +59,7 @@ def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
         if outputs:
             outputs[-1].finish("bitcask.load.output")
     except BaseException:
-        if store._failure is None:  # else they are the next open's, or the parent's of a forked process
+        if store.failure is None:  # else they are the next open's, or the parent's of a forked process
             for output in outputs:
                 output.discard()
         raise
@@ -67,13 +67,13 @@ def load(store: BitcaskStore, pairs: Iterable[Pair]) -> None:
 
 
 def _new_output(store: BitcaskStore) -> Output:
-    store._check_usable()
+    store.check_usable()
     return Output(store._table, store._table.take_id())
 
 
 def _replace(store: BitcaskStore, outputs: list[Output]) -> None:
     """Steps 2 to 4: whatever happens here, only the next open may say which files count. Requires: the writer's lock."""
-    store._check_usable()
+    store.check_usable()
     table = store._table
     store._log.abandon()
     void = table.file_ids()

@@ -250,7 +250,7 @@ class Merge:
         base = segment.id << SEGMENT_SHIFT
         moved: dict[bytes, int] = {}
         outdated: set[bytes] = set()
-        store._check_usable()
+        store.check_usable()
         hint = encode_hint(output.entries)
         for _, size, offset, key in decode_hint(hint):
             place = places.get(key)

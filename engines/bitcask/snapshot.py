@@ -129,7 +129,7 @@ class BitcaskSnapshot(Snapshot):
         store = self._store
         views = store._table.views
         for key, place in zip(keys, places):
-            if store._closed or not self._open:
+            if store.closed or not self._open:
                 self._check_open()
             if place is None:
                 continue
@@ -158,7 +158,7 @@ class BitcaskSnapshot(Snapshot):
         return value
 
     def _check_open(self) -> None:
-        self._store._check_usable()
+        self._store.check_usable()
         if not self._open:
             raise StoreClosed("the snapshot is closed: take another one")
 

@@ -126,7 +126,7 @@ class BitcaskStore(KVStore):
         except BaseException:
             self._lock.close()
             raise
-        self._opened(env)
+        self.opened(env)
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
@@ -152,8 +152,8 @@ class BitcaskStore(KVStore):
         """As the contract says. One lookup and one read, whose checksum is verified: O(1)."""
         if type(key) is not bytes:
             check_key_type(key)
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         place = self._keydir.places.get(key)
         if place is None:
             self._misses += 1
@@ -178,7 +178,7 @@ class BitcaskStore(KVStore):
                 return default
             with contextlib.suppress(KeyError):  # a merge has moved the value, and removed the file
                 return self._read(key, place)
-            self._check_usable()
+            self.check_usable()
 
     def _read(self, key: bytes, place: int) -> bytes:
         """The value at a place. Raises KeyError if its file is gone, CorruptionError, OSError."""
@@ -216,7 +216,7 @@ class BitcaskStore(KVStore):
 
     def snapshot(self) -> BitcaskSnapshot:
         """O(1). Each later write of a key costs each open snapshot one note; files wait for it to be closed."""
-        self._check_usable()
+        self.check_usable()
         return holding(self._mutex, self._new_snapshot)
 
     def _new_snapshot(self) -> BitcaskSnapshot:
@@ -251,7 +251,7 @@ class BitcaskStore(KVStore):
 
     def _put(self, key: bytes, value: bytes, sync: bool) -> None:
         """Requires: the writer's lock."""
-        if self._closed or self._failure is not None or self._read_only:
+        if self.closed or self.failure is not None or self._read_only:
             self._check_writable()
         try:
             keydir = self._keydir
@@ -260,7 +260,7 @@ class BitcaskStore(KVStore):
             place = self._log.put(places, key, value, sync)
             with self._mutex: places[key] = self._noted(key, old, place) if self._snapshots or keydir.order.made else place  # fmt: skip  # noqa: E701
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
         stats = self._stats
         stats.puts += 1
@@ -303,7 +303,7 @@ class BitcaskStore(KVStore):
             changes = self._log.batch(keydir.places, operations, sync)
             holding(self._mutex, self._apply, changes)
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
         self._stats.puts += puts
         self._stats.deletes += len(batch.operations) - puts
@@ -313,7 +313,7 @@ class BitcaskStore(KVStore):
         self._keydir.apply(changes, self._undo_maps())
 
     def _check_writable(self) -> None:
-        self._check_usable()
+        self.check_usable()
         if self._read_only:
             raise ReadOnly("the store was opened with read_only=True: open it without to write")
 
@@ -324,7 +324,7 @@ class BitcaskStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says; see engines.bitcask.load. O(pairs); on disk for a moment beside the old content."""
         self._check_writable()
-        holding(self._merging, self._load, self._while_usable(pairs))
+        holding(self._merging, self._load, self.while_usable(pairs))
 
     def _load(self, pairs: Iterable[Pair]) -> None:
         with self._poisoning():
@@ -380,7 +380,7 @@ class BitcaskStore(KVStore):
 
     def _begin_merge(self, chosen: list[int] | None) -> Merge | None:
         """None if there is nothing to merge. Requires: both locks."""
-        self._check_usable()
+        self.check_usable()
         self._remove_retired()
         if chosen is None and is_compact(self._table.live.values(), self._max_file_size):
             return None
@@ -421,7 +421,7 @@ class BitcaskStore(KVStore):
             self.merge()
 
     def _remove_retired_if_usable(self) -> None:
-        if not self._closed and self._failure is None:
+        if not self.closed and self.failure is None:
             with self._poisoning():
                 self._remove_retired()
 
@@ -439,45 +439,45 @@ class BitcaskStore(KVStore):
             yield
         except BaseException as failure:
             if isinstance(failure, OSError) or not isinstance(failure, Exception):
-                self._poison(failure)
+                self.poison(failure)
             raise
 
     # ---- looking ------------------------------------------------------------------------------------------------
 
     def check(self) -> list[str]:
         """Reads and verifies every record and every hint, and compares what they say with the keydir. O(bytes)."""
-        self._check_usable()
+        self.check_usable()
         return holding(self._merging, holding, self._writer, self._check)
 
     def _check(self) -> list[str]:
-        self._check_usable()
+        self.check_usable()
         return check(self)
 
     def stats(self) -> Stats:
         """O(segments)."""
-        self._check_usable()
+        self.check_usable()
         return counters(self)
 
     def describe(self) -> dict[str, Any]:
         """The segments with their garbage, oldest first. O(segments)."""
-        self._check_usable()
+        self.check_usable()
         return describe(self)
 
-    def _end_threads(self) -> None:
+    def end_threads(self) -> None:
         if self._merge_when == "thread":
             self._merge_when = "inline"
         if self._merge_thread is not None:
             self._merge_thread.join()
 
-    def _leave_to_parent(self) -> None:
-        super()._leave_to_parent()
+    def leave_to_parent(self) -> None:
+        super().leave_to_parent()
         for snapshot in [reference() for reference in list(self._snapshots.values())]:
             if snapshot is not None:
                 snapshot._open = False
 
     def close(self) -> None:
         """Waits for a merge, seals the active segment, and lets go of everything. Raises OSError if that fails."""
-        if self._stuck(self._merging, self._writer, self._mutex):
+        if self.stuck(self._merging, self._writer, self._mutex):
             return
         if self._merge_thread is not None and self._merge_thread is not threading.current_thread():
             self._merge_thread.join()
@@ -485,9 +485,9 @@ class BitcaskStore(KVStore):
 
     def _close(self) -> None:
         """Once more after an interrupt, it does what is left. Requires: both locks."""
-        holding(self._mutex, setattr, self, "_closed", True)
+        holding(self._mutex, setattr, self, "closed", True)
         try:
-            if self._failure is None:
+            if self.failure is None:
                 with self._poisoning():
                     self._log.seal()
                     self._table.remove_retired(NEVER)

@@ -90,7 +90,7 @@ class BTreeStore(KVStore):
         self._state, committer = open_database(env, database_path(self.path, env), self._options, self._stats)
         self._nodes = self._state.pager.nodes
         self._writer = committer
-        self._opened(env)
+        self.opened(env)
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
@@ -115,8 +115,8 @@ class BTreeStore(KVStore):
         """As the contract says. One bisection for each level; 2 µs with all nodes cached, 20 µs more for each that isn't."""
         if type(key) is not bytes:
             check_key_type(key)
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         self._stats.gets += 1
         state = self._state
         nodes = self._nodes
@@ -147,19 +147,19 @@ class BTreeStore(KVStore):
     ) -> Iterator[Pair]:
         """As the contract says; O(height) to begin with, and one page for some thirty pairs of 100 bytes."""
         start, stop = scan_bounds(start, stop, prefix)
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         state, pin = self._pinned()
         walk = descend if reverse else ascend
-        return walk(state.pager, state.root, start, stop, self._alive, self._refuse, pin)
+        return walk(state.pager, state.root, start, stop, self._alive, self.refuse, pin)
 
     def snapshot(self) -> View:
         """A read transaction: O(1), and the pages that it needs are not used again while it is open."""
-        self._check_usable()
+        self.check_usable()
         state, pin = self._pinned()
         view = View(self, state, pin)
         self._views.add(view)
-        if self._closed:  # meanwhile, and without this view
+        if self.closed:  # meanwhile, and without this view
             view.close()
         return view
 
@@ -221,8 +221,8 @@ class BTreeStore(KVStore):
 
     def _write_point(self, key: bytes, value: bytes | None) -> None:
         """One unsynced change. Requires: the write lock, and nobody waits for it with an earlier one."""
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         if self._writer is None:
             raise ReadOnly(READ_ONLY)
         if not self._commit_point(key, value):
@@ -236,15 +236,15 @@ class BTreeStore(KVStore):
             stats.user_bytes += len(value)
 
     def _check_writable(self) -> None:
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         if self._owner is not None and self._is_owner():
             raise RuntimeError("the store is in use by this thread: write to the transaction that is open, or end it")
         if self._options.read_only:
             raise ReadOnly(READ_ONLY)
 
     def _commit_batches(self, waiters: list[Waiter]) -> None:
-        self._check_usable()
+        self.check_usable()
         first = waiters[0].batch.operations
         sync = any(waiter.sync for waiter in waiters) if len(waiters) > 1 else waiters[0].sync
         if len(waiters) == len(first) == 1:
@@ -300,11 +300,11 @@ class BTreeStore(KVStore):
         self._state = state
 
     def _fail(self, failure: BaseException) -> None:
-        self._poison(failure)
+        self.poison(failure)
         self._end_readers()
 
-    def _leave_to_parent(self) -> None:
-        super()._leave_to_parent()
+    def leave_to_parent(self) -> None:
+        super().leave_to_parent()
         self._end_readers()
 
     def _end_readers(self) -> None:
@@ -324,7 +324,7 @@ class BTreeStore(KVStore):
                 yield tx
                 writes = tx.writes
                 if writes:
-                    self._check_usable()
+                    self.check_usable()
                     self._apply(
                         Changes(list(writes.keys()), list(writes.values())), self._sync if sync is None else sync
                     )
@@ -339,7 +339,7 @@ class BTreeStore(KVStore):
         """The write lock, for longer than a commit: a write by the same thread is then refused, and doesn't wait for ever."""
         self._check_writable()
         with self._write_lock:
-            self._check_usable()
+            self.check_usable()
             self._owner = threading.get_ident()
             try:
                 yield
@@ -348,7 +348,7 @@ class BTreeStore(KVStore):
 
     def _own(self, call: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         """As `_owned`, around a call. Requires: the write lock."""
-        self._check_usable()
+        self.check_usable()
         self._owner = threading.get_ident()
         try:
             call(*arguments)
@@ -362,7 +362,7 @@ class BTreeStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: a tree is built bottom-up beside the old one, which a commit then lets go of."""
         self._check_writable()
-        holding(self._write_lock, self._own, self._load, self._while_usable(pairs))
+        holding(self._write_lock, self._own, self._load, self.while_usable(pairs))
 
     def _load(self, pairs: Iterable[Pair]) -> None:
         root = self._state.root_id
@@ -378,7 +378,7 @@ class BTreeStore(KVStore):
         holding(self._write_lock, self._flush)
 
     def _flush(self) -> None:
-        self._check_usable()
+        self.check_usable()
         self._commit(lambda writer: None, sync=True)
 
     def compact(self) -> None:
@@ -411,7 +411,7 @@ class BTreeStore(KVStore):
 
     def check(self) -> list[str]:
         """As the contract says; check.py lists what it finds. Writers go on meanwhile."""
-        self._check_usable()
+        self.check_usable()
         if self._is_owner():
             raise RuntimeError("the store is in use by this thread: end the transaction before check()")
         state, pin, metas, unused = holding(self._write_lock, self._what_to_check)
@@ -422,7 +422,7 @@ class BTreeStore(KVStore):
         return problems
 
     def _what_to_check(self) -> tuple[State, Pin, list[Meta | MetaError], Sequence[int] | None]:
-        self._check_usable()
+        self.check_usable()
         state, pin = self._pinned()
         assert state.pager.file is not None
         _, metas = read_metas(state.pager.file, state.pager.path)
@@ -430,7 +430,7 @@ class BTreeStore(KVStore):
 
     def stats(self) -> Stats:
         """A copy of the counters. O(pages) if something was written since the last call, as it counts the pages then."""
-        self._check_usable()
+        self.check_usable()
         state, pin = self._pinned()
         if self._survey is None or self._survey[0] is not state:
             self._survey = state, survey(state.pager, state.meta.root)
@@ -441,7 +441,7 @@ class BTreeStore(KVStore):
 
     def describe(self) -> dict[str, Any]:
         """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free."""
-        self._check_usable()
+        self.check_usable()
         state, pin = self._pinned()
         view = View(self, state, pin)
         names = view.root_bucket().buckets()
@@ -451,19 +451,19 @@ class BTreeStore(KVStore):
         """As the contract says. The last state is entered into both metas, so that damage to one of them is no loss."""
         if self._is_owner():
             raise RuntimeError("the store is in use by this thread: end the transaction before close()")
-        if not self._stuck(self._write_lock):
+        if not self.stuck(self._write_lock):
             holding(self._write_lock, self._close)
 
     def _close(self) -> None:
         """Once more after an interrupt, it does what is left. Requires: the write lock."""
         try:
-            if not self._closed and self._failure is None and self._writer is not None:
+            if not self.closed and self.failure is None and self._writer is not None:
                 self._commit(lambda writer: None, sync=True)
                 if self._written:
                     meta = self._state.meta
                     self._state.pager.write_meta(meta._replace(txid=meta.txid + 1))
         finally:
-            self._closed = True
+            self.closed = True
             self._survey = None
             self._end_readers()
             # an interrupted compact may have left two

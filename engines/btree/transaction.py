@@ -182,7 +182,7 @@ class View(Snapshot):
         return pin
 
     def _refuse(self) -> NoReturn:
-        self._store._check_usable()
+        self._store.check_usable()
         raise StoreClosed("the snapshot is closed: take another one")
 
 

@@ -51,9 +51,9 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
         core.delete_obsolete()
     except BaseException as failure:
         if not stream.failed:
-            store._poison(failure)
+            store.poison(failure)
             raise
-        if store._failure is None:  # else it is the next open's, or the parent's of a forked process
+        if store.failure is None:  # else it is the next open's, or the parent's of a forked process
             core.delete_obsolete()  # what was written of the refused content
         raise
 

@@ -65,7 +65,7 @@ class LsmSnapshot(Snapshot):
         return self._open
 
     def _check_open(self) -> None:
-        self._store._check_usable()
+        self._store.check_usable()
         if not self._open:
             raise StoreClosed("the snapshot is closed: take another one")
 

@@ -121,8 +121,8 @@ class LsmStore(KVStore):
 
     def __init__(self, path: StorePath, *, env: Env | None = None, **options: Unpack[LsmKeywords]) -> None:
         # on the class, too; but of an instance's own attributes Python remembers where they are: a fourth off each pair
-        self._closed = False
-        self._failure: BaseException | None = None
+        self.closed = False
+        self.failure: BaseException | None = None
         env = env or real_env()
         self.path: str = env.absolute(path)
         self.options = Options.of(options)
@@ -134,19 +134,19 @@ class LsmStore(KVStore):
         self._queue: deque[_Waiting] = deque()
         self._write_buffer_bytes = self.options.write_buffer_bytes
         self.core, self._lock = open_store(env, self.path, self.options, self._stats)
-        self.core.on_failure = _weak(self._poison)
+        self.core.on_failure = _weak(self.poison)
         self.background = Background(self.core)
         self._slow = False
         if not self.options.read_only:
             try:
-                self._opened(env)
+                self.opened(env)
                 self.background.kick()
             except BaseException as failure:
-                self._poison(failure)
+                self.poison(failure)
                 self.close()
                 raise
         else:
-            self._opened(env)
+            self.opened(env)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -154,8 +154,8 @@ class LsmStore(KVStore):
         """As the contract says; see the module for the cost."""
         if type(key) is not bytes:
             check_key_type(key)
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         self._stats.gets += 1
         core = self.core
         state = core.state
@@ -172,7 +172,7 @@ class LsmStore(KVStore):
     ) -> Iterator[Pair]:
         """As the contract says. Pins the memtables and tables of the moment until it is exhausted or collected."""
         start, stop = scan_bounds(start, stop, prefix)
-        self._check_usable()
+        self.check_usable()
         state = self.core.state
         return self.pairs(state, self.core.sequence, start, stop, reverse, None)
 
@@ -203,7 +203,7 @@ class LsmStore(KVStore):
                     run.end(keys[0])
                 rest = zip(keys, values)
                 for pair in rest:
-                    if self._closed or self._failure is not None or (snapshot is not None and not snapshot.is_open):
+                    if self.closed or self.failure is not None or (snapshot is not None and not snapshot.is_open):
                         self._check_iteration(snapshot)
                     if pair[1] is None:
                         if run is None:
@@ -214,7 +214,7 @@ class LsmStore(KVStore):
                             break
                         pair = live
                     yield pair  # type: ignore[misc]
-                if self._closed or (snapshot is not None and not snapshot.is_open):
+                if self.closed or (snapshot is not None and not snapshot.is_open):
                     self._check_iteration(snapshot)  # before the next block is read
                 is_first = False
                 if run is not None and (left := run.beyond(keys[-1])) is not None:
@@ -226,13 +226,13 @@ class LsmStore(KVStore):
             run.end(None)
 
     def _check_iteration(self, snapshot: LsmSnapshot | None) -> None:
-        self._check_usable()
+        self.check_usable()
         if snapshot is not None and not snapshot.is_open:
             raise StoreClosed("the snapshot is closed: take another one")
 
     def snapshot(self) -> LsmSnapshot:
         """O(1). Until it is closed or forgotten, compaction keeps what it can see."""
-        self._check_usable()
+        self.check_usable()
         return holding(self.core.state_lock, self._new_snapshot)
 
     def _new_snapshot(self) -> LsmSnapshot:
@@ -268,7 +268,7 @@ class LsmStore(KVStore):
             core.state[0].add(sequence, key, value)
             core.sequence = sequence
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
         stats.puts += 1
         stats.user_bytes += len(key) + len(value)
@@ -290,7 +290,7 @@ class LsmStore(KVStore):
                 self._queue.remove(waiting)
             raise
         if waiting.failure is not None:
-            self._check_usable()
+            self.check_usable()
             raise StoreFailed(f"the write was taken together with one that failed ({waiting.failure})") from (
                 waiting.failure
             )
@@ -334,7 +334,7 @@ class LsmStore(KVStore):
             core.state[0].add_all(sequence, operations)
             core.sequence += len(operations)
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
         deletes = sum([value is None for _, value in operations])
         stats.deletes += deletes
@@ -344,8 +344,8 @@ class LsmStore(KVStore):
 
     def _prepare(self) -> None:
         """Before a write: refuses it, or makes room for it. Requires: the writer lock."""
-        if self._closed or self._failure is not None:
-            self._refuse()
+        if self.closed or self.failure is not None:
+            self.refuse()
         background = self.background
         if background.damage is not None:
             background.refuse_writes()
@@ -363,9 +363,9 @@ class LsmStore(KVStore):
         try:
             self.background.make_room()
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
-        self._check_usable()
+        self.check_usable()
         self._slow = self.background.too_full
 
     # ---- maintenance ------------------------------------------------------------------------------------------------
@@ -385,11 +385,11 @@ class LsmStore(KVStore):
         try:
             self.background.wait_for_flush()
         except BaseException as failure:
-            self._poison_if_final(failure)
+            self.poison_if_final(failure)
             raise
-        if self.background.failure is not None and self._failure is self.background.failure:
+        if self.background.failure is not None and self.failure is self.background.failure:
             raise self.background.failure
-        self._check_usable()
+        self.check_usable()
 
     def compact(self) -> None:
         """Compacts everything into the deepest level that has any of it, and rewrites there what holds garbage."""
@@ -403,18 +403,18 @@ class LsmStore(KVStore):
             self.core.delete_obsolete()
             self.background.kick()
         except BaseException as failure:
-            self._poison_if_final(failure)
+            self.poison_if_final(failure)
             raise
 
-    def _poison_if_final(self, failure: BaseException) -> None:
+    def poison_if_final(self, failure: BaseException) -> None:
         """A failure of the disk is, and an interrupt in the middle of a change; damage that was found is not."""
         if isinstance(failure, OSError) or not isinstance(failure, Exception):
-            self._poison(failure)
+            self.poison(failure)
 
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: the pairs become tables of the last level; one edit puts them in everything's place."""
         self._check_writable()
-        bulk.load(self, self._while_usable(pairs))
+        bulk.load(self, self.while_usable(pairs))
 
     def checkpoint(self, path: StorePath) -> None:
         """A store of its own at `path` with what is written now: hard links to the tables. O(memtable + tables).
@@ -426,40 +426,40 @@ class LsmStore(KVStore):
 
     def approximate_size(self, start: bytes, stop: bytes) -> int:
         """About how many bytes of files the keys in [start, stop) take; what is in memory doesn't count. O(files)."""
-        self._check_usable()
+        self.check_usable()
         return inspect.approximate_size(self.core, start, stop)
 
     def leveldb_property(self, name: str) -> str | None:
         """LevelDB's properties by their names, such as "leveldb.num-files-at-level0"; None for an unknown one."""
-        self._check_usable()
+        self.check_usable()
         return inspect.leveldb_property(self.core, self.background, name)
 
     def _check_writable(self) -> None:
-        self._check_usable()
+        self.check_usable()
         if self.core.log is None:
             raise ReadOnly("the store was opened with read_only=True: open it without to write")
 
     def check(self) -> list[str]:
         """Reads every block of every table, and compares what the files say about each other."""
-        self._check_usable()
+        self.check_usable()
         return verify.check(self.core)
 
     def stats(self) -> Stats:
         """The counters; `engine` has levels, flushes, compactions, stalls, filters and the cache."""
-        self._check_usable()
+        self.check_usable()
         return inspect.stats(self.core, self.background)
 
     def describe(self) -> dict[str, Any]:
         """Levels with their files and key ranges, memtables, log, manifest, snapshots, the running compaction."""
-        self._check_usable()
+        self.check_usable()
         return inspect.describe(self.core, self.background)
 
-    def _leave_to_parent(self) -> None:
-        super()._leave_to_parent()
+    def leave_to_parent(self) -> None:
+        super().leave_to_parent()
         self.core.state_lock = threading.Lock()
         self.background.leave_to_parent()
 
-    def _end_threads(self) -> None:
+    def end_threads(self) -> None:
         self.background.end_threads()
 
     def close(self) -> None:
@@ -468,19 +468,19 @@ class LsmStore(KVStore):
         After an interrupt, another call does what is left.
         """
         background = self.background
-        if self._stuck(self._writer, background.flush_lock, background.compaction_lock):
+        if self.stuck(self._writer, background.flush_lock, background.compaction_lock):
             return
-        holding(self._writer, setattr, self, "_closed", True)
+        holding(self._writer, setattr, self, "closed", True)
         background.end()
         holding(self._writer, self._release)
 
     def _release(self) -> None:
         core = self.core
         try:
-            if core.log is not None and self._failure is None and not core.log.sealed:
+            if core.log is not None and self.failure is None and not core.log.sealed:
                 core.log.seal(core.sequence + 1, "lsm.wal.close")
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
         finally:
             if core.log is not None:

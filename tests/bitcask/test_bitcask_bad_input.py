@@ -162,7 +162,7 @@ def test_a_full_disk_is_an_error_and_space_makes_the_store_usable_again() -> Non
                 kept = asked
         except OSError as error:
             assert error.errno == errno.ENOSPC
-        if store is not None and store._failure is not None:
+        if store is not None and store.failure is not None:
             with pytest.raises(StoreFailed):
                 store.put(b"more", b"")
             with pytest.raises(StoreFailed):

@@ -43,7 +43,7 @@ class KeepsItInTheProcess(LoggedStore):
             self.waiting = b""
 
     def close(self) -> None:
-        if not self._closed and self._failure is None:
+        if not self.closed and self.failure is None:
             self.flush()
         super().close()
 
@@ -64,7 +64,7 @@ class RetriesItsSync(LoggedStore):
 
     caught_by: ClassVar = "test_a_failed_sync_is_final"
 
-    def _poison(self, failure: BaseException) -> None:
+    def poison(self, failure: BaseException) -> None:
         return
 
 
@@ -88,7 +88,7 @@ class NeverShrinks(LoggedStore):
     caught_by: ClassVar = "test_compact_gives_space_back"
 
     def compact(self) -> None:
-        self._check_usable()
+        self.check_usable()
 
 
 class ScanReadsAhead(LoggedStore):
@@ -121,7 +121,7 @@ class FlushDoesNothing(LoggedStore):
     caught_by: ClassVar = "machine"
 
     def flush(self) -> None:
-        self._check_usable()
+        self.check_usable()
 
 
 class LogsOperations(LoggedStore):
@@ -134,7 +134,7 @@ class LogsOperations(LoggedStore):
             super().write(batch, sync=sync)
             return
         with self._writer:
-            self._check_usable()
+            self.check_usable()
             for operation in batch.operations:
                 self._append(_encode_record([operation]), False)
             self._append(b"", self._sync_by_default if sync is None else sync)

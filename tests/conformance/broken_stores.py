@@ -333,7 +333,7 @@ class CloseOnce(MemoryStore):
     caught_by: ClassVar = "test_a_closed_store_refuses_every_call"
 
     def close(self) -> None:
-        if self._closed:
+        if self.closed:
             raise StoreClosed("closed twice")
         super().close()
 

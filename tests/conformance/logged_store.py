@@ -72,7 +72,7 @@ class LoggedStore(MemoryStore):
         holding(self._writer, self._log_and_write, batch, self._sync_by_default if sync is None else sync)
 
     def _log_and_write(self, batch: WriteBatch, sync: bool) -> None:
-        self._check_usable()
+        self.check_usable()
         if batch.operations:
             self._append(_encode_record(batch.operations), sync)
             super().write(batch)
@@ -84,7 +84,7 @@ class LoggedStore(MemoryStore):
             if sync:
                 self._sync(self._log)
         except BaseException as failure:  # the disk's, or an interrupt in the middle
-            self._poison(failure)
+            self.poison(failure)
             raise
 
     def _sync(self, file: File) -> None:
@@ -92,12 +92,12 @@ class LoggedStore(MemoryStore):
         self._stats.fsyncs += 1
 
     def load(self, pairs: Iterable[Pair]) -> None:
-        self._check_usable()
+        self.check_usable()
         loaded = list(_ascending(pairs))
         holding(self._writer, self._load, loaded)
 
     def _load(self, loaded: list[Pair]) -> None:
-        self._check_usable()  # the pairs' own code may have closed the store, or forked
+        self.check_usable()  # the pairs' own code may have closed the store, or forked
         self._rewrite(list(loaded))
         super().load(loaded)
 
@@ -105,7 +105,7 @@ class LoggedStore(MemoryStore):
         holding(self._writer, self._compact)
 
     def _compact(self) -> None:
-        self._check_usable()
+        self.check_usable()
         self._rewrite(list(self._values.items()))
 
     def _rewrite(self, operations: list[Operation]) -> None:
@@ -114,7 +114,7 @@ class LoggedStore(MemoryStore):
             self._log.close()
             self._log = new
         except BaseException as failure:
-            self._poison(failure)
+            self.poison(failure)
             raise
 
     def _replace_log(self, operations: list[Operation]) -> File:
@@ -136,7 +136,7 @@ class LoggedStore(MemoryStore):
         holding(self._writer, self._flush)
 
     def _flush(self) -> None:
-        self._check_usable()
+        self.check_usable()
         self._append(b"", sync=True)
 
     def stats(self) -> Stats:
@@ -153,7 +153,7 @@ class LoggedStore(MemoryStore):
 
     def _close_log(self) -> None:
         try:
-            if self._failure is None and not self._closed:
+            if self.failure is None and not self.closed:
                 self._log.sync("logged.close")
         finally:
             super().close()

@@ -257,7 +257,7 @@ class ToyStore(KVStore):
                 self.env.unlink(f"{self.path}/{name}")
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        self._check_usable()
+        self.check_usable()
         return self.items.get(key, default)
 
     def scan(
@@ -268,7 +268,7 @@ class ToyStore(KVStore):
         prefix: bytes | None = None,
         reverse: bool = False,
     ) -> Iterator[Pair]:
-        self._check_usable()
+        self.check_usable()
         start, stop = scan_bounds(start, stop, prefix)
         keys = [key for key in self.items if start <= key and (stop is None or key < stop)]
         return iter([(key, self.items[key]) for key in sorted(keys, reverse=reverse)])
@@ -287,13 +287,13 @@ class ToyStore(KVStore):
 
     def close(self) -> None:
         """Gives up the lock whatever happens."""
-        if self._closed:
+        if self.closed:
             return
         try:
-            if self._failure is None:
+            if self.failure is None:
                 self.flush()
         finally:
-            self._closed = True
+            self.closed = True
             if self.log is not None:
                 self.log.close()
                 self.log = None
@@ -335,10 +335,10 @@ class ToyStore(KVStore):
     @contextmanager
     def _failing(self) -> Iterator[None]:
         """Remembers the first OSError of a block, for good."""
-        self._check_usable()
+        self.check_usable()
         try:
             yield
         except OSError as error:
             if self.flaw != "not_poisoned":
-                self._poison(error)
+                self.poison(error)
             raise

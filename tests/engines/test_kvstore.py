@@ -181,7 +181,7 @@ class Poisoned(MemoryStore):
     """Fails when it is told to."""
 
     def fail(self, failure: BaseException) -> None:
-        self._poison(failure)
+        self.poison(failure)
 
 
 def test_the_first_failure_is_the_one_that_is_told() -> None:

@@ -126,7 +126,7 @@ class DB:
             store = engines.open(self._path, "lsm", create=create_if_missing, **chosen)
         assert isinstance(store, LsmStore)
         self._store = store
-        self._closed = False
+        self.closed = False
 
     @property
     def name(self) -> Any:
@@ -134,10 +134,10 @@ class DB:
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self.closed
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._store.close()
 
     def __del__(self) -> None:
@@ -320,7 +320,7 @@ class _Cursor:
             self._reader.scan()  # raises if it is closed
         self._own = snapshot is None
         self._low, self._high = low, high
-        self._closed = False
+        self.closed = False
         self.place(at)
 
     def place(self, at: bytes | None) -> None:
@@ -332,7 +332,7 @@ class _Cursor:
         self._scan: AnyIterator[tuple[bytes, bytes]] | None = None
 
     def check(self) -> None:
-        if self._closed:
+        if self.closed:
             raise RuntimeError("the iterator is closed")
 
     def step(self, right: bool) -> tuple[bytes, bytes] | None:
@@ -349,7 +349,7 @@ class _Cursor:
             return pair
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._scan = None
         if self._own:
             self._reader.close()

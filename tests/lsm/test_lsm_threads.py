@@ -346,7 +346,7 @@ def test_close_ends_what_the_store_has_started(tmp_path: Path, start: Start) -> 
             break
     assert gate.reached.wait(PATIENCE_S), "a compaction is in the middle of its work"
     closing = start(store.close)
-    until(lambda: store._closed)
+    until(lambda: store.closed)
     gate.open()
     for thread in (closing, *scanning):
         thread.join(PATIENCE_S)
