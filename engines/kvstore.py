@@ -48,7 +48,22 @@ from engines.env import Env, RealEnv, StorePath
 from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreError, StoreFailed, StoreForked
 from engines.options import EngineOptions
 
-__all__ = ["MAX_KEY_BYTES", "KVStore", "MappingView", "Pair", "Reader", "Snapshot", "Stats", "WriteBatch"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "KVStore",
+    "MappingView",
+    "Operation",
+    "Pair",
+    "Reader",
+    "Snapshot",
+    "Stats",
+    "WriteBatch",
+    "check_key",
+    "check_key_type",
+    "check_value",
+    "prefix_end",
+    "scan_bounds",
+]
 
 Pair = tuple[bytes, bytes]
 Operation = tuple[bytes, bytes | None]

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Unpack
 from sortedcontainers import SortedDict
 
 from engines.env import Env, Lock, StorePath, real_env
-from engines.errors import InvalidKey, NoSuchStore, StoreClosed
+from engines.errors import NoSuchStore, StoreClosed
 from engines.keywords import MemoryKeywords
 from engines.kvstore import (
     KVStore,
@@ -39,13 +39,12 @@ from engines.kvstore import (
     Snapshot,
     Stats,
     WriteBatch,
-    check_key,
     check_key_type,
-    check_value,
     scan_bounds,
 )
 from engines.lifetime import holding
 from engines.options import EngineOptions
+from engines.pairs import ascending
 
 __all__ = ["MemoryStore"]
 
@@ -144,7 +143,7 @@ class MemoryStore(KVStore):
 
     def load(self, pairs: Iterable[Pair]) -> None:
         self.check_usable()
-        loaded = SortedDict(_ascending(self.while_usable(pairs)))
+        loaded = SortedDict(ascending(self.while_usable(pairs)))
         holding(self._mutex, self._replace, loaded)
 
     def _replace(self, loaded: SortedDict[bytes, bytes]) -> None:
@@ -268,15 +267,3 @@ class MemorySnapshot(Snapshot):
         self._open = False
         self._store._snapshots.discard(self)
         self.undo.clear()
-
-
-def _ascending(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Passes valid pairs on; raises InvalidKey at the first key that is not above the one before it."""
-    previous = b""
-    for key, value in pairs:
-        check_key(key)
-        check_value(value)
-        if key <= previous:
-            raise InvalidKey(f"load wants strictly ascending keys, and {key[:40]!r} comes after {previous[:40]!r}")
-        previous = key
-        yield key, value

@@ -24,7 +24,8 @@ from engines.coding import get_slice, put_slice, u32
 from engines.env import Env, File, real_env
 from engines.kvstore import Operation, Pair, Stats, WriteBatch
 from engines.lifetime import holding
-from engines.memory import MemoryStore, _ascending
+from engines.memory import MemoryStore
+from engines.pairs import ascending
 
 __all__ = ["LoggedStore"]
 
@@ -93,7 +94,7 @@ class LoggedStore(MemoryStore):
 
     def load(self, pairs: Iterable[Pair]) -> None:
         self.check_usable()
-        loaded = list(_ascending(pairs))
+        loaded = list(ascending(pairs))
         holding(self._writer, self._load, loaded)
 
     def _load(self, loaded: list[Pair]) -> None:

@@ -60,7 +60,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"label": b""}, "wants label to be bytes with a length from 1 to 3, and this is b''"),
     ({"label": "a"}, "wants label to be bytes with a length from 1 to 3, and this is 'a'"),
     ({"limit": "no"}, "wants limit to be an integer or None, and this is 'no'"),
-    ({"color": "red"}, "has no option 'color': it has colour, create, label, limit, pages, plain, read_only, share, sync"),
+    (
+        {"color": "red"},
+        "has no option 'color': it has colour, create, label, limit, pages, plain, read_only, share, sync",
+    ),
 ]
 
 
