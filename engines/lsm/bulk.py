@@ -24,6 +24,7 @@ from engines.lifetime import holding
 from engines.lsm.keys import VALUE, pack_trailer
 from engines.lsm.memtable import Rows
 from engines.lsm.options import LEVELS
+from engines.lsm.state import State
 from engines.lsm.version import FileMeta, VersionEdit
 
 if TYPE_CHECKING:
@@ -122,4 +123,4 @@ def _turn(core: Core, sequence: int) -> None:
             snapshot.pinned = core.state
     core.sequence = sequence  # before the state: a reader takes the state first
     core.frozen.clear()
-    core.state = (core.new_memtable(), (), core.versions.current)
+    core.state = State(core.new_memtable(), (), core.versions.current)

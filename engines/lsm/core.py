@@ -1,6 +1,6 @@
 """What the parts of a store share: its files, its current state, and how that changes.
 
-    state = (memtable, frozen memtables newest first, version)          one tuple, replaced as a whole
+    state = (memtable, frozen memtables newest first, version)          one tuple (state.py), replaced as a whole
 
     write ──► memtable ──rotate──► frozen ──flush──► level 0 of the version ──compaction──► deeper levels
 
@@ -29,14 +29,16 @@ from engines.errors import CorruptionError, StoreError
 from engines.kvstore import Stats
 from engines.lifetime import holding
 from engines.lsm import level0
-from engines.lsm.cache import BlockCache, TableCache
+from engines.lsm.cache import TableCache
 from engines.lsm.files import listed, log_name, repair_advice, table_name
 from engines.lsm.keys import ABSENT, Found
 from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import REPRESENTATIONS, Chunk, MemTable
 from engines.lsm.merge import TableWriter, kept
 from engines.lsm.options import Options
+from engines.lsm.parts import PLAIN, Parts
 from engines.lsm.sstable import Table
+from engines.lsm.state import State
 from engines.lsm.statistics import Counters
 from engines.lsm.version import FileMeta, Version, VersionEdit
 from engines.lsm.wal import LogFile
@@ -44,9 +46,7 @@ from engines.lsm.wal import LogFile
 if TYPE_CHECKING:
     from engines.lsm.snapshot import LsmSnapshot
 
-__all__ = ["Core", "Frozen", "State"]
-
-State = tuple[MemTable, tuple[MemTable, ...], Version]
+__all__ = ["Core", "Frozen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,21 @@ class Frozen:
 class Core:
     """The shared parts of one open store; `store.py` has the public ones."""
 
-    def __init__(self, env: Env, directory: str, options: Options, stats: Stats, versions: VersionSet) -> None:
+    def __init__(
+        self, env: Env, directory: str, options: Options, stats: Stats, versions: VersionSet, parts: Parts = PLAIN
+    ) -> None:
         self.env = env
+        self.parts = parts
         self.directory = directory
         self.options = options
         self.stats = stats
         self.versions = versions
         self.counters = Counters()
-        self.cache = BlockCache(options.cache_bytes)
+        self.cache = parts.block_cache(options.cache_bytes)
         self.tables = TableCache(options.max_open_files)
         self.sequence = versions.last_sequence  # the newest one that readers may see
         self.state_lock = threading.Lock()
-        self.state: State = (self.new_memtable(), (), versions.current)
+        self.state = State(self.new_memtable(), (), versions.current)
         self.frozen: list[Frozen] = []  # oldest first
         self.log: LogFile | None = None  # None: opened for reading only
         self.log_number = 0
@@ -271,7 +274,7 @@ class Core:
     def _freeze(self, log_number: int, log_bytes: int) -> None:
         memtable, frozen, version = self.state
         self.frozen.append(Frozen(memtable, log_number, log_bytes, self.log_number, self.sequence))
-        self.state = (self.new_memtable(), (memtable, *frozen), version)
+        self.state = State(self.new_memtable(), (memtable, *frozen), version)
 
     def install(self, edit: VersionEdit, flushed: Frozen | None = None) -> None:
         """Makes the edit durable, and then what readers see; `flushed` is in its tables from now on. Raises OSError.
@@ -291,7 +294,7 @@ class Core:
         if flushed is not None:
             self.frozen.remove(flushed)
             frozen = tuple(table for table in frozen if table is not flushed.memtable)
-        self.state = (memtable, frozen, self.versions.current)
+        self.state = State(memtable, frozen, self.versions.current)
 
     def delete_obsolete(self) -> None:
         """Deletes the files that nobody needs any more (rule 3). Raises OSError; StoreFailed if nobody knows which."""

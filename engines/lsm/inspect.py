@@ -37,8 +37,8 @@ def stats(core: Core, background: Background) -> Stats:
         total, alive = _rows_bytes(file)
         rows_bytes += total
         live += alive
-    memory = core.state[0].size_bytes + sum([table.size_bytes for table in frozen])
-    live += sum(_live_of(table) for table in (core.state[0], *frozen))
+    memory = core.state.memtable.size_bytes + sum([table.size_bytes for table in frozen])
+    live += sum(_live_of(table) for table in (core.state.memtable, *frozen))
     counted.live_bytes = max(0, int(live))
     counted.disk_bytes = _disk_bytes(core)
     counted.dead_bytes = max(0, rows_bytes - counted.live_bytes)
@@ -151,7 +151,7 @@ def approximate_size(core: Core, start: bytes, stop: bytes) -> int:
     O(files), and no reads but of tables that weren't open.
     """
     size = 0
-    for _, file in core.state[2].files():
+    for _, file in core.state.version.files():
         if file.last < start or file.first >= stop:
             continue
         if start <= file.first and file.last < stop:
@@ -164,7 +164,7 @@ def approximate_size(core: Core, start: bytes, stop: bytes) -> int:
 
 def leveldb_property(core: Core, background: Background, name: str) -> str | None:
     """LevelDB's properties: leveldb.num-files-at-level<N>, .stats, .sstables, .approximate-memory-usage; else None."""
-    version = core.state[2]
+    version = core.state.version
     if not name.startswith("leveldb."):
         return None
     kind = name.removeprefix("leveldb.")
@@ -181,7 +181,7 @@ def leveldb_property(core: Core, background: Background, name: str) -> str | Non
                 text += f" {file.number}:{file.size_bytes}[{show_key(file.smallest)} .. {show_key(file.largest)}]\n"
         return text
     if kind == "approximate-memory-usage":
-        memory = core.state[0].size_bytes + sum([table.size_bytes for table in core.state[1]])
+        memory = core.state.memtable.size_bytes + sum([table.size_bytes for table in core.state.frozen])
         return str(memory + core.cache.size_bytes)
     return None
 
@@ -190,7 +190,7 @@ def _compaction_table(core: Core, background: Background) -> str:
     """LevelDB's table: what each level has, and what flushes and compactions into it have cost since the open."""
     heading = "Level  Files Size(MB) Time(sec) Read(MB) Write(MB)"
     lines = [f"{'Compactions':>42}", heading, "-" * len(heading)]
-    version = core.state[2]
+    version = core.state.version
     for level, (seconds, read, written) in enumerate(background.level_work):
         files = len(version.levels[level])
         if files or seconds:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "ABSENT",
@@ -30,6 +30,7 @@ __all__ = [
     "VALUE",
     "Absent",
     "Found",
+    "Row",
     "internal_key",
     "order",
     "pack_trailer",
@@ -56,6 +57,48 @@ class Absent(Enum):
 
 ABSENT: Final = Absent.ABSENT
 Found = bytes | None | Absent  # what a lookup in one place gives: a value, "deleted", or "ask further down"
+
+
+class Row(NamedTuple):
+    """One version of a user key. Rows compare as internal keys do (rule 2): by user key, then the newest first.
+
+    `inverted` is the trailer upside down, 2**64 - 1 - trailer; `value` is b"" for a deletion.
+    """
+
+    key: bytes
+    inverted: int
+    value: bytes
+
+    @classmethod
+    def of(cls, key: bytes, sequence: int, value: bytes | None) -> Row:
+        """The row of a write; a value of None deletes."""
+        kind = DELETION if value is None else VALUE
+        return cls(key, _MAX_TRAILER - (sequence << 8 | kind), value or b"")
+
+    @classmethod
+    def decode(cls, key: bytes, value: bytes) -> Row:
+        """The row of an entry in a table. Requires: `key` is an internal key."""
+        return cls(*order(key), value)
+
+    @property
+    def trailer(self) -> int:
+        """Sequence and kind in one number, as in the internal key."""
+        return _MAX_TRAILER - self.inverted
+
+    @property
+    def sequence(self) -> int:
+        """Of the write that made the row."""
+        return self.trailer >> 8
+
+    @property
+    def is_deletion(self) -> bool:
+        """True for a tombstone."""
+        return self.trailer & 255 == DELETION
+
+    @property
+    def internal_key(self) -> bytes:
+        """The key as tables have it."""
+        return self.key + pack_trailer(self.trailer)
 
 
 def internal_key(user_key: bytes, sequence: int, kind: int) -> bytes:

@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from engines.kvstore import Operation
-from engines.lsm.keys import ABSENT, DELETION, VALUE, Found, pack_trailer
+from engines.lsm.keys import ABSENT, DELETION, VALUE, Found, Row, pack_trailer
 from engines.lsm.skiplist import HEAD, LINKS, SkipList
 from engines.lsm.tombstones import EmptyRanges
 
@@ -72,8 +72,11 @@ class MemTable(Protocol):
     def chunks(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         """The keys in [start, stop) as of `sequence`, a few at a time; with `reverse`, each chunk descends as well."""
 
-    def rows(self) -> Iterator[Rows]:
-        """All versions in the order of internal keys, for a flush. Requires: nobody adds any more."""
+    def rows(self, start: bytes = b"", stop: bytes | None = None, reverse: bool = False) -> Iterator[Row]:
+        """All versions of the user keys in [start, stop), in the order of internal keys, or against it."""
+
+    def row_chunks(self) -> Iterator[Rows]:
+        """As `rows`, a few at a time, for a flush. Requires: nobody adds any more."""
 
     def __len__(self) -> int:
         """The number of versions."""
@@ -172,7 +175,17 @@ class SkipListMemTable:
             node = cells[node + LINKS]
         return keys, values, node
 
-    def rows(self) -> Iterator[Rows]:
+    def rows(self, start: bytes = b"", stop: bytes | None = None, reverse: bool = False) -> Iterator[Row]:
+        return reversed(list(self._rows(start, stop))) if reverse else self._rows(start, stop)
+
+    def _rows(self, start: bytes, stop: bytes | None) -> Iterator[Row]:
+        cells = self._cells
+        node = self._list.seek(start)
+        while node != HEAD and (stop is None or cells[node] < stop):
+            key, sequence, value, node = cells[node : node + LINKS + 1]
+            yield Row.of(key, sequence, value)
+
+    def row_chunks(self) -> Iterator[Rows]:
         cells = self._cells
         node = cells[HEAD + LINKS]
         while node != HEAD:
@@ -268,7 +281,20 @@ class SortedMemTable:
             if keys:
                 yield keys, values
 
-    def rows(self) -> Iterator[Rows]:
+    def rows(self, start: bytes = b"", stop: bytes | None = None, reverse: bool = False) -> Iterator[Row]:
+        order = self._sorted()
+        low, high = bisect_left(order, start), len(order) if stop is None else bisect_left(order, stop)
+        places = range(low, high)
+        for place in reversed(places) if reverse else places:
+            key = order[place]
+            versions = []
+            at: int | None = self.index[key]
+            while at is not None:
+                versions.append(Row.of(key, self._sequences[at], self._values[at]))
+                at = self._older.get(at)
+            yield from reversed(versions) if reverse else versions
+
+    def row_chunks(self) -> Iterator[Rows]:
         order = self._sorted()
         for start in range(0, len(order), MAX_CHUNK):
             yield self._rows_of(order[start : start + MAX_CHUNK])

@@ -231,8 +231,8 @@ def rows_to_flush(memtable: MemTable, smallest_snapshot: int) -> Iterator[Rows]:
     Requires: no reader of what is written asks for less than `smallest_snapshot`.
     """
     if len(memtable) < CROWDED * len(memtable.index):
-        return memtable.rows()
-    return _without_hidden(memtable.rows(), smallest_snapshot)
+        return memtable.row_chunks()
+    return _without_hidden(memtable.row_chunks(), smallest_snapshot)
 
 
 def _without_hidden(rows: Iterable[Rows], snapshot: int) -> Iterator[Rows]:
@@ -260,7 +260,7 @@ def kept(found: Iterable[str | None]) -> str | None:
 
 def _rows_of(files: Iterable[FileMeta], open_table: Callable[[FileMeta], Table]) -> Iterator[Rows]:
     for file in files:
-        yield from open_table(file).rows()
+        yield from open_table(file).row_chunks()
 
 
 def _newest(pieces: list[Rows], job: Job) -> Rows:

@@ -26,13 +26,15 @@ from engines.lsm.foreign import refuse_rocksdb
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import rows_to_flush
 from engines.lsm.options import Options
+from engines.lsm.parts import Parts
+from engines.lsm.state import State
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.wal import replay
 
 __all__ = ["open_store"]
 
 
-def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tuple[Core, Lock]:
+def open_store(env: Env, directory: str, options: Options, stats: Stats, parts: Parts) -> tuple[Core, Lock]:
     """The recovered store, and the lock that it holds. Raises StoreLocked, NoSuchStore, ForeignFormat, CorruptionError,
     OSError."""
     refuse_rocksdb(env, directory)
@@ -40,7 +42,7 @@ def open_store(env: Env, directory: str, options: Options, stats: Stats) -> tupl
         _must_exist(env, directory)
     lock = _shared_lock(env, directory) if options.read_only else _exclusive_lock(env, directory)
     try:
-        return _recover(env, directory, options, stats), lock
+        return _recover(env, directory, options, stats, parts), lock
     except BaseException:
         lock.close()
         raise
@@ -95,13 +97,13 @@ def _refuse_leftovers(env: Env, directory: str) -> None:
         )
 
 
-def _recover(env: Env, directory: str, options: Options, stats: Stats) -> Core:
+def _recover(env: Env, directory: str, options: Options, stats: Stats, parts: Parts) -> Core:
     if not env.exists(f"{directory}/{CURRENT}"):
         _refuse_leftovers(env, directory)
         manifest.create(env, directory, stats)
     versions = manifest.recover(env, directory, stats)
     versions.max_manifest_bytes = options.max_manifest_bytes
-    core = Core(env, directory, options, stats, versions)
+    core = Core(env, directory, options, stats, versions, parts)
     _check_old_logs(core)
     if options.read_only:
         _replay_to_memory(core)
@@ -193,7 +195,7 @@ def _replay_to_memory(core: Core) -> None:
     for _, path in _logs(core):
         full += replayed.feed(path)
     core.sequence = replayed.sequence
-    core.state = (replayed.memtable, tuple(reversed(full)), core.versions.current)
+    core.state = State(replayed.memtable, tuple(reversed(full)), core.versions.current)
 
 
 def _replay_to_tables(core: Core) -> None:
@@ -211,7 +213,7 @@ def _replay_to_tables(core: Core) -> None:
     core.new_log()
     edit.log_number = core.log_number
     versions.begin_manifest(edit, number)
-    core.state = (core.new_memtable(), (), versions.current)
+    core.state = State(core.new_memtable(), (), versions.current)
 
 
 def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> list[FileMeta]:

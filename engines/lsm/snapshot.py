@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from engines.errors import StoreClosed
 from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
 from engines.lifetime import holding
-from engines.lsm.core import State
 from engines.lsm.keys import ABSENT
+from engines.lsm.state import State
 
 if TYPE_CHECKING:
     from engines.lsm.store import LsmStore

@@ -433,7 +433,7 @@ class Table:
             if all_keys:
                 yield all_keys[::-1], all_values[::-1]
 
-    def rows(self, first: int = 0) -> Iterator[Rows]:
+    def row_chunks(self, first: int = 0) -> Iterator[Rows]:
         """All versions from block `first` on, in the order of internal keys, past the cache: for compaction and check.
 
         The chunks are the file's blocks.

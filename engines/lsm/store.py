@@ -31,7 +31,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from engines.env import Env, StorePath, real_env
 from engines.errors import InvalidOption, ReadOnly, StoreClosed, StoreFailed
@@ -52,15 +52,17 @@ from engines.lifetime import holding
 from engines.lsm import bulk, inspect, verify
 from engines.lsm.background import Background
 from engines.lsm.checkpoint import checkpoint
-from engines.lsm.core import State
 from engines.lsm.dump import dump
+from engines.lsm.fast import FAST
 from engines.lsm.foreign import is_leveldbs
 from engines.lsm.iterator import merge_chunks
 from engines.lsm.keys import ABSENT
 from engines.lsm.options import Options
+from engines.lsm.parts import PLAIN, Parts
 from engines.lsm.recovery import open_store
 from engines.lsm.repair import repair
 from engines.lsm.snapshot import LsmSnapshot
+from engines.lsm.state import State
 from engines.lsm.tombstones import Run
 from engines.lsm.wal import encode_batch, encode_put
 
@@ -102,6 +104,7 @@ class LsmStore(KVStore):
 
     name = "lsm"
     option_class = Options
+    parts: ClassVar[Parts | None] = None  # a subclass that is to run without some part says which it has
 
     @classmethod
     def recognises(cls, path: StorePath, env: Env) -> bool:
@@ -133,7 +136,8 @@ class LsmStore(KVStore):
         self._writer = threading.Lock()
         self._queue: deque[_Waiting] = deque()
         self._write_buffer_bytes = self.options.write_buffer_bytes
-        self.core, self._lock = open_store(env, self.path, self.options, self._stats)
+        parts = self.parts or (FAST if self.options.fast else PLAIN)
+        self.core, self._lock = open_store(env, self.path, self.options, self._stats, parts)
         self.core.on_failure = _weak(self.poison)
         self.background = Background(self.core)
         self._slow = False
@@ -189,7 +193,7 @@ class LsmStore(KVStore):
         if stop is not None and stop <= start:
             return
         self._check_iteration(snapshot)
-        ranges = state[0].empty_ranges
+        ranges = state.memtable.empty_ranges
         if ranges is not None and ranges.known is not None:
             left = ranges.narrow(start, stop, sequence, reverse)
             if left is None:
@@ -265,7 +269,7 @@ class LsmStore(KVStore):
             core.log.append(encode_put(sequence, key, value), sequence, sync)  # type: ignore[union-attr]
             if sync:
                 core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
-            core.state[0].add(sequence, key, value)
+            core.state.memtable.add(sequence, key, value)
             core.sequence = sequence
         except BaseException as failure:
             self.poison(failure)
@@ -331,7 +335,7 @@ class LsmStore(KVStore):
             core.log.append(encode_batch(sequence, operations), sequence, sync)  # type: ignore[union-attr]
             if sync:
                 core.log.sync("lsm.wal.append")  # type: ignore[union-attr]
-            core.state[0].add_all(sequence, operations)
+            core.state.memtable.add_all(sequence, operations)
             core.sequence += len(operations)
         except BaseException as failure:
             self.poison(failure)
@@ -350,7 +354,7 @@ class LsmStore(KVStore):
         if background.damage is not None:
             background.refuse_writes()
         core = self.core
-        if core.state[0].size_bytes >= self._write_buffer_bytes:
+        if core.state.memtable.size_bytes >= self._write_buffer_bytes:
             self._rotate()
         elif self._slow:
             background.slow_down()
@@ -377,7 +381,7 @@ class LsmStore(KVStore):
 
     def _freeze(self) -> None:
         self._check_writable()
-        if len(self.core.state[0]):
+        if len(self.core.state.memtable):
             self._rotate()
 
     def _settle(self) -> None:

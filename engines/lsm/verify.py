@@ -36,7 +36,7 @@ Row = tuple[bytes, int, int, int]  # user key, rank of the source (newest first)
 def check(core: Core) -> list[str]:
     """Every violation that was found, as a sentence; [] is well. Raises OSError."""
     findings: list[str] = []
-    version = core.state[2]
+    version = core.state.version
     sequence = core.sequence
     findings += version.violations()
     sources: list[Iterator[Row]] = []
@@ -65,7 +65,7 @@ def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[s
     previous: tuple[bytes, int] | None = None
     block = 0
     try:
-        for keys, internal_keys, _ in table.rows():
+        for keys, internal_keys, _ in table.row_chunks():
             findings += table.index_violations(block, internal_keys[0], internal_keys[-1])
             block += 1
             for key, internal_key in zip(keys, internal_keys):

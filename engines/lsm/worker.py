@@ -28,11 +28,13 @@ from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
 from engines.kvstore import Stats
 from engines.lsm.core import Core
+from engines.lsm.fast import FAST
 from engines.lsm.files import table_name
 from engines.lsm.manifest import VersionSet
 from engines.lsm.memtable import SortedMemTable
 from engines.lsm.merge import Job, TableWriter, rows_to_flush, run
 from engines.lsm.options import Options
+from engines.lsm.parts import PLAIN
 from engines.lsm.version import FileMeta
 from engines.lsm.wal import replay
 
@@ -166,7 +168,8 @@ def _flush(
 
 
 def _compact(env: Env, directory: str, options: Options, job: Job, numbers: Sequence[int]) -> Done:
-    core = Core(env, directory, options, Stats(), VersionSet(env, directory, Stats()))
+    parts = FAST if options.fast else PLAIN
+    core = Core(env, directory, options, Stats(), VersionSet(env, directory, Stats()), parts)
     core.sequence = job.last_sequence
     writer = _writer(env, directory, options, (job.min_sequence, job.max_sequence), numbers, job)
     return run(job, writer, core.table), writer.bytes_written, writer.fsyncs

@@ -90,12 +90,12 @@ def opened(path: Path, **options: Any) -> LsmStore:
 
 def kinds(store: LsmStore) -> set[str | None]:
     """The compression of every data block of every table."""
-    tables = [store.core.table(file) for _, file in store.core.state[2].files()]
+    tables = [store.core.table(file) for _, file in store.core.state.version.files()]
     return {table.block_compression(number) for table in tables for number in range(table.blocks)}
 
 
 def levels(store: LsmStore) -> list[int]:
-    return [len(files) for files in store.core.state[2].levels]
+    return [len(files) for files in store.core.state.version.levels]
 
 
 @pytest.mark.parametrize(("program", "kind"), [(MOJANGS, "deflate"), (GOOGLES, "snappy")], ids=["Mojang", "Google"])

@@ -250,7 +250,7 @@ def test_snapshots_that_leveldb_has_compacted_around(tmp_path: Path) -> None:
             snapshot.close()
     ((level, (number,)),) = level_numbers(tmp_path).items()
     table = opened_table(tmp_path, number)
-    keys = [key for keys, _, _ in table.rows() for key in keys]
+    keys = [key for keys, _, _ in table.row_chunks() for key in keys]
     assert level > 0 and keys == [b"key"] * 200 + [b"kez"] * 200 and table.blocks > 2
     with ours(tmp_path, background=False) as store:
         assert dict(store.scan()) == {b"key": b"199" * 20, b"kez": b"199"}

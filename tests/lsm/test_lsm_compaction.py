@@ -212,7 +212,7 @@ class Bench:
         """What the tables hold, in their order."""
         found = []
         for file in files:
-            for _, internal_keys, values in self.core.table(file).rows():
+            for _, internal_keys, values in self.core.table(file).row_chunks():
                 for key, value in zip(internal_keys, values, strict=True):
                     found.append((key[:-8], trailer_of(key) >> 8, value if trailer_of(key) & 255 else None))
         return found

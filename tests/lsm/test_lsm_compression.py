@@ -95,7 +95,7 @@ def directory(kinds: dict[int, str | None]) -> tuple[Directory, dict[bytes, byte
 
 def kinds_of(store: LsmStore) -> set[str | None]:
     """The compression of each table."""
-    return {store.core.table(file).compression() for _, file in store.core.state[2].files()}
+    return {store.core.table(file).compression() for _, file in store.core.state.version.files()}
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

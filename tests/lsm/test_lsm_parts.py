@@ -167,7 +167,7 @@ def test_a_memtable_answers_as_a_list_of_versions(new_memtable: Callable[[], Mem
         if sequence % 120 == 0:
             for moment in (0, sequence // 3, sequence):
                 check_moment(memtable, versions, moment, rng)
-    rows = [(key, internal) for keys, internals, _ in memtable.rows() for key, internal in zip(keys, internals)]
+    rows = [(key, internal) for keys, internals, _ in memtable.row_chunks() for key, internal in zip(keys, internals)]
     expected = [internal_key(key, seq, VALUE if value is not None else DELETION) for key, seq, value in versions]
     assert [internal for _, internal in rows] == sorted(expected, key=order)
     assert len(memtable) == 599

@@ -48,7 +48,7 @@ def killed(path: Path) -> dict[bytes, bytes]:
     env = SimEnv(0)
     store = opened("/db", env=env)
     content = fill(store)
-    assert len(store.core.state[0]) and any(store.core.state[2].files())
+    assert len(store.core.state.memtable) and any(store.core.state.version.files())
     path.mkdir()
     for name, data in env.crash(Policy.EVERYTHING, random.Random(0)).files().items():
         (path / name.rpartition("/")[2]).write_bytes(data)

@@ -96,7 +96,7 @@ def test_a_table_answers_as_a_list_of_versions(name: str, rng: random.Random) ->
     env = SimEnv()
     info = build(env, history, **TABLES[name])
     table = opened(env, cache_bytes=0 if name == "no cache" else 1 << 20)
-    assert [row for _, rows, _ in table.rows() for row in rows] == rows_of(history)[1]
+    assert [row for _, rows, _ in table.row_chunks() for row in rows] == rows_of(history)[1]
     assert (info.smallest, info.largest) == (rows_of(history)[1][0], rows_of(history)[1][-1])
     for moment in (0, 1, 90, 200, 249, 300):
         wanted = visible(history, moment)
@@ -175,12 +175,12 @@ def test_every_flipped_byte_of_a_table_is_found() -> None:
     history: History = [(b"%03d" % at, at + 1, b"v" * 9) for at in range(40)]
     build(env, history, block_bytes=200, block_restart_interval=4)
     good = env.files()["/t"]
-    rows = list(opened(env).rows())
+    rows = list(opened(env).row_chunks())
     unnoticed = []
     for at in range(len(good)):
         env.poke("/t", good[:at] + bytes((good[at] ^ 0x80,)) + good[at + 1 :])
         try:
-            assert list(opened(env).rows()) == rows
+            assert list(opened(env).row_chunks()) == rows
             unnoticed.append(at)
         except CorruptionError as error:
             assert error.path == "/t"

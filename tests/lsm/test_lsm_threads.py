@@ -206,7 +206,7 @@ def test_writers_stop_while_two_memtables_are_full(tmp_path: Path, start: Start)
 
         writer = start(write)
         assert gate.reached.wait(PATIENCE_S)
-        until(lambda: len(store.core.frozen) == 1 and store.core.state[0].size_bytes >= 2_000)
+        until(lambda: len(store.core.frozen) == 1 and store.core.state.memtable.size_bytes >= 2_000)
         until(lambda: store._writer.locked())
         assert writer.is_alive()
         assert len(written) < 100
@@ -227,7 +227,7 @@ def test_writers_slow_down_while_level_0_is_full(tmp_path: Path, start: Start) -
         gate.shut()
         start(lambda: [store.put(b"%04d" % (number * 7 % 400), b"v" * 50) for number in range(400)] and None)
         until(lambda: store.background.level0() >= 5)
-        until(lambda: store._writer.locked() and store.core.state[0].size_bytes >= 2_000)
+        until(lambda: store._writer.locked() and store.core.state.memtable.size_bytes >= 2_000)
         assert store.stats().engine["write_slowdowns"] >= 1
         assert store.background.too_full
         gate.open()

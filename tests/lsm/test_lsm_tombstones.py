@@ -197,8 +197,8 @@ def test_a_flush_leaves_out_what_a_counter_was_before(tmp_path: Path, options: d
 
 def entries(store: LsmStore) -> list[tuple[bytes, int]]:
     """How many versions of each key the tables have."""
-    tables = [store.core.table(file) for _, file in store.core.state[2].files()]
-    return sorted(Counter(key for table in tables for keys, _, _ in table.rows() for key in keys).items())
+    tables = [store.core.table(file) for _, file in store.core.state.version.files()]
+    return sorted(Counter(key for table in tables for keys, _, _ in table.row_chunks() for key in keys).items())
 
 
 # ---- the facts ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,12 @@
+"""The accelerations of the LSM engine, each in place of a plain part (engines/lsm/parts.py).
+
+Read this last: nothing here is needed to understand the engine, and `plain=True` runs it without.
+"""
+
+from typing import Final
+
+from engines.lsm.parts import Parts
+
+__all__ = ["FAST"]
+
+FAST: Final = Parts()
