@@ -15,7 +15,8 @@ a cluster runs in one thread of a test, a seed makes a run repeat itself, and a 
 
 Reading order, each file a little harder than the last:
 
-    raftpb.py            entries, messages, hard state, snapshots, and their bytes
+    kinds.py             message types, entry types, roles: the enumerations
+    confpb.py raftpb.py  configurations, entries, messages, hard state, snapshots, and their bytes
     storage.py           what the library reads back from disk; the same in memory
     log_unstable.py      the end of the log that is not on disk yet
     log.py               the log: append, conflict, commit, apply
@@ -57,8 +58,29 @@ from raft.errors import (
     StepPeerNotFoundError,
     UnavailableError,
 )
+from raft.kinds import (
+    ConfChangeTransition,
+    ConfChangeType,
+    EntryType,
+    MessageType,
+    ProgressState,
+    ReadOnlyOption,
+    SnapshotStatus,
+    StateType,
+    VoteResult,
+)
 from raft.raft import Raft
-from raft.raftpb import ConfChange, ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
+from raft.raftpb import (
+    ConfChange,
+    ConfChangeSingle,
+    ConfChangeV2,
+    ConfState,
+    Entry,
+    HardState,
+    Message,
+    Snapshot,
+    SnapshotMetadata,
+)
 from raft.rawnode import SNAPSHOT_FAILURE, SNAPSHOT_FINISH, RawNode, Ready
 from raft.state import (
     STATE_CANDIDATE,
@@ -86,33 +108,44 @@ __all__ = [
     "CompactedError",
     "ConfChange",
     "ConfChangeError",
+    "ConfChangeSingle",
+    "ConfChangeTransition",
+    "ConfChangeType",
+    "ConfChangeV2",
     "ConfState",
     "Config",
     "DecodeError",
     "Entry",
+    "EntryType",
     "HardState",
     "LogLostError",
     "Logger",
     "MemoryStorage",
     "Message",
+    "MessageType",
     "PeerStatus",
+    "ProgressState",
     "ProposalDroppedError",
     "Raft",
     "RaftError",
     "RaftPanic",
     "RawNode",
+    "ReadOnlyOption",
     "ReadState",
     "Ready",
     "Snapshot",
     "SnapshotMetadata",
     "SnapshotOutOfDateError",
+    "SnapshotStatus",
     "SnapshotTemporarilyUnavailableError",
     "SoftState",
+    "StateType",
     "Status",
     "StepLocalMsgError",
     "StepPeerNotFoundError",
     "Storage",
     "UnavailableError",
+    "VoteResult",
     "may_send_before_sync",
     "must_sync",
 ]

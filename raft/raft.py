@@ -58,6 +58,7 @@ from raft.raftpb import (
     MSG_VOTE,
     MSG_VOTE_RESP,
     ConfChange,
+    ConfChangeV2,
     ConfState,
     HardState,
     Message,
@@ -69,6 +70,7 @@ from raft.state import (
     STATE_LEADER,
     ReadState,
     SoftState,
+    StateType,
 )
 from raft.tracker import Progress, ProgressTracker
 from raft.util import NO_LIMIT, NONE, entries_size, payloads_size
@@ -129,7 +131,7 @@ class Raft:
         self.term = hard_state.term
         self.vote = hard_state.vote
         self.lead = NONE
-        self.state = STATE_FOLLOWER
+        self.state: StateType = STATE_FOLLOWER
         self.step_role: Callable[[Raft, Message], None] = follower.step_follower
         self.tick: Callable[[], None] = self._tick_election
         self.messages: list[Message] = []
@@ -334,12 +336,12 @@ class Raft:
 
     # The configuration.
 
-    def apply_conf_change(self, change: ConfChange) -> ConfState:
+    def apply_conf_change(self, change: ConfChange | ConfChangeV2) -> ConfState:
         """Applies a membership change whose entry is committed. Raises `ConfChangeError`."""
         changer = confchange.Changer(
             self.tracker.voters, self.tracker.progress, self.log.last_index(), self.tracker.new_progress
         )
-        voters, progress = changer.simple([change])
+        voters, progress = changer.simple(change.as_v2().changes)
         return self.switch_to_config(voters, progress)
 
     def switch_to_config(self, voters: JointConfig, progress: dict[int, Progress]) -> ConfState:

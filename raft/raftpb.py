@@ -13,14 +13,10 @@ carries the length, and the last variable field takes the rest.
                      9  8  index
                     17  …  data
     HardState        0  8  term              8  8  vote             16  8  commit
-    ConfState        0  1  auto_leave        0 or 1
-                     1 16  four counts of 4 bytes: voters, learners, voters_outgoing, learners_next
-                    17  …  the node ids, 8 bytes each, in that order
-    SnapshotMetadata 0  8  index             8  8  term             16  …  ConfState
+    SnapshotMetadata 0  8  index             8  8  term             16  …  ConfState (confpb.py)
     Snapshot         0  4  length n of the metadata
                      4  n  SnapshotMetadata
                    4+n  …  data
-    ConfChange       0  1  type              1  8  node id           9  …  context
     Message          0  1  type              0 to 23
                      1  1  flags             bit 0: reject, bit 1: a snapshot follows
                      2  8  to               10  8  from             18  8  term
@@ -40,7 +36,8 @@ Invariants
  3. An `Entry` is never changed after it is made. Logs, messages and the peers' queues share it.
 
 Left out: protobuf's wire format (etcd's proto2 field numbers), because nobody but us reads these bytes, and a struct is
-several times faster in Python than a varint parser; `ConfChangeV2`, which comes with joint consensus.
+several times faster in Python than a varint parser; `Message.responses`, because the messages to this node's own storage
+that have them never leave the process.
 """
 
 from __future__ import annotations
@@ -49,7 +46,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from raft.confpb import ConfChange, ConfChangeSingle, ConfChangeV2, ConfState
 from raft.errors import DecodeError
+from raft.kinds import ConfChangeTransition, ConfChangeType, EntryType, MessageType
 
 __all__ = [
     "CONF_CHANGE_ADD_LEARNER_NODE",
@@ -84,58 +83,64 @@ __all__ = [
     "MSG_VOTE",
     "MSG_VOTE_RESP",
     "ConfChange",
+    "ConfChangeSingle",
+    "ConfChangeTransition",
+    "ConfChangeType",
+    "ConfChangeV2",
     "ConfState",
     "DecodeError",
     "Entry",
+    "EntryType",
     "HardState",
     "Message",
+    "MessageType",
     "Snapshot",
     "SnapshotMetadata",
 ]
 
-# Plain ints, not an IntEnum: they are compared and looked up for every message, and an IntEnum member costs several
-# times as much to compare and to hash.
-ENTRY_NORMAL: Final = 0
-ENTRY_CONF_CHANGE: Final = 1
-ENTRY_CONF_CHANGE_V2: Final = 2
+# The members under names of their own, for modules that compare them for every message (kinds.py says why).
+ENTRY_NORMAL: Final = EntryType.NORMAL
+ENTRY_CONF_CHANGE: Final = EntryType.CONF_CHANGE
+ENTRY_CONF_CHANGE_V2: Final = EntryType.CONF_CHANGE_V2
 
-CONF_CHANGE_ADD_NODE: Final = 0
-CONF_CHANGE_REMOVE_NODE: Final = 1
-CONF_CHANGE_UPDATE_NODE: Final = 2
-CONF_CHANGE_ADD_LEARNER_NODE: Final = 3
+CONF_CHANGE_ADD_NODE: Final = ConfChangeType.ADD_NODE
+CONF_CHANGE_REMOVE_NODE: Final = ConfChangeType.REMOVE_NODE
+CONF_CHANGE_UPDATE_NODE: Final = ConfChangeType.UPDATE_NODE
+CONF_CHANGE_ADD_LEARNER_NODE: Final = ConfChangeType.ADD_LEARNER_NODE
 
-MSG_HUP: Final = 0
-MSG_BEAT: Final = 1
-MSG_PROP: Final = 2
-MSG_APP: Final = 3
-MSG_APP_RESP: Final = 4
-MSG_VOTE: Final = 5
-MSG_VOTE_RESP: Final = 6
-MSG_SNAP: Final = 7
-MSG_HEARTBEAT: Final = 8
-MSG_HEARTBEAT_RESP: Final = 9
-MSG_UNREACHABLE: Final = 10
-MSG_SNAP_STATUS: Final = 11
-MSG_CHECK_QUORUM: Final = 12
-MSG_TRANSFER_LEADER: Final = 13
-MSG_TIMEOUT_NOW: Final = 14
-MSG_READ_INDEX: Final = 15
-MSG_READ_INDEX_RESP: Final = 16
-MSG_PRE_VOTE: Final = 17
-MSG_PRE_VOTE_RESP: Final = 18
-MSG_STORAGE_APPEND: Final = 19
-MSG_STORAGE_APPEND_RESP: Final = 20
-MSG_STORAGE_APPLY: Final = 21
-MSG_STORAGE_APPLY_RESP: Final = 22
-MSG_FORGET_LEADER: Final = 23
+MSG_HUP: Final = MessageType.HUP
+MSG_BEAT: Final = MessageType.BEAT
+MSG_PROP: Final = MessageType.PROP
+MSG_APP: Final = MessageType.APP
+MSG_APP_RESP: Final = MessageType.APP_RESP
+MSG_VOTE: Final = MessageType.VOTE
+MSG_VOTE_RESP: Final = MessageType.VOTE_RESP
+MSG_SNAP: Final = MessageType.SNAP
+MSG_HEARTBEAT: Final = MessageType.HEARTBEAT
+MSG_HEARTBEAT_RESP: Final = MessageType.HEARTBEAT_RESP
+MSG_UNREACHABLE: Final = MessageType.UNREACHABLE
+MSG_SNAP_STATUS: Final = MessageType.SNAP_STATUS
+MSG_CHECK_QUORUM: Final = MessageType.CHECK_QUORUM
+MSG_TRANSFER_LEADER: Final = MessageType.TRANSFER_LEADER
+MSG_TIMEOUT_NOW: Final = MessageType.TIMEOUT_NOW
+MSG_READ_INDEX: Final = MessageType.READ_INDEX
+MSG_READ_INDEX_RESP: Final = MessageType.READ_INDEX_RESP
+MSG_PRE_VOTE: Final = MessageType.PRE_VOTE
+MSG_PRE_VOTE_RESP: Final = MessageType.PRE_VOTE_RESP
+MSG_STORAGE_APPEND: Final = MessageType.STORAGE_APPEND
+MSG_STORAGE_APPEND_RESP: Final = MessageType.STORAGE_APPEND_RESP
+MSG_STORAGE_APPLY: Final = MessageType.STORAGE_APPLY
+MSG_STORAGE_APPLY_RESP: Final = MessageType.STORAGE_APPLY_RESP
+MSG_FORGET_LEADER: Final = MessageType.FORGET_LEADER
 
 _ENTRY = struct.Struct("<BQQ")
 _HARD_STATE = struct.Struct("<QQQ")
-_CONF_STATE = struct.Struct("<BIIII")
 _SNAPSHOT_METADATA = struct.Struct("<QQ")
 _LENGTH = struct.Struct("<I")
-_CONF_CHANGE = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<BB8QII")
+
+_ENTRY_TYPES: Final = tuple(EntryType)
+_MESSAGE_TYPES: Final = tuple(MessageType)
 
 _REJECT = 1
 _HAS_SNAPSHOT = 2
@@ -159,7 +164,7 @@ class Entry:
 
     __slots__ = ("_encoded", "data", "index", "term", "type")
 
-    def __init__(self, term: int, index: int, type: int = ENTRY_NORMAL, data: bytes = b"") -> None:
+    def __init__(self, term: int, index: int, type: EntryType = ENTRY_NORMAL, data: bytes = b"") -> None:
         self.term = term
         self.index = index
         self.type = type
@@ -185,7 +190,7 @@ class Entry:
         type_, term, index = _ENTRY.unpack_from(data)
         if type_ > ENTRY_CONF_CHANGE_V2:
             raise DecodeError(f"an entry's type is 0, 1 or 2, but this one's is {type_}")
-        entry = cls(term, index, type_, data[17:])
+        entry = cls(term, index, _ENTRY_TYPES[type_], data[17:])
         entry._encoded = data
         return entry
 
@@ -224,46 +229,6 @@ class HardState:
         if len(data) != _HARD_STATE.size:
             raise DecodeError(f"a hard state has {_HARD_STATE.size} bytes, but there are {len(data)}")
         return cls(*_HARD_STATE.unpack(data))
-
-
-@dataclass(frozen=True, slots=True)
-class ConfState:
-    """Who takes part: the configuration in force at some index. Ids are unsigned 64-bit numbers, never 0.
-
-    learners, voters_outgoing, learners_next and auto_leave are empty until learners and joint consensus are there;
-    they are in the format from the start, so that no file has to change for them.
-    """
-
-    voters: tuple[int, ...] = ()
-    learners: tuple[int, ...] = ()
-    voters_outgoing: tuple[int, ...] = ()
-    learners_next: tuple[int, ...] = ()
-    auto_leave: bool = False
-
-    def encode(self) -> bytes:
-        groups = (self.voters, self.learners, self.voters_outgoing, self.learners_next)
-        ids = [node_id for group in groups for node_id in group]
-        return _CONF_STATE.pack(self.auto_leave, *map(len, groups)) + struct.pack(f"<{len(ids)}Q", *ids)
-
-    @classmethod
-    def decode(cls, data: bytes) -> ConfState:
-        _require(data, _CONF_STATE.size, "a configuration")
-        auto_leave, *counts = _CONF_STATE.unpack_from(data)
-        total = sum(counts)
-        if len(data) != _CONF_STATE.size + 8 * total:
-            raise DecodeError(
-                f"a configuration of {total} ids has {_CONF_STATE.size + 8 * total} bytes, not {len(data)}"
-            )
-        if auto_leave > 1:
-            raise DecodeError(f"a configuration's auto_leave is 0 or 1, not {auto_leave}")
-        ids = struct.unpack_from(f"<{total}Q", data, _CONF_STATE.size)
-        groups: list[tuple[int, ...]] = []
-        start = 0
-        for count in counts:
-            groups.append(ids[start : start + count])
-            start += count
-        voters, learners, voters_outgoing, learners_next = groups
-        return cls(voters, learners, voters_outgoing, learners_next, bool(auto_leave))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,39 +273,20 @@ class Snapshot:
         return cls(SnapshotMetadata.decode(data[_LENGTH.size : end]), data[end:])
 
 
-@dataclass(frozen=True, slots=True)
-class ConfChange:
-    """One change of one member: the data of an ENTRY_CONF_CHANGE. `context` is the application's (a peer's URL)."""
-
-    type: int
-    node_id: int
-    context: bytes = b""
-
-    def encode(self) -> bytes:
-        return _CONF_CHANGE.pack(self.type, self.node_id) + self.context
-
-    @classmethod
-    def decode(cls, data: bytes) -> ConfChange:
-        _require(data, _CONF_CHANGE.size, "a configuration change")
-        type_, node_id = _CONF_CHANGE.unpack_from(data)
-        if type_ > CONF_CHANGE_ADD_LEARNER_NODE:
-            raise DecodeError(f"a configuration change's type is 0 to 3, but this one's is {type_}")
-        return cls(type_, node_id, data[_CONF_CHANGE.size :])
-
-
 @dataclass(slots=True)
 class Message:
     """Everything that happens to a Raft node is one of these; `type` says which fields mean something.
 
-    type: a MSG_ constant.                      to, from_: node ids.     term: the sender's; 0 in local messages.
+    type: what it is about.                     to, from_: node ids.     term: the sender's; 0 in local messages.
     index, log_term: an entry: the one before `entries` (MsgApp), the last one (MsgVote), the last one matched, or the
         one refused (MsgAppResp).
     commit: the sender's commit index.          reject, reject_hint: a refusal, and where to look next.
     entries: a list that nobody changes.        snapshot: MsgSnap's.
     context: MsgHeartbeat's read position.      vote: of a hard state in MsgStorageAppend; 0 everywhere else.
+    responses: what is to be delivered once the storage has done a MsgStorageAppend or MsgStorageApply; not in the bytes.
     """
 
-    type: int
+    type: MessageType
     to: int = 0
     from_: int = 0
     term: int = 0
@@ -353,6 +299,7 @@ class Message:
     reject_hint: int = 0
     context: bytes = b""
     vote: int = 0
+    responses: list[Message] = field(default_factory=list)
 
     def encode(self) -> bytes:
         """The bytes of this message. O(bytes), or O(entries) plus one join when the entries are encoded already."""
@@ -399,7 +346,7 @@ class Message:
         elif end != len(data):
             raise DecodeError(f"a message of {end} bytes is followed by {len(data) - end} more")
         return cls(
-            type_,
+            _MESSAGE_TYPES[type_],
             to,
             from_,
             term,

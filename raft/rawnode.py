@@ -41,12 +41,15 @@ from typing import Final
 from raft.confchange import check_supported
 from raft.config import Config
 from raft.errors import RaftPanic, StepLocalMsgError, StepPeerNotFoundError
+from raft.kinds import SnapshotStatus, StateType
 from raft.raft import Raft
 from raft.raftpb import (
     ENTRY_CONF_CHANGE,
+    ENTRY_CONF_CHANGE_V2,
     MSG_APP_RESP,
     MSG_BEAT,
     MSG_CHECK_QUORUM,
+    MSG_FORGET_LEADER,
     MSG_HEARTBEAT_RESP,
     MSG_HUP,
     MSG_PROP,
@@ -56,8 +59,10 @@ from raft.raftpb import (
     MSG_STORAGE_APPEND_RESP,
     MSG_STORAGE_APPLY,
     MSG_STORAGE_APPLY_RESP,
+    MSG_TRANSFER_LEADER,
     MSG_UNREACHABLE,
     ConfChange,
+    ConfChangeV2,
     ConfState,
     Entry,
     HardState,
@@ -70,8 +75,8 @@ from raft.util import entries_size, must_sync
 
 __all__ = ["SNAPSHOT_FAILURE", "SNAPSHOT_FINISH", "RawNode", "Ready"]
 
-SNAPSHOT_FINISH: Final = 1
-SNAPSHOT_FAILURE: Final = 2
+SNAPSHOT_FINISH: Final = SnapshotStatus.FINISH
+SNAPSHOT_FAILURE: Final = SnapshotStatus.FAILURE
 
 _LOCAL: Final = frozenset(
     (
@@ -129,6 +134,25 @@ class RawNode:
         self._previous_hard_state = self.raft.hard_state()
         self._steps_on_advance: list[Message] | None = None
 
+    # What the driver asks most often; `status` has the rest.
+
+    @property
+    def role(self) -> StateType:
+        return self.raft.state
+
+    @property
+    def lead(self) -> int:
+        """The leader of the current term; 0 if none is known."""
+        return self.raft.lead
+
+    @property
+    def term(self) -> int:
+        return self.raft.term
+
+    @property
+    def commit_index(self) -> int:
+        return self.raft.log.committed
+
     # In.
 
     def tick(self) -> None:
@@ -155,22 +179,24 @@ class RawNode:
         """
         self._propose([Entry(0, 0, data=data) for data in datas], context)
 
-    def propose_conf_change(self, change: ConfChange) -> None:
+    def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> None:
         """Asks for a membership change. It takes effect when its entry is committed, applied by the driver, and handed
         to `apply_conf_change`, on each node.
 
         A change that the leader finds to be made at the wrong time (another one is under way) is committed as an empty
         entry. Raises `ConfChangeError` for a change that isn't supported, and `ProposalDroppedError`.
         """
-        check_supported(change)
-        self._propose([Entry(0, 0, ENTRY_CONF_CHANGE, change.encode())])
+        for single in change.as_v2().changes:
+            check_supported(single)
+        kind = ENTRY_CONF_CHANGE if isinstance(change, ConfChange) else ENTRY_CONF_CHANGE_V2
+        self._propose([Entry(0, 0, kind, change.encode())])
 
     def _propose(self, entries: list[Entry], context: bytes = b"") -> None:
         if not entries:
             raise ValueError("a proposal needs at least one entry")
         self.raft.step(Message(MSG_PROP, from_=self.raft.id, entries=entries, context=context))
 
-    def apply_conf_change(self, change: ConfChange) -> ConfState:
+    def apply_conf_change(self, change: ConfChange | ConfChangeV2) -> ConfState:
         """Puts a committed membership change in force; returns the configuration, which snapshots have to carry.
 
         Must be called for each entry of type ENTRY_CONF_CHANGE among committed_entries, before `advance`. A driver that
@@ -204,11 +230,26 @@ class RawNode:
             raise StepPeerNotFoundError(f"node {message.from_} answered, but it isn't in the configuration")
         self.raft.step(message)
 
+    def transfer_leadership(self, transferee: int) -> None:
+        """Asks the leader to hand over to this node; also from a follower, which passes the request on.
+
+        The leader refuses proposals until the other has taken over, for an election timeout at most.
+        """
+        self.raft.step(Message(MSG_TRANSFER_LEADER, from_=transferee))
+
+    def forget_leader(self) -> None:
+        """A follower no longer follows anybody: it may vote at once, without campaigning itself.
+
+        For a driver that knows better than the timeout that the leader is gone. Ignored with lease reads, which count
+        on this node not to vote.
+        """
+        self.raft.step(Message(MSG_FORGET_LEADER))
+
     def report_unreachable(self, node_id: int) -> None:
         """Messages to this node were dropped. Call it for each loss that is known, not for each message."""
         self.raft.step(Message(MSG_UNREACHABLE, from_=node_id))
 
-    def report_snapshot(self, node_id: int, status: int) -> None:
+    def report_snapshot(self, node_id: int, status: SnapshotStatus) -> None:
         """The transfer of a snapshot to this node has ended: SNAPSHOT_FINISH or SNAPSHOT_FAILURE."""
         self.raft.step(Message(MSG_SNAP_STATUS, from_=node_id, reject=status == SNAPSHOT_FAILURE))
 

@@ -8,23 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from raft.kinds import StateType
+
 __all__ = [
     "STATE_CANDIDATE",
     "STATE_FOLLOWER",
     "STATE_LEADER",
-    "STATE_NAMES",
     "STATE_PRE_CANDIDATE",
     "ReadState",
     "SoftState",
+    "StateType",
 ]
 
-# Plain ints with etcd's numbers, compared for every message and tick.
-STATE_FOLLOWER: Final = 0
-STATE_CANDIDATE: Final = 1
-STATE_LEADER: Final = 2
-STATE_PRE_CANDIDATE: Final = 3
-
-STATE_NAMES: Final = ("StateFollower", "StateCandidate", "StateLeader", "StatePreCandidate")
+STATE_FOLLOWER: Final = StateType.FOLLOWER
+STATE_CANDIDATE: Final = StateType.CANDIDATE
+STATE_LEADER: Final = StateType.LEADER
+STATE_PRE_CANDIDATE: Final = StateType.PRE_CANDIDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class SoftState:
     """Who leads (0 is nobody known) and this node's role: of interest, but never written to disk."""
 
     lead: int
-    raft_state: int
+    raft_state: StateType
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raft.kinds import ProgressState, StateType
 from raft.raftpb import ConfState
-from raft.state import STATE_LEADER, STATE_NAMES
-from raft.tracker.state import STATE_NAMES as PROGRESS_STATE_NAMES
 
 if TYPE_CHECKING:
     from raft.raft import Raft
@@ -25,7 +24,7 @@ class PeerStatus:
 
     match: int
     next: int
-    state: str
+    state: ProgressState
     paused: bool
     recent_active: bool
     inflight: int
@@ -47,7 +46,7 @@ class Status:
     applied: int
     last_index: int
     lead: int
-    raft_state: str
+    raft_state: StateType
     conf_state: ConfState
     progress: Mapping[int, PeerStatus]
 
@@ -55,11 +54,10 @@ class Status:
 def get_status(r: Raft) -> Status:
     """O(members)."""
     progress = {}
-    if r.state == STATE_LEADER:
+    if r.state == StateType.LEADER:
         for node_id, pr in r.tracker.progress.items():
-            state = PROGRESS_STATE_NAMES[pr.state]
             inflight = len(pr.inflights)
-            progress[node_id] = PeerStatus(pr.match, pr.next, state, pr.is_paused(), pr.recent_active, inflight)
+            progress[node_id] = PeerStatus(pr.match, pr.next, pr.state, pr.is_paused(), pr.recent_active, inflight)
     return Status(
         id=r.id,
         term=r.term,
@@ -68,7 +66,7 @@ def get_status(r: Raft) -> Status:
         applied=r.log.applied,
         last_index=r.log.last_index(),
         lead=r.lead,
-        raft_state=STATE_NAMES[r.state],
+        raft_state=r.state,
         conf_state=r.tracker.conf_state(),
         progress=progress,
     )

@@ -32,6 +32,8 @@ from raft.raftpb import (
 )
 
 __all__ = [
+    "LOCAL_APPEND_THREAD",
+    "LOCAL_APPLY_THREAD",
     "NONE",
     "NO_LIMIT",
     "Logger",
@@ -47,6 +49,12 @@ NONE: Final = 0
 
 NO_LIMIT: Final = (1 << 64) - 1
 
+LOCAL_APPEND_THREAD: Final = (1 << 64) - 1
+"""The id that stands for this node's own log writer, in messages of asynchronous storage writes."""
+
+LOCAL_APPLY_THREAD: Final = (1 << 64) - 2
+"""The same for what applies committed entries."""
+
 _EARLY: Final = frozenset((MSG_PROP, MSG_APP, MSG_SNAP, MSG_HEARTBEAT, MSG_READ_INDEX, MSG_READ_INDEX_RESP))
 
 
@@ -56,6 +64,7 @@ class Logger(Protocol):
     def debug(self, template: str, /, *args: Any) -> None: ...
     def info(self, template: str, /, *args: Any) -> None: ...
     def warning(self, template: str, /, *args: Any) -> None: ...
+    def error(self, template: str, /, *args: Any) -> None: ...
 
 
 def entries_size(entries: Sequence[Entry]) -> int:

@@ -76,13 +76,13 @@ class Intake:
     def _propose_some(self, proposals: list[Proposal]) -> None:
         datas = [proposal.data for proposal in proposals]
         # a leader keeps them; whoever forwards them says how long they are wanted
-        leads = self._raft.raft.lead == self._node_id
+        leads = self._raft.lead == self._node_id
         context = b"" if leads else with_deadlines([proposal.deadline for proposal in proposals])
         try:
             self._raft.propose_batch(datas, context)
         except ProposalDroppedError:
             error: NodeError
-            if self._raft.raft.lead:
+            if self._raft.lead:
                 error = Overloaded("too much is waiting to be committed, so the write was refused: try again later")
             else:
                 error = NoLeader("no leader is known, so the write was not proposed: try again soon")
@@ -93,7 +93,7 @@ class Intake:
         self.counters["messages_in"] += len(messages)
         raft = self._raft
         for message in messages:
-            if leads_too_far(message, raft.raft.term):
+            if leads_too_far(message, raft.term):
                 self._refuse_term(message)
                 continue
             try:
@@ -138,7 +138,7 @@ class Intake:
     def _refuse_term(self, message: Message) -> None:
         self.counters["messages_refused"] += 1
         self._tell(
-            f"node {message.from_} is not heard: its term is beyond {self._raft.raft.term:,} + {TERM_LEAD_MAX:,}, where "
+            f"node {message.from_} is not heard: its term is beyond {self._raft.term:,} + {TERM_LEAD_MAX:,}, where "
             "no number of elections leads; its log is damaged or not of this cluster",
         )
 

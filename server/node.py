@@ -58,7 +58,6 @@ from raft.raftpb import (
     Message,
     SnapshotMetadata,
 )
-from raft.state import STATE_NAMES
 from server import logs
 from server.addresses import url_of
 from server.config import NodeConfig, raft_config
@@ -339,10 +338,8 @@ class Node:
             self._close()
 
     def _publish(self) -> None:
-        raft, before = self._raft.raft, self._public
-        self._public = public = _Public(
-            STATE_NAMES[raft.state].removeprefix("State").lower(), raft.lead, raft.term, raft.log.committed
-        )
+        raft, before = self._raft, self._public
+        self._public = public = _Public(raft.role.name.lower(), raft.lead, raft.term, raft.commit_index)
         if public[:3] != before[:3]:
             self._contact.became(public.role, public.leader, public.term, self._env.now())
 
@@ -372,7 +369,7 @@ class Node:
             self._intake.propose(proposals)
 
     def _begin_read_round(self) -> None:
-        self._reads.begin(self._raft.raft.lead, self._raft.read_index)
+        self._reads.begin(self._raft.lead, self._raft.read_index)
 
     def _handle(self, ready: Ready) -> None:
         """One Ready: send, persist, send, apply, answer; in the order of this module's invariants 2 and 3."""

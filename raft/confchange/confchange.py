@@ -16,6 +16,7 @@ from raft.raftpb import (
     CONF_CHANGE_ADD_NODE,
     CONF_CHANGE_REMOVE_NODE,
     ConfChange,
+    ConfChangeSingle,
 )
 from raft.tracker import Progress
 from raft.util import NONE
@@ -23,7 +24,7 @@ from raft.util import NONE
 __all__ = ["Changer", "check_supported"]
 
 
-def check_supported(change: ConfChange) -> None:
+def check_supported(change: ConfChange | ConfChangeSingle) -> None:
     """Raises `ConfChangeError` if this version can't make the change. Node 0 stands for a change that was withdrawn."""
     if change.type == CONF_CHANGE_ADD_LEARNER_NODE:
         raise ConfChangeError(f"node {change.node_id} can't be added as a learner: learners are not supported yet")
@@ -46,7 +47,7 @@ class Changer:
         self.last_index = last_index
         self.new_progress = new_progress
 
-    def simple(self, changes: Sequence[ConfChange]) -> tuple[JointConfig, dict[int, Progress]]:
+    def simple(self, changes: Sequence[ConfChangeSingle]) -> tuple[JointConfig, dict[int, Progress]]:
         """Makes changes that alter the set of voters by one node at most.
 
         Raises `ConfChangeError` for more than one, for the removal of the last voter, for learners, and inside of a

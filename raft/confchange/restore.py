@@ -8,7 +8,7 @@ from __future__ import annotations
 from raft.confchange.confchange import Changer
 from raft.errors import ConfChangeError
 from raft.quorum import JointConfig, MajorityConfig
-from raft.raftpb import CONF_CHANGE_ADD_NODE, ConfChange, ConfState
+from raft.raftpb import CONF_CHANGE_ADD_NODE, ConfChangeSingle, ConfState
 from raft.tracker import Progress, ProgressTracker
 
 __all__ = ["restore"]
@@ -27,7 +27,7 @@ def restore(empty: ProgressTracker, conf_state: ConfState, last_index: int) -> t
     voters, progress = empty.voters, empty.progress
     for node_id in conf_state.voters:
         changer = Changer(voters, progress, last_index, empty.new_progress)
-        voters, progress = changer.simple([ConfChange(CONF_CHANGE_ADD_NODE, node_id)])
+        voters, progress = changer.simple([ConfChangeSingle(CONF_CHANGE_ADD_NODE, node_id)])
     if voters.incoming != MajorityConfig(conf_state.voters):
         raise ConfChangeError(f"{conf_state} has a voter 0, which stands for no node")
     return voters, progress

@@ -9,6 +9,6 @@ Follows etcd-io/raft: quorum/.
 
 from raft.quorum.joint import JointConfig
 from raft.quorum.majority import MajorityConfig
-from raft.quorum.quorum import INFINITE_INDEX, VOTE_LOST, VOTE_PENDING, VOTE_WON
+from raft.quorum.quorum import INFINITE_INDEX, VOTE_LOST, VOTE_PENDING, VOTE_WON, VoteResult
 
-__all__ = ["INFINITE_INDEX", "VOTE_LOST", "VOTE_PENDING", "VOTE_WON", "JointConfig", "MajorityConfig"]
+__all__ = ["INFINITE_INDEX", "VOTE_LOST", "VOTE_PENDING", "VOTE_WON", "JointConfig", "MajorityConfig", "VoteResult"]

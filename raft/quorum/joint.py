@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from raft.quorum.majority import MajorityConfig
-from raft.quorum.quorum import VOTE_LOST, VOTE_PENDING, VOTE_WON
+from raft.quorum.quorum import VOTE_LOST, VOTE_PENDING, VOTE_WON, VoteResult
 
 __all__ = ["JointConfig"]
 
@@ -35,7 +35,7 @@ class JointConfig:
         """The largest index that both majorities have acknowledged."""
         return min(self.incoming.committed_index(acknowledged), self.outgoing.committed_index(acknowledged))
 
-    def vote_result(self, votes: Mapping[int, bool]) -> int:
+    def vote_result(self, votes: Mapping[int, bool]) -> VoteResult:
         """Won if both are won, lost as soon as one is lost, else pending."""
         results = (self.incoming.vote_result(votes), self.outgoing.vote_result(votes))
         if VOTE_LOST in results:

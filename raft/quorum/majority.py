@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from raft.quorum.quorum import INFINITE_INDEX, VOTE_LOST, VOTE_PENDING, VOTE_WON
+from raft.quorum.quorum import INFINITE_INDEX, VOTE_LOST, VOTE_PENDING, VOTE_WON, VoteResult
 
 __all__ = ["MajorityConfig"]
 
@@ -34,7 +34,7 @@ class MajorityConfig:
         indexes = sorted([acknowledged.get(node_id, 0) for node_id in ids])
         return indexes[(len(ids) - 1) // 2]
 
-    def vote_result(self, votes: Mapping[int, bool]) -> int:
+    def vote_result(self, votes: Mapping[int, bool]) -> VoteResult:
         """VOTE_WON, VOTE_LOST, or VOTE_PENDING while the missing votes could still decide. Won without voters."""
         ids = self.ids
         if not ids:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["INFINITE_INDEX", "VOTE_LOST", "VOTE_PENDING", "VOTE_WON"]
+from raft.kinds import VoteResult
 
-# Plain ints, compared on the path of every vote and acknowledgement.
-VOTE_PENDING: Final = 1
-VOTE_LOST: Final = 2
-VOTE_WON: Final = 3
+__all__ = ["INFINITE_INDEX", "VOTE_LOST", "VOTE_PENDING", "VOTE_WON", "VoteResult"]
+
+VOTE_PENDING: Final = VoteResult.PENDING
+VOTE_LOST: Final = VoteResult.LOST
+VOTE_WON: Final = VoteResult.WON
 
 INFINITE_INDEX: Final = (1 << 64) - 1
 """What a configuration without voters has acknowledged: everything, so that the other half of a joint one decides."""

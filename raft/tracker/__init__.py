@@ -10,7 +10,15 @@ Follows etcd-io/raft: tracker/.
 
 from raft.tracker.inflights import Inflights
 from raft.tracker.progress import Progress
-from raft.tracker.state import STATE_PROBE, STATE_REPLICATE, STATE_SNAPSHOT
+from raft.tracker.state import STATE_PROBE, STATE_REPLICATE, STATE_SNAPSHOT, ProgressState
 from raft.tracker.tracker import ProgressTracker
 
-__all__ = ["STATE_PROBE", "STATE_REPLICATE", "STATE_SNAPSHOT", "Inflights", "Progress", "ProgressTracker"]
+__all__ = [
+    "STATE_PROBE",
+    "STATE_REPLICATE",
+    "STATE_SNAPSHOT",
+    "Inflights",
+    "Progress",
+    "ProgressState",
+    "ProgressTracker",
+]

@@ -17,7 +17,7 @@ Follows etcd-io/raft: tracker/progress.go.
 from __future__ import annotations
 
 from raft.tracker.inflights import Inflights
-from raft.tracker.state import STATE_NAMES, STATE_PROBE, STATE_REPLICATE, STATE_SNAPSHOT
+from raft.tracker.state import STATE_PROBE, STATE_REPLICATE, STATE_SNAPSHOT, ProgressState
 
 __all__ = ["Progress"]
 
@@ -40,13 +40,13 @@ class Progress:
         self.match = match
         self.next = next
         self.inflights = inflights
-        self.state = STATE_PROBE
+        self.state: ProgressState = STATE_PROBE
         self.pending_snapshot = 0
         self.recent_active = False
         self.msg_app_flow_paused = False
         self.sent_commit = 0
 
-    def _reset_state(self, state: int) -> None:
+    def _reset_state(self, state: ProgressState) -> None:
         self.msg_app_flow_paused = False
         self.pending_snapshot = 0
         self.state = state
@@ -118,7 +118,7 @@ class Progress:
         return self.state == STATE_SNAPSHOT or self.msg_app_flow_paused
 
     def __str__(self) -> str:
-        text = f"{STATE_NAMES[self.state]} match={self.match} next={self.next}"
+        text = f"{self.state} match={self.match} next={self.next}"
         if self.is_paused():
             text += " paused"
         if self.pending_snapshot:

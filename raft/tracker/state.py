@@ -21,11 +21,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["STATE_NAMES", "STATE_PROBE", "STATE_REPLICATE", "STATE_SNAPSHOT"]
+from raft.kinds import ProgressState
 
-# Plain ints, compared for every message that a leader gets or sends.
-STATE_PROBE: Final = 0
-STATE_REPLICATE: Final = 1
-STATE_SNAPSHOT: Final = 2
+__all__ = ["STATE_PROBE", "STATE_REPLICATE", "STATE_SNAPSHOT", "ProgressState"]
 
-STATE_NAMES: Final = ("StateProbe", "StateReplicate", "StateSnapshot")
+STATE_PROBE: Final = ProgressState.PROBE
+STATE_REPLICATE: Final = ProgressState.REPLICATE
+STATE_SNAPSHOT: Final = ProgressState.SNAPSHOT

@@ -10,7 +10,7 @@ Follows etcd-io/raft: tracker/tracker.go.
 
 from __future__ import annotations
 
-from raft.quorum import JointConfig, MajorityConfig
+from raft.quorum import JointConfig, MajorityConfig, VoteResult
 from raft.raftpb import ConfState
 from raft.tracker.inflights import Inflights
 from raft.tracker.progress import Progress
@@ -51,7 +51,7 @@ class ProgressTracker:
         """The first vote of a node counts; a repeated message changes nothing."""
         self.votes.setdefault(node_id, granted)
 
-    def tally_votes(self) -> tuple[int, int, int]:
+    def tally_votes(self) -> tuple[int, int, VoteResult]:
         """Votes granted, votes refused, and the result (VOTE_WON, VOTE_LOST, VOTE_PENDING)."""
         granted = sum(1 for node_id, vote in self.votes.items() if vote and node_id in self.progress)
         rejected = sum(1 for node_id, vote in self.votes.items() if not vote and node_id in self.progress)

@@ -34,6 +34,7 @@ from raft import (
     StepPeerNotFoundError,
     may_send_before_sync,
 )
+from raft.kinds import StateType
 from raft.raftpb import ENTRY_CONF_CHANGE, MSG_SNAP
 
 _APPLICATION = struct.Struct("<QI")
@@ -273,12 +274,12 @@ class Network:
         """Has a node campaign, and win."""
         self[node_id].campaign()
         self.settle()
-        assert self[node_id].status().raft_state == "StateLeader", f"node {node_id} didn't win"
+        assert self[node_id].status().raft_state == StateType.LEADER, f"node {node_id} didn't win"
 
     def leader(self) -> int:
         """The leader of the highest term, 0 if there is none."""
         leaders = [peer.node.status() for peer in self.peers.values() if peer.up]
-        leaders = [status for status in leaders if status.raft_state == "StateLeader"]
+        leaders = [status for status in leaders if status.raft_state == StateType.LEADER]
         return max(leaders, key=lambda status: status.term).id if leaders else 0
 
     def propose(self, node_id: int, *datas: bytes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raft import ConfState, Entry, HardState, Message
+from raft.kinds import MessageType, StateType
 from raft.raftpb import MSG_APP_RESP, MSG_VOTE_RESP
 from tests.raft.network import Peer
 
@@ -46,7 +47,7 @@ def make_leader(voters: Sequence[int] = (1, 2, 3), **options: Any) -> Peer:
     for node_id in voters[1 : len(voters) // 2 + 1]:
         peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=node_id, term=term))
     drain(peer)
-    assert peer.node.status().raft_state == "StateLeader"
+    assert peer.node.status().raft_state == StateType.LEADER
     return peer
 
 
@@ -65,7 +66,7 @@ def drain(peer: Peer) -> list[Message]:
     return messages
 
 
-def of_type(messages: Sequence[Message], kind: int) -> list[Message]:
+def of_type(messages: Sequence[Message], kind: MessageType) -> list[Message]:
     return [message for message in messages if message.type == kind]
 
 

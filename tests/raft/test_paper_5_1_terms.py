@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from raft import Entry, Message
+from raft.kinds import MessageType, StateType
 from raft.raftpb import (
     MSG_APP,
     MSG_APP_RESP,
@@ -47,17 +48,17 @@ def make(role: str) -> Peer:
         (MSG_VOTE_RESP, 0),
     ],
 )
-def test_a_higher_term_makes_a_follower_of_it(role: str, kind: int, lead: int) -> None:
+def test_a_higher_term_makes_a_follower_of_it(role: str, kind: MessageType, lead: int) -> None:
     """Whatever carries it; only a leader's own messages say who leads."""
     peer = make(role)
     peer.node.step(Message(kind, to=1, from_=2, term=9))
     status = peer.node.status()
-    assert (status.raft_state, status.term, status.lead) == ("StateFollower", 9, lead)
+    assert (status.raft_state, status.term, status.lead) == (StateType.FOLLOWER, 9, lead)
 
 
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
 @pytest.mark.parametrize("kind", [MSG_APP, MSG_HEARTBEAT, MSG_APP_RESP, MSG_VOTE, MSG_VOTE_RESP, MSG_SNAP])
-def test_a_stale_term_changes_nothing(role: str, kind: int) -> None:
+def test_a_stale_term_changes_nothing(role: str, kind: MessageType) -> None:
     peer = make(role)
     peer.node.step(Message(MSG_HEARTBEAT, to=1, from_=3, term=5))
     drain(peer)

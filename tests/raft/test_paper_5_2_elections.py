@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from raft import Message, ProposalDroppedError
+from raft.kinds import MessageType, StateType
 from raft.raftpb import MSG_APP, MSG_APP_RESP, MSG_HEARTBEAT, MSG_VOTE, MSG_VOTE_RESP
 from tests.raft.network import Network
 from tests.raft.nodes import drain, make_leader, make_peer, of_type
@@ -16,7 +17,7 @@ from tests.raft.nodes import drain, make_leader, make_peer, of_type
 def test_nodes_start_as_followers() -> None:
     """The paper: "When servers start up, they begin as followers." """
     network = Network()
-    assert {peer.node.status().raft_state for peer in network.peers.values()} == {"StateFollower"}
+    assert {peer.node.status().raft_state for peer in network.peers.values()} == {StateType.FOLLOWER}
     assert not network[1].has_ready()
 
 
@@ -41,25 +42,25 @@ def test_a_timeout_starts_an_election(role: str) -> None:
             break
     sent = drain(peer)
     status = peer.node.status()
-    assert (status.raft_state, status.term, status.vote) == ("StateCandidate", 2, 1)
+    assert (status.raft_state, status.term, status.vote) == (StateType.CANDIDATE, 2, 1)
     assert [(m.type, m.to, m.term) for m in sent] == [(MSG_VOTE, 2, 2), (MSG_VOTE, 3, 2)]
 
 
 @pytest.mark.parametrize(
     ("size", "granted", "rejected", "expected"),
     [
-        (1, 0, 0, "StateLeader"),
-        (3, 2, 0, "StateLeader"),
-        (3, 1, 0, "StateLeader"),
-        (3, 1, 1, "StateLeader"),
-        (5, 2, 0, "StateLeader"),
-        (5, 2, 2, "StateLeader"),
-        (3, 0, 0, "StateCandidate"),
-        (5, 1, 2, "StateCandidate"),
-        (5, 1, 0, "StateCandidate"),
-        (3, 0, 2, "StateFollower"),
-        (5, 0, 3, "StateFollower"),
-        (5, 1, 3, "StateFollower"),
+        (1, 0, 0, StateType.LEADER),
+        (3, 2, 0, StateType.LEADER),
+        (3, 1, 0, StateType.LEADER),
+        (3, 1, 1, StateType.LEADER),
+        (5, 2, 0, StateType.LEADER),
+        (5, 2, 2, StateType.LEADER),
+        (3, 0, 0, StateType.CANDIDATE),
+        (5, 1, 2, StateType.CANDIDATE),
+        (5, 1, 0, StateType.CANDIDATE),
+        (3, 0, 2, StateType.FOLLOWER),
+        (5, 0, 3, StateType.FOLLOWER),
+        (5, 1, 3, StateType.FOLLOWER),
     ],
 )
 def test_a_majority_of_votes_makes_the_leader(size: int, granted: int, rejected: int, expected: str) -> None:
@@ -79,9 +80,9 @@ def test_a_vote_counts_once_however_often_it_arrives() -> None:
     drain(peer)
     for _ in range(5):
         peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=2, term=1))
-    assert peer.node.status().raft_state == "StateCandidate"
+    assert peer.node.status().raft_state == StateType.CANDIDATE
     peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=9, term=1))
-    assert peer.node.status().raft_state == "StateCandidate", "nor does that of a stranger"
+    assert peer.node.status().raft_state == StateType.CANDIDATE, "nor does that of a stranger"
 
 
 def test_the_own_vote_counts_when_it_is_on_disk() -> None:
@@ -89,11 +90,11 @@ def test_the_own_vote_counts_when_it_is_on_disk() -> None:
     peer = make_peer(voters=(1,))
     peer.node.campaign()
     peer.take()
-    assert peer.node.status().raft_state == "StateCandidate"
+    assert peer.node.status().raft_state == StateType.CANDIDATE
     peer.write()
     assert peer.disk.synced == len(peer.disk.records)
     peer.finish()
-    assert peer.node.status().raft_state == "StateLeader"
+    assert peer.node.status().raft_state == StateType.LEADER
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_a_vote_restarts_the_timer_and_a_refusal_does_not() -> None:
 
 @pytest.mark.parametrize("term", [1, 7])
 @pytest.mark.parametrize("kind", [MSG_APP, MSG_HEARTBEAT])
-def test_a_candidate_gives_way_to_a_leader_of_its_term_or_a_later_one(term: int, kind: int) -> None:
+def test_a_candidate_gives_way_to_a_leader_of_its_term_or_a_later_one(term: int, kind: MessageType) -> None:
     """The paper: "If the leader's term is at least as large as the candidate's current term, then the candidate recognizes the
     leader as legitimate and returns to follower state." """
     peer = make_peer()
@@ -129,7 +130,7 @@ def test_a_candidate_gives_way_to_a_leader_of_its_term_or_a_later_one(term: int,
     drain(peer)
     peer.node.step(Message(kind, to=1, from_=2, term=term))
     status = peer.node.status()
-    assert (status.raft_state, status.term, status.lead) == ("StateFollower", term, 2)
+    assert (status.raft_state, status.term, status.lead) == (StateType.FOLLOWER, term, 2)
 
 
 def test_a_candidate_takes_what_the_leader_sends_in_the_message_that_ends_its_campaign() -> None:
@@ -189,11 +190,11 @@ def test_a_lost_leader_is_replaced_and_follows_when_it_returns() -> None:
     network.tick(60)
     successor = network.leader()
     assert successor in (2, 3)
-    assert network[1].status().raft_state == "StateLeader", "it doesn't know yet"
+    assert network[1].status().raft_state == StateType.LEADER, "it doesn't know yet"
     network.heal()
     network.tick(3)
     status = network[1].status()
-    assert (status.raft_state, status.lead) == ("StateFollower", successor)
+    assert (status.raft_state, status.lead) == (StateType.FOLLOWER, successor)
 
 
 def test_without_a_majority_there_is_no_leader() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft import HardState, Message
+from raft.kinds import StateType
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_VOTE, MSG_VOTE_RESP
 from tests.raft.network import Network
 from tests.raft.nodes import acknowledge, drain, entries, make_leader, make_peer, of_type, terms_of
@@ -145,7 +146,7 @@ def test_a_restarted_node_keeps_its_term_and_vote() -> None:
     drain(voter)
     voter.restart()
     status = voter.node.status()
-    assert (status.term, status.vote, status.raft_state) == (3, 2, "StateFollower")
+    assert (status.term, status.vote, status.raft_state) == (3, 2, StateType.FOLLOWER)
     voter.node.step(Message(MSG_VOTE, to=1, from_=3, term=3))
     (answer,) = drain(voter)
     assert answer.reject, "it has voted for 2 in this term, before the crash"

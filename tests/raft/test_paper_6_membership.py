@@ -17,6 +17,7 @@ from raft import (
     ProposalDroppedError,
     RawNode,
 )
+from raft.kinds import ProgressState, StateType
 from raft.raftpb import (
     CONF_CHANGE_ADD_LEARNER_NODE,
     CONF_CHANGE_ADD_NODE,
@@ -60,7 +61,7 @@ def test_a_node_is_added_and_catches_up() -> None:
     network.tick()
     assert voters(network) == [(1, 2, 3, 4)] * 4
     assert network.applied() == [[b"before", b"after"]] * 4
-    assert network[1].status().progress[4].state == "StateReplicate"
+    assert network[1].status().progress[4].state == ProgressState.REPLICATE
 
 
 def test_an_added_node_counts_for_the_majority() -> None:
@@ -154,7 +155,7 @@ def test_who_has_not_applied_a_change_does_not_campaign() -> None:
     node.raft.term = 1
     node.raft.log.commit_to(2)
     node.campaign()
-    assert node.status().raft_state == "StateFollower"
+    assert node.status().raft_state == StateType.FOLLOWER
     for _ in range(2):
         ready = node.ready()
         for entry in ready.committed_entries:
@@ -162,7 +163,7 @@ def test_who_has_not_applied_a_change_does_not_campaign() -> None:
                 node.apply_conf_change(ConfChange.decode(entry.data))
         node.advance()
     node.campaign()
-    assert node.status().raft_state == "StateCandidate"
+    assert node.status().raft_state == StateType.CANDIDATE
 
 
 def test_a_campaign_that_was_refused_is_tried_again_after_a_timeout() -> None:
@@ -171,7 +172,7 @@ def test_a_campaign_that_was_refused_is_tried_again_after_a_timeout() -> None:
     peer.storage.append([Entry(1, 1, ENTRY_CONF_CHANGE, add(4).encode())])
     for _ in range(peer.node.raft.randomized_election_timeout):
         peer.node.tick()
-    assert (peer.node.status().raft_state, peer.node.raft.election_elapsed) == ("StateFollower", 0)
+    assert (peer.node.status().raft_state, peer.node.raft.election_elapsed) == (StateType.FOLLOWER, 0)
 
 
 def test_what_is_not_supported_yet_says_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raft import ConfState, HardState, Message, Snapshot, SnapshotMetadata
+from raft.kinds import StateType
 from raft.raftpb import MSG_APP, MSG_APP_RESP, MSG_SNAP
 from tests.raft.network import Application, Network
 from tests.raft.nodes import drain, entries, make_peer, terms_of
@@ -97,10 +98,10 @@ def test_nobody_campaigns_before_a_snapshot_is_installed() -> None:
     follower = make_peer()
     follower.node.step(snapshot_message(9, 4))
     follower.node.campaign()
-    assert follower.node.status().raft_state == "StateFollower"
+    assert follower.node.status().raft_state == StateType.FOLLOWER
     drain(follower)
     follower.node.campaign()
-    assert follower.node.status().raft_state == "StateCandidate"
+    assert follower.node.status().raft_state == StateType.CANDIDATE
 
 
 def test_a_snapshot_that_a_newer_term_overtakes_is_installed_all_the_same() -> None:

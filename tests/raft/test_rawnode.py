@@ -26,6 +26,7 @@ from raft import (
     may_send_before_sync,
     must_sync,
 )
+from raft.kinds import MessageType, ProgressState
 from raft.raftpb import (
     MSG_APP,
     MSG_APP_RESP,
@@ -286,7 +287,7 @@ def test_an_acknowledgement_beyond_the_log_stops_the_leader() -> None:
         MSG_STORAGE_APPLY_RESP,
     ],
 )
-def test_local_messages_do_not_come_from_peers(kind: int) -> None:
+def test_local_messages_do_not_come_from_peers(kind: MessageType) -> None:
     peer = make_peer()
     with pytest.raises(StepLocalMsgError):
         peer.node.step(Message(kind, to=1, from_=2, term=1))
@@ -301,7 +302,7 @@ def test_a_message_without_a_term_is_no_message_of_a_peer() -> None:
 
 
 @pytest.mark.parametrize("kind", [MSG_APP_RESP, MSG_HEARTBEAT_RESP])
-def test_answers_of_strangers_are_refused(kind: int) -> None:
+def test_answers_of_strangers_are_refused(kind: MessageType) -> None:
     peer = make_peer()
     with pytest.raises(StepPeerNotFoundError, match="node 9"):
         peer.node.step(Message(kind, to=1, from_=9, term=1))
@@ -339,9 +340,9 @@ def test_the_status_is_a_copy_with_every_peer() -> None:
     assert (status.commit, status.applied, status.last_index) == (1, 1, 1)
     assert status.conf_state == ConfState((1, 2, 3))
     assert {node_id: (p.match, p.state) for node_id, p in status.progress.items()} == {
-        1: (1, "StateReplicate"),
-        2: (1, "StateReplicate"),
-        3: (0, "StateProbe"),
+        1: (1, ProgressState.REPLICATE),
+        2: (1, ProgressState.REPLICATE),
+        3: (0, ProgressState.PROBE),
     }
     assert {node_id: p.recent_active for node_id, p in status.progress.items()} == {1: True, 2: True, 3: False}
     leader.node.propose(b"x")
