@@ -245,7 +245,7 @@ def open(path: StorePath, engine: str = "lsm", *, env: Env | None = None, **opti
     if found is None and env.exists(path):
         _check_nobodys(path, engine, store_class, env)
     store = store_class(path, env=env, **options)  # type: ignore[call-arg]
-    if not store._was_opened:  # an engine of somebody's own that leaves it to us
+    if not store.was_opened:  # an engine of somebody's own that leaves it to us
         store.opened(env)
     return store
 

@@ -261,7 +261,7 @@ class KVStore(Reader):
     path: str | None = None  # absolute; None for a store that is nowhere
     closed = False
     failure: BaseException | None = None
-    _was_opened = False
+    was_opened = False  # `opened` has been called
     _holds_files = False
 
     @classmethod
@@ -368,7 +368,7 @@ class KVStore(Reader):
 
         Dropped on a simulated disk, it is not: that is how a test kills a process.
         """
-        self._was_opened = True
+        self.was_opened = True
         self._holds_files = isinstance(env, RealEnv) and (self.persistent or self.path is not None)
         lifetime.watch(self)
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, ClassVar, Unpack
 
 from sortedcontainers import SortedDict
@@ -161,13 +161,18 @@ class MemoryStore(KVStore):
         self.check_usable()
 
     def check(self) -> list[str]:
-        """Runs sortedcontainers' own check of its lists."""
+        """Compares the map's order, and what it holds with the counter of it. O(n)."""
         self.check_usable()
-        try:
-            holding(self._mutex, self._values._check)  # type: ignore[attr-defined]
-        except AssertionError as error:
-            return [f"the sorted map is broken: {error}"]
-        return []
+        return holding(self._mutex, self._check)
+
+    def _check(self) -> list[str]:
+        problems = []
+        if any(second <= first for first, second in pairwise(self._values)):
+            problems.append("the map's keys don't ascend")
+        live_bytes = sum(len(key) + len(value) for key, value in self._values.items())
+        if live_bytes != self._stats.live_bytes:
+            problems.append(f"the map holds {live_bytes:,} bytes, and the counter says {self._stats.live_bytes:,}")
+        return problems
 
     def stats(self) -> Stats:
         self.check_usable()

@@ -20,16 +20,65 @@ from tests.tidy import (
     Rule,
     Source,
     a_test_neither_sleeps_nor_skips,
+    circles,
     files_are_short,
     functions_fit_a_screen,
     imports_are_absolute,
     imports_follow_the_arrows,
     modules_have_a_docstring,
     nothing_is_left_to_do,
+    private_names_stay_in_their_module,
     public_things_have_a_docstring,
     sources,
     the_world_comes_through_env,
 )
+
+# What is still to be put in order; nothing is added here.
+IN_CIRCLES = {
+    "engines/bitcask/check.py",
+    "engines/bitcask/load.py",
+    "engines/bitcask/merge.py",
+    "engines/bitcask/recovery.py",
+    "engines/bitcask/repair.py",
+    "engines/bitcask/snapshot.py",
+    "engines/bitcask/store.py",
+    "engines/btree/check.py",
+    "engines/btree/compact.py",
+    "engines/btree/dump.py",
+    "engines/btree/foreign.py",
+    "engines/btree/recovery.py",
+    "engines/btree/store.py",
+    "engines/btree/survey.py",
+    "engines/btree/transaction.py",
+    "engines/lsm/background.py",
+    "engines/lsm/bulk.py",
+    "engines/lsm/cache.py",
+    "engines/lsm/checkpoint.py",
+    "engines/lsm/core.py",
+    "engines/lsm/inspect.py",
+    "engines/lsm/recovery.py",
+    "engines/lsm/snapshot.py",
+    "engines/lsm/sstable.py",
+    "engines/lsm/store.py",
+    "engines/lsm/verify.py",
+    "engines/lsm/version.py",
+    "engines/lsm/worker.py",
+    "raft/election.py",
+    "raft/follower.py",
+    "raft/leader.py",
+    "raft/raft.py",
+    "server/connection.py",
+    "server/http.py",
+}
+KNOWN: set[tuple[Rule, str]] = {
+    (private_names_stay_in_their_module, "engines/bitcask/check.py"),
+    (private_names_stay_in_their_module, "engines/bitcask/load.py"),
+    (private_names_stay_in_their_module, "engines/bitcask/merge.py"),
+    (private_names_stay_in_their_module, "engines/bitcask/snapshot.py"),
+    (private_names_stay_in_their_module, "engines/bitcask/store.py"),
+    (private_names_stay_in_their_module, "engines/lsm/bulk.py"),
+    (private_names_stay_in_their_module, "engines/lsm/worker.py"),
+}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -37,8 +86,26 @@ def test_the_repository_keeps_the_rule(rule: Rule) -> None:
     """Every file of the folders in which it holds."""
     checked = sources(*RULES[rule])
     assert len(checked) > 10, "the files are looked for in the wrong place"
-    offences = [offence for source in checked for offence in rule(source)]
+    offences = [offence for source in checked if (rule, source.path) not in KNOWN for offence in rule(source)]
     assert not offences, "\n".join(["", *offences])
+
+
+def test_no_imports_go_in_circles() -> None:
+    """A reader who begins at the bottom never meets what was not explained; imports for types only count, too."""
+    offences = [
+        " imports ".join([*circle, circle[0]]) for circle in circles(sources(*PACKAGES)) if circle[0] not in IN_CIRCLES
+    ]
+    assert not offences, "\n".join(["", *offences])
+
+
+def test_what_is_known_to_be_wrong_is_still_wrong() -> None:
+    """The two lists only shrink: delete the line of a file that has been put in order."""
+    known = {
+        (rule, source.path): source for rule, path in KNOWN for source in sources(*PACKAGES) if source.path == path
+    }
+    stale = [path for rule, path in KNOWN if (rule, path) not in known or not list(rule(known[rule, path]))]
+    stale += IN_CIRCLES - {circle[0] for circle in circles(sources(*PACKAGES))}
+    assert stale == [], "these are in order now: delete their lines above"
 
 
 OFFENCES = [
@@ -96,7 +163,41 @@ OFFENCES = [
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "pytest.skip('no Erlang here')", 1),
     (a_test_neither_sleeps_nor_skips, "tests/interop/test_a.py", "pytest.skip('no Erlang here')", 0),
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "from time import sleep as rest\nrest(1)", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "from engines.env import _adopt", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "from engines import _known as known", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "def f(store): return store._log", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "class A:\n    def f(self): self.core._log.flush()", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "def f(store): store._log = 1", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "def f(store): return getattr(store, '_log')", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "import engines.env\nengines.env._adopt(1)", 1),
+    (private_names_stay_in_their_module, "engines/log.py", "class A:\n    def f(self): self._log = super()._log", 0),
+    (private_names_stay_in_their_module, "engines/log.py", "class A:\n    def _f(self): ...\nA()._f()", 0),
+    (private_names_stay_in_their_module, "engines/log.py", "class A:\n    __slots__ = ('_a',)\ndef f(a): a._a = 1", 0),
+    (private_names_stay_in_their_module, "engines/log.py", "def f(state): return state._replace(a=1)", 0),
+    (private_names_stay_in_their_module, "engines/log.py", "def f(a): return a.__class__\n_, b = 1, 2", 0),
+    (private_names_stay_in_their_module, "raft/raft.py", "from __future__ import annotations", 0),
 ]
+
+# the files of a package, and how many of them are in a circle
+TANGLES = [
+    ({"a": "import engines.b", "b": "import engines.a"}, 2),
+    ({"a": "from engines.b import x", "b": "from engines import a"}, 2),
+    ({"a": "if TYPE_CHECKING:\n    from engines.b import x", "b": "import engines.a"}, 2),
+    ({"a": "def f():\n    import engines.b", "b": "import engines.a as a"}, 2),
+    ({"a": "import_module('engines.b')", "b": "from engines.a import f"}, 2),
+    ({"a": "import engines.b", "b": "import engines.c", "c": "import engines.a", "d": "import engines.a"}, 3),
+    ({"__init__": "from engines.a import x", "a": "from engines import y"}, 2),
+    ({"__init__": "from engines.a import x", "a": "from engines import b", "b": "import engines.c", "c": ""}, 0),
+    ({"__init__": "from engines.a import x", "a": "import engines.b", "b": "import os"}, 0),
+    ({"a": "import engines.b, engines.c", "b": "import engines.c", "c": "'import engines.a'"}, 0),
+]
+
+
+@pytest.mark.parametrize(("files", "expected"), TANGLES)
+def test_a_circle_is_seen(files: dict[str, str], expected: int) -> None:
+    """With every kind of import in it; and what only looks like one isn't."""
+    package = [Source(f"engines/{name}.py", text) for name, text in files.items()]
+    assert len(circles(package)) == expected
 
 
 @pytest.mark.parametrize(("rule", "path", "text", "expected"), OFFENCES)

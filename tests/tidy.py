@@ -10,12 +10,12 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-__all__ = ["PACKAGES", "REPOSITORY", "RULES", "Source", "sources"]
+__all__ = ["PACKAGES", "REPOSITORY", "RULES", "Source", "circles", "sources"]
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("engines", "raft", "server")
@@ -60,15 +60,20 @@ def sources(*folders: str) -> list[Source]:
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and dotted name of each module that is imported anywhere in the tree; relative ones begin with a dot."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
-        elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, "." * node.level + (node.module or "")
-        elif isinstance(node, ast.Call) and _called(node) in ("__import__", "import_module"):
-            for argument in node.args[:1]:
-                if isinstance(argument, ast.Constant):
-                    yield node.lineno, str(argument.value)
+        yield from imported_by(node)
+
+
+def imported_by(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """The same for one statement or call."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield node.lineno, alias.name
+    elif isinstance(node, ast.ImportFrom):
+        yield node.lineno, "." * node.level + (node.module or "")
+    elif isinstance(node, ast.Call) and _called(node) in ("__import__", "import_module"):
+        for argument in node.args[:1]:
+            if isinstance(argument, ast.Constant):
+                yield node.lineno, str(argument.value)
 
 
 def _called(node: ast.Call) -> str:
@@ -191,6 +196,105 @@ def a_test_neither_sleeps_nor_skips(source: Source) -> Iterator[str]:
                 yield f"{source.path}:{node.lineno} says {name}"
 
 
+# ---- private names ----------------------------------------------------------------------------------------------------
+
+OWN = {"self", "cls"}
+PUBLIC_DESPITE_ITS_NAME = {"_replace", "_asdict", "_fields", "_make", "_field_defaults"}  # a NamedTuple's
+
+
+def private_names_stay_in_their_module(source: Source) -> Iterator[str]:
+    """`x._name` is for the module that defines `_name`; so is `from x import _name`, and `getattr(x, "_name")`.
+
+    What `self` and `super()` have may come from a base class in another module: that is inheritance, and passes.
+    """
+    own = _defined(source.tree) | PUBLIC_DESPITE_ITS_NAME
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names if _is_private(alias.name)]
+        elif isinstance(node, ast.Attribute) and not _is_own(node.value):
+            names = [node.attr]
+        elif isinstance(node, ast.Call) and _called(node) in ("getattr", "setattr", "hasattr", "delattr"):
+            names = [str(word.value) for word in node.args[1:2] if isinstance(word, ast.Constant)]
+        else:
+            continue
+        for name in names:
+            if _is_private(name) and name not in own:
+                yield f"{source.path}:{node.lineno} uses {name}, which is private to another module"
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name != "_"
+
+
+def _is_own(value: ast.expr) -> bool:
+    """True for `self`, `cls`, `super()`, `type(self)`."""
+    if isinstance(value, ast.Call):
+        return _called(value) == "super" or (
+            _called(value) == "type" and len(value.args) == 1 and _is_own(value.args[0])
+        )
+    return isinstance(value, ast.Name) and value.id in OWN
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that the module gives to anything: functions, classes, variables, attributes of `self`, slots."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Attribute(attr=name, ctx=ast.Store(), value=ast.Name(id="self" | "cls")):
+                found.add(name)
+            case ast.Assign(targets=[ast.Name(id="__slots__")], value=ast.Tuple(elts=slots)):
+                found.update(str(slot.value) for slot in slots if isinstance(slot, ast.Constant))
+    return found
+
+
+# ---- circles ----------------------------------------------------------------------------------------------------------
+
+
+def circles(files: list[Source]) -> list[list[str]]:
+    """Circles of imports among the files, as paths: one for each file that is in any, a shortest one that begins with it.
+
+    Every import counts: those in functions, and those for types only. `from a import b` is an import of a/b.py, if that
+    is a file, and of a/__init__.py otherwise. That `import a.b` runs a/__init__.py first doesn't count.
+    """
+    modules = {_module_name(file.path): file.path for file in files}
+    graph = {file.path: {modules[name] for name in _named_modules(file.tree, modules)} for file in files}
+    found = (_shortest_way_back(start, graph) for start in sorted(graph))
+    return [circle for circle in found if circle]
+
+
+def _module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _named_modules(tree: ast.Module, modules: Container[str]) -> Iterator[str]:
+    """The modules that the tree imports, of those that are asked about."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from [inner] if inner in modules else [node.module] if node.module in modules else []
+        elif isinstance(node, (ast.Import, ast.Call)):
+            yield from (name for _, name in imported_by(node) if name in modules)
+
+
+def _shortest_way_back(start: str, graph: Mapping[str, set[str]]) -> list[str]:
+    """A path of files from `start` to itself, each importing the next; [] if there is none."""
+    ways = {start: [start]}
+    queue = [start]
+    for file in queue:
+        for following in sorted(graph[file]):
+            if following == start:
+                return ways[file]
+            if following not in ways:
+                ways[following] = [*ways[file], following]
+                queue.append(following)
+    return []
+
+
 Rule = Callable[[Source], Iterator[str]]
 
 # rule → the folders it holds in
@@ -204,4 +308,5 @@ RULES: dict[Rule, tuple[str, ...]] = {
     public_things_have_a_docstring: PACKAGES,
     nothing_is_left_to_do: (*PACKAGES, "tests"),
     a_test_neither_sleeps_nor_skips: ("tests",),
+    private_names_stay_in_their_module: PACKAGES,
 }

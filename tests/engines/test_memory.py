@@ -61,6 +61,15 @@ def test_undo_maps_keep_every_moment(rng: random.Random) -> None:
         assert store.check() == []
 
 
+def test_check_compares_the_map_with_its_counter_and_its_order() -> None:
+    with MemoryStore() as store:
+        store.load([(b"a", b"1"), (b"b", b"2")])
+        store._values[b"c"] = b"3"
+        assert store.check() == ["the map holds 6 bytes, and the counter says 4"]
+        store._values._list._lists[0].reverse()  # type: ignore[attr-defined]
+        assert "the map's keys don't ascend" in store.check()
+
+
 def test_a_snapshot_costs_nothing_until_something_is_written() -> None:
     """Taking one is O(1); each key written since costs one entry, once."""
     with MemoryStore() as store:
