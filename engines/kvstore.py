@@ -57,6 +57,7 @@ __all__ = [
     "Reader",
     "Snapshot",
     "Stats",
+    "Usable",
     "WriteBatch",
     "check_key",
     "check_key_type",
@@ -188,6 +189,38 @@ class Stats:
         return replace(self, engine=dict(self.engine))
 
 
+class Usable:
+    """Whether a store can be used: it is closed, or has failed, for ever.
+
+    The store is one of these. So may be what its parts share (an engine's core), which then knows without the store.
+    """
+
+    closed = False
+    failure: BaseException | None = None
+
+    def poison(self, failure: BaseException) -> None:
+        """Marks the store as failed, for ever; the first failure is the one that is told."""
+        if self.failure is None:
+            # of an interrupt without its traceback, whose frames may hold a file or a lock that is to go with them
+            self.failure = failure if isinstance(failure, Exception) else type(failure)(*failure.args)
+
+    def check_usable(self) -> None:
+        """Raises StoreClosed or StoreFailed if the store is either; every public call begins with it."""
+        if self.closed or self.failure is not None:
+            self.refuse()
+
+    def refuse(self) -> NoReturn:
+        if self.closed:
+            raise StoreClosed("the store is closed: open it again to use it")
+        failure = self.failure
+        if isinstance(failure, StoreForked):
+            raise StoreForked(f"{failure}, and is the parent's: open it here, when the parent has closed it")
+        why = str(failure) if isinstance(failure, Exception) and str(failure) else type(failure).__name__
+        raise StoreFailed(
+            f"an earlier write failed ({why}), so the store takes no more calls: reopen it to see what is on disk"
+        ) from failure
+
+
 class Reader(ABC):
     """What a store and a snapshot have in common: reads, all of one moment."""
 
@@ -240,7 +273,7 @@ class Snapshot(Reader):
         self.close()
 
 
-class KVStore(Reader):
+class KVStore(Usable, Reader):
     """A durable ordered map; the module's docstring lists its promises.
 
     An engine is made as `Engine(path, *, env=None, sync=True, create=True, read_only=False, ...)`, takes its lock,
@@ -259,8 +292,6 @@ class KVStore(Reader):
     max_value_bytes: ClassVar[int] = (1 << 31) - 2
 
     path: str | None = None  # absolute; None for a store that is nowhere
-    closed = False
-    failure: BaseException | None = None
     was_opened = False  # `opened` has been called
     _holds_files = False
 
@@ -411,28 +442,6 @@ class KVStore(Reader):
         The store is then left as by a kill, which loses nothing that was acknowledged.
         """
         return sys.is_finalizing() and any(lock.locked() for lock in locks)
-
-    def poison(self, failure: BaseException) -> None:
-        """Marks the store as failed, for ever; the first failure is the one that is told."""
-        if self.failure is None:
-            # of an interrupt without its traceback, whose frames may hold a file or a lock that is to go with them
-            self.failure = failure if isinstance(failure, Exception) else type(failure)(*failure.args)
-
-    def check_usable(self) -> None:
-        """Raises StoreClosed or StoreFailed if the store is either; every public call begins with it."""
-        if self.closed or self.failure is not None:
-            self.refuse()
-
-    def refuse(self) -> NoReturn:
-        if self.closed:
-            raise StoreClosed("the store is closed: open it again to use it")
-        failure = self.failure
-        if isinstance(failure, StoreForked):
-            raise StoreForked(f"{failure}, and is the parent's: open it here, when the parent has closed it")
-        why = str(failure) if isinstance(failure, Exception) and str(failure) else type(failure).__name__
-        raise StoreFailed(
-            f"an earlier write failed ({why}), so the store takes no more calls: reopen it to see what is on disk"
-        ) from failure
 
 
 class MappingView(MutableMapping[bytes, bytes]):
