@@ -48,7 +48,7 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
             core.stats.bytes_written += writer.bytes_written
             core.stats.fsyncs += writer.fsyncs
             core.stats.user_bytes += stream.size_bytes
-            holding(store._writer, _stand_still, store, files, sequence)
+            holding(store.writer_lock, _stand_still, store, files, sequence)
         core.delete_obsolete()
     except BaseException as failure:
         if not stream.failed:

@@ -26,20 +26,18 @@ operators, range deletions, transactions with conflicts, comparators: none has a
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Unpack
 
 from engines.env import Env, StorePath, real_env
-from engines.errors import InvalidOption, ReadOnly, StoreClosed, StoreFailed
+from engines.errors import InvalidOption, ReadOnly, StoreClosed
+from engines.group_commit import GroupCommit, Waiter
 from engines.keywords import LsmKeywords
 from engines.kvstore import (
     MAX_KEY_BYTES,
     KVStore,
-    Operation,
     Pair,
     Stats,
     WriteBatch,
@@ -68,21 +66,8 @@ from engines.lsm.wal import encode_batch, encode_put
 
 __all__ = ["LsmStore"]
 
-GROUP_BYTES = 1 << 20  # what a leader takes together; a small batch waits for 128 KiB of others at most, as in LevelDB
-SMALL_BATCH_BYTES = 1 << 17
-
-
-class _Waiting:
-    """A batch in the queue of writers, and what became of it."""
-
-    __slots__ = ("done", "failure", "operations", "size_bytes", "sync")
-
-    def __init__(self, operations: list[Operation], size_bytes: int, sync: bool) -> None:
-        self.operations = operations
-        self.size_bytes = size_bytes
-        self.sync = sync
-        self.done = False
-        self.failure: BaseException | None = None
+GROUP_BYTES = 1 << 20  # most that one record of the log has from several writers
+SMALL_BATCH_BYTES = 1 << 17  # a small batch waits for 128 KiB of others at most, as in LevelDB
 
 
 def _weak(method: Callable[[BaseException], None]) -> Callable[[BaseException], None]:
@@ -133,8 +118,8 @@ class LsmStore(KVStore):
             raise InvalidOption("compaction_process needs the real Env: another process can't see a simulated disk")
         self._sync = self.options.sync
         self._stats = Stats()
-        self._writer = threading.Lock()
-        self._queue: deque[_Waiting] = deque()
+        self.group_commit = GroupCommit(GROUP_BYTES, SMALL_BATCH_BYTES)
+        self.writer_lock = self.group_commit.lock
         self._write_buffer_bytes = self.options.write_buffer_bytes
         parts = self.parts or (FAST if self.options.fast else PLAIN)
         self.core, self._lock = open_store(env, self.path, self.options, self._stats, parts)
@@ -254,11 +239,11 @@ class LsmStore(KVStore):
             check_value(value)
         if sync is None:
             sync = self._sync
-        writer = self._writer
-        if self._queue or writer.locked():  # somebody else is writing: join the queue
-            self._commit(_Waiting([(key, value)], len(key) + len(value), sync))
+        lock = self.writer_lock
+        if self.group_commit.waiting or lock.locked():  # another thread is writing: join the queue
+            super().put(key, value, sync=sync)
         else:
-            with writer: self._put(key, value, sync)  # fmt: skip  # noqa: E701
+            with lock: self._put(key, value, sync)  # fmt: skip  # noqa: E701
 
     def _put(self, key: bytes, value: bytes, sync: bool) -> None:
         """Requires: the writer lock."""
@@ -280,56 +265,18 @@ class LsmStore(KVStore):
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         """As the contract says. O(log memtable) an operation with the skiplist, O(1) with the sorted one."""
         if batch.operations:
-            self._commit(_Waiting(batch.operations, batch.size_bytes, self._sync if sync is None else sync))
+            self.group_commit.submit(batch, self._sync if sync is None else sync, self._write_group)
         else:
             self._check_writable()
 
-    def _commit(self, waiting: _Waiting) -> None:
-        """Queues the batch; whoever gets the lock writes what is queued, its own and others'."""
-        try:
-            self._queue.append(waiting)
-            holding(self._writer, self._lead, waiting)
-        except BaseException:
-            with contextlib.suppress(ValueError):  # interrupted before anybody took it
-                self._queue.remove(waiting)
-            raise
-        if waiting.failure is not None:
-            self.check_usable()
-            raise StoreFailed(f"the write was taken together with one that failed ({waiting.failure})") from (
-                waiting.failure
-            )
-
-    def _lead(self, waiting: _Waiting) -> None:
-        """Writes groups until the batch is among them, or was before. Requires: the writer lock."""
-        while not waiting.done:
-            group: list[_Waiting] = []
-            try:
-                self._take_group(group)
-                self._write_group(group)
-                for each in group:
-                    each.done = True
-            except BaseException as failure:
-                for each in group:
-                    each.done, each.failure = True, failure
-                raise
-
-    def _take_group(self, group: list[_Waiting]) -> None:
-        """The first batches of the queue, up to a size. Requires: the writer lock, a queue that isn't empty."""
-        group.append(self._queue.popleft())
-        size = group[0].size_bytes
-        limit = GROUP_BYTES if size > SMALL_BATCH_BYTES else size + SMALL_BATCH_BYTES
-        while self._queue and size + self._queue[0].size_bytes <= limit:
-            group.append(self._queue.popleft())
-            size += group[-1].size_bytes
-
-    def _write_group(self, group: list[_Waiting]) -> None:
+    def _write_group(self, group: list[Waiter]) -> None:
         """One record, one fsync, and then visible. Requires: the writer lock."""
         self._prepare()
         core, stats = self.core, self._stats
-        operations = group[0].operations
+        operations = group[0].batch.operations
         if len(group) > 1:
-            operations = [operation for waiting in group for operation in waiting.operations]
-        sync = any(waiting.sync for waiting in group)
+            operations = [operation for waiter in group for operation in waiter.batch.operations]
+        sync = any(waiter.sync for waiter in group)
         sequence = core.sequence + 1
         try:
             core.log.append(encode_batch(sequence, operations), sequence, sync)  # type: ignore[union-attr]
@@ -343,7 +290,7 @@ class LsmStore(KVStore):
         deletes = sum([value is None for _, value in operations])
         stats.deletes += deletes
         stats.puts += len(operations) - deletes
-        stats.user_bytes += sum([waiting.size_bytes for waiting in group])
+        stats.user_bytes += sum([waiter.batch.size_bytes for waiter in group])
         stats.engine["write_groups"] = stats.engine.get("write_groups", 0) + 1
 
     def _prepare(self) -> None:
@@ -376,7 +323,7 @@ class LsmStore(KVStore):
 
     def flush(self) -> None:
         """Writes the memtable to level 0 and waits for it: afterwards the log is empty."""
-        holding(self._writer, self._freeze)
+        holding(self.writer_lock, self._freeze)
         self._settle()
 
     def _freeze(self) -> None:
@@ -472,11 +419,11 @@ class LsmStore(KVStore):
         After an interrupt, another call does what is left.
         """
         background = self.background
-        if self.stuck(self._writer, background.flush_lock, background.compaction_lock):
+        if self.stuck(self.writer_lock, background.flush_lock, background.compaction_lock):
             return
-        holding(self._writer, setattr, self, "closed", True)
+        holding(self.writer_lock, setattr, self, "closed", True)
         background.end()
-        holding(self._writer, self._release)
+        holding(self.writer_lock, self._release)
 
     def _release(self) -> None:
         core = self.core

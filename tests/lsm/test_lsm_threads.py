@@ -17,9 +17,8 @@ import pytest
 import engines
 from engines import StoreClosed, StoreFailed
 from engines.errors import CorruptionError
-from engines.kvstore import Operation
 from engines.log_tools import LenientReader
-from engines.lsm.store import LsmStore, _Waiting
+from engines.lsm.store import LsmStore
 from engines.lsm.wal import decode_batch
 from tests.conformance.hooked_env import HookedEnv
 
@@ -119,11 +118,11 @@ def test_waiting_writers_share_one_fsync(tmp_path: Path, start: Start) -> None:
         assert gate.reached.wait(PATIENCE_S)
         for number in range(8):
             start(lambda number=number: store.put(b"%d" % number, b"v", sync=number % 2 == 0))  # type: ignore[misc]
-        until(lambda: len(store._queue) == 8)
+        until(lambda: len(store.group_commit.waiting) == 8)
         assert store.get(b"first") is None, "not visible before it is durable"
         gate.open()
         until(lambda: store.describe()["last_sequence"] == 9)
-        until(lambda: not store._queue)
+        until(lambda: not store.group_commit.waiting)
         assert gate.count == 2
         assert store.stats().fsyncs - before == 2
         assert store.stats().engine["write_groups"] == 1
@@ -152,7 +151,7 @@ def test_a_group_fails_together(tmp_path: Path, start: Start) -> None:
     first = start(lambda: write(0))
     assert gate.reached.wait(PATIENCE_S)
     others = [start(lambda number=number: write(number)) for number in range(1, 5)]  # type: ignore[misc]
-    until(lambda: len(store._queue) == 4)
+    until(lambda: len(store.group_commit.waiting) == 4)
     gate.failure = OSError(errno.EIO, "the disk fails")
     gate.open()
     for thread in (first, *others):
@@ -162,30 +161,6 @@ def test_a_group_fails_together(tmp_path: Path, start: Start) -> None:
     with pytest.raises(StoreFailed):
         store.get(b"0")
     store.close()
-
-
-@pytest.mark.parametrize(
-    ("sizes", "taken"),
-    [
-        ([100, 100, 100], 3),
-        ([100, 131_072, 1], 2),
-        ([100, 131_073, 1], 1),
-        ([200_000, 400_000, 400_000], 3),
-        ([200_000, 400_000, 400_000, 48_576], 4),
-        ([200_000, 400_000, 400_000, 48_577], 3),
-        ([5_000_000, 1], 1),
-    ],
-)
-def test_a_group_has_a_size(tmp_path: Path, sizes: list[int], taken: int) -> None:
-    """db_impl.cc, BuildBatchGroup: a MiB; 128 KiB more than the leader has, if that is small."""
-    operation: list[Operation] = [(b"k", b"v")]
-    with opened(tmp_path) as store:
-        store._queue.extend(_Waiting(operation, size, False) for size in sizes)
-        group: list[_Waiting] = []
-        store._take_group(group)
-        assert len(group) == taken
-        assert len(store._queue) == len(sizes) - taken
-        store._queue.clear()
 
 
 # ---- stalls ---------------------------------------------------------------------------------------------------------
@@ -207,7 +182,7 @@ def test_writers_stop_while_two_memtables_are_full(tmp_path: Path, start: Start)
         writer = start(write)
         assert gate.reached.wait(PATIENCE_S)
         until(lambda: len(store.core.frozen) == 1 and store.core.state.memtable.size_bytes >= 2_000)
-        until(lambda: store._writer.locked())
+        until(lambda: store.writer_lock.locked())
         assert writer.is_alive()
         assert len(written) < 100
         assert store.get(b"000") == b"v" * 50, "readers don't wait"
@@ -227,7 +202,7 @@ def test_writers_slow_down_while_level_0_is_full(tmp_path: Path, start: Start) -
         gate.shut()
         start(lambda: [store.put(b"%04d" % (number * 7 % 400), b"v" * 50) for number in range(400)] and None)
         until(lambda: store.background.level0() >= 5)
-        until(lambda: store._writer.locked() and store.core.state.memtable.size_bytes >= 2_000)
+        until(lambda: store.writer_lock.locked() and store.core.state.memtable.size_bytes >= 2_000)
         assert store.stats().engine["write_slowdowns"] >= 1
         assert store.background.too_full
         gate.open()
