@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except BrokenPipeError:  # whoever read the output has had enough of it (`metcd scan | head`)
+    except BrokenPipeError:  # the reader of the output has closed it (`metcd scan | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
         return 1
     except (engines.StoreError, NodeError, UsageError, ClusterError, OSError) as error:
@@ -203,7 +203,7 @@ def _serve(options: argparse.Namespace) -> int:
         node.stop()
         raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
     if not front.local_only:
-        logger().warning("metcd: whoever reaches %s can read and write everything: there is no TLS", options.host)
+        logger().warning("metcd: everybody who reaches %s can read and write everything: there is no TLS", options.host)
     node.start()
     front.start()
     print_line(f"node {options.id} serves {url_of(options.host, options.port)} on the engine {options.engine}")
@@ -402,7 +402,7 @@ def _write(client: Client, pairs: Iterable[Pair], total: int | None, done: int) 
                         raise
             bar.update(len(batch))
             done += len(batch)
-    print(f"{done:,} pairs are there")
+    print(f"loaded {done:,} pairs")
 
 
 def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

@@ -119,7 +119,7 @@ class LocalCluster:
                 _require_free(port)
 
     def start_node(self, node: LocalNode) -> subprocess.Popen[bytes]:
-        """Starts one node; what it prints comes out here, behind its number."""
+        """Starts one node; what it prints comes out here, after its number."""
         process = subprocess.Popen(
             [*self.command(node), "--until-stdin-closes"], stdin=subprocess.PIPE, stderr=subprocess.STDOUT,
             stdout=subprocess.PIPE, start_new_session=True,
@@ -147,7 +147,7 @@ class LocalCluster:
                         return
 
     def dead(self) -> list[LocalNode]:
-        """The nodes whose processes have ended since the last call, whoever ended them."""
+        """The nodes whose processes have ended since the last call, however they ended."""
         ended = [
             node for node in self.nodes if node.id in self.processes and self.processes[node.id].poll() is not None
         ]

@@ -26,7 +26,7 @@ class NodeConfig:
     the members of a new cluster come from it. data_dir: this node's own. engine, engine_options: for `engines.open`.
     tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them.
     snapshot_entries, snapshot_bytes: the log is cut when either has been applied since the last cut.
-    catch_up_entries: how many stay in memory behind the cut, so that a follower that was away needn't take a snapshot.
+    catch_up_entries: how many stay in memory before the cut, so that a follower that was away needn't take a snapshot.
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
     peer_secret: what all members prove to each other that they have; empty only on loopback.
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).

@@ -35,16 +35,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from server.limits import BODY_BYTES_MAX
 from server.logs import logger
 from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
-from server.routes import Answer, about_the_node, error_answer, find_call, perform
+from server.routes import Answer, Serving, about_the_node, error_answer, find_call, perform
 from server.slots import BUSY, Place
-
-if TYPE_CHECKING:
-    from server.http import FrontEnd
 
 __all__ = ["STATUS_LINES", "Connection", "Limits"]
 
@@ -67,7 +64,7 @@ class Limits:
     body_bytes: int = BODY_BYTES_MAX
     head_s: float = 10.0  # from a head's first byte to its last; for a new connection, from accept
     body_s: float = 30.0
-    answer_s: float = 30.0  # for each block of an answer, and what a long answer may lie behind its slowest pace
+    answer_s: float = 30.0  # for each block of an answer, and how late a long answer may be against its slowest pace
     answer_bytes_per_s: int = 64 << 10  # that pace: an open scan keeps old tables, pages and segments on the disk
     idle_s: float = 75.0  # between an answer and the next request
     linger_s: float = 5.0  # how long a connection is drained after an error
@@ -78,11 +75,26 @@ class _Late(Exception):
     """A deadline passed, or the client went away in the middle of something: there is nobody to answer."""
 
 
+class Port(Serving, Protocol):
+    """What a connection asks of the listener that it arrived at: server.http.FrontEnd, which says what each call means."""
+
+    limits: Limits
+    stopping: bool
+    local_only: bool
+
+    def place_of(self, connection: socket.socket) -> Place: ...
+    def opened(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
+    def tell_of_garbage(self, host: str, why: str) -> None: ...
+    def crowded(self) -> BadRequest: ...
+    def cut_off(self) -> BadRequest: ...
+
+
 class Connection(socketserver.BaseRequestHandler):
     """Serves one connection, in the constructor, as socketserver has it; in place of `http.server`'s handler."""
 
     request: socket.socket
-    server: FrontEnd
+    server: Port  # type: ignore[assignment]  # socketserver's name for it
 
     def setup(self) -> None:
         self.place: Place = self.server.place_of(self.request)
@@ -224,7 +236,7 @@ class Connection(socketserver.BaseRequestHandler):
         """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
         host = request.fields.host
         if host is not None and self.server.local_only and not is_local_name(host):
-            raise BadRequest(403, "This server listens on this machine only, and goes by its address and by localhost.")
+            raise BadRequest(403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only.")
         if request.fields.from_page and request.fields.origin != b"http://" + (host or b""):
             raise BadRequest(403, "Pages of another origin are not answered.")
         self._trusted_host = host

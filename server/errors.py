@@ -30,7 +30,7 @@ __all__ = [
     "UndecodableEntry",
 ]
 
-# All that is safe for whoever has lost a part of a directory. Beginning anew under the same id is not: the node would
+# All that is safe after a part of a directory is lost. Beginning anew under the same id is not: the node would
 # vote and acknowledge without knowing what it has promised.
 WAY_OUT = (
     "nothing was deleted; put back exactly what was there, if you have it (an older copy is not enough), or leave this "

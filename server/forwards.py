@@ -142,7 +142,7 @@ def sift(message: Message, now: float) -> Sifted:
 def fault(entry: Entry) -> str:
     """Why an entry must not get into a log, or "": every node would end when it is applied. O(bytes)."""
     if entry.type != ENTRY_NORMAL:
-        return f"an entry of type {entry.type} is forwarded by nobody"
+        return f"an {entry.type} is forwarded by nobody"
     if len(entry.data) > PROPOSAL_BYTES_MAX:
         return f"a proposal has at most {PROPOSAL_BYTES_MAX:,} bytes, and this one has {len(entry.data):,}"
     try:

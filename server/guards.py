@@ -62,11 +62,11 @@ TRAVELLING = frozenset(
 def check(message: Message, sender: int) -> None:
     """Raises DecodeError, with a sentence, for what node `sender` can't have meant. O(entries)."""
     if message.type not in TRAVELLING:
-        raise DecodeError(f"a message of type {message.type} never travels between nodes")
+        raise DecodeError(f"a {message.type} never travels between nodes")
     if message.from_ != sender and message.type not in FORWARDED:
         raise DecodeError(f"a message says it is from node {message.from_}")
     if (message.type in FORWARDED) == (message.term > 0):
-        raise DecodeError(f"a message of type {message.type} can't be of term {message.term:,}")
+        raise DecodeError(f"a {message.type} can't be of term {message.term:,}")
     most = max(message.term, message.log_term, message.index, message.commit, message.reject_hint)
     if most > NUMBER_MAX:
         raise DecodeError(f"terms and indexes end at {NUMBER_MAX:,}, and a message has {most:,}")
@@ -82,7 +82,7 @@ def check(message: Message, sender: int) -> None:
         if len(message.entries) != 1 or len(message.entries[0].data) > CONTEXT_BYTES_MAX:
             raise DecodeError(f"a read has one entry of at most {CONTEXT_BYTES_MAX} bytes")
     elif message.type != MSG_PROP and message.entries:
-        raise DecodeError(f"a message of type {message.type} has no entries, and this one has {len(message.entries)}")
+        raise DecodeError(f"a {message.type} has no entries, and this one has {len(message.entries)}")
     if message.type != MSG_PROP and len(message.context) > CONTEXT_BYTES_MAX:
         raise DecodeError(f"a context has at most {CONTEXT_BYTES_MAX} bytes, and this one has {len(message.context):,}")
 

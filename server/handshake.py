@@ -92,7 +92,7 @@ class Handshake:
         return {**headers, PROOF: exchange.calls(exchange.ours, theirs, path, headers["X-Metcd-Cluster"])}
 
     def refusal(self, headers: Headers[str, str]) -> Refusal | None:
-        """Why whoever sent these headers is not to be heard; None if it may speak, and is a member."""
+        """Why the sender of these headers is not to be heard; None if it may speak, and is a member."""
         hello = hello_of(headers)
         if hello is None:
             return 403, "a member says who it is, in X-Metcd-Cluster, X-Metcd-From and X-Metcd-Known"
@@ -142,7 +142,7 @@ class Caller:
         name, nonce = headers.get("X-Metcd-From", ""), headers.get(NONCE)
         secret, node_id = self._handshake.secret, self._handshake.node_id
         if not secret:
-            raise Unproven(f"node {node_id} has no peer secret, and whoever calls it has one: {SAME_SECRET}")
+            raise Unproven(f"node {node_id} has no peer secret, and the node that calls it has one: {SAME_SECRET}")
         if nonce is None or not is_nonce(nonce) or _ID.fullmatch(name) is None:
             raise Unproven(f"a hello has X-Metcd-From and {NONCE}")
         self._name = name
@@ -235,7 +235,7 @@ def head_of(host: str, path: str, fields: dict[str, str]) -> bytes:
 def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) -> tuple[str, frozenset[int]]:
     """Turns a fresh connection to node `peer` into a stream of frames.
 
-    Returns "", or why it must not be used; and whose directories the peer knows of now, from itself or from this call.
+    Returns "", or why it must not be used; and whose directories the peer knows of, from itself or from this call.
     Raises OSError or HTTPException.
     """
     told = handshake.roster.known()

@@ -5,7 +5,7 @@
                     ▼
               503 and close
 
-What `http.server` does of its own accord, and what is done about it:
+What `http.server` does of its own accord, and what is done about it here (listener.py has more of that):
 
 | http.server                                                  | here                                             |
 |--------------------------------------------------------------|--------------------------------------------------|
@@ -13,29 +13,22 @@ What `http.server` does of its own accord, and what is done about it:
 | email.parser for the head: lenient, and half of the CPU time | `server.request`                                 |
 | a timeout for each recv: a byte a second holds a thread      | absolute deadlines for head, body and answer     |
 | as many threads as somebody opens connections                | 256 places, taken before the thread is made      |
-| a backlog of 5                                               | 128                                              |
-| on EMFILE accept fails, and is tried again at once           | a pause                                          |
-| a look-up of its own name when it binds                      | none                                             |
 | HTTP/1.0                                                     | HTTP/1.1 with keep-alive, and 1.0 without        |
 
-Threads, and not one epoll loop, though that is three times as fast with no node behind it: each request is one straight
+Threads, and not one epoll loop, though that is three times as fast when no node does any work: each request is one straight
 line of code that blocks in the node, and reads like it. Left out: TLS, authentication, HTTP/2, compression.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
-import socketserver
 import threading
 import time
 from collections import Counter, deque
-from http.server import ThreadingHTTPServer
-from typing import Any
 
-from server.addresses import family
 from server.connection import STATUS_LINES, Connection, Limits
+from server.listener import Listener
 from server.logs import Minutely, logger
 from server.request import BadRequest
 from server.routes import Node, error_answer
@@ -43,25 +36,19 @@ from server.slots import Place, Slots
 
 __all__ = ["FrontEnd", "Limits"]
 
-ACCEPT_PAUSE_S = 0.1
 REFUSED_DRAINED_BYTES = 256 << 10
-POLL_S = 0.1  # how soon `stop` is noticed
 REFUSED_LINGERING_MAX = 32
 SPARE_IDLE_S = 0.1  # a spare connection has one question, and asks it at once
 
 _log = logger("http")
 
 
-class FrontEnd(ThreadingHTTPServer):
+class FrontEnd(Listener):
     """Serves a node over HTTP.
 
     `FrontEnd(node, ("127.0.0.1", 3379))` binds and listens (OSError if the port is taken), `start` serves in threads,
     `stop` ends them. Port 0 takes any free one; `address` says which.
     """
-
-    request_queue_size = 128
-    daemon_threads = True
-    block_on_close = False  # `stop` joins the threads, with a deadline
 
     def __init__(self, node: Node, address: tuple[str, int], limits: Limits | None = None) -> None:
         self.node = node
@@ -70,29 +57,15 @@ class FrontEnd(ThreadingHTTPServer):
         most = self.limits
         self._slots = Slots(most.connections, most.spare_connections, most.reclaimed_idle_s, SPARE_IDLE_S)
         self._guard = threading.Lock()
-        self._open: dict[socket.socket, threading.Thread] = {}
         self._places: dict[socket.socket, Place] = {}
         self._answers: Counter[int] = Counter()  # of connections that have ended
         self._connections: set[Connection] = set()
         self._refused: deque[tuple[float, socket.socket]] = deque()  # when it was answered, and what is to be closed
         self._refusals = 0
         self._garbage = Minutely(_log)
-        self._paused = threading.Event()
-        self.address_family = family(address[0])
-        super().__init__(address, Connection)
+        super().__init__(address, Connection, "http", _log)
         self._port = self.address[1]
         self.local_only = self.address[0].startswith("127.") or self.address[0] == "::1"
-        self._acceptor = threading.Thread(target=self.serve_forever, args=(POLL_S,), name="http", daemon=True)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port that it listens on."""
-        host, port = self.socket.getsockname()[:2]
-        return host, port
-
-    def start(self) -> None:
-        """Begins to accept."""
-        self._acceptor.start()
 
     def stop(self, grace_s: float = 0.25) -> None:
         """Accepts no more, answers what was read, and closes all connections. Takes 3 * `grace_s` and POLL_S at most.
@@ -101,28 +74,12 @@ class FrontEnd(ThreadingHTTPServer):
         within the same time again is cut off.
         """
         self.stopping = True
-        self._paused.set()
-        if self._acceptor.ident is not None:
-            self.shutdown()
-            self._acceptor.join()
-        self.server_close()
+        self.stop_accepting()
         self._close_refused(0)
-        if self._end_connections(socket.SHUT_RD, grace_s):
+        if self.end_connections(socket.SHUT_RD, grace_s):
             self.node.stop_waiting()
-            if self._end_connections(socket.SHUT_RD, grace_s):
-                self._end_connections(socket.SHUT_RDWR, grace_s)
-
-    def _end_connections(self, how: int, patience_s: float) -> bool:
-        """Shuts all connections down in this way, and waits for their threads; True if one is still there."""
-        with self._guard:
-            connections = list(self._open.items())
-        for connection, _ in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(how)
-        deadline = time.monotonic() + patience_s
-        for _, thread in connections:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return any(thread.is_alive() for _, thread in connections)
+            if self.end_connections(socket.SHUT_RD, grace_s):
+                self.end_connections(socket.SHUT_RDWR, grace_s)
 
     def metrics(self) -> dict[str, int | float]:
         """Connections that are open and that were refused, and answers by status."""
@@ -130,7 +87,7 @@ class FrontEnd(ThreadingHTTPServer):
             answers = sum((connection.answers.copy() for connection in self._connections), self._answers.copy())
             counted = {f'http_answers_total{{status="{status}"}}': count for status, count in answers.items()}
             return {
-                "http_connections": len(self._open),
+                "http_connections": len(self.threads),
                 "http_garbage_total": self._garbage.count,
                 "http_connections_reclaimed_total": self._slots.taken_over,
                 "http_connections_refused_total": self._refusals,
@@ -174,68 +131,36 @@ class FrontEnd(ThreadingHTTPServer):
         why = "The request was so slow that its connection was given to another one: try again later."
         return BadRequest(503, why, b"Retry-After: 1\r\nX-Metcd-Error: Overloaded\r\n")
 
-    # ---- what socketserver calls --------------------------------------------------------------------------------------
+    # ---- what the listener asks -------------------------------------------------------------------------------------
 
-    def server_bind(self) -> None:
-        """Binds; http.server's own would also look its name up, which takes seconds on a machine without DNS."""
-        socketserver.TCPServer.server_bind(self)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accepts. Without descriptors or memory, the connection stays in the backlog, and accept fails at once again."""
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                _log.warning("can't accept connections: %s", error.strerror)
-                self._paused.wait(ACCEPT_PAUSE_S)
-            raise
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a connection a place and a thread, or an answer that there is none."""
-        place = self._slots.take(request)
+    def welcome(self, connection: socket.socket) -> bool:
+        """True if there is a place for the connection."""
+        place = self._slots.take(connection)
         if place is None:
-            self._refuse(request)
-            return
-        thread = threading.Thread(
-            target=self._serve, args=(request, client_address), name="http-connection", daemon=True
-        )
+            return False
         with self._guard:
-            self._open[request] = thread
-            self._places[request] = place
-        try:
-            thread.start()
-        except RuntimeError:  # the system gives no more threads
-            self._forget(request)
-            self._refuse(request)
+            self._places[connection] = place
+        return True
 
-    def _serve(self, request: socket.socket, client_address: Any) -> None:
-        try:
-            Connection(request, client_address, self)
-        except Exception:
-            _log.exception("a connection failed")
-        finally:
-            self.shutdown_request(request)
-            self._forget(request)
-
-    def _forget(self, request: socket.socket) -> None:
+    def gone(self, connection: socket.socket) -> None:
+        """Gives its place back."""
         with self._guard:
-            del self._open[request]
-            place = self._places.pop(request)
+            place = self._places.pop(connection)
         self._slots.give_back(place)
 
-    def _refuse(self, request: socket.socket) -> None:
+    def turn_away(self, connection: socket.socket) -> None:
         """Answers 503 without a thread, and closes later: a close with unread bytes would overtake the answer."""
         refused = self.crowded()
         answer = error_answer(503, refused.sentence, refused.headers)
         assert isinstance(answer.body, bytes)
         with contextlib.suppress(OSError):
-            request.setblocking(False)
-            request.send(
+            connection.setblocking(False)
+            connection.send(
                 b"%bConnection: close\r\n%bContent-Length: %d\r\n\r\n%b"
                 % (STATUS_LINES[503], answer.headers, len(answer.body), answer.body)
             )
-            request.shutdown(socket.SHUT_WR)
-        self._refused.append((time.monotonic(), request))
+            connection.shutdown(socket.SHUT_WR)
+        self._refused.append((time.monotonic(), connection))
         self._close_refused(REFUSED_LINGERING_MAX)
 
     def service_actions(self) -> None:

@@ -75,7 +75,7 @@ class Intake:
 
     def _propose_some(self, proposals: list[Proposal]) -> None:
         datas = [proposal.data for proposal in proposals]
-        # a leader keeps them; whoever forwards them says how long they are wanted
+        # a leader keeps them; a follower that forwards them says how long they are wanted
         leads = self._raft.lead == self._node_id
         context = b"" if leads else with_deadlines([proposal.deadline for proposal in proposals])
         try:
@@ -108,7 +108,7 @@ class Intake:
         if message.reject:
             self._proposals.refuse(*refused(message))
             return
-        raft = self._raft.raft
+        raft = self._raft
         if raft.lead == self._node_id:
             sifted = sift(message, self._now())
             self.counters["proposals_expired"] += sifted.late

@@ -417,7 +417,7 @@ class Node:
         self._storage.begin_install(self._call_later, self._apply_backlog)
 
     def _send_snapshot(self, message: Message) -> None:
-        """Sends the state of now in place of the one that Raft named: it is newer, and it is at hand."""
+        """Sends the current state in place of the one that Raft named: it is newer, and it is at hand."""
         if self._storage.installing:
             self._raft.report_snapshot(message.to, SNAPSHOT_FAILURE)
             return

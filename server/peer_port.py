@@ -22,7 +22,6 @@ A request's head is read by server/request.py, which has the reasons for its str
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import socket
 import socketserver
@@ -31,14 +30,14 @@ import time
 from collections.abc import Callable, Iterator
 from email.message import Message as Headers
 from http import HTTPStatus
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from raft.raftpb import MSG_SNAP, DecodeError, Message
 from server import guards
-from server.addresses import family
 from server.forwards import TransitClock
 from server.frames import read_frame
 from server.handshake import UPGRADE, Caller, Handshake, Refusals, Unproven
+from server.listener import Listener, hang_up
 from server.logs import Minutely, logger
 from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
 from server.secret import HELLO
@@ -55,7 +54,7 @@ SNAPSHOT_BYTES_PER_S_MIN = 64 << 10  # of a snapshot's body, after the first SNA
 SNAPSHOT_GRACE_S = 5.0
 LINGER_S = 0.5  # how long what follows a refusal is dropped, so that the refusal can be read
 LINGER_BYTES = 4 << 20
-ACCEPT_PAUSE_S = 0.1
+STOP_TIMEOUT_S = 0.5  # for all connections together; what is still loading a snapshot then ends with the process
 
 
 Outcome = TypeVar("Outcome")
@@ -71,13 +70,8 @@ class Hearer(Protocol):
         """Takes a MsgSnap and the snapshot file's bytes; returns when it is safely there, raises if it isn't."""
 
 
-class PeerPort(socketserver.ThreadingTCPServer):
+class PeerPort(Listener):
     """Listens for peers. It binds in the constructor (OSError if the port is taken); `start` accepts."""
-
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 64
 
     def __init__(
         self,
@@ -93,7 +87,6 @@ class PeerPort(socketserver.ThreadingTCPServer):
         self.refusals = refusals
         self.hearer = hearer
         self.name = address[0].lower().encode()
-        self.address_family = family(address[0])
         self._guard = threading.Lock()
         self._strangers: dict[socket.socket, float] = {}  # until when it has to say who it is; the oldest first
         self._members: dict[socket.socket, int] = {}  # whose connection it is
@@ -102,23 +95,12 @@ class PeerPort(socketserver.ThreadingTCPServer):
         self._refused = 0
         self._garbage = Minutely(logger("peers"))
         self._snapshots_refused = Minutely(logger("peers"))
-        self._paused = threading.Event()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="peer-listener", daemon=True)
-        super().__init__(address, _Connection)
-
-    def start(self) -> None:
-        """Begins to accept."""
-        self._thread.start()
+        super().__init__(address, _Connection, "peer-listener", logger("peers"))
 
     def stop(self) -> None:
-        """Accepts no more, and ends every connection."""
-        self._paused.set()
-        if self._thread.is_alive():
-            self.shutdown()
-        self.server_close()
-        with self._guard:
-            for connection in (*self._strangers, *self._members):
-                _end(connection)
+        """Accepts no more, and ends every connection. Takes POLL_S and STOP_TIMEOUT_S at most."""
+        self.stop_accepting()
+        self.end_connections(socket.SHUT_RDWR, STOP_TIMEOUT_S)
 
     def metrics(self) -> dict[str, int | float]:
         """Connections, and what was wrong with some of them."""
@@ -146,7 +128,7 @@ class PeerPort(socketserver.ThreadingTCPServer):
             if is_stream:
                 last = self._streams.get(member)
                 if last is not None:
-                    _end(last)
+                    hang_up(last)
                 self._streams[member] = connection
             return True
 
@@ -166,31 +148,26 @@ class PeerPort(socketserver.ThreadingTCPServer):
         """Tells of one that was refused; the sender tries again, and may be told the same for a while."""
         self._snapshots_refused.say(f"node {self.handshake.node_id}: {sentence}")
 
-    # ---- what socketserver calls --------------------------------------------------------------------------------------
+    # ---- what the listener asks -------------------------------------------------------------------------------------
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accepts; without descriptors it pauses, for accept would fail at once again."""
-        try:
-            return super().get_request()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self._garbage.say(f"node {self.handshake.node_id} can't accept connections of peers: {error.strerror}")
-                self._paused.wait(ACCEPT_PAUSE_S)
-            raise
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a stranger a place, if need be that of the one who has had time for longest."""
+    def welcome(self, connection: socket.socket) -> bool:
+        """Gives a stranger a place, if need be that of the stranger who has had time for longest."""
         with self._guard:
             while len(self._strangers) >= STRANGERS_MAX:
                 oldest = next(iter(self._strangers))
                 del self._strangers[oldest]
                 self._crowded_out += 1
-                _end(oldest)
-            self._strangers[request] = time.monotonic() + HANDSHAKE_TIMEOUT_S
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # the system gives no more threads
-            self.shutdown_request(request)
+                hang_up(oldest)
+            self._strangers[connection] = time.monotonic() + HANDSHAKE_TIMEOUT_S
+        return True
+
+    def gone(self, connection: socket.socket) -> None:
+        """Forgets a connection that has ended."""
+        with self._guard:
+            self._strangers.pop(connection, None)
+            member = self._members.pop(connection, None)
+            if member is not None and self._streams.get(member) is connection:
+                del self._streams[member]
 
     def service_actions(self) -> None:
         """Called several times a second: ends the connections that have not said in time who they are."""
@@ -198,20 +175,7 @@ class PeerPort(socketserver.ThreadingTCPServer):
         with self._guard:
             late = [connection for connection, deadline in self._strangers.items() if deadline < now]
             for connection in late:
-                _end(connection)
-
-    def shutdown_request(self, request: Any) -> None:
-        """The connection has ended."""
-        with self._guard:
-            self._strangers.pop(request, None)
-            member = self._members.pop(request, None)
-            if member is not None and self._streams.get(member) is request:
-                del self._streams[member]
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A failure of ours, in one connection: it is told, and the port goes on."""
-        logger("peers").exception("node %d: a connection of peers failed", self.handshake.node_id)
+                hang_up(connection)
 
 
 class _Connection(socketserver.StreamRequestHandler):
@@ -409,9 +373,3 @@ def _number(headers: Headers[str, str], name: str) -> int:
     """The number in a field, -1 if it is none. The parser has looked at Content-Length already."""
     text = headers.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
-
-
-def _end(connection: socket.socket) -> None:
-    """Wakes whoever reads from it or writes to it; its thread closes it."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

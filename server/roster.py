@@ -20,7 +20,7 @@ Invariants:
 
 1. What is remembered of a member is on disk before a message of its is read or sent.
 2. A number, once remembered, is never replaced. A start is replaced only by a later one of a directory that knows it.
-3. What members remember spreads: whoever has met a member tells those that have not. So a member that has lost its
+3. What members remember spreads: a member that has met another one tells those that have not. So a member that has lost its
    directory is refused also by those that it never talked to. Hearsay never replaces what a node has seen itself.
 
 What can't be told: a member that nobody whom it can reach has ever met is a new member, whether it is or not (two nodes of

@@ -12,7 +12,7 @@ answer its own question. The caller's is over the path, the cluster and the two 
 it was made for. The listener proves itself first, so that a caller tells nothing to somebody who has only its address.
 
 What it protects: nobody who can connect, and has not the secret, is heard; a node's messages go to members only. What it
-does not: whoever can read or change what goes over the wire can read and change messages and snapshots, since nothing is
+does not: everybody who can read or change what goes over the wire can read and change messages and snapshots, since nothing is
 encrypted and no frame is signed. For that there has to be a network, or a tunnel, that others can't reach into.
 
 HMAC with SHA-256 (RFC 2104), compared in constant time; both are the standard library's.

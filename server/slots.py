@@ -14,7 +14,7 @@
 A connection is idle while it waits for a request, or for the rest of a request's head: nobody misses an answer when it
 is closed. What is being answered is never interrupted. Neither is a connection that has waited less than `idle_s`: its
 next request may be on its way already, and a client that is cut off in the middle of a write doesn't know what became
-of it. So 256 silent connections keep nobody out, and 256 busy ones don't hide from an operator that the node is well.
+of it. So 256 silent connections keep nobody out, and 256 busy ones don't hide from an operator that the node is healthy.
 
 Invariants:
 

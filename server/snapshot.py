@@ -157,7 +157,7 @@ class SnapshotReceiver:
     """Takes the bytes of a snapshot file as they come from a peer. `finish` makes it a snapshot, `discard` forgets it.
 
     Requires: one receiver at a time in a directory; `write_snapshot` may write another file meanwhile, even one of the
-    same name. A receiver that is neither finished nor discarded leaves a temporary file behind, which
+    same name. A receiver that is neither finished nor discarded leaves a temporary file, which
     `remove_leftovers` removes.
     """
 
@@ -287,7 +287,7 @@ def _decode_pairs(path: str, offset: int, payload: bytes) -> Iterator[Pair]:
         at = middle + value_bytes
         if at > end:
             raise CorruptionError(
-                path, offset, f"a pair of {key_bytes} and {value_bytes} bytes ends {at - end} bytes behind its record"
+                path, offset, f"a pair of {key_bytes} and {value_bytes} bytes ends {at - end} bytes after its record"
             )
         yield payload[middle - key_bytes : middle], payload[middle:at]
 

@@ -11,7 +11,7 @@ A proposal is a list of puts and deletes. Its bytes are the data of a Raft entry
 
 In the engine, the user's keys and ours are kept apart by their first byte:
 
-    k<key>        → the value as the user gave it; behind an escape byte "=" if it begins with "=" or with
+    k<key>        → the value as the user gave it; after an escape byte "=" if it begins with "=" or with
                     "bitcask_tombstone", which Bitcask's format can't tell from its own tombstones. Every node escapes,
                     whatever its engine, so that what one engine takes, all take.
     mapplied      → index and term of the last entry that was applied, 8 bytes each
@@ -276,7 +276,7 @@ class StateMachine:
             raise UndecodableEntry(entry.index, entry.term, str(error)) from None
 
     def snapshot(self) -> MachineSnapshot:
-        """The state of now. Its view may be read and closed by another thread. Requires: `conf_state` is known."""
+        """The current state. Its view may be read and closed by another thread. Requires: `conf_state` is known."""
         assert self.conf_state is not None
         return MachineSnapshot(
             SnapshotMetadata(self.applied_index, self.applied_term, self.conf_state), self._store.snapshot()

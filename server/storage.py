@@ -13,14 +13,14 @@ and replays only what follows that.
                  (mark)           the engine          entry
     log   ────────┼─────────────────┼───────────────────┤
           gone    │  a persistent engine starts here    │
-                  │  the memory engine starts at the newest snapshot file, which is at the cut or behind it
+                  │  the memory engine starts at the newest snapshot file, which is at the cut or after it
 
 Invariants:
 
-1. The log is cut only behind what survives without it: a persistent engine is flushed first; for the memory engine a
+1. The log is cut only after what survives without it: a persistent engine is flushed first; for the memory engine a
    snapshot file is synced first.
 2. A snapshot from the leader is a whole, verified file before its mark is in the log, and its mark is in the log before
-   the engine loads it (etcd#10219: file, mark, hard state). A crash in between leaves an engine behind the mark, and
+   the engine loads it (etcd#10219: file, mark, hard state). A crash in between leaves an engine that is older than the mark, and
    the file that takes it there.
 3. A restart uses a file only if the log has its mark or its last entry: one whose mark the crash took may contradict
    the log, and the leader sends it again. It is put aside, and goes when the log's mark has passed it: nothing is
@@ -108,7 +108,7 @@ class NodeStorage:
         self._recovered = state
 
     def _recover_machine(self, mark: SnapshotMetadata, entries: list[Entry]) -> None:
-        """Loads the newest snapshot file that the log leads to, if the engine is behind the log's beginning."""
+        """Loads the newest snapshot file that the log leads to, if the engine's applied index is before the log's beginning."""
         last = entries[-1].index if entries else mark.index
         machine = self._machine
         if machine.applied_index > last:
@@ -137,7 +137,7 @@ class NodeStorage:
                 return
         if machine.applied_index < mark.index:
             raise DirectoryRefused(
-                f"{self._snap_dir}: the log begins behind entry {mark.index}, the engine is at {machine.applied_index}, "
+                f"{self._snap_dir}: the log begins after entry {mark.index}, the engine is at {machine.applied_index}, "
                 f"and there is no whole snapshot between the two; {WAY_OUT}"
             )
 
@@ -244,7 +244,7 @@ class NodeStorage:
     # ---- snapshots to and from peers --------------------------------------------------------------------------------
 
     def outgoing_snapshot(self, message: Message) -> tuple[Message, Callable[[], str]]:
-        """The MsgSnap for the state of now, and a function that writes its file and returns the path, for a job."""
+        """The MsgSnap for the current state, and a function that writes its file and returns the path, for a job."""
         snapshot = self._machine.snapshot()
 
         def write() -> str:

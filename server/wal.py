@@ -30,7 +30,7 @@ Invariants:
 8. After a failed write or sync every call raises StoreFailed (engines/errors.py says why nothing is retried).
 
 Space is allocated a mebibyte ahead: a sync in allocated space needs no journal commit for the file's new size, 46 µs
-against 70; the reader takes the zeros behind the last record for the end. A mapping would save another microsecond of a
+against 70; the reader takes the zeros after the last record for the end. A mapping would save another microsecond of a
 write, which is nothing beside the sync.
 
 Left out: etcd's pipeline that makes the next segment in the background, and its padding of records to 8 bytes, because
@@ -105,7 +105,7 @@ class Promised:
 class WalState:
     """What a log held when it was opened.
 
-    entries: all that lie behind `snapshot`, without a gap. snapshot: the newest mark, index 0 if there is none.
+    entries: all that lie after `snapshot`, without a gap. snapshot: the newest mark, index 0 if there is none.
     is_new: there was no log, and there is one now. repaired: what was cut off as a torn tail, in words, or None.
     starts: the count of starts, this one included; 0 if the log was opened without `promised`.
     """
@@ -180,7 +180,7 @@ class Wal:
         return WalState(is_new=True, starts=self._start.count if self._start else 0)
 
     def _resume(self, recovery: Recovery) -> WalState:
-        """Opens the last segment behind its last record, with a torn tail cut off, and brings it to disk (5, 6)."""
+        """Opens the last segment after its last record, with a torn tail cut off, and brings it to disk (5, 6)."""
         self._segments = recovery.segments
         self._history = history = recovery.history
         self._salt = recovery.salt
@@ -208,7 +208,7 @@ class Wal:
     def save(self, hard_state: HardState | None, entries: Sequence[Entry], *, must_sync: bool) -> None:
         """Appends entries and hard state, as one record; must_sync: returns when they are on disk (invariant 2).
 
-        entries: without a gap, from behind the newest mark to right behind the last entry; those they overwrite are
+        entries: without a gap, from after the newest mark to right after the last entry; those they overwrite are
         gone. None or [] is nothing to save. Raises ValueError for entries that don't fit (nothing is written then),
         OSError for the failure that poisons the log, StoreFailed, StoreClosed. One write, one sync; O(bytes).
         """
@@ -235,7 +235,7 @@ class Wal:
     def save_snapshot(self, metadata: SnapshotMetadata) -> None:
         """Marks that a snapshot holds everything up to `metadata.index`; on disk when it returns.
 
-        Entries behind the mark stay, if the log has the entry of that index and term (wal_replay, rule 2); else all
+        Entries after the mark stay, if the log has the entry of that index and term (wal_replay, rule 2); else all
         go. Requires: the snapshot itself is on disk. Raises ValueError for a mark before the newest, else as `save`.
         """
         self._check_usable()
@@ -256,7 +256,7 @@ class Wal:
             raise
 
     def release(self, index: int) -> None:
-        """Removes segments from the old end of the log that hold nothing behind `index`, nor behind the newest mark.
+        """Removes segments from the old end of the log that hold nothing after `index`, nor after the newest mark.
 
         The last segment stays. Raises OSError, StoreFailed, StoreClosed. O(segments removed).
         """
@@ -344,7 +344,7 @@ class Wal:
     # ---- the rest ---------------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, int]:
-        """Counters since the log was opened, and its size of now. Any thread may ask."""
+        """Counters since the log was opened, and its current size. Any thread may ask."""
         return {**self._counters, "segments": len(self._segments), "last_segment_bytes": self._end}
 
     def close(self) -> None:

@@ -3,22 +3,22 @@
 `History` is what the log says up to some record: hard state, newest mark, and which indexes have entries of which
 terms. The writer and the reader keep the same one, by the same rules, so that they cannot disagree:
 
- 1. Entries overwrite: an entry of index i removes every entry behind i - 1 (a new leader's log wins).
+ 1. Entries overwrite: an entry of index i removes every entry after i - 1 (a new leader's log wins).
  2. A mark of (index, term) says that a snapshot holds everything up to there. If the log has the entry of that index
     and term, what follows it stays. If not, the snapshot came from a leader, and the log has nothing in common with it
-    behind that index: all entries go. (A log that keeps them never matches the leader's again: hashicorp/raft#697.)
+    after that index: all entries go. (A log that keeps them never matches the leader's again: hashicorp/raft#697.)
     The writer decides that and says it in the mark's kind, because a reader may not find that entry any more: its
-    segment may be gone, and entries behind it still be there.
+    segment may be gone, and entries after it still be there.
  3. The last hard state counts.
 
 Which damage is an error, and which is how a crash looks:
 
  4. Only the last segment can have a torn tail: a segment is whole and on disk before the next one gets its name. Only
-    records that nothing behind them testifies to count as torn (engines/log.py, rule 5).
+    records that nothing after them testifies to count as torn (engines/log.py, rule 5).
  5. Each segment's head repeats what was known, so that segments before a mark can go. They are removed oldest first, but
     a crash may bring some back, in any combination: so the log is the longest run of consecutive sequence numbers that
     ends with the newest. What lies before a gap is left over, and removed at the next open.
- 6. Removing is only right up to a mark. So if the first segment of the run doesn't begin right behind the mark that is
+ 6. Removing is only right up to a mark. So if the first segment of the run doesn't begin right after the mark that is
     the newest at the end of the log, entries are missing: CorruptionError.
  7. A log that ends before its own commit index has lost entries that were acknowledged: CorruptionError, not a torn
     tail. The node must not vote or acknowledge with such a log.
@@ -79,7 +79,7 @@ class WalMismatch(StoreError):
 class History:
     """What the log says up to now: `hard_state`, `snapshot` (the newest mark), `last_index`, and the entries' terms.
 
-    `missing_index`: up to there, entries behind the mark are in no segment that was read; a later mark or an entry that
+    `missing_index`: up to there, entries after the mark are in no segment that was read; a later mark or an entry that
     overwrites them makes up for it. Cost of every method: O(entries given), plus O(changes of term).
     """
 
@@ -105,12 +105,12 @@ class History:
         first = entries[0].index
         if not self.snapshot.index < first <= self.last_index + 1:
             return (
-                f"the next entry has an index from {self.snapshot.index + 1} (behind the snapshot) to "
-                f"{self.last_index + 1} (behind the last), and this one has {first}"
+                f"the next entry has an index from {self.snapshot.index + 1} (after the snapshot) to "
+                f"{self.last_index + 1} (after the last), and this one has {first}"
             )
         for expected, entry in enumerate(entries, first):
             if entry.index != expected:
-                return f"entry {expected} was expected behind entry {expected - 1}, and this is entry {entry.index}"
+                return f"entry {expected} was expected after entry {expected - 1}, and this is entry {entry.index}"
         return None
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -128,13 +128,13 @@ class History:
         self.last_index = entries[-1].index
 
     def mark(self, snapshot: SnapshotMetadata) -> None:
-        """Rule 2, a mark behind which entries stay. Requires: its index lies from the newest mark to the last entry."""
+        """Rule 2, a mark after which entries stay. Requires: its index lies from the newest mark to the last entry."""
         self.snapshot = snapshot
         while len(self._runs) > 1 and self._runs[1][0] <= snapshot.index:
             self._runs.pop(0)
 
     def restore(self, snapshot: SnapshotMetadata) -> None:
-        """Rule 2, a mark behind which nothing stays. Requires: its index is not below the newest mark's."""
+        """Rule 2, a mark after which nothing stays. Requires: its index is not below the newest mark's."""
         self._runs.clear()
         self.last_index = self.missing_index = snapshot.index
         self.snapshot = snapshot
@@ -150,7 +150,7 @@ class Segment:
 
 @dataclass(slots=True)
 class Recovery:
-    """What `replay` found. `end` and `salt` are the last segment's; `torn` is what lies behind its end.
+    """What `replay` found. `end` and `salt` are the last segment's; `torn` is what lies after its end.
 
     start: the newest START, None for a log of an earlier version, or one that is being made.
     """
@@ -169,7 +169,7 @@ def replay(path: str, env: Env, node_id: int | None = None, cluster_id: int | No
     """Reads the log in the directory `path` and changes nothing; no segments, if there is none yet.
 
     node_id, cluster_id: whose it has to be, None for anybody's. Raises WalMismatch, CorruptionError (rules 4, 6, 7).
-    O(bytes of the log); the entries behind the newest mark are in memory.
+    O(bytes of the log); the entries after the newest mark are in memory.
     """
     recovery = Recovery()
     names = _choose_segments(path, env, recovery)
@@ -260,7 +260,7 @@ class _SegmentReader:
         recovery.end, recovery.torn = reader.end, reader.torn
 
     def _testimony(self, offset: int, payload: bytes) -> int:
-        """Up to where the file was on disk when a record behind a damaged spot was written."""
+        """Up to where the file was on disk when a record after a damaged spot was written."""
         if self._salt is None:
             return offset  # the head is on disk before the segment has its name
         parts = split(payload, self._salt, offset)
@@ -345,7 +345,7 @@ class _SegmentReader:
 
 
 def check(path: str, env: Env | None = None) -> list[str]:
-    """Reads the whole log, and returns what is wrong with it as sentences; [] is well. A torn tail is no violation.
+    """Reads the whole log, and returns what is wrong with it as sentences; [] is OK. A torn tail is no violation.
 
     Takes no lock and changes nothing; the log of a running node may show a record that is just being written.
     """

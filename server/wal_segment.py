@@ -20,15 +20,15 @@ that the next entry had when it was begun, as in etcd. The payload of each of it
     RESTORE    SnapshotMetadata: a mark; the snapshot replaces the whole log, and nothing of it stays
     END        nothing; written by a clean close, so that the record before it has a witness
     START      17   8  number of the data directory     25  8  how often a node has started on it
-               written at each start, and behind the HEAD of each later segment; logs of earlier versions have none
+               written at each start, and after the HEAD of each later segment; logs of earlier versions have none
 
 Why the stamp: a block that the disk wrote to the wrong place, or that a crash has left from an older file, may hold
 records with valid checksums; only the stamp gives them away. They count as damage where they are found. And a value that
-somebody stored may hold the bytes of a log: found by the search behind a damaged spot, it would testify to anything, if
+somebody stored may hold the bytes of a log: found by the search after a damaged spot, it would testify to anything, if
 it could guess the salt.
 
 Why `synced`: it is how a torn tail is told from bit rot (engines/log.py, rule 5). Saves that needn't be on disk at once
-share a later sync, so that a crash may take one of them and leave the one behind it; a save's record testifies only to
+share a later sync, so that a crash may take one of them and leave the one after it; a save's record testifies only to
 what lies before `synced`.
 
 Integers are little-endian and unsigned. Decoders raise DecodeError, which becomes CorruptionError where path and offset

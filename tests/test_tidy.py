@@ -67,8 +67,6 @@ IN_CIRCLES = {
     "raft/follower.py",
     "raft/leader.py",
     "raft/raft.py",
-    "server/connection.py",
-    "server/http.py",
 }
 KNOWN: set[tuple[Rule, str]] = {
     (private_names_stay_in_their_module, "engines/bitcask/check.py"),

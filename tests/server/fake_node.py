@@ -100,7 +100,7 @@ def serving(node: FakeNode, limits: Limits | None = None) -> Iterator[FrontEnd]:
     finally:
         node.gate.set()
         front.stop()
-        assert not front._open, "a connection's thread is still there"
+        assert not front.threads, "a connection's thread is still there"
 
 
 class Wire:

@@ -166,7 +166,7 @@ def test_what_scan_prints_load_takes(metcd, node, tmp_path):
     fresh = FakeNode()
     node.machine, node.applied = fresh.machine, 0
     status, out, err = metcd("load", str(file))
-    assert (status, out, err) == (0, b"1,200 pairs are there\n", b"")
+    assert (status, out, err) == (0, b"loaded 1,200 pairs\n", b"")
     assert list(node.machine.scan()) == pairs
     assert node.applied == 3  # batches, and not single writes
 
@@ -216,10 +216,10 @@ def test_load_unicode_goes_on_where_it_was(metcd, node, monkeypatch):
     node._apply(pairs[:1700])
     node.applied = 0
     status, out, _ = metcd("load", "unicode")
-    assert (status, out) == (0, b"3,000 pairs are there\n")
+    assert (status, out) == (0, b"loaded 3,000 pairs\n")
     assert list(node.machine.scan()) == pairs
     assert node.applied == 3  # 1,300 pairs in batches of 500
-    assert metcd("load", "unicode")[1] == b"3,000 pairs are there\n"
+    assert metcd("load", "unicode")[1] == b"loaded 3,000 pairs\n"
     assert node.applied == 3
 
 

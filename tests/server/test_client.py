@@ -168,7 +168,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_opened_again(node):
     with serving(node, Limits(idle_s=0.05)) as front, Client([url(front)]) as client:
         client.put(b"k", b"1")
         pause = threading.Event()
-        while front._open:
+        while front.threads:
             pause.wait(0.01)
         assert client.put(b"k", b"2") == 2
 

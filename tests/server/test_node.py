@@ -276,13 +276,13 @@ def test_a_node_stops_in_the_middle_of_a_snapshot_file(tmp_path, monkeypatch):
 
 def test_a_node_that_is_stopped_at_once_waits_for_no_peer(tmp_path, monkeypatch):
     """The first thing it does is to call them, and one that is paused doesn't answer."""
-    monkeypatch.setattr("server.transport.HANDSHAKE_TIMEOUT_S", 1000.0)
+    monkeypatch.setattr("server.peer_sender.CALL_TIMEOUT_S", 1000.0)
     cluster = LocalCluster(tmp_path, election_tick=10_000)
     with contextlib.ExitStack() as paused:
         for peer in (2, 3):
             paused.enter_context(socket.create_server(cluster.configs[1].peers[peer]))
         node = cluster.start(1)
-        eventually("it calls them", lambda: len(node._transport._calls) == 2)
+        eventually("it calls them", lambda: len(node._transport._dialer.calls) == 2)
         stopper = threading.Thread(target=cluster.stop, args=(1,), daemon=True)
         stopper.start()
         assert node.stopped.wait(PATIENCE_S)

@@ -320,7 +320,7 @@ def test_stop_does_not_wait_for_a_peer_that_does_not_answer(start, peers):
     with socket.create_server(peers[2]) as paused:
         one, _ = start(1)
         one.send([heartbeat(1)])
-        eventually("it is calling", lambda: one._calls)
+        eventually("it is calling", lambda: one._dialer.calls)
         one.stop()
         assert not [thread for thread in threading.enumerate() if thread.name == "sender-2"]
         assert paused

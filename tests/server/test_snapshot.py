@@ -247,9 +247,9 @@ def test_lengths_are_not_believed(env: SimEnv):
     write_snapshot(ROOT, METADATA, some_pairs(3), env)
     header, pairs, trailer = payloads(content(env))
     for broken, match in (
-        (pairs[:-1], "behind its record"),
+        (pairs[:-1], "after its record"),
         (pairs + b"1234567", "8 bytes, and 7 are left"),
-        (b"\x02" + b"\xff" * 8 + b"x", "behind its record"),
+        (b"\x02" + b"\xff" * 8 + b"x", "after its record"),
         (b"\x02", "a record of pairs was expected"),
         (b"", "a record of pairs was expected"),
         (b"\x09" + pairs[1:], "a record of pairs was expected"),

@@ -2,59 +2,15 @@
 
 import socket
 import struct
-import threading
 import time
 
 import pytest
 from crc32c import crc32c
 
-from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_SNAP, Entry, Message, Snapshot, SnapshotMetadata
+from raft.raftpb import MSG_APP, MSG_SNAP, Entry, Message, Snapshot, SnapshotMetadata
 from server import peer_port as peer_port_module
-from server import transport as transport_module
-from server.identity import Identity, address_list
-from server.roster import Roster
-from server.transport import Transport
 from tests.server.inbox import Inbox
-
-PATIENCE_S = 10.0  # how long a test waits for what will come at once, before it calls it lost
-CLUSTER = 0xC1
-
-
-def roster(node_id: int, peers, number: int | None = None) -> Roster:
-    """A member's, of the directory whose number is `number`; what it meets is remembered nowhere."""
-    identity = Identity(CLUSTER, node_id, number or node_id, "memory", address_list(peers))
-    return Roster(identity.started(1, 0), lambda met: None)
-
-
-def transport_of(node_id: int, peers, inbox: Inbox) -> Transport:
-    return Transport(roster(node_id, peers), peers, inbox)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@pytest.fixture
-def peers():
-    return {1: ("127.0.0.1", free_port()), 2: ("127.0.0.1", free_port())}
-
-
-@pytest.fixture
-def pair(peers):
-    inboxes = {1: Inbox(), 2: Inbox()}
-    transports = {node_id: transport_of(node_id, peers, inboxes[node_id]) for node_id in peers}
-    for transport in transports.values():
-        transport.start()
-    yield transports, inboxes
-    for transport in transports.values():
-        transport.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sender-", "peer-listener"))]
-
-
-def heartbeat(number: int, from_: int = 1, to: int = 2) -> Message:
-    return Message(MSG_HEARTBEAT, to=to, from_=from_, term=1, commit=number)
+from tests.server.transports import CLUSTER, PATIENCE_S, heartbeat, transport_of
 
 
 def test_messages_arrive_once_and_in_order(pair):
@@ -72,39 +28,6 @@ def test_a_message_to_nobody_is_dropped(pair):
     transports, inboxes = pair
     transports[1].send([heartbeat(1, to=99), heartbeat(2)])
     assert inboxes[2].messages.get(timeout=PATIENCE_S).commit == 2
-
-
-def test_a_peer_that_is_away_is_reported_and_found_again(peers):
-    """The messages that surely were not sent are named, so that their proposals can be answered."""
-    inbox = Inbox()
-    one = transport_of(1, peers, inbox)
-    one.start()
-    try:
-        lost = heartbeat(1)
-        one.send([lost])
-        assert inbox.losses.get(timeout=PATIENCE_S) == (2, [lost])
-        other = Inbox()
-        two = transport_of(2, peers, other)
-        two.start()
-        try:
-            one.send([heartbeat(2)])
-            assert other.messages.get(timeout=PATIENCE_S).commit == 2
-        finally:
-            two.stop()
-    finally:
-        one.stop()
-
-
-def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
-    """A drop that nobody hears of stalls replication (etcd#9884)."""
-    monkeypatch.setattr(transport_module, "QUEUE_MESSAGES", 3)
-    inbox = Inbox()
-    one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
-    messages = [heartbeat(number) for number in range(5)]
-    one.send(messages)
-    assert [inbox.losses.get(timeout=0) for _ in range(2)] == [(2, [messages[3]]), (2, [messages[4]])]
-    assert inbox.losses.empty()
-    one.stop()
 
 
 def greet(port: int, **headers: str) -> socket.socket:
@@ -229,28 +152,6 @@ def test_a_peer_has_one_stream_and_the_newest_counts(lone, peers):
             assert old.recv(1) == b""
             new.sendall(frame(GOOD))
             assert inbox.messages.get(timeout=PATIENCE_S) == heartbeat(1)
-
-
-def test_a_queue_is_bounded_in_bytes(peers, monkeypatch):
-    """4096 messages of a mebibyte each would be four gibibytes, for a follower that is merely slow."""
-    monkeypatch.setattr(transport_module, "QUEUE_BYTES", 1000)
-    inbox = Inbox()
-    one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
-    large = Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, 1, data=b"x" * 2000)])
-    one.send([large, large])
-    assert inbox.losses.get(timeout=0) == (2, [large])
-    assert inbox.losses.empty()  # one message fits always
-    one.stop()
-
-
-def test_what_was_queued_by_bytes_is_free_again_when_it_is_sent(monkeypatch, pair):
-    monkeypatch.setattr(transport_module, "QUEUE_BYTES", 1000)
-    transports, inboxes = pair
-    for index in range(1, 6):
-        entry = Entry(1, index, data=b"x" * 900)
-        transports[1].send([Message(MSG_APP, to=2, from_=1, term=1, index=index - 1, entries=[entry])])
-        assert inboxes[2].messages.get(timeout=PATIENCE_S).entries[0].index == index
-    assert inboxes[1].losses.empty()
 
 
 def snapshot_message() -> Message:

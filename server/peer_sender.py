@@ -1,0 +1,220 @@
+"""What goes to one peer: a queue, a thread that empties it into frames, and a connection that is opened again and again.
+
+    the thread that owns the Raft node ── put ──▶ queue, bounded ──▶ the sender's thread ──▶ frame │ frame │ frame ──▶ the peer
+
+Invariants:
+
+1. `put` never blocks: a full queue refuses, and Raft is told that the peer is unreachable.
+2. What gathers while one frame is written leaves in the next one, so a slow link makes larger frames, not a longer queue.
+3. Messages leave in their order. A connection that breaks may lose any number of those that were written last.
+4. After a failure the sender waits, longer each time, before it calls again: RETRY_DELAY_S.
+
+Follows etcd's rafthttp: stream.go and pipeline.go, and its rule that a full buffer drops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from raft.raftpb import Message
+from server.addresses import netloc
+from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame
+from server.handshake import Handshake, Refusals, Unproven, answer_of, dial, head_of
+from server.listener import hang_up
+
+__all__ = ["Dialer", "PeerSender"]
+
+QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
+QUEUE_BYTES = 128 << 20  # for each peer; or one message
+CALL_TIMEOUT_S = 5.0
+SEND_TIMEOUT_S = 5.0
+RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
+
+
+class Dialer:
+    """Opens connections to peers, and ends those that are being opened or used when the node stops."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.calls: set[socket.socket] = set()
+        self._guard = threading.Lock()
+
+    @contextlib.contextmanager
+    def call(self, address: tuple[str, int]) -> Iterator[socket.socket]:
+        """A new connection to a peer, which `stop` ends while it is in here; closed if it ends badly. Raises OSError."""
+        connection = socket.create_connection(address, timeout=CALL_TIMEOUT_S)
+        with self._guard:
+            self.calls.add(connection)
+        try:
+            if self.stopping.is_set():
+                raise ConnectionError("the node stops")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
+                # for a quarter of an hour; and two minutes may pass until the first packet after the network is back.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_TIMEOUT_S))
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            with self._guard:
+                self.calls.discard(connection)
+
+    def stop(self) -> None:
+        """Wakes every thread that waits within `call`; another call fails."""
+        self.stopping.set()
+        with self._guard:
+            for connection in self.calls:
+                hang_up(connection)
+
+
+class PeerSender(threading.Thread):
+    """Takes messages for one peer from its queue, and writes them to the peer in frames."""
+
+    def __init__(
+        self,
+        peer: int,
+        address: tuple[str, int],
+        dialer: Dialer,
+        handshake: Handshake,
+        refusals: Refusals,
+        unreachable: Callable[[int, list[Message]], None],
+        met: Callable[[], None],
+    ) -> None:
+        """unreachable: called with the peer and what surely was not sent. met: called when the peer has answered."""
+        super().__init__(name=f"sender-{peer}", daemon=True)
+        self._peer = peer
+        self._address = address
+        self._dialer = dialer
+        self._handshake = handshake
+        self._refusals = refusals
+        self._unreachable = unreachable
+        self._met = met
+        self._queue: queue.SimpleQueue[tuple[int, Message | None] | None] = queue.SimpleQueue()
+        self.introduced = threading.Event()
+        self._told: frozenset[int] = frozenset()  # whose directories the peer knows of, as it said or was told
+        self._put_bytes = 0  # written by the thread that puts,
+        self._taken_bytes = 0  # and by this one: the difference is in the queue
+        self._socket: socket.socket | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def put(self, message: Message) -> bool:
+        """Queues a message; False if the queue is full. For one thread."""
+        size = sum(entry.size() for entry in message.entries) + 128
+        queued_bytes = self._put_bytes - self._taken_bytes
+        if self._queue.qsize() >= QUEUE_MESSAGES or (queued_bytes and queued_bytes + size > QUEUE_BYTES):
+            return False
+        self._put_bytes += size
+        self._queue.put((size, message))
+        return True
+
+    def introduce(self) -> None:
+        """Has the peer called, although there is nothing to send. For any thread."""
+        self._queue.put((0, None))
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        connection = self._socket
+        if connection is not None:
+            hang_up(connection)
+
+    def run(self) -> None:
+        delay_s, longest_s = RETRY_DELAY_S
+        stopping = self._dialer.stopping
+        roster = self._handshake.roster
+        while (messages := self._gather()) is not None:
+            unsent = messages
+            try:
+                if self._socket is not None and not roster.known() <= self._told:
+                    self._finish()
+                if self._socket is None:
+                    self._socket = self._connect()
+                    delay_s = RETRY_DELAY_S[0]
+                unsent = []
+                if messages:
+                    self._socket.sendall(encode_frame(messages, time.monotonic()))
+            except (OSError, http.client.HTTPException):
+                self._disconnect()
+                if stopping.is_set():
+                    break
+                if messages:
+                    self._unreachable(self._peer, unsent)
+                    self.introduced.set()
+                    stopping.wait(delay_s)
+                    delay_s = min(2 * delay_s, longest_s)
+            if not self.introduced.is_set():
+                self.introduced.set()
+        self._disconnect()
+
+    def _gather(self) -> list[Message] | None:
+        """Waits for a message, and takes what else is there, up to a frame's limits; None when it is time to stop."""
+        messages: list[Message] = []
+        budget_bytes = FRAME_BYTES_MAX // 2  # one message may be as large as the rest of the limit
+        while (queued := self._queue.get()) is not None:
+            size, message = queued
+            if message is None:  # to be introduced
+                if self._queue.empty():
+                    return messages
+                continue
+            self._taken_bytes += size
+            messages.append(message)
+            budget_bytes -= size
+            if budget_bytes <= 0 or len(messages) == FRAME_MESSAGES_MAX or self._queue.empty():
+                return messages
+        return None
+
+    def _connect(self) -> socket.socket:
+        """Opens a connection and turns it into a stream. Raises OSError or HTTPException."""
+        with self._dialer.call(self._address) as connection:
+            why, self._told = dial(connection, netloc(*self._address), self._peer, self._handshake)
+            if why:
+                self._refusals.tell(f"to {self._peer}", why)
+                raise ConnectionError(why)
+            self._refusals.heard(f"to {self._peer}")
+            self._met()
+            connection.settimeout(SEND_TIMEOUT_S)
+            return connection
+
+    def _finish(self) -> None:
+        """Ends the stream when the peer has read all of it, for a new one that begins with what is known now."""
+        assert self._socket is not None
+        self._socket.shutdown(socket.SHUT_WR)
+        self._socket.recv(1)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
+
+    def post_snapshot(self, message: bytes, file: BinaryIO) -> None:
+        """Sends a snapshot as one request. Raises OSError or HTTPException unless the peer has it."""
+        handshake, host = self._handshake, netloc(*self._address)
+        with self._dialer.call(self._address) as connection, connection:
+            try:
+                fields = handshake.calling(connection, host, self._peer, "/raft/snapshot")
+            except Unproven as error:
+                raise ConnectionError(error.sentence) from None
+            fields["X-Metcd-Message-Size"] = str(len(message))
+            fields["Content-Length"] = str(len(message) + os.fstat(file.fileno()).st_size)
+            # an answer that comes before the end is a refusal, and the peer then closes
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(head_of(host, "/raft/snapshot", fields) + message)
+                while chunk := file.read(1 << 20):
+                    connection.sendall(chunk)
+            connection.settimeout(10 * SEND_TIMEOUT_S)  # the peer verifies and syncs it before it answers
+            answer = answer_of(connection)
+            if answer.status != 204:
+                raise ConnectionError(f"node {self._peer} answered {answer.status}: {answer.reason}")

@@ -1,0 +1,50 @@
+"""Fixtures that several test files of the server use: two nodes' transports; a front end before a node that is none."""
+
+import threading
+
+import pytest
+
+from tests.server.fake_node import FakeNode, Wire, serving
+from tests.server.inbox import Inbox
+from tests.server.transports import free_port, transport_of
+
+
+@pytest.fixture
+def peers():
+    return {1: ("127.0.0.1", free_port()), 2: ("127.0.0.1", free_port())}
+
+
+@pytest.fixture
+def pair(peers):
+    inboxes = {1: Inbox(), 2: Inbox()}
+    transports = {node_id: transport_of(node_id, peers, inboxes[node_id]) for node_id in peers}
+    for transport in transports.values():
+        transport.start()
+    yield transports, inboxes
+    for transport in transports.values():
+        transport.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sender-", "peer-listener"))]
+
+
+@pytest.fixture
+def node():
+    return FakeNode()
+
+
+@pytest.fixture(scope="session")
+def shared_front():
+    with serving(FakeNode()) as front:
+        yield front
+
+
+@pytest.fixture
+def front(shared_front, node):
+    """One server for all tests that don't look at its life, with a node of its own for each."""
+    shared_front.node = node
+    return shared_front
+
+
+@pytest.fixture
+def wire(front):
+    with Wire(front.address) as wire:
+        yield wire

@@ -1,0 +1,61 @@
+"""What goes to one peer: what waits, what is dropped and told, and what happens while the peer is away."""
+
+from raft.raftpb import MSG_APP, Entry, Message
+from server import peer_sender as peer_sender_module
+from tests.server.inbox import Inbox
+from tests.server.transports import PATIENCE_S, heartbeat, transport_of
+
+
+def test_a_peer_that_is_away_is_reported_and_found_again(peers):
+    """The messages that surely were not sent are named, so that their proposals can be answered."""
+    inbox = Inbox()
+    one = transport_of(1, peers, inbox)
+    one.start()
+    try:
+        lost = heartbeat(1)
+        one.send([lost])
+        assert inbox.losses.get(timeout=PATIENCE_S) == (2, [lost])
+        other = Inbox()
+        two = transport_of(2, peers, other)
+        two.start()
+        try:
+            one.send([heartbeat(2)])
+            assert other.messages.get(timeout=PATIENCE_S).commit == 2
+        finally:
+            two.stop()
+    finally:
+        one.stop()
+
+
+def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
+    """A drop that nobody hears of stalls replication (etcd#9884)."""
+    monkeypatch.setattr(peer_sender_module, "QUEUE_MESSAGES", 3)
+    inbox = Inbox()
+    one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
+    messages = [heartbeat(number) for number in range(5)]
+    one.send(messages)
+    assert [inbox.losses.get(timeout=0) for _ in range(2)] == [(2, [messages[3]]), (2, [messages[4]])]
+    assert inbox.losses.empty()
+    one.stop()
+
+
+def test_a_queue_is_bounded_in_bytes(peers, monkeypatch):
+    """4096 messages of a mebibyte each would be four gibibytes, for a follower that is merely slow."""
+    monkeypatch.setattr(peer_sender_module, "QUEUE_BYTES", 1000)
+    inbox = Inbox()
+    one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
+    large = Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, 1, data=b"x" * 2000)])
+    one.send([large, large])
+    assert inbox.losses.get(timeout=0) == (2, [large])
+    assert inbox.losses.empty()  # one message fits always
+    one.stop()
+
+
+def test_what_was_queued_by_bytes_is_free_again_when_it_is_sent(monkeypatch, pair):
+    monkeypatch.setattr(peer_sender_module, "QUEUE_BYTES", 1000)
+    transports, inboxes = pair
+    for index in range(1, 6):
+        entry = Entry(1, index, data=b"x" * 900)
+        transports[1].send([Message(MSG_APP, to=2, from_=1, term=1, index=index - 1, entries=[entry])])
+        assert inboxes[2].messages.get(timeout=PATIENCE_S).entries[0].index == index
+    assert inboxes[1].losses.empty()
