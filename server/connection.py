@@ -236,7 +236,9 @@ class Connection(socketserver.BaseRequestHandler):
         """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
         host = request.fields.host
         if host is not None and self.server.local_only and not is_local_name(host):
-            raise BadRequest(403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only.")
+            raise BadRequest(
+                403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only."
+            )
         if request.fields.from_page and request.fields.origin != b"http://" + (host or b""):
             raise BadRequest(403, "Pages of another origin are not answered.")
         self._trusted_host = host

@@ -214,7 +214,7 @@ def test_members_with_the_same_secret_hear_each_other(start, tmp_path):
             SECRET,
             b"",
             "node 2 doesn't ask for a peer secret",
-            "node 2 has no peer secret, and whoever calls it has one",
+            "node 2 has no peer secret, and the node that calls it has one",
         ),
         (b"", SECRET, "calls node 2 without its peer secret", "node 1 calls node 2 without its peer secret"),
     ],

@@ -122,7 +122,7 @@ def test_entries_that_do_not_fit_are_refused_and_nothing_is_written(env: SimEnv)
         wal.save(None, entries(7, 7), must_sync=True)
     with pytest.raises(ValueError, match=r"from 4 .* to 6"):
         wal.save(None, entries(3, 6), must_sync=True)
-    with pytest.raises(ValueError, match="entry 7 was expected behind entry 6"):
+    with pytest.raises(ValueError, match="entry 7 was expected after entry 6"):
         wal.save(None, [*entries(6, 6), *entries(8, 8)], must_sync=True)
     with pytest.raises(ValueError, match="go back"):
         wal.save_snapshot(mark(2))
