@@ -1,7 +1,7 @@
-"""Raft's write-ahead log: what comes back, what is a torn tail, what is damage, and what it costs.
+"""Raft's write-ahead log: what comes back, when segments go, and what it costs.
 
 Many of the cases are those of etcd's server/storage/wal: TestRecover, TestSaveWithCut, TestReleaseLockTo,
-TestOpenOnTornWrite, TestLastRecordLengthExceedFileEnd, TestValidSnapshotEntries. Power cuts are in tests/crash.
+TestValidSnapshotEntries. Power cuts are in tests/crash.
 """
 
 import random
@@ -11,64 +11,25 @@ from pathlib import Path
 import pytest
 
 from engines.env import RealEnv
-from engines.errors import CorruptionError, StoreClosed, StoreFailed, StoreLocked
+from engines.errors import StoreClosed, StoreFailed, StoreLocked
 from engines.faultenv import FaultEnv
-from engines.log import BLOCK_BYTES, LogReader, encode_record
+from engines.log import encode_record
 from engines.simenv import SimEnv
 from raft.raftpb import ConfState, Entry, HardState, SnapshotMetadata
-from server.errors import WAY_OUT
 from server.wal import Wal, WalMismatch, WalState, check, dump
-from server.wal_segment import ENTRIES, Head, SegmentName, encode_entries, prefix
-
-ROOT = "/disk/wal"
-NONE = SnapshotMetadata()
-VOTERS = ConfState((1, 2, 3))
-
-
-def opened(env: SimEnv, **options: int) -> tuple[Wal, WalState]:
-    return Wal.open(ROOT, env, **{"node_id": 1, "cluster_id": 2, **options})
-
-
-def entries(first: int, last: int, term: int = 1, data: bytes = b"data") -> list[Entry]:
-    return [Entry(term, index, 0, data) for index in range(first, last + 1)]
-
-
-def mark(index: int, term: int = 1) -> SnapshotMetadata:
-    return SnapshotMetadata(index, term, VOTERS)
-
-
-def reopened(env: SimEnv, wal: Wal, **options: int) -> WalState:
-    wal.close()
-    wal, state = opened(env, **options)
-    wal.close()
-    return state
-
-
-def killed(env: SimEnv, wal: Wal) -> None:
-    """The process ends without closing; the lock goes with it."""
-    wal._lock.close()
-
-
-def segments(env: SimEnv) -> list[str]:
-    return [name for name in env.list(ROOT) if name.endswith(".wal")]
-
-
-def content(env: SimEnv, name: str) -> bytes:
-    return env.files()[f"{ROOT}/{name}"]
-
-
-def records(env: SimEnv, name: str) -> list[tuple[int, bytes]]:
-    return list(LogReader(content(env, name), name))
-
-
-def log_end(data: bytes) -> int:
-    reader = LogReader(data, "test.wal")
-    assert list(reader) and reader.torn is None
-    return reader.end
-
-
-def indexes(state: WalState) -> list[int]:
-    return [entry.index for entry in state.entries]
+from server.wal_segment import Head, SegmentName
+from tests.server.wal_files import (
+    ROOT,
+    content,
+    entries,
+    filled,
+    indexes,
+    log_end,
+    opened,
+    records,
+    reopened,
+    segments,
+)
 
 
 @pytest.fixture
@@ -76,7 +37,14 @@ def env() -> SimEnv:
     return SimEnv(seed=0)
 
 
-# ---- what comes back ------------------------------------------------------------------------------------------------
+NONE = SnapshotMetadata()
+
+
+VOTERS = ConfState((1, 2, 3))
+
+
+def mark(index: int, term: int = 1) -> SnapshotMetadata:
+    return SnapshotMetadata(index, term, VOTERS)
 
 
 def test_a_new_log_is_empty_and_says_that_it_is_new(env: SimEnv):
@@ -158,84 +126,6 @@ def test_stats_count(env: SimEnv):
     on_disk = sum(log_end(content(env, name)) for name in segments(env))
     assert after["bytes_written"] == on_disk > 30 * 60
     wal.close()
-
-
-# ---- the bytes ------------------------------------------------------------------------------------------------------
-
-
-def test_the_bytes_of_a_segment(env: SimEnv):
-    """These bytes never change: HEAD, then a STATE with one entry, then a mark."""
-    env.rng = random.Random(1)
-    salt = random.Random(1).getrandbits(64)
-    wal, _ = opened(env)
-    wal.save(HardState(3, 1, 0), [Entry(3, 1, 0, b"hello")], must_sync=True)
-    wal.save_snapshot(SnapshotMetadata(1, 3, ConfState((1,))))
-    killed(env, wal)
-    (name,) = segments(env)
-    assert name == "0000000000000000-0000000000000001.wal"
-    head, state, marked = records(env, name)
-    assert salt.to_bytes(8, "little").hex() == "f5b165224a58b791"
-    assert head == (
-        0,
-        bytes.fromhex(
-            "01 f5b165224a58b791 0000000000000000"  # HEAD, stamp, synced
-            "0100000000000000 0200000000000000 f5b165224a58b791"  # node, cluster, salt
-            "0000000000000000 0000000000000000"  # salt and end of the segment before
-            "0000000000000000 0000000000000000 0000000000000000"  # hard state
-            "0000000000000000 0000000000000000 00 00000000 00000000 00000000 00000000"  # mark
-        ),
-    )
-    assert state == (
-        0x79,
-        bytes.fromhex(
-            "03 6eb265224a58b791 7900000000000000"
-            "0300000000000000 0100000000000000 0000000000000000"
-            "16000000 00 0300000000000000 0100000000000000 68656c6c6f"
-        ),
-    )
-    assert marked == (
-        0xC3,
-        bytes.fromhex(
-            "04 b8b265224a58b791 c300000000000000"
-            "0100000000000000 0300000000000000 00 01000000 00000000 00000000 00000000 0100000000000000"
-        ),
-    )
-
-
-def test_space_is_allocated_ahead_and_reads_as_the_end(env: SimEnv):
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 1), must_sync=True)
-    (name,) = segments(env)
-    assert len(content(env, name)) == 1 << 20
-    wal.save(None, [Entry(1, 2, 0, bytes(3 << 20))], must_sync=True)
-    assert len(content(env, name)) == 4 << 20
-    killed(env, wal)
-    wal, state = opened(env)
-    assert indexes(state) == [1, 2] and state.repaired is None
-    assert indexes(reopened(env, wal)) == [1, 2]
-
-
-def test_the_names_of_segments():
-    name = SegmentName(3, 2001)
-    assert str(name) == "0000000000000003-00000000000007d1.wal" and SegmentName.parse(str(name)) == name
-    for other in (
-        "3-7d1.wal",
-        "0000000000000003-00000000000007d1.wal.tmp",
-        "LOCK",
-        "0000000000000003-00000000000007D1.wal",
-    ):
-        assert SegmentName.parse(other) is None
-
-
-# ---- segments -------------------------------------------------------------------------------------------------------
-
-
-def filled(env: SimEnv, count: int = 40, segment_bytes: int = 1000, commit_max: int = 1000) -> Wal:
-    """A log of `count` entries in several segments."""
-    wal, _ = opened(env, segment_bytes=segment_bytes)
-    for i in range(1, count + 1):
-        wal.save(HardState(1, 1, min(i - 1, commit_max)), entries(i, i, data=b"x" * 60), must_sync=True)
-    return wal
 
 
 def test_a_full_segment_is_followed_by_another(env: SimEnv):
@@ -336,251 +226,6 @@ def test_a_temporary_segment_is_left_over(env: SimEnv):
     wal.close()
 
 
-# ---- torn tails -----------------------------------------------------------------------------------------------------
-
-
-def last_segment(env: SimEnv) -> str:
-    return f"{ROOT}/{segments(env)[-1]}"
-
-
-def test_a_log_cut_anywhere_keeps_the_saves_that_are_whole(env: SimEnv):
-    """What was cut is reported; the log goes on in a new segment, and is whole again."""
-    wal, _ = opened(env)
-    for i in range(1, 6):
-        wal.save(None, entries(i, i, data=b"x" * 100), must_sync=True)
-    killed(env, wal)
-    path = last_segment(env)
-    ends = [offset for offset, _ in records(env, segments(env)[0])][1:]
-    whole = env.files()[path]
-    end = log_end(whole)
-    for size in range(ends[0], end, 11):
-        image = SimEnv(0)
-        image.makedirs(ROOT, "test")
-        file = image.open(path, "w")
-        file.append(whole[:size])
-        file.close()
-        kept = sum(start <= size for start in [*ends[1:], end])
-        wal, state = opened(image)
-        assert indexes(state) == list(range(1, kept + 1))
-        is_torn = size not in ends
-        assert (state.repaired is not None) == is_torn and len(segments(image)) == 1 + is_torn
-        if state.repaired:
-            assert path in state.repaired and "torn tail" in state.repaired
-        wal.save(None, entries(kept + 1, kept + 2, term=2), must_sync=True)
-        state = reopened(image, wal)
-        assert indexes(state) == list(range(1, kept + 3)) and state.repaired is None
-
-
-def test_a_hole_between_two_unsynced_saves_takes_both(env: SimEnv):
-    """A crash may lose the first of them and keep the second."""
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 1), must_sync=True)
-    first = wal.stats()["last_segment_bytes"]
-    wal.save(None, entries(2, 2), must_sync=False)
-    second = wal.stats()["last_segment_bytes"]
-    wal.save(None, entries(3, 3), must_sync=False)
-    killed(env, wal)
-    data = env.files()[last_segment(env)]
-    env.poke(last_segment(env), data[:first] + bytes(second - first) + data[second:])
-    wal, state = opened(env)
-    assert indexes(state) == [1] and state.repaired is not None
-    wal.close()
-
-
-def test_a_hole_before_a_save_that_came_after_a_sync_is_damage(env: SimEnv):
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 1), must_sync=True)
-    first = wal.stats()["last_segment_bytes"]
-    wal.save(None, entries(2, 2), must_sync=True)
-    second = wal.stats()["last_segment_bytes"]
-    wal.save(None, entries(3, 3), must_sync=False)
-    killed(env, wal)
-    data = env.files()[last_segment(env)]
-    env.poke(last_segment(env), data[:first] + bytes(second - first) + data[second:])
-    with pytest.raises(CorruptionError) as caught:
-        opened(env)
-    assert caught.value.offset == first and "no torn tail" in caught.value.why
-    assert check(ROOT, env) == [str(caught.value)]
-
-
-def test_a_save_that_rotted_to_zeros_up_to_the_blocks_end_is_damage(env: SimEnv):
-    """engines/log.py, rule 8: what the LSM tree's log reads past, because others may write to it. Raft's log has no others,
-    and the record behind the zeros is valid: reading on would be a log without an acknowledged entry."""
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 1), must_sync=True)
-    first = wal.stats()["last_segment_bytes"]
-    probe = SimEnv(seed=0)
-    other, _ = opened(probe)
-    other.save(None, entries(1, 1), must_sync=True)
-    other.save(None, entries(2, 2, data=bytes(20_000)), must_sync=True)
-    size = 20_000 + BLOCK_BYTES - other.stats()["last_segment_bytes"]
-    killed(probe, other)
-    wal.save(None, entries(2, 2, data=bytes(size)), must_sync=True)
-    assert wal.stats()["last_segment_bytes"] == BLOCK_BYTES, "it ends where its block does"
-    wal.save(None, entries(3, 3), must_sync=True)
-    killed(env, wal)
-    data = env.files()[last_segment(env)]
-    env.poke(last_segment(env), data[:first] + bytes(BLOCK_BYTES - first) + data[BLOCK_BYTES:])
-    with pytest.raises(CorruptionError) as caught:
-        opened(env)
-    assert caught.value.offset == first and "no torn tail" in caught.value.why
-
-
-def test_a_value_that_holds_a_log_testifies_to_nothing(env: SimEnv):
-    """The search behind a torn record finds whole valid records in its data; they don't belong where they are."""
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 5, data=b"x" * 50), must_sync=True)
-    start = wal.stats()["last_segment_bytes"]
-    stolen = env.files()[last_segment(env)][:start]
-    wal.save(None, [Entry(1, 6, 0, stolen * 3)], must_sync=True)
-    killed(env, wal)
-    data = env.files()[last_segment(env)]
-    env.poke(last_segment(env), data[:start] + bytes(7) + data[start + 7 :])
-    wal, state = opened(env)
-    assert indexes(state) == [1, 2, 3, 4, 5] and state.repaired is not None
-    wal.close()
-
-
-def test_a_valid_record_of_another_segment_is_not_believed(env: SimEnv):
-    """A block that a crash or a disk has left from an older file: torn at the end, damage before it."""
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 1), must_sync=True)
-    end = wal.stats()["last_segment_bytes"]
-    killed(env, wal)
-    path = last_segment(env)
-    data = env.files()[path]
-    foreign = encode_record(end, prefix(ENTRIES, 0x1234, end, end) + encode_entries(entries(2, 2, term=9)))
-    env.poke(path, data[:end] + foreign + data[end + len(foreign) :])
-    wal, state = opened(env)
-    assert indexes(state) == [1] and state.repaired is not None and "another place" in state.repaired
-    wal.close()
-
-
-def test_a_repaired_segment_is_never_appended_to(env: SimEnv):
-    """What was cut off may come back in a later crash, where a new record was to be; only a new salt tells."""
-    wal, _ = opened(env)
-    wal.save(None, entries(1, 1), must_sync=True)
-    wal.save(None, entries(2, 2), must_sync=True)
-    killed(env, wal)
-    path = last_segment(env)
-    end = log_end(env.files()[path])
-    env.poke(path, env.files()[path][: end - 1])
-    wal, state = opened(env)
-    assert indexes(state) == [1]
-    size = len(env.files()[path])
-    wal.save(None, entries(2, 3, term=2), must_sync=True)
-    assert len(env.files()[path]) == size and last_segment(env) != path
-    wal.close()
-
-
-# ---- damage ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_flipped_byte_of_a_closed_log_is_found_or_harmless(env: SimEnv):
-    """A closed log has a witness for every save: no damage passes for a torn tail."""
-    wal, _ = opened(env, segment_bytes=500)
-    for i in range(1, 9):
-        wal.save(HardState(1, 1, i - 1), entries(i, i, data=b"x" * 20), must_sync=i % 2 == 0)
-    wal.close()
-    wal, expected = opened(env)
-    wal.close()
-    refused = 0
-    for path, data in env.files().items():
-        for offset in range(min(len(data), 1000)):
-            image = SimEnv(0)
-            image.makedirs(ROOT, "test")
-            for other, bytes_ in env.files().items():
-                file = image.open(other, "w")
-                file.append(bytes_)
-                file.close()
-            image.poke(path, data[:offset] + bytes([data[offset] ^ 0x10]) + data[offset + 1 :])
-            try:
-                wal, state = opened(image)
-            except CorruptionError as error:
-                assert error.path == path
-                assert error.why.endswith(WAY_OUT)  # an older copy of the log would vote again: none is advised
-                refused += 1
-                continue
-            wal.close()
-            assert (state.hard_state, state.entries) == (expected.hard_state, expected.entries), f"{path} at {offset}"
-    assert refused > 800
-
-
-def test_a_torn_tail_in_a_segment_that_another_follows_is_damage(env: SimEnv):
-    filled(env).close()
-    path = f"{ROOT}/{segments(env)[1]}"
-    env.poke(path, env.files()[path][:-30])
-    with pytest.raises(CorruptionError, match="no crash does that") as caught:
-        opened(env)
-    assert caught.value.path == path
-
-
-def test_a_segment_that_was_cut_at_a_record_is_damage(env: SimEnv):
-    filled(env).close()
-    path = f"{ROOT}/{segments(env)[1]}"
-    last, _ = records(env, segments(env)[1])[-1]
-    env.poke(path, env.files()[path][:last])
-    with pytest.raises(CorruptionError, match="does not follow on") as caught:
-        opened(env)
-    assert caught.value.path.endswith(segments(env)[2])
-
-
-@pytest.mark.parametrize("lost", [0, 1, 2])
-def test_a_missing_segment_is_damage(env: SimEnv, lost: int):
-    filled(env).close()
-    env.unlink(f"{ROOT}/{segments(env)[lost]}")
-    with pytest.raises(CorruptionError, match="which are gone"):
-        opened(env)
-    assert len(check(ROOT, env)) == 1
-
-
-def test_a_segment_from_another_log_is_damage(env: SimEnv):
-    filled(env).close()
-    other = SimEnv(1)
-    filled(other).close()
-    name = segments(env)[2]
-    env.poke(f"{ROOT}/{name}", content(other, name))
-    with pytest.raises(CorruptionError, match="does not follow on"):
-        opened(env)
-
-
-def test_a_segment_without_a_head_is_damage(env: SimEnv):
-    filled(env).close()
-    for data in (b"", bytes(5000), b"garbage" * 100):
-        env.poke(last_segment(env), data)
-        with pytest.raises(CorruptionError, match="begins with a valid HEAD"):
-            opened(env)
-
-
-def test_two_segments_of_one_number_are_damage(env: SimEnv):
-    filled(env).close()
-    first = segments(env)[0]
-    env.link(f"{ROOT}/{first}", f"{ROOT}/{first.replace('1.wal', '2.wal')}")
-    with pytest.raises(CorruptionError, match="same sequence number"):
-        opened(env)
-
-
-def test_a_log_that_ends_before_its_own_commit_index_is_damage_and_not_torn(env: SimEnv):
-    """etcd's check: whoever loses what was committed must not vote."""
-    wal, _ = opened(env)
-    wal.save(HardState(1, 1, 5), entries(1, 4), must_sync=True)
-    wal.close()
-    with pytest.raises(CorruptionError, match="ends with entry 4, but says that entry 5 was"):
-        opened(env)
-
-
-def test_a_refused_log_is_left_as_it_is(env: SimEnv):
-    filled(env).close()
-    env.unlink(f"{ROOT}/{segments(env)[1]}")
-    before = env.files()
-    with pytest.raises(CorruptionError):
-        opened(env)
-    assert env.files() == before
-
-
-# ---- whose it is, and its end ---------------------------------------------------------------------------------------
-
-
 def test_another_nodes_log_is_refused_by_name(env: SimEnv):
     filled(env).close()
     with pytest.raises(WalMismatch, match="belongs to node 0x1, and this is node 0x7"):
@@ -631,9 +276,6 @@ def test_after_a_close_every_call_refuses(env: SimEnv):
     wal, _ = opened(env)
     wal.close()
     expect_all(list(calls_of(wal)), StoreClosed)
-
-
-# ---- the dump -------------------------------------------------------------------------------------------------------
 
 
 def test_the_dump_tells_what_each_record_means(env: SimEnv):
