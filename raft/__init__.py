@@ -22,14 +22,25 @@ Reading order, each file a little harder than the last:
     log.py               the log: append, conflict, commit, apply
     quorum/              what is a majority
     tracker/             what a leader knows of each follower
-    raft.py              terms, roles, and the way of a message
+    core.py              term, vote, role, timers, and how messages leave
     election.py          campaigns and votes                           paper section 5.2, 5.4.1
-    follower.py          entries, heartbeats, snapshots                paper section 5.3, 7
-    leader.py            proposals, replication, commit, reads         paper section 5.3, 5.4.2, 8
-    read_only.py         linearizable reads                            thesis section 6.4
-    confchange/          membership changes, one node at a time        paper section 6, thesis section 4.1
+    follower.py          entries and heartbeats                        paper section 5.3
+    replication.py       what the leader sends, and commit             paper section 5.3, 5.4.2
+    leader.py            proposals and followers' reports              paper section 5.3, 8
+    heartbeat.py reads.py read_only.py   linearizable reads            thesis section 6.4
+    snapshots.py         in place of entries that are cut away         paper section 7
+    confchange/ membership.py   membership changes                     paper section 6, thesis chapter 4
+    raft.py              terms, and the way of a message to its role   paper section 5.1
     rawnode.py           the driver's side: Ready, advance, and the contract between them
     config.py state.py status.py util.py errors.py
+
+and then what a cluster runs well without, each with a default that leaves it out:
+
+    pre_vote.py          a node that was cut off disturbs nobody       thesis section 9.6
+    lease.py             check_quorum, and what lease reads stand on   thesis section 6.2, 6.4
+    transfer.py          the leader hands over                         thesis section 3.10
+    storage_writes.py    writes that overlap                           etcd's doc.go
+    bootstrap.py         members as the first entries of the log
 
 The safety properties (figure 3 of the paper) and where they are kept:
 
@@ -38,11 +49,9 @@ The safety properties (figure 3 of the paper) and where they are kept:
     Log Matching             log.py maybe_append
     Leader Completeness      log.py is_up_to_date and maybe_commit
     State Machine Safety     log.py invariants 2 and 4
-
-Not here yet, and refused with an error where it is asked for: pre-vote, check-quorum, lease reads, learners, joint
-consensus, leadership transfer, asynchronous storage writes. raft.py says where each belongs.
 """
 
+from raft.bootstrap import Peer
 from raft.config import READ_ONLY_LEASE_BASED, READ_ONLY_SAFE, Config
 from raft.errors import (
     CompactedError,
@@ -92,9 +101,11 @@ from raft.state import (
 )
 from raft.status import PeerStatus, Status
 from raft.storage import MemoryStorage, Storage
-from raft.util import NO_LIMIT, NONE, Logger, may_send_before_sync, must_sync
+from raft.util import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, NO_LIMIT, NONE, Logger, may_send_before_sync, must_sync
 
 __all__ = [
+    "LOCAL_APPEND_THREAD",
+    "LOCAL_APPLY_THREAD",
     "NONE",
     "NO_LIMIT",
     "READ_ONLY_LEASE_BASED",
@@ -123,6 +134,7 @@ __all__ = [
     "MemoryStorage",
     "Message",
     "MessageType",
+    "Peer",
     "PeerStatus",
     "ProgressState",
     "ProposalDroppedError",

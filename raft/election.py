@@ -16,53 +16,67 @@ Follows etcd-io/raft: raft.go (hup, campaign, poll, stepCandidate); paper sectio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-from raft import follower, leader
+from raft import leader
+from raft.core import Core
 from raft.errors import ProposalDroppedError
-from raft.quorum import VOTE_LOST, VOTE_WON
+from raft.quorum import VOTE_LOST, VOTE_WON, VoteResult
 from raft.raftpb import (
     ENTRY_CONF_CHANGE,
     ENTRY_CONF_CHANGE_V2,
-    MSG_APP,
-    MSG_HEARTBEAT,
     MSG_PROP,
-    MSG_SNAP,
+    MSG_TIMEOUT_NOW,
     MSG_VOTE,
     MSG_VOTE_RESP,
     Message,
+    MessageType,
 )
 from raft.state import STATE_LEADER
 from raft.util import NONE
 
-if TYPE_CHECKING:
-    from raft.raft import Raft
+__all__ = [
+    "CAMPAIGN_TRANSFER",
+    "answer_vote_request",
+    "ask_for_votes",
+    "campaign",
+    "campaign_for_transfer",
+    "count_vote",
+    "explain_vote",
+    "hup",
+    "refuse_requests",
+    "step_candidate",
+]
 
-__all__ = ["CAMPAIGN_ELECTION", "answer_vote_request", "campaign", "hup", "step_candidate"]
-
-# The kinds of campaign. Pre-election and transfer are to follow; they differ in the message sent and in what wins.
-CAMPAIGN_ELECTION: Final = "CampaignElection"
+CAMPAIGN_TRANSFER: Final = b"CampaignTransfer"
+"""The context of a vote request that the leader itself has asked for: no lease holds against it (lease.py)."""
 
 
-def hup(r: Raft, campaign_type: str) -> None:
-    """Starts a campaign, unless this node leads already or must not lead."""
+def hup(r: Core, campaign: Callable[[Core], None]) -> None:
+    """Starts a campaign of this kind, unless this node leads already or must not lead."""
     if r.state == STATE_LEADER:
-        return
-    if not r.promotable():
-        _explain(r, "is unpromotable and can not campaign")
-        return
-    if _has_unapplied_conf_changes(r):
-        _explain(r, "can not campaign: there are membership changes to apply first")
-        return
-    campaign(r, campaign_type)
+        if r.logger is not None:
+            r.logger.debug("%x ignoring MsgHup because already leader", r.id)
+    elif not r.promotable():
+        if r.logger is not None:
+            r.logger.warning("%x is unpromotable and can not campaign", r.id)
+    # With an unapplied change it might count majorities of the old configuration, while the new one's elect another
+    # leader (etcd#7280, #12133).
+    elif _has_unapplied_conf_changes(r):
+        if r.logger is not None:
+            r.logger.warning(
+                "%x cannot campaign at term %d since there are still pending configuration changes to apply",
+                r.id,
+                r.term,
+            )
+    else:
+        if r.logger is not None:
+            r.logger.info("%x is starting a new election at term %d", r.id, r.term)
+        campaign(r)
 
 
-def _explain(r: Raft, what: str) -> None:
-    if r.logger is not None:
-        r.logger.warning("%x %s at term %d", r.id, what, r.term)
-
-
-def _has_unapplied_conf_changes(r: Raft) -> bool:
+def _has_unapplied_conf_changes(r: Core) -> bool:
     """Looks through the entries between applied and committed, a page at a time. O(entries)."""
     if r.log.applied >= r.log.committed:
         return False
@@ -73,62 +87,93 @@ def _has_unapplied_conf_changes(r: Raft) -> bool:
     return False
 
 
-def campaign(r: Raft, campaign_type: str) -> None:
+def campaign(r: Core) -> None:
     """Becomes a candidate and asks every voter, itself included, for its vote."""
-    if r.logger is not None:
-        r.logger.info("%x is starting a new election at term %d (%s)", r.id, r.term, campaign_type)
     r.become_candidate()
+    ask_for_votes(r, MSG_VOTE, MSG_VOTE_RESP, r.term, b"")
+
+
+def campaign_for_transfer(r: Core) -> None:
+    """The same because the leader wants it so: without a pre-vote, which the leader's lease would refuse (raft#203)."""
+    r.become_candidate()
+    ask_for_votes(r, MSG_VOTE, MSG_VOTE_RESP, r.term, CAMPAIGN_TRANSFER)
+
+
+def ask_for_votes(r: Core, request: MessageType, response: MessageType, term: int, context: bytes) -> None:
+    """Sends the request to every voter. This node's own vote is an answer that waits for the disk (invariant 2)."""
     last = r.log.last_index()
     last_term = r.log.term(last)
     for node_id in r.tracker.voters.ids():
         if node_id == r.id:
-            r.send(Message(MSG_VOTE_RESP, to=node_id, term=r.term))
-        else:
-            r.send(Message(MSG_VOTE, to=node_id, term=r.term, index=last, log_term=last_term))
+            r.send(Message(response, to=node_id, term=term))
+            continue
+        if r.logger is not None:
+            r.logger.info(
+                "%x [logterm: %d, index: %d] sent %s request to %x at term %d",
+                *(r.id, last_term, last, request, node_id, r.term),
+            )
+        r.send(Message(request, to=node_id, term=term, index=last, log_term=last_term, context=context))
 
 
-def answer_vote_request(r: Raft, m: Message) -> None:
+def answer_vote_request(r: Core, m: Message) -> None:
     """Grants or refuses a vote in this term (paper section 5.2 and 5.4.1).
 
-    A node that is no member in its own view of the configuration votes all the same: it may be behind in applying the
-    change that made it a voter, and the candidate's majority may need it.
+    A node that is no voter in its own view of the configuration votes all the same: it may be behind in applying the
+    change that made it one, and the candidate's majority may need it (etcd#10998).
     """
     can_vote = r.vote == m.from_ or (r.vote == NONE and r.lead == NONE)
     if can_vote and r.log.is_up_to_date(m.index, m.log_term):
+        explain_vote(r, m, "cast", "for")
         r.send(Message(MSG_VOTE_RESP, to=m.from_, term=m.term))
         r.election_elapsed = 0
         r.vote = m.from_
     else:
+        explain_vote(r, m, "rejected", "from")
         r.send(Message(MSG_VOTE_RESP, to=m.from_, term=r.term, reject=True))
+
+
+def explain_vote(r: Core, m: Message, what: str, whom: str) -> None:
+    """The log line about an answer to a vote request or a pre-vote request, before it is sent."""
     if r.logger is not None:
         r.logger.info(
-            "%x [logterm: %d, index: %d, vote: %x] %s MsgVote from %x [logterm: %d, index: %d] at term %d",
+            f"%x [logterm: %d, index: %d, vote: %x] {what} %s {whom} %x [logterm: %d, index: %d] at term %d",
             *(r.id, r.log.last_term(), r.log.last_index(), r.vote),
-            "cast" if r.vote == m.from_ else "rejected",
-            *(m.from_, m.log_term, m.index, r.term),
+            *(m.type, m.from_, m.log_term, m.index, r.term),
         )
 
 
-def step_candidate(r: Raft, m: Message) -> None:
-    """A candidate's messages. A leader of this term ends the campaign; reads find no leader, and are dropped."""
-    kind = m.type
-    if kind == MSG_VOTE_RESP:
-        _count_vote(r, m)
-    elif kind in (MSG_APP, MSG_HEARTBEAT, MSG_SNAP):
-        r.become_follower(m.term, m.from_)
-        follower.step_follower(r, m)
-    elif kind == MSG_PROP:
-        raise ProposalDroppedError(f"node {r.id} has no leader at term {r.term}")
+def step_candidate(r: Core, m: Message) -> None:
+    """A candidate's messages; a leader's have made it a follower before they get here.
+
+    Late answers to a pre-vote are no votes, although this node has asked for both (raft#196).
+    """
+    if m.type == MSG_VOTE_RESP:
+        result = count_vote(r, m)
+        if result == VOTE_WON:
+            leader.take_over(r)
+        elif result == VOTE_LOST:
+            # Nobody leads as far as this node knows; its vote in this term is spent on itself.
+            r.become_follower(r.term, NONE)
+    else:
+        refuse_requests(r, m)
 
 
-def _count_vote(r: Raft, m: Message) -> None:
+def count_vote(r: Core, m: Message) -> VoteResult:
+    """Notes an answer; the result is what all answers so far amount to."""
+    if r.logger is not None:
+        r.logger.info("%x received %s%s from %x at term %d", r.id, m.type, " rejection" * m.reject, m.from_, r.term)
     r.tracker.record_vote(m.from_, not m.reject)
     granted, rejected, result = r.tracker.tally_votes()
     if r.logger is not None:
-        r.logger.info("%x has received %d MsgVoteResp votes and %d vote rejections", r.id, granted, rejected)
-    if result == VOTE_WON:
-        r.become_leader()
-        leader.broadcast_append(r)
-    elif result == VOTE_LOST:
-        # Nobody leads as far as this node knows; its vote in this term is spent on itself.
-        r.become_follower(r.term, NONE)
+        r.logger.info("%x has received %d %s votes and %d vote rejections", r.id, granted, m.type, rejected)
+    return result
+
+
+def refuse_requests(r: Core, m: Message) -> None:
+    """While nobody leads, proposals are refused; reads are dropped, as the network might have done."""
+    if m.type == MSG_PROP:
+        if r.logger is not None:
+            r.logger.info("%x no leader at term %d; dropping proposal", r.id, r.term)
+        raise ProposalDroppedError(f"node {r.id} has no leader at term {r.term}")
+    if m.type == MSG_TIMEOUT_NOW and r.logger is not None:
+        r.logger.debug("%x [term %d state %s] ignored MsgTimeoutNow from %x", r.id, r.term, r.state, m.from_)

@@ -9,12 +9,13 @@ Invariants
  1. applied ≤ applying ≤ committed ≤ last, and none of them ever decreases.
  2. An entry at or before `committed` never changes (State Machine Safety); an attempt is a `RaftPanic`.
  3. Terms never decrease along the log (so the search of a term can halve).
- 4. Entries are handed out for application in order, each once, and only when they are committed, stable on this node's
-    disk (unless the caller allows otherwise), and no snapshot is waiting to be installed in front of them.
+ 4. Entries are handed out for application in order, each once, and only when they are committed, and no snapshot is
+    waiting to be installed in front of them. With asynchronous storage writes they must be stable, too.
 
-Why only stable ones (4): an entry can be committed without this node, by a quorum of others. If it were applied here
-before it is on this disk, a crash could leave a state machine that is ahead of its own log. etcd counts on its driver
-to write a Ready before applying it, and so hands out unstable entries in that mode; this costs one more Ready.
+Why stable (4): an entry can be committed without this node, by a quorum of others. If it were applied here before it is
+on this disk, a crash could leave a state machine that is ahead of its own log. A driver that calls `advance` writes a
+Ready before it applies what is in it, so it may find the same entry in both; with asynchronous writes nothing orders
+the two threads but this rule.
 
 Follows etcd-io/raft: log.go; paper sections 5.3 and 5.4.
 """
@@ -27,7 +28,7 @@ from raft.errors import CompactedError, LogLostError, RaftPanic, UnavailableErro
 from raft.log_unstable import Unstable
 from raft.raftpb import Entry, Snapshot
 from raft.storage import Storage
-from raft.util import NO_LIMIT, entries_size
+from raft.util import NO_LIMIT, Logger, entries_size
 
 __all__ = ["RaftLog"]
 
@@ -41,15 +42,17 @@ class RaftLog:
         "applying_paused",
         "applying_size_bytes",
         "committed",
+        "logger",
         "max_applying_size_bytes",
         "storage",
         "unstable",
     )
 
-    def __init__(self, storage: Storage, max_applying_size_bytes: int = NO_LIMIT) -> None:
+    def __init__(self, storage: Storage, max_applying_size_bytes: int = NO_LIMIT, logger: Logger | None = None) -> None:
         first, last = storage.first_index(), storage.last_index()
         self.storage = storage
-        self.unstable = Unstable(last + 1)
+        self.logger = logger
+        self.unstable = Unstable(last + 1, logger)
         self.committed = self.applying = self.applied = first - 1
         self.max_applying_size_bytes = max_applying_size_bytes
         self.applying_size_bytes = 0
@@ -169,6 +172,12 @@ class RaftLog:
             raise RaftPanic(f"entries [{entries[0].index}, {entries[-1].index}] don't follow entry {prev_index}")
         conflict = self.find_conflict(entries)
         if conflict:
+            if self.logger is not None and conflict <= self.last_index():
+                term = entries[conflict - prev_index - 1].term
+                self.logger.info(
+                    "found conflict at index %d [existing term: %d, conflicting term: %d]",
+                    *(conflict, self.term_or_zero(conflict), term),
+                )
             if conflict <= self.committed:
                 raise LogLostError(f"entry {conflict} conflicts with one that is committed (up to {self.committed})")
             self.append(entries[conflict - prev_index - 1 :])
@@ -227,8 +236,17 @@ class RaftLog:
 
     def restore(self, snapshot: Snapshot) -> None:
         """The log becomes the snapshot. Requires: it is ahead of the commit index."""
+        if self.logger is not None:
+            self.logger.info(
+                "log [%s] starts to restore snapshot [index: %d, term: %d]",
+                *(self, snapshot.metadata.index, snapshot.metadata.term),
+            )
         self.committed = snapshot.metadata.index
         self.unstable.restore(snapshot)
+
+    def stable_to(self, index: int, term: int) -> None:
+        """The entry (index, term) and all before are on this node's disk."""
+        self.unstable.stable_to(index, term)
 
     # How far it is committed.
 
@@ -291,3 +309,11 @@ class RaftLog:
         self.applying = max(self.applying, index)
         self.applying_size_bytes = max(0, self.applying_size_bytes - size_bytes)
         self.applying_paused = self.applying_size_bytes >= self.max_applying_size_bytes
+
+    def __str__(self) -> str:
+        unstable = self.unstable
+        return (
+            f"committed={self.committed}, applied={self.applied}, applying={self.applying}, "
+            f"unstable.offset={unstable.offset}, unstable.offsetInProgress={unstable.offset_in_progress}, "
+            f"len(unstable.Entries)={len(unstable.entries)}"
+        )

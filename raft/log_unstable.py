@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from raft.errors import RaftPanic
 from raft.raftpb import Entry, Snapshot
-from raft.util import end_within
+from raft.util import Logger, end_within
 
 __all__ = ["Unstable"]
 
@@ -31,9 +31,10 @@ __all__ = ["Unstable"]
 class Unstable:
     """Entries and snapshot that wait for the driver. Methods are O(1) unless they say otherwise."""
 
-    __slots__ = ("entries", "offset", "offset_in_progress", "snapshot", "snapshot_in_progress")
+    __slots__ = ("entries", "logger", "offset", "offset_in_progress", "snapshot", "snapshot_in_progress")
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, logger: Logger | None = None) -> None:
+        self.logger = logger
         self.snapshot: Snapshot | None = None
         self.snapshot_in_progress = False
         self.entries: list[Entry] = []
@@ -83,10 +84,25 @@ class Unstable:
         replaced in the meantime).
         """
         if index < self.offset or self.term(index) != term:
+            if self.logger is not None:
+                self._explain_unstable(index, term)
             return
         del self.entries[: index + 1 - self.offset]
         self.offset = index + 1
         self.offset_in_progress = max(self.offset_in_progress, self.offset)
+
+    def _explain_unstable(self, index: int, term: int) -> None:
+        assert self.logger is not None
+        here = self.term(index)
+        if here is None:
+            self.logger.info("entry at index %d missing from unstable log; ignoring", index)
+        elif index < self.offset:
+            self.logger.info("entry at index %d matched unstable snapshot; ignoring", index)
+        else:
+            self.logger.info(
+                "entry at (index,term)=(%d,%d) mismatched with entry at (%d,%d) in unstable log; ignoring",
+                *(index, term, index, here),
+            )
 
     def stable_snapshot_to(self, index: int) -> None:
         """The snapshot at `index` is installed; a newer one stays."""
@@ -113,11 +129,15 @@ class Unstable:
             self.entries.extend(entries)
         elif first <= self.offset:
             # All of this part, and maybe some of storage, is replaced.
+            if self.logger is not None:
+                self.logger.info("replace the unstable entries from index %d", first)
             self.entries = list(entries)
             self.offset = first
             self.offset_in_progress = first
         else:
             self._check_bounds(first, first)
+            if self.logger is not None:
+                self.logger.info("truncate the unstable entries before index %d", first)
             self.entries[first - self.offset :] = entries
             # What was being written behind `first` is no longer what the log says: it is handed out again.
             self.offset_in_progress = min(self.offset_in_progress, first)

@@ -38,7 +38,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from raft.confchange import check_supported
+from raft.bootstrap import Peer, bootstrap
 from raft.config import Config
 from raft.errors import RaftPanic, StepLocalMsgError, StepPeerNotFoundError
 from raft.kinds import SnapshotStatus, StateType
@@ -71,7 +71,8 @@ from raft.raftpb import (
 )
 from raft.state import ReadState, SoftState
 from raft.status import Status, get_status
-from raft.util import entries_size, must_sync
+from raft.storage_writes import append_message, append_response, apply_message, apply_response
+from raft.util import LOCAL_APPLY_THREAD, entries_size, must_sync
 
 __all__ = ["SNAPSHOT_FAILURE", "SNAPSHOT_FINISH", "RawNode", "Ready"]
 
@@ -91,6 +92,7 @@ _LOCAL: Final = frozenset(
         MSG_STORAGE_APPLY_RESP,
     )
 )
+_FROM_THREADS: Final = frozenset((MSG_STORAGE_APPEND_RESP, MSG_STORAGE_APPLY_RESP))
 _REQUESTS: Final = frozenset((MSG_PROP, MSG_READ_INDEX))
 _PROGRESS_RESPONSES: Final = frozenset((MSG_APP_RESP, MSG_HEARTBEAT_RESP))
 
@@ -126,13 +128,23 @@ class RawNode:
     storage that its log was read back into. Every call is O(what it hands on) in memory, with no input or output.
     """
 
-    __slots__ = ("_previous_hard_state", "_previous_soft_state", "_steps_on_advance", "raft")
+    __slots__ = ("_asynchronous", "_previous_hard_state", "_previous_soft_state", "_steps_on_advance", "raft")
 
     def __init__(self, config: Config) -> None:
         self.raft = Raft(config)
         self._previous_soft_state = self.raft.soft_state()
         self._previous_hard_state = self.raft.hard_state()
         self._steps_on_advance: list[Message] | None = None
+        self._asynchronous = config.async_storage_writes
+
+    def bootstrap(self, peers: Sequence[Peer]) -> None:
+        """Starts a new cluster of these peers, whose members all call this; see `MemoryStorage` for the other way.
+
+        Raises `ValueError` without peers, and for a storage that isn't empty.
+        """
+        bootstrap(self.raft, peers)
+        # So that the first Ready has the term, the entries, and the commit index.
+        self._previous_hard_state = HardState()
 
     # What the driver asks most often; `status` has the rest.
 
@@ -184,10 +196,8 @@ class RawNode:
         to `apply_conf_change`, on each node.
 
         A change that the leader finds to be made at the wrong time (another one is under way) is committed as an empty
-        entry. Raises `ConfChangeError` for a change that isn't supported, and `ProposalDroppedError`.
+        entry. Raises `ProposalDroppedError`.
         """
-        for single in change.as_v2().changes:
-            check_supported(single)
         kind = ENTRY_CONF_CHANGE if isinstance(change, ConfChange) else ENTRY_CONF_CHANGE_V2
         self._propose([Entry(0, 0, kind, change.encode())])
 
@@ -204,7 +214,7 @@ class RawNode:
         leader that is removed goes on leading, so that its removal gets to the others, but takes no more proposals.
         Raises `ConfChangeError` for a change that can't be made.
         """
-        return self.raft.apply_conf_change(change)
+        return self.raft.apply_conf_change(change.as_v2())
 
     def read_index(self, request_ctx: bytes) -> None:
         """Asks for an index at which a read on this node is linearizable; it comes back in read_states.
@@ -222,6 +232,9 @@ class RawNode:
         by a peer. All of these can be ignored.
         """
         kind = message.type
+        if message.from_ >= LOCAL_APPLY_THREAD and kind in _FROM_THREADS:
+            self.raft.step(message)
+            return
         if kind in _LOCAL or (message.term == 0 and kind not in _REQUESTS):
             raise StepLocalMsgError(f"a message of type {kind} at term {message.term} can't come from a peer")
         if message.to != self.raft.id:
@@ -265,57 +278,70 @@ class RawNode:
             or r.read_states
             or unstable.has_next_entries()
             or unstable.next_snapshot() is not None
-            or r.log.has_next_committed_entries()
+            or r.log.has_next_committed_entries(not self._asynchronous)
             or r.hard_state() != self._previous_hard_state
             or r.soft_state() != self._previous_soft_state
         )
 
     def ready(self) -> Ready:
-        """Takes out all that is to be done. Must be followed by `advance` before the next one. O(size of the Ready)."""
+        """Takes out all that is to be done. Must be followed by `advance` before the next one, unless storage writes
+        are asynchronous. O(size of the Ready)."""
         if self._steps_on_advance is not None:
             raise RaftPanic("ready() was called again before advance()")
         r = self.raft
+        log = r.log
         soft_state, hard_state = r.soft_state(), r.hard_state()
-        entries = r.log.unstable.next_entries()
+        entries = log.unstable.next_entries()
         ready = Ready(
             soft_state=soft_state if soft_state != self._previous_soft_state else None,
             hard_state=hard_state if hard_state != self._previous_hard_state else None,
             read_states=r.read_states,
             entries=entries,
-            snapshot=r.log.unstable.next_snapshot(),
-            committed_entries=r.log.next_committed_entries(),
-            messages=r.messages + [m for m in r.messages_after_append if m.to != r.id],
+            snapshot=log.unstable.next_snapshot(),
+            committed_entries=log.next_committed_entries(not self._asynchronous),
+            messages=r.messages,
             must_sync=must_sync(hard_state, self._previous_hard_state, len(entries)),
         )
+        if self._asynchronous:
+            self._hand_to_threads(ready)
+        else:
+            ready.messages += [m for m in r.messages_after_append if m.to != r.id]
+            self._steps_on_advance = self._after_write(ready)
         self._previous_soft_state, self._previous_hard_state = soft_state, hard_state
-        self._steps_on_advance = self._after_write(ready)
         r.messages, r.messages_after_append, r.read_states = [], [], []
-        r.log.unstable.accept_in_progress()
+        log.unstable.accept_in_progress()
         committed = ready.committed_entries
         if committed:
-            r.log.accept_applying(committed[-1].index, entries_size(committed))
+            log.accept_applying(committed[-1].index, entries_size(committed), not self._asynchronous)
         return ready
 
+    def _hand_to_threads(self, ready: Ready) -> None:
+        """The Ready's writes and applications as messages (storage_writes.py)."""
+        append = append_message(self.raft, ready.entries, ready.hard_state, ready.snapshot)
+        if append is not None:
+            ready.messages.append(append)
+        if ready.committed_entries:
+            ready.messages.append(apply_message(self.raft, ready.committed_entries))
+
     def _after_write(self, ready: Ready) -> list[Message]:
-        """What this node has to be told when the Ready is written and applied.
+        """What this node has to be told when the Ready is written and applied: what the two threads would answer.
 
         Its own votes and acknowledgements come first, as they would from a peer; they carry the term in which they
-        were made, so a later term doesn't count them. Then what the disk has, with the term as well: entries that a
-        later leader has replaced since are not taken for stable (rabbitmq/ra#637).
+        were made, so a later term doesn't count them.
         """
         r = self.raft
         steps = [m for m in r.messages_after_append if m.to == r.id]
-        if r.log.unstable.entries or ready.snapshot is not None:
-            stored = Message(MSG_STORAGE_APPEND_RESP, from_=r.id, term=r.term, snapshot=ready.snapshot)
-            if r.log.unstable.entries:
-                stored.index, stored.log_term = r.log.last_index(), r.log.last_term()
+        stored = append_response(r, ready.snapshot)
+        if stored is not None:
             steps.append(stored)
         if ready.committed_entries:
-            steps.append(Message(MSG_STORAGE_APPLY_RESP, from_=r.id, entries=ready.committed_entries))
+            steps.append(apply_response(r, ready.committed_entries))
         return steps
 
     def advance(self) -> None:
         """The last Ready is durable, its messages are sent, and its committed entries are applied."""
+        if self._asynchronous:
+            raise RaftPanic("advance() was called, but with async_storage_writes the responses say what is done")
         if self._steps_on_advance is None:
             raise RaftPanic("advance() was called without a ready()")
         steps, self._steps_on_advance = self._steps_on_advance, None

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from raft.core import Core
 from raft.kinds import ProgressState, StateType
 from raft.raftpb import ConfState
-
-if TYPE_CHECKING:
-    from raft.raft import Raft
 
 __all__ = ["PeerStatus", "Status", "get_status"]
 
@@ -28,6 +25,8 @@ class PeerStatus:
     paused: bool
     recent_active: bool
     inflight: int
+    is_learner: bool = False
+    pending_snapshot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Status:
     """A copy: it doesn't change with the node.
 
     raft_state: StateFollower, StateCandidate or StateLeader.
-    lead: 0 if no leader is known.
+    lead: 0 if no leader is known. lead_transferee: whom this leader hands over to; 0 is nobody.
     progress: by id, ascending, with this node's own; empty on all but the leader.
     """
 
@@ -49,15 +48,25 @@ class Status:
     raft_state: StateType
     conf_state: ConfState
     progress: Mapping[int, PeerStatus]
+    lead_transferee: int = 0
 
 
-def get_status(r: Raft) -> Status:
+def get_status(r: Core) -> Status:
     """O(members)."""
     progress = {}
     if r.state == StateType.LEADER:
         for node_id, pr in r.tracker.progress.items():
             inflight = len(pr.inflights)
-            progress[node_id] = PeerStatus(pr.match, pr.next, pr.state, pr.is_paused(), pr.recent_active, inflight)
+            progress[node_id] = PeerStatus(
+                pr.match,
+                pr.next,
+                pr.state,
+                pr.is_paused(),
+                pr.recent_active,
+                inflight,
+                pr.is_learner,
+                pr.pending_snapshot,
+            )
     return Status(
         id=r.id,
         term=r.term,
@@ -69,4 +78,5 @@ def get_status(r: Raft) -> Status:
         raft_state=r.state,
         conf_state=r.tracker.conf_state(),
         progress=progress,
+        lead_transferee=r.lead_transferee,
     )

@@ -1,33 +1,68 @@
 """From a ConfState, which is what logs and snapshots keep, back to a configuration with progress.
 
+    ConfState   voters (1 2 3), voters_outgoing (1 2 4), learners (5), learners_next (4)
+      first     add voters 1, 2, 4, one by one                           voters=(1 2 4)
+      then      enter joint: remove 1, 2, 4; add voters 1, 2, 3;         voters=(1 2 3)&&(1 2 4)
+                add learners 5, 4                                          learners=(5) learners_next=(4)
+
 Follows etcd-io/raft: confchange/restore.go, which does it by replaying changes through the Changer; so does this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from raft.confchange.confchange import Changer
 from raft.errors import ConfChangeError
-from raft.quorum import JointConfig, MajorityConfig
-from raft.raftpb import CONF_CHANGE_ADD_NODE, ConfChangeSingle, ConfState
-from raft.tracker import Progress, ProgressTracker
+from raft.raftpb import (
+    CONF_CHANGE_ADD_LEARNER_NODE,
+    CONF_CHANGE_ADD_NODE,
+    CONF_CHANGE_REMOVE_NODE,
+    ConfChangeSingle,
+    ConfChangeType,
+    ConfState,
+)
+from raft.tracker import Progress, ProgressTracker, TrackerConfig
 
 __all__ = ["restore"]
 
 
-def restore(empty: ProgressTracker, conf_state: ConfState, last_index: int) -> tuple[JointConfig, dict[int, Progress]]:
+def restore(
+    tracker: ProgressTracker, conf_state: ConfState, last_index: int
+) -> tuple[TrackerConfig, dict[int, Progress]]:
     """The configuration and fresh progress for every node of `conf_state`. O(n² log n), n small.
 
-    Requires: `empty` has no members; it says how wide the window to each node is. Raises `ConfChangeError` if there
-    are learners or a joint configuration in `conf_state`.
+    `tracker` says how wide the window to each node is. Raises `ConfChangeError` for a configuration that no changes
+    lead to.
     """
-    if conf_state.learners or conf_state.learners_next:
-        raise ConfChangeError(f"{conf_state} has learners, which are not supported yet")
-    if conf_state.voters_outgoing or conf_state.auto_leave:
-        raise ConfChangeError(f"{conf_state} is a joint configuration, which is not supported yet")
-    voters, progress = empty.voters, empty.progress
-    for node_id in conf_state.voters:
-        changer = Changer(voters, progress, last_index, empty.new_progress)
-        voters, progress = changer.simple([ConfChangeSingle(CONF_CHANGE_ADD_NODE, node_id)])
-    if voters.incoming != MajorityConfig(conf_state.voters):
-        raise ConfChangeError(f"{conf_state} has a voter 0, which stands for no node")
-    return voters, progress
+    scratch = tracker.empty_copy()
+
+    def adopt(result: tuple[TrackerConfig, dict[int, Progress]]) -> None:
+        scratch.config, scratch.progress = result
+
+    outgoing = conf_state.voters_outgoing
+    incoming = [
+        *_changes(CONF_CHANGE_REMOVE_NODE, outgoing),
+        *_changes(CONF_CHANGE_ADD_NODE, conf_state.voters),
+        *_changes(CONF_CHANGE_ADD_LEARNER_NODE, conf_state.learners),
+        *_changes(CONF_CHANGE_ADD_LEARNER_NODE, conf_state.learners_next),
+    ]
+    if outgoing:
+        for change in _changes(CONF_CHANGE_ADD_NODE, outgoing):
+            adopt(Changer(scratch, last_index).simple([change]))
+        adopt(Changer(scratch, last_index).enter_joint(conf_state.auto_leave, incoming))
+    else:
+        for change in incoming:
+            adopt(Changer(scratch, last_index).simple([change]))
+    if _sorted(scratch.conf_state()) != _sorted(conf_state):
+        raise ConfChangeError(f"{conf_state} is no valid configuration: restored, it is {scratch.conf_state()}")
+    return scratch.config, scratch.progress
+
+
+def _changes(kind: ConfChangeType, ids: Iterable[int]) -> list[ConfChangeSingle]:
+    return [ConfChangeSingle(kind, node_id) for node_id in ids]
+
+
+def _sorted(conf_state: ConfState) -> tuple[object, ...]:
+    groups = (conf_state.voters, conf_state.learners, conf_state.voters_outgoing, conf_state.learners_next)
+    return (*(sorted(set(group)) for group in groups), conf_state.auto_leave)

@@ -27,6 +27,7 @@ class Progress:
 
     __slots__ = (
         "inflights",
+        "is_learner",
         "match",
         "msg_app_flow_paused",
         "next",
@@ -36,10 +37,11 @@ class Progress:
         "state",
     )
 
-    def __init__(self, match: int, next: int, inflights: Inflights) -> None:
+    def __init__(self, match: int, next: int, inflights: Inflights, is_learner: bool = False) -> None:
         self.match = match
         self.next = next
         self.inflights = inflights
+        self.is_learner = is_learner
         self.state: ProgressState = STATE_PROBE
         self.pending_snapshot = 0
         self.recent_active = False
@@ -119,6 +121,8 @@ class Progress:
 
     def __str__(self) -> str:
         text = f"{self.state} match={self.match} next={self.next}"
+        if self.is_learner:
+            text += " learner"
         if self.is_paused():
             text += " paused"
         if self.pending_snapshot:

@@ -13,8 +13,11 @@ import pytest
 from raft import Entry, HardState, Message, Raft
 from raft import election as election_module
 from raft import leader as leader_module
+from raft import membership as membership_module
+from raft import raft as raft_module
+from raft import reads as reads_module
 from raft.log import RaftLog
-from raft.raftpb import MSG_APP_RESP, MSG_HEARTBEAT, MSG_READ_INDEX
+from raft.raftpb import MSG_APP_RESP, MSG_HEARTBEAT, MSG_READ_INDEX, MSG_VOTE
 from raft.tracker import Progress
 from tests.raft import network
 
@@ -45,7 +48,7 @@ def vote_is_given_twice(patch: pytest.MonkeyPatch) -> None:
         r.vote = m.from_
         original(r, m)
 
-    patch.setattr(election_module, "answer_vote_request", answer)
+    patch.setitem(raft_module._HANDLERS, MSG_VOTE, answer)
 
 
 def leader_counts_its_entries_before_they_are_written(patch: pytest.MonkeyPatch) -> None:
@@ -112,23 +115,23 @@ def reads_ask_no_quorum(patch: pytest.MonkeyPatch) -> None:
 
     def confirm(r: Raft, requests: Sequence[Message]) -> None:
         for request in requests:
-            leader_module._answer_read(r, request, r.log.committed)
+            reads_module._answer(r, request, r.log.committed)
 
-    patch.setattr(leader_module, "_confirm_reads", confirm)
+    patch.setattr(reads_module, "_confirm", confirm)
 
 
 def reads_do_not_wait_for_the_term_to_open(patch: pytest.MonkeyPatch) -> None:
     """etcd#7331: a new leader doesn't know yet what the last one has committed."""
-    patch.setitem(leader_module._HANDLERS, MSG_READ_INDEX, lambda r, m: leader_module._confirm_reads(r, [m]))
+    patch.setitem(leader_module._HANDLERS, MSG_READ_INDEX, lambda r, m: reads_module._confirm(r, [m]))
 
 
 def a_leader_alone_answers_reads_at_once(patch: pytest.MonkeyPatch) -> None:
     """A restarted node's commit index may be older than what it acknowledged: it isn't synced when it changes alone."""
-    original = leader_module._handle_read_index
+    original = reads_module.handle_read_index
 
     def handle(r: Raft, m: Message) -> None:
         if len(r.tracker.progress) == 1:
-            leader_module._answer_read(r, m, r.log.committed)
+            reads_module._answer(r, m, r.log.committed)
         else:
             original(r, m)
 
@@ -149,10 +152,7 @@ def refusals_lower_what_was_matched(patch: pytest.MonkeyPatch) -> None:
 def several_membership_changes_are_under_way(patch: pytest.MonkeyPatch) -> None:
     """Thesis 4.1: two changes at a time make majorities that don't meet."""
 
-    def check(r: Raft, entries: Sequence[Entry]) -> list[Entry]:
-        return list(entries)
-
-    patch.setattr(leader_module, "_check_conf_changes", check)
+    patch.setattr(membership_module, "_refusal", lambda r, change: "")
 
 
 MUTANTS: list[tuple[Plant, str]] = [

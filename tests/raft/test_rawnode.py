@@ -32,12 +32,9 @@ from raft.raftpb import (
     MSG_APP_RESP,
     MSG_BEAT,
     MSG_CHECK_QUORUM,
-    MSG_FORGET_LEADER,
     MSG_HEARTBEAT,
     MSG_HEARTBEAT_RESP,
     MSG_HUP,
-    MSG_PRE_VOTE,
-    MSG_PRE_VOTE_RESP,
     MSG_PROP,
     MSG_READ_INDEX,
     MSG_READ_INDEX_RESP,
@@ -47,8 +44,6 @@ from raft.raftpb import (
     MSG_STORAGE_APPEND_RESP,
     MSG_STORAGE_APPLY,
     MSG_STORAGE_APPLY_RESP,
-    MSG_TIMEOUT_NOW,
-    MSG_TRANSFER_LEADER,
     MSG_UNREACHABLE,
     MSG_VOTE,
     MSG_VOTE_RESP,
@@ -197,14 +192,13 @@ def test_entries_that_were_replaced_while_they_were_written_are_not_stable() -> 
     follower.write()
     assert [(m.term, m.index) for m in follower.finish()] == [(1, 3)]
     assert follower.node.raft.log.unstable.offset == 1, "of term 2, nothing is written yet"
-    assert follower.node.raft.log.next_committed_entries() == []
+    assert follower.node.raft.log.next_committed_entries(allow_unstable=False) == []
     follower.take()
     assert follower.ready is not None
     assert [entry.term for entry in follower.ready.entries] == [2, 2, 2]
+    assert [entry.term for entry in follower.ready.committed_entries] == [2, 2, 2]
     follower.write()
     assert [(m.term, m.index) for m in follower.finish()] == [(2, 3)]
-    follower.take()
-    assert [entry.term for entry in follower.ready.committed_entries] == [2, 2, 2]
 
 
 def test_entries_of_an_old_term_become_stable_with_the_next_ready() -> None:
@@ -318,17 +312,14 @@ def test_a_message_for_another_node_is_refused() -> None:
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
 def test_every_kind_of_message_is_taken_or_ignored(role: str) -> None:
     """Nothing that a peer can send, empty as it may be, does more than the documented errors say."""
-    for kind in range(24):
+    for kind in MessageType:
         peer = make_leader() if role == "leader" else make_peer(term=1)
         if role == "candidate":
             peer.node.campaign()
             drain(peer)
-        before = peer.node.status()
+        term = peer.node.term
         with contextlib.suppress(StepLocalMsgError, ProposalDroppedError):
-            peer.node.step(Message(kind, to=1, from_=2, term=before.term))
-        if kind in (MSG_TRANSFER_LEADER, MSG_TIMEOUT_NOW, MSG_PRE_VOTE, MSG_PRE_VOTE_RESP, MSG_FORGET_LEADER):
-            assert peer.node.status() == before, "not supported yet, so it must not do half of it"
-            assert not peer.node.has_ready()
+            peer.node.step(Message(kind, to=1, from_=2, term=term))
         drain(peer)
 
 
@@ -419,7 +410,7 @@ def test_a_logger_is_told_of_elections_and_snapshots() -> None:
         "became follower at term 0",
         "1 became candidate at term 1",
         "1 became leader at term 1",
-        "cast MsgVote from 1",
+        "cast MsgVote for 1",
         "restored snapshot [index: 2, term: 1]",
         "with higher term from 2 [term: 2]",
         "4 is unpromotable and can not campaign",
