@@ -26,6 +26,8 @@ FUNCTION_LINES_MAX = 60
 
 # Everything durable reaches disk, clock and chance through an Env. These few are the doors themselves.
 DOORS = {"engines/env.py", "engines/locks.py", "engines/simenv.py", "engines/faultenv.py"}
+# Programs around the Raft library, which read and print files that people name; the library imports none of them.
+PROGRAMS = {"raft/interaction/__main__.py"}
 DURABLE_IN_SERVER = {"server/wal.py", "server/snapshot.py", "server/statemachine.py"}
 OUTSIDE_MODULES = {
     "os", "posix", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "time", "datetime", "random",
@@ -105,7 +107,7 @@ def the_world_comes_through_env(source: Source) -> Iterator[str]:
     `random` may be imported for the name of the type, `random.Random`, of which an object is handed in.
     """
     durable = source.package in ("engines", "raft") or source.path in DURABLE_IN_SERVER
-    if not durable or source.path in DOORS:
+    if not durable or source.path in DOORS | PROGRAMS:
         return
     banned = OUTSIDE_MODULES | (CONCURRENCY_MODULES if source.package == "raft" else set())
     for line, module in imported(source.tree):
