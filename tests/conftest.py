@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 import engines
 from engines.env import plain_everywhere
+from tests.raft import corpus
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
 SHARE = float(os.environ.get("METCD_SHARE", "1"))
@@ -81,9 +82,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_report_header() -> str:
-    """The seed, on top of every run, and the form of the engines if it is the plain one."""
-    return f"METCD_SEED={SEED}" + (" METCD_PLAIN=1" if plain_everywhere() else "")
+def pytest_report_header() -> list[str]:
+    """On top of every run: the seed, the form of the engines if it is the plain one, and whether etcd's files are run."""
+    return [f"METCD_SEED={SEED}" + (" METCD_PLAIN=1" if plain_everywhere() else ""), corpus.header()]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,6 +2,7 @@
 
     interaction     nodes, messages, Readies                commands.py
     quorum          committed, vote                         quorum_commands.py
+    confchange      simple, enter-joint, leave-joint        confchange_commands.py
 
 The first command of a file tells which; a file is written in one vocabulary.
 """
@@ -15,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from raft.interaction import quorum_commands
+from raft.interaction import confchange_commands, quorum_commands
 from raft.interaction.commands import Interaction
+from raft.interaction.confchange_commands import ConfChanges
 from raft.interaction.datadriven import Directive, Script
 from raft.interaction.quorum_commands import Quorum
 
@@ -52,6 +54,8 @@ def _runner(script: Script, rng: random.Random) -> Runner:
     first = script.directives[0].command if script.directives else ""
     if first in quorum_commands.COMMANDS:
         return Quorum()
+    if first in confchange_commands.COMMANDS:
+        return ConfChanges()
     return Interaction(rng)
 
 

@@ -151,7 +151,7 @@ def test_an_argument_without_meaning_is_named_with_its_place(line: str, why: str
 )
 def test_what_a_command_answers_where_there_is_nothing_to_do(line: str, text: str) -> None:
     """etcd's words: files of its corpus may depend on each."""
-    assert printed(f"add-nodes 3 voters=(1,2,3) index=2\n{line}")[-1] == text + "\n"
+    assert printed(f"add-nodes 3 voters=(1,2,3) index=2\nlog-level error\n{line}")[-1] == text + "\n"
 
 
 def test_none_silences_everything_but_errors() -> None:
