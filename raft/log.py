@@ -28,7 +28,7 @@ from raft.errors import CompactedError, LogLostError, RaftPanic, UnavailableErro
 from raft.log_unstable import Unstable
 from raft.raftpb import Entry, Snapshot
 from raft.storage import Storage
-from raft.util import NO_LIMIT, Logger, entries_size
+from raft.util import NO_LIMIT, Logger, payloads_size, take_within
 
 __all__ = ["RaftLog"]
 
@@ -65,21 +65,25 @@ class RaftLog:
         return index if index is not None else self.storage.first_index()
 
     def last_index(self) -> int:
-        index = self.unstable.last_index()
-        return index if index is not None else self.storage.last_index()
+        unstable = self.unstable
+        return unstable.offset + len(unstable.entries) - 1
 
     def term(self, index: int) -> int:
         """The term of an entry; that of the last one cut away is known, too.
 
-        Raises `CompactedError` before that, `UnavailableError` behind the end.
+        Raises `CompactedError` before that, `UnavailableError` after the end.
         """
-        term = self.unstable.term(index)
-        if term is not None:
-            return term
-        if index + 1 < self.first_index():
-            raise CompactedError(f"entry {index} is cut away; the first is {self.first_index()}")
-        if index > self.last_index():
+        unstable = self.unstable
+        at = index - unstable.offset
+        if at >= 0:
+            if at < len(unstable.entries):
+                return unstable.entries[at].term
             raise UnavailableError(f"entry {index} was asked for, but the last is {self.last_index()}")
+        snapshot = unstable.snapshot
+        if snapshot is not None and index <= snapshot.metadata.index:
+            if index == snapshot.metadata.index:
+                return snapshot.metadata.term
+            raise CompactedError(f"entry {index} is cut away; the first is {self.first_index()}")
         return self.storage.term(index)
 
     def term_or_zero(self, index: int) -> int:
@@ -107,28 +111,43 @@ class RaftLog:
 
     def entries(self, lo: int, max_size_bytes: int) -> list[Entry]:
         """The entries from lo on, cut at max_size_bytes. Raises `CompactedError`. O(entries returned)."""
-        last = self.last_index()
-        return [] if lo > last else self.slice(lo, last + 1, max_size_bytes)
+        return self.entries_and_size(lo, max_size_bytes)[0]
+
+    def entries_and_size(self, lo: int, max_size_bytes: int) -> tuple[list[Entry], int]:
+        """The same, and the bytes of their data."""
+        unstable = self.unstable
+        start, count = lo - unstable.offset, len(unstable.entries)
+        if start >= count:
+            return [], 0
+        if start >= 0:
+            return take_within(unstable.entries, start, count, max_size_bytes)
+        return self._slice(lo, unstable.offset + count, max_size_bytes)
 
     def slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:
         """Entries lo ≤ index < hi, cut at max_size_bytes, but at least one. Raises `CompactedError`."""
-        if lo < self.first_index():
+        return self._slice(lo, hi, max_size_bytes)[0]
+
+    def _slice(self, lo: int, hi: int, max_size_bytes: int) -> tuple[list[Entry], int]:
+        unstable = self.unstable
+        offset = unstable.offset
+        if lo < offset and lo < self.first_index():
             raise CompactedError(f"entry {lo} is cut away; the first is {self.first_index()}")
         if not lo <= hi <= self.last_index() + 1:
             raise RaftPanic(f"entries [{lo}, {hi}) were asked for, but the last is {self.last_index()}")
         if lo == hi:
-            return []
-        offset = self.unstable.offset
+            return [], 0
         if lo >= offset:
-            return self.unstable.slice(lo, hi, max_size_bytes)
+            return unstable.slice_and_size(lo, hi, max_size_bytes)
         stop = min(hi, offset)
         stable = self.storage.entries(lo, stop, max_size_bytes)
+        size = payloads_size(stable)
         if hi <= offset or len(stable) < stop - lo:
-            return stable
-        room = max_size_bytes - entries_size(stable) if max_size_bytes < NO_LIMIT else NO_LIMIT
-        if self.unstable.entries[0].size() > room:
-            return stable
-        return stable + self.unstable.slice(offset, hi, room)
+            return stable, size
+        room = max_size_bytes - size - 17 * len(stable) if max_size_bytes < NO_LIMIT else NO_LIMIT
+        if unstable.entries[0].size() > room:
+            return stable, size
+        rest, rest_size = unstable.slice_and_size(offset, hi, room)
+        return stable + rest, size + rest_size
 
     def scan(self, lo: int, hi: int, page_size_bytes: int) -> Iterator[list[Entry]]:
         """Entries lo ≤ index < hi in pages, so that a long stretch is never in memory at once."""
@@ -223,11 +242,11 @@ class RaftLog:
     def require_same(self, prev_index: int, prev_term: int, entries: Sequence[Entry], leader: int) -> None:
         """What the leader sends of the entries that are committed here must be the same (Leader Completeness).
 
-        Raises `LogLostError` if it isn't; entries that are cut away can't be compared. O(entries that are committed).
+        Requires: prev_index ≤ committed. Raises `LogLostError` if it isn't; entries that are cut away can't be compared.
+        O(entries that are committed).
         """
-        for index, term in ((prev_index, prev_term), *((entry.index, entry.term) for entry in entries)):
-            if index > self.committed:
-                return
+        known = entries[: self.committed - prev_index]
+        for index, term in ((prev_index, prev_term), *((entry.index, entry.term) for entry in known)):
             if self.term_or_zero(index) not in (0, term):
                 raise LogLostError(
                     f"node {leader}, the leader, has an entry {index} of term {term}, but here entry {index} of term "
@@ -279,10 +298,14 @@ class RaftLog:
 
     def next_committed_entries(self, allow_unstable: bool = False) -> list[Entry]:
         """The entries to apply next (invariant 4), cut at the room left by those being applied. O(entries)."""
+        return self.next_committed_and_size(allow_unstable)[0]
+
+    def next_committed_and_size(self, allow_unstable: bool = False) -> tuple[list[Entry], int]:
+        """The same, and the bytes of their data."""
         if not self.has_next_committed_entries(allow_unstable):
-            return []
+            return [], 0
         room = self.max_applying_size_bytes - self.applying_size_bytes
-        return self.slice(self.applying + 1, self.max_appliable_index(allow_unstable) + 1, room)
+        return self._slice(self.applying + 1, self.max_appliable_index(allow_unstable) + 1, room)
 
     def has_next_committed_entries(self, allow_unstable: bool = False) -> bool:
         if self.applying_paused or self.unstable.snapshot is not None:

@@ -10,7 +10,8 @@
 Invariants
  1. entries[i] has index offset + i.
  2. offset ≤ offset_in_progress ≤ offset + len(entries): a Ready hands out what lies behind offset_in_progress.
- 3. With a snapshot waiting, offset == snapshot index + 1 at least until entries are stable: entries follow it.
+ 3. offset follows what storage has or is about to have: without entries here, offset - 1 is the last index of the log,
+    that of storage or of the snapshot that waits.
  4. offset may lie at or before what storage holds: the entries of storage from offset on are about to be overwritten,
     and this part of the log hides them.
 
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 
 from raft.errors import RaftPanic
 from raft.raftpb import Entry, Snapshot
-from raft.util import Logger, end_within
+from raft.util import Logger, take_within
 
 __all__ = ["Unstable"]
 
@@ -45,11 +46,9 @@ class Unstable:
         """The first index of the whole log, if a snapshot here decides it."""
         return self.snapshot.metadata.index + 1 if self.snapshot is not None else None
 
-    def last_index(self) -> int | None:
-        """The last index of the whole log, if this part decides it."""
-        if self.entries:
-            return self.offset + len(self.entries) - 1
-        return self.snapshot.metadata.index if self.snapshot is not None else None
+    def last_index(self) -> int:
+        """The last index of the whole log (invariant 3)."""
+        return self.offset + len(self.entries) - 1
 
     def term(self, index: int) -> int | None:
         """The term of an entry, if this part knows it."""
@@ -144,9 +143,12 @@ class Unstable:
 
     def slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:
         """Entries lo ≤ index < hi, all of them here, cut at max_size_bytes, but at least one. O(entries returned)."""
+        return self.slice_and_size(lo, hi, max_size_bytes)[0]
+
+    def slice_and_size(self, lo: int, hi: int, max_size_bytes: int) -> tuple[list[Entry], int]:
+        """The same, and the bytes of their data."""
         self._check_bounds(lo, hi)
-        start = lo - self.offset
-        return self.entries[start : end_within(self.entries, start, hi - self.offset, max_size_bytes)]
+        return take_within(self.entries, lo - self.offset, hi - self.offset, max_size_bytes)
 
     def _check_bounds(self, lo: int, hi: int) -> None:
         end = self.offset + len(self.entries)

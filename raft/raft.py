@@ -44,10 +44,11 @@ from raft.raftpb import (
     MSG_VOTE,
     ConfChangeV2,
     ConfState,
+    Entry,
     Message,
 )
 from raft.state import STATE_CANDIDATE, STATE_FOLLOWER, STATE_LEADER, STATE_PRE_CANDIDATE, StateType
-from raft.util import NONE, entries_size, payloads_size
+from raft.util import NONE, payloads_size
 
 __all__ = ["Raft"]
 
@@ -162,11 +163,14 @@ class Raft(Core):
         self._applied_to(index, 0)
 
     def applied(self, message: Message) -> None:
-        """The entries of a Ready are applied."""
-        entries = message.entries
-        if entries:
-            self._applied_to(entries[-1].index, entries_size(entries))
-            self.uncommitted_size = max(0, self.uncommitted_size - payloads_size(entries))
+        """The entries of a MsgStorageApply are applied."""
+        if message.entries:
+            self.entries_applied(message.entries, payloads_size(message.entries))
+
+    def entries_applied(self, entries: list[Entry], payload_bytes: int) -> None:
+        """These entries are applied; payload_bytes is the size of their data. O(1)."""
+        self._applied_to(entries[-1].index, payload_bytes + 17 * len(entries))
+        self.uncommitted_size = max(0, self.uncommitted_size - payload_bytes)
 
     def _applied_to(self, index: int, size_bytes: int) -> None:
         log = self.log

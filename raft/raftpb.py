@@ -2,8 +2,7 @@
 
 The classes and their fields are those of etcd-io/raft's raftpb/raft.proto, and the message types carry its numbers. The
 encoding is our own: fixed little-endian structs. The same bytes of an entry go to the write-ahead log and to every
-peer, so an `Entry` is encoded once and keeps the result. Nothing is ever pickled: unpickling what a peer sent would let
-the peer run code here.
+peer. Nothing is ever pickled: unpickling what a peer sent would let the peer run code here.
 
 All integers are unsigned. Nothing delimits itself; the frame around (a record of the log, a frame of the transport)
 carries the length, and the last variable field takes the rest.
@@ -159,40 +158,34 @@ class Entry:
     data: the application's bytes; empty in the entry with which a leader opens its term.
 
     A plain class with slots, because a frozen dataclass takes three times as long to make, and one is made for each
-    proposal on each node.
+    proposal on each node. The encoding isn't kept: beside the data it would double what an entry costs in memory.
     """
 
-    __slots__ = ("_encoded", "data", "index", "term", "type")
+    __slots__ = ("data", "index", "term", "type")
 
     def __init__(self, term: int, index: int, type: EntryType = ENTRY_NORMAL, data: bytes = b"") -> None:
         self.term = term
         self.index = index
         self.type = type
         self.data = data
-        self._encoded: bytes | None = None
 
     def size(self) -> int:
         """Bytes of the encoded entry; all size limits of the library count these. O(1)."""
         return 17 + len(self.data)
 
     def encode(self) -> bytes:
-        """The bytes of this entry; made once, then kept. O(size) the first time, O(1) after."""
-        encoded = self._encoded
-        if encoded is None:
-            encoded = self._encoded = _ENTRY.pack(self.type, self.term, self.index) + self.data
-        return encoded
+        """The bytes of this entry. O(size)."""
+        return _ENTRY.pack(self.type, self.term, self.index) + self.data
 
     @classmethod
     def decode(cls, data: bytes) -> Entry:
-        """The entry that `data`, all of it, encodes. Keeps `data` as its encoding. Raises `DecodeError`. O(size)."""
+        """The entry that `data`, all of it, encodes. Raises `DecodeError`. O(size)."""
         if len(data) < 17:
             raise DecodeError(f"an entry needs at least 17 bytes, but there are {len(data)}")
         type_, term, index = _ENTRY.unpack_from(data)
         if type_ > ENTRY_CONF_CHANGE_V2:
             raise DecodeError(f"an entry's type is 0, 1 or 2, but this one's is {type_}")
-        entry = cls(term, index, _ENTRY_TYPES[type_], data[17:])
-        entry._encoded = data
-        return entry
+        return cls(term, index, _ENTRY_TYPES[type_], data[17:])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Entry):
@@ -273,7 +266,12 @@ class Snapshot:
         return cls(SnapshotMetadata.decode(data[_LENGTH.size : end]), data[end:])
 
 
-@dataclass(slots=True)
+# Shared by all messages that have none of them: most haven't, and two lists would cost a fifth of making one.
+_NO_ENTRIES: Final[list[Entry]] = []
+_NO_RESPONSES: Final[list[Message]] = []
+
+
+@dataclass(slots=True, init=False)
 class Message:
     """Everything that happens to a Raft node is one of these; `type` says which fields mean something.
 
@@ -281,28 +279,60 @@ class Message:
     index, log_term: an entry: the one before `entries` (MsgApp), the last one (MsgVote), the last one matched, or the
         one refused (MsgAppResp).
     commit: the sender's commit index.          reject, reject_hint: a refusal, and where to look next.
-    entries: a list that nobody changes.        snapshot: MsgSnap's.
+    entries: a list that is never changed.        snapshot: MsgSnap's.
     context: MsgHeartbeat's read position.      vote: of a hard state in MsgStorageAppend; 0 everywhere else.
     responses: what is to be delivered once the storage has done a MsgStorageAppend or MsgStorageApply; not in the bytes.
     """
 
     type: MessageType
-    to: int = 0
-    from_: int = 0
-    term: int = 0
-    log_term: int = 0
-    index: int = 0
-    entries: list[Entry] = field(default_factory=list)
-    commit: int = 0
-    snapshot: Snapshot | None = None
-    reject: bool = False
-    reject_hint: int = 0
-    context: bytes = b""
-    vote: int = 0
-    responses: list[Message] = field(default_factory=list)
+    to: int
+    from_: int
+    term: int
+    log_term: int
+    index: int
+    entries: list[Entry]
+    commit: int
+    snapshot: Snapshot | None
+    reject: bool
+    reject_hint: int
+    context: bytes
+    vote: int
+    responses: list[Message]
+
+    def __init__(
+        self,
+        type: MessageType,
+        to: int = 0,
+        from_: int = 0,
+        term: int = 0,
+        log_term: int = 0,
+        index: int = 0,
+        entries: list[Entry] = _NO_ENTRIES,
+        commit: int = 0,
+        snapshot: Snapshot | None = None,
+        reject: bool = False,
+        reject_hint: int = 0,
+        context: bytes = b"",
+        vote: int = 0,
+        responses: list[Message] = _NO_RESPONSES,
+    ) -> None:
+        self.type = type
+        self.to = to
+        self.from_ = from_
+        self.term = term
+        self.log_term = log_term
+        self.index = index
+        self.entries = entries
+        self.commit = commit
+        self.snapshot = snapshot
+        self.reject = reject
+        self.reject_hint = reject_hint
+        self.context = context
+        self.vote = vote
+        self.responses = responses
 
     def encode(self) -> bytes:
-        """The bytes of this message. O(bytes), or O(entries) plus one join when the entries are encoded already."""
+        """The bytes of this message, without its responses. O(bytes)."""
         encoded = [entry.encode() for entry in self.entries]
         flags = (_REJECT if self.reject else 0) | (_HAS_SNAPSHOT if self.snapshot is not None else 0)
         header = _MESSAGE.pack(
@@ -371,7 +401,14 @@ def _decode_entries(data: bytes, at: int, count: int) -> tuple[list[Entry], int]
     start = at + 4 * count
     if start + sum(lengths) > len(data):
         raise DecodeError(f"{count} entries of {sum(lengths)} bytes don't fit into {len(data) - start}")
+    # As Entry.decode does it, but without a copy of each entry's bytes beside its data.
     for length in lengths:
-        entries.append(Entry.decode(data[start : start + length]))
-        start += length
+        if length < 17:
+            raise DecodeError(f"an entry needs at least 17 bytes, but there are {length}")
+        type_, term, index = _ENTRY.unpack_from(data, start)
+        if type_ > ENTRY_CONF_CHANGE_V2:
+            raise DecodeError(f"an entry's type is 0, 1 or 2, but this one's is {type_}")
+        end = start + length
+        entries.append(Entry(term, index, _ENTRY_TYPES[type_], data[start + 17 : end]))
+        start = end
     return entries, start

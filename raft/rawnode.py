@@ -36,8 +36,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from raft import leader
 from raft.bootstrap import Peer, bootstrap
 from raft.config import Config
 from raft.errors import RaftPanic, StepLocalMsgError, StepPeerNotFoundError
@@ -46,6 +47,7 @@ from raft.raft import Raft
 from raft.raftpb import (
     ENTRY_CONF_CHANGE,
     ENTRY_CONF_CHANGE_V2,
+    ENTRY_NORMAL,
     MSG_APP_RESP,
     MSG_BEAT,
     MSG_CHECK_QUORUM,
@@ -69,10 +71,10 @@ from raft.raftpb import (
     Message,
     Snapshot,
 )
-from raft.state import ReadState, SoftState
+from raft.state import STATE_LEADER, ReadState, SoftState
 from raft.status import Status, get_status
-from raft.storage_writes import append_message, append_response, apply_message, apply_response
-from raft.util import LOCAL_APPLY_THREAD, entries_size, must_sync
+from raft.storage_writes import append_message, append_response, apply_message
+from raft.util import LOCAL_APPLY_THREAD, must_sync
 
 __all__ = ["SNAPSHOT_FAILURE", "SNAPSHOT_FINISH", "RawNode", "Ready"]
 
@@ -121,6 +123,20 @@ class Ready:
     must_sync: bool
 
 
+class _HandedOut(NamedTuple):
+    """What `advance` has to tell the node about the last Ready: what the two threads would answer (storage_writes.py).
+
+    own: this node's votes and acknowledgements; they come first, as they would from a peer, and carry the term in which
+        they were made, so a later term doesn't count them.
+    stored: what is on disk.    applied, payload_bytes: the entries that are applied, and the bytes of their data.
+    """
+
+    own: list[Message]
+    stored: Message | None
+    applied: list[Entry]
+    payload_bytes: int
+
+
 class RawNode:
     """One node of a cluster, for one thread.
 
@@ -128,13 +144,13 @@ class RawNode:
     storage that its log was read back into. Every call is O(what it hands on) in memory, with no input or output.
     """
 
-    __slots__ = ("_asynchronous", "_previous_hard_state", "_previous_soft_state", "_steps_on_advance", "raft")
+    __slots__ = ("_asynchronous", "_handed_out", "_previous_hard_state", "_previous_soft", "raft")
 
     def __init__(self, config: Config) -> None:
         self.raft = Raft(config)
-        self._previous_soft_state = self.raft.soft_state()
+        self._previous_soft: tuple[int, StateType] = (self.raft.lead, self.raft.state)
         self._previous_hard_state = self.raft.hard_state()
-        self._steps_on_advance: list[Message] | None = None
+        self._handed_out: _HandedOut | None = None
         self._asynchronous = config.async_storage_writes
 
     def bootstrap(self, peers: Sequence[Peer]) -> None:
@@ -189,7 +205,11 @@ class RawNode:
         sends them to its leader, and they may be lost on the way, silently. Raises `ProposalDroppedError` if there is
         no leader or too much waits already; then nothing of them was written anywhere.
         """
-        self._propose([Entry(0, 0, data=data) for data in datas], context)
+        r = self.raft
+        if r.state == STATE_LEADER and datas:
+            leader.propose(r, datas)  # its entries are made once, with their term and index
+        else:
+            self._propose([Entry(0, 0, ENTRY_NORMAL, data) for data in datas], context)
 
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> None:
         """Asks for a membership change. It takes effect when its entry is committed, applied by the driver, and handed
@@ -231,17 +251,19 @@ class RawNode:
         for another node or answers from outside of the configuration, and `ProposalDroppedError` for a proposal sent on
         by a peer. All of these can be ignored.
         """
+        r = self.raft
         kind = message.type
-        if message.from_ >= LOCAL_APPLY_THREAD and kind in _FROM_THREADS:
-            self.raft.step(message)
-            return
-        if kind in _LOCAL or (message.term == 0 and kind not in _REQUESTS):
-            raise StepLocalMsgError(f"a message of type {kind} at term {message.term} can't come from a peer")
-        if message.to != self.raft.id:
-            raise StepPeerNotFoundError(f"a message for node {message.to} reached node {self.raft.id}")
-        if kind in _PROGRESS_RESPONSES and message.from_ not in self.raft.tracker.progress:
+        if kind in _LOCAL or message.term == 0:
+            if kind in _FROM_THREADS and self._asynchronous and message.from_ >= LOCAL_APPLY_THREAD:
+                r.step(message)
+                return
+            if kind not in _REQUESTS:
+                raise StepLocalMsgError(f"a message of type {kind} at term {message.term} can't come from a peer")
+        if message.to != r.id:
+            raise StepPeerNotFoundError(f"a message for node {message.to} reached node {r.id}")
+        if kind in _PROGRESS_RESPONSES and message.from_ not in r.tracker.progress:
             raise StepPeerNotFoundError(f"node {message.from_} answered, but it isn't in the configuration")
-        self.raft.step(message)
+        r.step(message)
 
     def transfer_leadership(self, transferee: int) -> None:
         """Asks the leader to hand over to this node; also from a follower, which passes the request on.
@@ -271,49 +293,66 @@ class RawNode:
     def has_ready(self) -> bool:
         """Whether `ready` would have anything in it. O(1)."""
         r = self.raft
-        unstable = r.log.unstable
+        log = r.log
+        unstable = log.unstable
         return bool(
             r.messages
             or r.messages_after_append
             or r.read_states
             or unstable.has_next_entries()
             or unstable.next_snapshot() is not None
-            or r.log.has_next_committed_entries(not self._asynchronous)
-            or r.hard_state() != self._previous_hard_state
-            or r.soft_state() != self._previous_soft_state
+            or log.has_next_committed_entries(not self._asynchronous)
+            or self._hard_state_changed()
+            or (r.lead, r.state) != self._previous_soft
         )
 
     def ready(self) -> Ready:
         """Takes out all that is to be done. Must be followed by `advance` before the next one, unless storage writes
         are asynchronous. O(size of the Ready)."""
-        if self._steps_on_advance is not None:
+        if self._handed_out is not None:
             raise RaftPanic("ready() was called again before advance()")
         r = self.raft
         log = r.log
-        soft_state, hard_state = r.soft_state(), r.hard_state()
+        soft = (r.lead, r.state)
+        hard_state = r.hard_state() if self._hard_state_changed() else None
         entries = log.unstable.next_entries()
+        committed, payload_bytes = log.next_committed_and_size(not self._asynchronous)
         ready = Ready(
-            soft_state=soft_state if soft_state != self._previous_soft_state else None,
-            hard_state=hard_state if hard_state != self._previous_hard_state else None,
+            soft_state=None if soft == self._previous_soft else SoftState(*soft),
+            hard_state=hard_state,
             read_states=r.read_states,
             entries=entries,
             snapshot=log.unstable.next_snapshot(),
-            committed_entries=log.next_committed_entries(not self._asynchronous),
+            committed_entries=committed,
             messages=r.messages,
-            must_sync=must_sync(hard_state, self._previous_hard_state, len(entries)),
+            must_sync=must_sync(hard_state or self._previous_hard_state, self._previous_hard_state, len(entries)),
         )
         if self._asynchronous:
             self._hand_to_threads(ready)
         else:
-            ready.messages += [m for m in r.messages_after_append if m.to != r.id]
-            self._steps_on_advance = self._after_write(ready)
-        self._previous_soft_state, self._previous_hard_state = soft_state, hard_state
+            own = self._promises(ready)
+            self._handed_out = _HandedOut(own, append_response(r, ready.snapshot), committed, payload_bytes)
+        self._previous_soft = soft
+        self._previous_hard_state = hard_state or self._previous_hard_state
         r.messages, r.messages_after_append, r.read_states = [], [], []
         log.unstable.accept_in_progress()
-        committed = ready.committed_entries
         if committed:
-            log.accept_applying(committed[-1].index, entries_size(committed), not self._asynchronous)
+            log.accept_applying(
+                committed[-1].index, payload_bytes + 17 * len(committed), allow_unstable=not self._asynchronous
+            )
         return ready
+
+    def _hard_state_changed(self) -> bool:
+        """Whether the hard state isn't that of the last Ready; without making one, for this is asked at every turn."""
+        r, before = self.raft, self._previous_hard_state
+        return r.log.committed != before.commit or r.term != before.term or r.vote != before.vote
+
+    def _promises(self, ready: Ready) -> list[Message]:
+        """Adds those to others to the Ready's messages, to be sent when it is written; gives back this node's own."""
+        own: list[Message] = []
+        for message in self.raft.messages_after_append:
+            (own if message.to == self.raft.id else ready.messages).append(message)
+        return own
 
     def _hand_to_threads(self, ready: Ready) -> None:
         """The Ready's writes and applications as messages (storage_writes.py)."""
@@ -323,30 +362,19 @@ class RawNode:
         if ready.committed_entries:
             ready.messages.append(apply_message(self.raft, ready.committed_entries))
 
-    def _after_write(self, ready: Ready) -> list[Message]:
-        """What this node has to be told when the Ready is written and applied: what the two threads would answer.
-
-        Its own votes and acknowledgements come first, as they would from a peer; they carry the term in which they
-        were made, so a later term doesn't count them.
-        """
-        r = self.raft
-        steps = [m for m in r.messages_after_append if m.to == r.id]
-        stored = append_response(r, ready.snapshot)
-        if stored is not None:
-            steps.append(stored)
-        if ready.committed_entries:
-            steps.append(apply_response(r, ready.committed_entries))
-        return steps
-
     def advance(self) -> None:
         """The last Ready is durable, its messages are sent, and its committed entries are applied."""
         if self._asynchronous:
             raise RaftPanic("advance() was called, but with async_storage_writes the responses say what is done")
-        if self._steps_on_advance is None:
+        if self._handed_out is None:
             raise RaftPanic("advance() was called without a ready()")
-        steps, self._steps_on_advance = self._steps_on_advance, None
-        for message in steps:
+        handed_out, self._handed_out = self._handed_out, None
+        for message in handed_out.own:
             self.raft.step(message)
+        if handed_out.stored is not None:
+            self.raft.step(handed_out.stored)
+        if handed_out.applied:
+            self.raft.entries_applied(handed_out.applied, handed_out.payload_bytes)
 
     def status(self) -> Status:
         """A copy of what the node knows of itself and, if it leads, of the others."""

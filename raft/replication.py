@@ -10,15 +10,19 @@ and 5.4.2.
 
 from __future__ import annotations
 
+from typing import Final
+
 from raft import reads
 from raft.core import Core
 from raft.errors import CompactedError, RaftPanic
 from raft.raftpb import MSG_APP, Entry, Message
 from raft.snapshots import maybe_send_snapshot
 from raft.tracker import STATE_PROBE, STATE_REPLICATE, Progress
-from raft.util import payloads_size
 
 __all__ = ["broadcast_append", "handle_append_response", "maybe_commit", "maybe_send_append"]
+
+
+_NOTHING: Final[tuple[list[Entry], int]] = ([], 0)
 
 
 def broadcast_append(r: Core) -> None:
@@ -40,18 +44,18 @@ def maybe_send_append(r: Core, to: int, progress: Progress, send_if_empty: bool)
     previous = progress.next - 1
     if not send_if_empty and previous >= log.last_index():
         return False
-    entries: list[Entry] = []
+    entries, payload_bytes = _NOTHING
     try:
         previous_term = log.term(previous)
         if progress.state != STATE_REPLICATE or not progress.inflights.full():
-            entries = log.entries(progress.next, r.config.max_size_per_msg)
+            entries, payload_bytes = log.entries_and_size(progress.next, r.config.max_size_per_msg)
     except CompactedError:
         return maybe_send_snapshot(r, to, progress)
     if not entries and not send_if_empty:
         return False
     commit = log.committed
-    r.send(Message(MSG_APP, to=to, index=previous, log_term=previous_term, entries=entries, commit=commit))
-    progress.sent_entries(len(entries), payloads_size(entries))
+    r.send(Message(MSG_APP, to, 0, 0, previous_term, previous, entries, commit))
+    progress.sent_entries(len(entries), payload_bytes)
     progress.sent_commit = commit
     return True
 

@@ -37,7 +37,7 @@ from raft.errors import (
     UnavailableError,
 )
 from raft.raftpb import ConfState, Entry, HardState, Snapshot, SnapshotMetadata
-from raft.util import end_within
+from raft.util import take_within
 
 __all__ = [
     "CompactedError",
@@ -114,7 +114,7 @@ class MemoryStorage:
         if lo >= hi:
             return []
         start = lo - offset
-        return self._entries[start : end_within(self._entries, start, hi - offset, max_size_bytes)]
+        return take_within(self._entries, start, hi - offset, max_size_bytes)[0]
 
     def term(self, index: int) -> int:
         at = index - self._entries[0].index

@@ -68,7 +68,8 @@ def append_response(r: Core, snapshot: Snapshot | None) -> Message | None:
         return None
     response = Message(MSG_STORAGE_APPEND_RESP, to=r.id, from_=LOCAL_APPEND_THREAD, term=r.term, snapshot=snapshot)
     if unstable.entries:
-        response.index, response.log_term = r.log.last_index(), r.log.last_term()
+        last = unstable.entries[-1]
+        response.index, response.log_term = last.index, last.term
     return response
 
 

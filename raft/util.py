@@ -37,11 +37,11 @@ __all__ = [
     "NONE",
     "NO_LIMIT",
     "Logger",
-    "end_within",
     "entries_size",
     "may_send_before_sync",
     "must_sync",
     "payloads_size",
+    "take_within",
 ]
 
 NONE: Final = 0
@@ -77,22 +77,26 @@ def payloads_size(entries: Sequence[Entry]) -> int:
     return sum([len(entry.data) for entry in entries])
 
 
-def end_within(entries: Sequence[Entry], start: int, stop: int, max_size_bytes: int) -> int:
-    """The largest `end` ≤ `stop` for which entries[start:end] fit into max_size_bytes; at least start + 1.
+def take_within(entries: list[Entry], start: int, stop: int, max_size_bytes: int) -> tuple[list[Entry], int]:
+    """The entries from `start` on, to `stop` at most, that fit into max_size_bytes; and the bytes of data in them.
 
-    One entry is always let through, or an entry larger than the limit would stop replication for ever. The caller
-    slices once, so that a long log isn't copied to send a little of it. O(end - start). Requires: start < stop.
+    One entry is always let through, or an entry larger than the limit would stop replication for ever.
+    O(entries returned): a long log isn't copied to send a little of it. Requires: start < stop.
     """
-    if max_size_bytes >= NO_LIMIT:
-        return stop
-    size = entries[start].size()
-    end = start + 1
-    while end < stop:
-        size += 17 + len(entries[end].data)
-        if size > max_size_bytes:
-            break
-        end += 1
-    return end
+    stop = min(stop, start + 1 + max_size_bytes // 17)  # more don't fit, however small they are
+    end = min(stop, start + 64)
+    taken = entries[start:end]
+    payload_bytes = sum([len(entry.data) for entry in taken])
+    while payload_bytes + 17 * len(taken) <= max_size_bytes:
+        if end == stop:
+            return taken, payload_bytes
+        more = entries[end : min(stop, end + 4 * len(taken))]
+        end += len(more)
+        taken += more
+        payload_bytes += sum([len(entry.data) for entry in more])
+    while len(taken) > 1 and payload_bytes + 17 * len(taken) > max_size_bytes:
+        payload_bytes -= len(taken.pop().data)
+    return taken, payload_bytes
 
 
 def must_sync(state: HardState, previous: HardState, entry_count: int) -> bool:
