@@ -2,7 +2,7 @@
 
     add-nodes N [voters=(…)] [learners=(…)] [index=I] [content=TEXT] [inflight=N] [prevote=B] [checkquorum=B]
               [async-storage-writes=B] [max-committed-size-per-ready=N] [disable-conf-change-validation=B]
-              [read-only=safe|lease-based] [step-down-on-removal=B]
+              [read-only=safe|lease-based] [step-down-on-removal=B] [max-size-per-msg=N, ours]
                                             with index, they start with a snapshot there, at term 1; index > 1
     campaign I                              as after a timeout
     propose I DATA
@@ -64,7 +64,11 @@ _SWITCHES: Final = {
     "disable-conf-change-validation": "disable_conf_change_validation",
     "step-down-on-removal": "step_down_on_removal",
 }
-_LIMITS: Final = {"inflight": "max_inflight_msgs", "max-committed-size-per-ready": "max_committed_size_per_ready"}
+_LIMITS: Final = {
+    "inflight": "max_inflight_msgs",
+    "max-committed-size-per-ready": "max_committed_size_per_ready",
+    "max-size-per-msg": "max_size_per_msg",
+}
 
 
 class _Request:
