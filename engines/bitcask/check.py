@@ -13,29 +13,30 @@ Follows bbolt's Tx.Check in shape: all findings are returned, none is raised.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from engines.bitcask.core import Core
 from engines.bitcask.hint import BadHint, Entry, decode_hint
-from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, Keydir, load_entries
+from engines.bitcask.keydir import Keydir
+from engines.bitcask.place import Place
 from engines.bitcask.record import BadRecord
 from engines.bitcask.recovery import forget_mark
 from engines.bitcask.scan import scan_entries
 from engines.bitcask.segment import Segment, SegmentTable, data_file_id, data_path, hint_path
 from engines.errors import StoreChanged
+from engines.files import read_whole
 from engines.kvstore import Stats
 from engines.lifetime import holding
 
-if TYPE_CHECKING:
-    from engines.bitcask.store import BitcaskStore
-
 __all__ = ["check", "counters", "describe"]
 
-SHOWN = 5  # differing keys that are told one by one
+SHOWN = 5  # differing keys that are named
 
 
-def check(store: BitcaskStore) -> list[str]:
-    """All violations. Requires: the store's merging and writer locks. O(bytes of all segments)."""
-    table = store._table
+def check(core: Core) -> list[str]:
+    """All violations. Requires: the merging lock and the writer's. O(bytes of all segments)."""
+    core.check_usable()
+    table = core.table
     fresh = Keydir()
     segments: dict[int, Segment] = {}
     problems: list[str] = []
@@ -50,11 +51,11 @@ def check(store: BitcaskStore) -> list[str]:
             problems.append(f"{data_path(table.directory, file_id)} can't be read: {error!r}")
             continue
         table.stats.bytes_read += end
-        load_entries(fresh, segments, segments[file_id], entries)
+        fresh.load(segments[file_id], entries, segments)
         problems += _check_hint(table, segment, entries)
     if not problems:
         forget_mark(table, fresh, segments)
-        problems += _compare(store, fresh, segments)
+        problems += _compare(core, fresh, segments)
     if not table.read_only:  # else another program may make and remove files meanwhile
         problems += _check_names(table)
     return problems
@@ -65,13 +66,8 @@ def _check_hint(table: SegmentTable, segment: Segment, entries: list[Entry]) -> 
     path = hint_path(table.directory, segment.id)
     if not table.env.exists(path) or (table.read_only and not segment.hint_bytes):
         return  # the second: recovery has found that it is not whole, as a crash leaves it, and has read the data
-    file = table.env.open(path, "r")
     try:
-        data = file.pread(file.size(), 0)
-    finally:
-        file.close()
-    try:
-        said = {entry[3]: entry for entry in decode_hint(data)}
+        said = {entry[3]: entry for entry in decode_hint(read_whole(table.env, path))}
     except BadHint as bad:
         yield f"{path}: {bad}"
         return
@@ -83,26 +79,24 @@ def _check_hint(table: SegmentTable, segment: Segment, entries: list[Entry]) -> 
         yield f"{path}: it lists the key {key[:40]!r}, of which the data file has no record"
 
 
-def _compare(store: BitcaskStore, fresh: Keydir, segments: dict[int, Segment]) -> Iterator[str]:
+def _compare(core: Core, fresh: Keydir, segments: dict[int, Segment]) -> Iterator[str]:
     """The keydir against a fresh one."""
-    places, expected = store._keydir.places, fresh.places
+    places, expected = core.keydir.places, fresh.places
     different = [key for key in expected.keys() | places.keys() if expected.get(key) != places.get(key)]
     for key in sorted(different)[:SHOWN]:
         yield f"the keydir has {_place(places.get(key))} for {key[:40]!r}, and the files {_place(expected.get(key))}"
     if len(different) > SHOWN:
         yield f"the keydir is wrong about {len(different) - SHOWN} more keys"
     for file_id, segment in segments.items():
-        counted = store._table.live[file_id].live_bytes
+        counted = core.table.live[file_id].live_bytes
         if counted != segment.live_bytes:
             yield f"segment {file_id} has {segment.live_bytes:,} live bytes, and the store counts {counted:,}"
-    if store._keydir.order.made and not holding(store._mutex, store._keydir.order.check, places):
+    if core.keydir.order.made and not holding(core.mutex, core.keydir.order.check, places):
         yield "the keys' order is not that of the keydir"
 
 
-def _place(place: int | None) -> str:
-    if place is None:
-        return "nothing"
-    return f"byte {place >> SIZE_BITS & OFFSET_MASK} of segment {place >> SEGMENT_SHIFT}"
+def _place(place: Place | None) -> str:
+    return "nothing" if place is None else f"byte {place[1]} of segment {place[0]}"
 
 
 def _check_names(table: SegmentTable) -> Iterator[str]:
@@ -117,16 +111,16 @@ def _check_names(table: SegmentTable) -> Iterator[str]:
         yield f"{data_path(table.directory, file_id)} is missing"
 
 
-def describe(store: BitcaskStore) -> dict[str, Any]:
+def describe(core: Core) -> dict[str, Any]:
     """The segments, oldest first, with their garbage. O(segments)."""
-    table, active = store._table, store._log.active
+    table, active = core.table, core.log.active
     live, retired = sorted(table.live.items()), list(table.retired)
     segments = [_describe(segment, "active" if segment is active else "sealed") for _, segment in live]
     segments += [_describe(segment, "retired") for _, segment in retired]
     return {
-        "engine": store.name,
-        "keys": len(store._keydir.places),
-        "snapshots": len(store._snapshots),
+        "engine": core.options.engine,
+        "keys": len(core.keydir.places),
+        "snapshots": len(core.moments),
         "segments": sorted(segments, key=lambda described: described["id"]),
     }
 
@@ -143,22 +137,22 @@ def _describe(segment: Segment, state: str) -> dict[str, Any]:
     }
 
 
-def counters(store: BitcaskStore) -> Stats:
-    """The store's counters, with the sizes of now. O(segments)."""
-    table = store._table
-    stats, segments = store._stats.copy(), list(table.live.values())
-    stats.gets = store._hits + store._misses
-    stats.reads += store._hits + store._hits_of_scans
-    stats.bytes_read += store._bytes_of_reads
+def counters(core: Core) -> Stats:
+    """The store's counters, with the current sizes. O(segments)."""
+    table = core.table
+    stats, segments = core.stats.copy(), list(table.live.values())
+    stats.gets = core.hits + core.misses
+    stats.reads += core.hits + core.scanned
+    stats.bytes_read += core.bytes_read
     stats.disk_bytes = table.disk_bytes()
     stats.live_bytes = sum(segment.live_bytes for segment in segments)
     segments += [segment for _, segment in table.retired]
     stats.dead_bytes = sum(segment.end for segment in segments) - stats.live_bytes
     stats.engine = {
-        "keys": len(store._keydir.places),
+        "keys": len(core.keydir.places),
         "segments": len(table.live),
         "retired_segments": len(table.retired),
         "open_files": len(table.views),
-        "merges": store._merges,
+        "merges": core.merges,
     }
     return stats

@@ -7,7 +7,7 @@
 
 The four groups are the header's fields: checksum, timestamp, key size, value size; below them are the first bytes of
 the key and of the value. It is for looking at what is there, whatever that is: damage is shown in its place, and what
-comes behind it as far as the lengths lead; nothing is opened, repaired or locked. Resembles what `xxd` shows, which is
+comes after it as far as the lengths lead; nothing is opened, repaired or locked. Resembles what `xxd` shows, which is
 how the real files were first understood.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from engines.bitcask.hint import ENTRY, ENTRY_BYTES, MAX_OFFSETS, OFFSET_MASK, TOMBSTONE_BIT
+from engines.bitcask.intent import INTENT
 from engines.bitcask.locks import OWN_LOCK, RIAK_LOCKS
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
@@ -28,7 +29,6 @@ from engines.bitcask.record import (
     tombstone_file,
 )
 from engines.bitcask.segment import PreadView, data_file_id
-from engines.bitcask.survey import INTENT
 from engines.env import Env, View
 
 __all__ = ["dump", "dump_data", "dump_hint"]
@@ -53,7 +53,7 @@ def dump(path: str, env: Env) -> Iterator[str]:
     name = path.rpartition("/")[2]
     if not _is_ours(name):
         return
-    view = PreadView(env.open(path, "r"))  # and no mapping: whoever has the store open may cut the file
+    view = PreadView(env.open(path, "r"))  # and no mapping: the store may be open, and its owner cut the file
     yield f"{name}, {len(view):,} bytes"
     kind = data_file_id(name)
     if kind is None:

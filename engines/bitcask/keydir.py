@@ -1,88 +1,69 @@
 """The keydir: for every key, where its last value lies. The whole of it is in memory, which is Bitcask's bargain.
 
-    places    {key: place}      place = file id << 80 | offset << 33 | size of the record, one int
+    places    {key: (file id, offset, size)}        engines.bitcask.place
 
-A get is one lookup here and one read of a file. The place is packed because of what a million of them cost: an int of
-40 bytes that the garbage collector ignores, in place of a tuple and three ints, 150 bytes. Unpacking takes 0.15 µs.
+A get is one lookup here and one read of a file.
 
 Order. A hash has none, so the keys in order are a second structure (`KeyOrder`), made at the first scan and kept from
 then on: the writer only notes which keys came and went, and the next scan sorts those in. Stores that are never scanned
 pay nothing.
 
-Views. A snapshot has an *undo map*: before the writer gives a key another place, it notes the old one there, for every
-open view that has no note of this key yet. A view's place of a key is its note if there is one, else the keydir's.
+Snapshots. A snapshot has an *undo map*: before the writer gives a key another place, it notes the old one there, for
+every open snapshot that has no note of this key yet. A snapshot's place of a key is its note if there is one, else the
+keydir's.
 
-    places  a→1.0 b→1.40       view opened          put b, delete a
-    places  b→2.0              view's undo          b→1.40 a→1.0         the view sees  a→1.0 b→1.40
+    places  a→1.0 b→1.40       snapshot opened      put b, delete a
+    places  b→2.0              its undo map         b→1.40 a→1.0         the snapshot sees  a→1.0 b→1.40
 
 Invariants:
 
-1. A key is in `places` if and only if it is live; None stands there only within `apply`, so that a batch appears at one
-   instant even to a reader who holds no lock (`dict.update` with bytes as keys is one step of the interpreter).
-2. For an open view V and any key k: k's place in V is V.undo[k] if k is in V.undo, else places[k]. A reader without the
-   lock looks into `places` before and after `undo`: if the writer noted k in between, the note is there; if it dropped
-   the note, because k is absent again, the place is another one, and the reader looks once more.
+1. A key is in `places` if and only if it is live. (While a batch is applied, None may stand in place of a place.)
+2. For an open snapshot S and any key k: k's place in S is S.undo[k] if k is in S.undo, else places[k].
 3. A merge moves values without changing them, so it notes nothing: both places hold the same bytes.
-4. All changes and all looks at the order are under the store's mutex.
+4. All changes, and all looks at the order, are under the core's mutex. A single lookup needs no lock.
 
-Follows section 2 of the Bitcask paper; the undo map is ours. Costs: apply O(keys * open views), order O(log n) for each
-changed key. Left out: Riak's expiry, and a keydir shared by several processes.
+Follows section 2 of the Bitcask paper; the undo map is ours. Costs: apply O(keys * open snapshots), order O(log n) for
+each changed key. Memory: some 190 bytes for a key of 16 bytes, whatever its value. Left out: Riak's expiry, and a keydir
+shared by several processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sortedcontainers import SortedList
 
 from engines.bitcask.hint import TOMBSTONE_BIT, Entry
+from engines.bitcask.place import Place
 from engines.bitcask.segment import Segment
 
-__all__ = [
-    "NO_NOTE",
-    "OFFSET_MASK",
-    "SEGMENT_SHIFT",
-    "SIZE_BITS",
-    "SIZE_MASK",
-    "Changes",
-    "KeyOrder",
-    "Keydir",
-    "Undo",
-    "load_entries",
-]
+__all__ = ["NO_NOTE", "Changes", "KeyOrder", "Keydir", "Undo"]
 
-SIZE_BITS = 33  # a record has up to 14 + 65,535 + 2**32 - 1 bytes
-SEGMENT_SHIFT = 80
-SIZE_MASK = (1 << SIZE_BITS) - 1
-OFFSET_MASK = (1 << (SEGMENT_SHIFT - SIZE_BITS)) - 1
+NO_NOTE: Final[Place] = (0, 0, 0)  # is no place, since ids begin at 1; and not None, which is the note of an absent key
 
-NO_NOTE = 0  # is no place, and not None, which is the note of an absent key
-
-Changes = Mapping[bytes, int | None]  # key → its new place, None for a deletion
+Changes = Mapping[bytes, Place | None]  # key → its new place, None for a deletion
 
 
 class KeyOrder:
     """The keys of a mapping in order, made when first asked for, and brought up to date when asked again."""
 
-    __slots__ = ("_changed", "_keys", "made")
+    __slots__ = ("_keys", "changed", "made")
 
     def __init__(self) -> None:
         self._keys: SortedList[bytes] = SortedList()
-        self._changed: set[bytes] = set()
+        self.changed: set[bytes] = set()  # keys that may have come or gone since
         self.made = False
 
     def note(self, key: bytes) -> None:
-        """The key has come or gone. Requires: `made`, or else it is a waste.
-
-        When the keys would be sorted anew anyway, the order is given up until it is asked for: so a store that was
-        scanned once doesn't remember every key that has come and gone since.
-        """
-        self._changed.add(key)
-        if 8 * len(self._changed) > len(self._keys):
+        """The key has come or gone. Requires: `made`."""
+        self.changed.add(key)
+        # Beyond this many it is no dearer to sort all keys anew, so the order is given up until it is asked for. Else a
+        # store that was scanned once would remember every key that has come and gone since.
+        if 8 * len(self.changed) > len(self._keys):
             self.made = False
             self._keys = SortedList()
-            self._changed.clear()
+            self.changed.clear()
 
     def range(
         self, places: Collection[bytes], start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool
@@ -92,12 +73,12 @@ class KeyOrder:
             self._keys = SortedList(places)
             self.made = True
         else:
-            for key in self._changed:
+            for key in self.changed:
                 if key not in places:
                     self._keys.discard(key)
                 elif key not in self._keys:
                     self._keys.add(key)
-        self._changed.clear()
+        self.changed.clear()
         return self._keys.irange(start, stop, inclusive, reverse)
 
     def check(self, places: Collection[bytes]) -> bool:
@@ -105,8 +86,8 @@ class KeyOrder:
         return list(self.range(places, b"", None, (True, True), False)) == sorted(places)
 
 
-class Undo(dict[bytes, "int | None"]):
-    """What a view remembers: key → the place it had when the view was opened, None if it was absent."""
+class Undo(dict[bytes, "Place | None"]):
+    """What a snapshot remembers: key → the place it had when the snapshot was opened, None if it was absent."""
 
     __slots__ = ("__weakref__", "order")
 
@@ -114,15 +95,18 @@ class Undo(dict[bytes, "int | None"]):
         super().__init__()
         self.order = KeyOrder()
 
-    def note(self, key: bytes, place: int | None) -> None:
+    def note(self, key: bytes, place: Place | None) -> None:
+        """Where the key was until now. The first note of a key stands."""
         if key not in self:
             self[key] = place
             if self.order.made:
                 self.order.note(key)
 
     def forget(self, key: bytes) -> None:
-        """Drops the note of a key that is absent, if it was absent when the view was opened: else a queue that runs
-        through the store would leave a note of each of its keys."""
+        """Drops the note of a key that is absent now, if it was absent when the snapshot was opened.
+
+        Else a queue that runs through the store would leave a note of each of its keys.
+        """
         if self.get(key, NO_NOTE) is None:
             del self[key]
             if self.order.made:
@@ -130,53 +114,67 @@ class Undo(dict[bytes, "int | None"]):
 
 
 class Keydir:
-    """Key → place, and the keys' order. Written by one thread at a time, under the store's mutex."""
+    """Key → place, and the keys' order. Written by one thread at a time, under the core's mutex."""
 
     __slots__ = ("order", "places")
 
     def __init__(self) -> None:
-        self.places: dict[bytes, Any] = {}  # Any and not int: mypy can't see that None stays within `apply`
+        self.places: dict[bytes, Any] = {}  # Any and not Place: mypy can't see that None stays within `apply`
         self.order = KeyOrder()
 
-    def apply(self, changes: Changes, views: Collection[Undo]) -> None:
+    def apply(self, changes: Changes, undo_maps: Collection[Undo]) -> None:
         """Gives all keys of `changes` their new places at one instant."""
         places = self.places
-        for undo in views:
+        for undo in undo_maps:
             for key in changes:
                 undo.note(key, places.get(key))
         if self.order.made:
             for key, place in changes.items():
                 if place is None or key not in places:
                     self.order.note(key)
+        # One step of the interpreter, because the keys are bytes: a reader without the lock sees all of a batch, or
+        # nothing of it. None reads as absent; the loop only clears it away.
         places.update(changes)
         for key, place in changes.items():
             if place is None:
                 del places[key]
-                for undo in views:
+                for undo in undo_maps:
                     undo.forget(key)
+
+    def lookup(self, undo: Undo, key: bytes) -> Place | None:
+        """The key's place in a snapshot. Takes no lock."""
+        while True:
+            place: Place | None = self.places.get(key)
+            noted = undo.get(key, NO_NOTE)
+            if noted != NO_NOTE:
+                return noted
+            # The writer may have noted the key between the two looks: then the note is found. It may also have dropped
+            # the note, because the key is absent again: then `place` is a later one, and is not there any more.
+            if self.places.get(key) == place:
+                return place
 
     def keys(
         self, undo: Undo, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool
     ) -> tuple[Iterator[bytes], Iterator[bytes]]:
-        """Between the bounds: the live keys, and the keys that the view has notes of. Each in order."""
+        """Between the bounds: the live keys, and the keys of which the undo map has notes. Each in order."""
         live = self.order.range(self.places, start, stop, inclusive, reverse)
         return live, undo.order.range(undo, start, stop, inclusive, reverse) if undo else iter(())
 
-
-def load_entries(keydir: Keydir, segments: Mapping[int, Segment], segment: Segment, entries: Iterable[Entry]) -> None:
-    """Brings the keys of a segment into the keydir, over those of older segments."""
-    places, base = keydir.places, segment.id << SEGMENT_SHIFT
-    get, pop = places.get, places.pop
-    live = tombstones = 0
-    for _, size, offset, key in entries:
-        if offset & TOMBSTONE_BIT:
-            old = pop(key, None)
-            tombstones += size
-        else:
-            old = get(key)
-            places[key] = base | offset << SIZE_BITS | size
-            live += size
-        if old is not None:
-            segments[old >> SEGMENT_SHIFT].live_bytes -= old & SIZE_MASK
-    segment.live_bytes += live  # negative before, if a hint lists a key twice
-    segment.tombstone_bytes += tombstones
+    def load(self, segment: Segment, entries: Iterable[Entry], segments: Mapping[int, Segment]) -> None:
+        """Brings the keys of a segment in, over those of the older segments, whose live bytes they take."""
+        places, file_id = self.places, segment.id
+        get, pop = places.get, places.pop
+        live = tombstones = 0
+        for _, size, offset, key in entries:
+            if offset & TOMBSTONE_BIT:
+                old = pop(key, None)
+                tombstones += size
+            else:
+                old = get(key)
+                places[key] = (file_id, offset, size)
+                live += size
+            if old is not None:
+                home, _, old_size = old
+                segments[home].live_bytes -= old_size
+        segment.live_bytes += live  # negative before, if a hint lists a key twice
+        segment.tombstone_bytes += tombstones

@@ -9,7 +9,7 @@ it say the same as all files together:
 2. for each key of a marked file, a file without the bit has a later record that is whole, or the last record of the key
    in the marked files is a tombstone and no older file without the bit has a value that it hides.
 
-Then removing the marked files loses nothing, whoever has marked them. It is not only sufficient: a merge that has
+Then removing the marked files loses nothing, whatever has marked them. It is not only sufficient: a merge that has
 finished has copied all that was live in its inputs to newer files, and has synced them before it marks the first input.
 There are leftovers for which it can't be shown (of a merge whose outputs were merged again, and of files whose values
 had expired): they are refused, with what to do.
@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from zlib import crc32
 
 from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT, Entry
-from engines.bitcask.record import HEADER_BYTES
+from engines.bitcask.place import Place, read_record
+from engines.bitcask.record import BadRecord
 from engines.bitcask.segment import SegmentTable
 from engines.bitcask.survey import Survey
 from engines.errors import ForeignFormat
@@ -30,9 +30,9 @@ from engines.errors import ForeignFormat
 __all__ = ["log_removal", "require_leftovers"]
 
 _log = logging.getLogger("metcd.bitcask")
-_log.addHandler(logging.NullHandler())  # who wants the lines configures logging; nothing is printed otherwise
+_log.addHandler(logging.NullHandler())  # a program that wants the lines configures logging; else nothing is printed
 
-Last = tuple[int, int, int]  # (file id, offset with its tombstone bit, size) of the last record of a key
+Last = Place  # of the last record of a key, but the offset has its tombstone bit
 SHOWN = 5  # files that the sentence names
 
 
@@ -68,14 +68,14 @@ def _last_records(
     return last
 
 
-def _is_whole(table: SegmentTable, key: bytes, place: Last) -> bool:
+def _is_whole(table: SegmentTable, key: bytes, last: Last) -> bool:
     """True if the record is what its place says: a hint can be whole where the data is not."""
-    file_id, offset, size = place
-    offset &= OFFSET_MASK
-    record = table.view(file_id)[offset : offset + size]
-    return (
-        len(record) == size and crc32(record[4:]) == int.from_bytes(record[:4]) and record.startswith(key, HEADER_BYTES)
-    )
+    file_id, offset, size = last
+    try:
+        read_record(table.view(file_id), (file_id, offset & OFFSET_MASK, size), key)
+    except BadRecord:
+        return False
+    return True
 
 
 def _refusal(directory: str, found: Survey, why: str) -> ForeignFormat:

@@ -5,8 +5,8 @@
     bitcask.merge.lock     Riak's: the same, while somebody merges
 
 Riak believes a lock file if a process with its pid exists, and then refuses for ever if the pid was given to another
-process after a crash (basho/bitcask#255). So our files carry a second line, "metcd". Whoever holds the fcntl lock knows
-that no store of ours is open, and takes files with that line for what a crash has left, whatever their pid is now.
+process after a crash (basho/bitcask#255). So our files carry a second line, "metcd". The process that holds the fcntl lock
+knows that no store of ours is open, and takes files with that line for what a crash has left, whatever their pid is now.
 A file of Riak's is believed as Riak does it; a file that nobody can read is what a power cut left of one.
 
 While a store is open it holds both of Riak's locks: a merge of Riak's would delete files that are in use here.
@@ -109,7 +109,7 @@ class DirectoryLock:
         return pid if pid != self._env.pid() and self._env.process_alive(pid) else None
 
     def close(self) -> None:
-        """Gives the locks up, as far as the disk lets it: what stays behind is known to be stale."""
+        """Gives the locks up, as far as the disk lets it: the next opening knows that what is left is stale."""
         for path in self._taken:
             with contextlib.suppress(OSError):
                 self._env.unlink(path)

@@ -1,28 +1,22 @@
 """The writing end: records go to the end of the active segment, in one copy for each write.
 
-    put      [record]                                  the key is new, or lives in this segment
-             [half of an overwrite][record]            it lives in an older segment
-    batch    [mark][tombstone or record]...            several records, all or none of them
-    either   [mark] before it                          if 4 KiB have been synced since the last mark
+    one operation        [record]                                     a new value, or the tombstone of a deletion
+                         [half of an overwrite][record]               the key's old value is in an older segment
+                         [mark] before either                         if 4 KiB have been synced since the last mark
+    several              [mark][tombstone or record]...               all of them or none
 
-Every one of these is one assignment to the mapping, and recovery takes it as a whole or not at all
-(engines.bitcask.record, engines.bitcask.recovery). A key that lives in an older segment gets a tombstone for its old
-record: our own merges don't need it, Riak's do. So overwriting costs 52 bytes more once the old value is in a closed
-file.
+Each write is one assignment to the mapping, and recovery takes it as a whole or not at all (engines.bitcask.record,
+engines.bitcask.scan).
 
 Invariants:
 
 1. `active` is None or the segment with the greatest id; it is made by the first write that needs it, so that opening
-   and closing a store leaves no empty file behind.
-2. A write returns the new places and changes nothing in the keydir: that is the store's, when the data is where the
+   and closing a store leaves no empty file.
+2. A write returns the new places and changes nothing in the keydir. The writer does that when the data is where its
    caller wants it, in the page cache or on the disk.
 3. `live_bytes` of all segments are right after every call: old records are dead when the new ones are written.
 
-A mark has the empty key, under which a user of Riak may have stored a value. While that is live, no mark is written
-alone, and whoever calls `batch` or `bury` lets the value come behind the mark once more: so the last record of the
-empty key is the user's, for Riak and for us.
-
-One thread at a time: the store's writer lock is around every call. Follows bitcask:do_put and bitcask_fileops:write.
+One thread at a time: callers hold the writer's lock. Follows bitcask:do_put and bitcask_fileops:write.
 """
 
 from __future__ import annotations
@@ -30,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zlib import crc32
 
-from engines.bitcask.keydir import SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Changes
+from engines.bitcask.keydir import Changes
+from engines.bitcask.place import Place
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
     HEADER_BYTES,
@@ -45,141 +40,123 @@ from engines.bitcask.scan import hint_of, scan_entries
 from engines.bitcask.segment import MARK_EVERY_BYTES, ActiveSegment, SegmentTable
 from engines.env import Env
 
-__all__ = ["Log"]
+__all__ = ["Log", "Places"]
 
 TOMBSTONE_BYTES = HEADER_BYTES + 22  # and the key
 
-Places = Mapping[bytes, int]
+Places = Mapping[bytes, Place]
+Operations = Mapping[bytes, bytes | None]  # key → value, None for a deletion
 
 
 class Log:
-    """Appends to the active segment of a table, and starts a new one when it is full. Every call may raise OSError."""
+    """Appends to the active segment of a table, and begins a new one when it is full. Every call may raise OSError."""
 
     def __init__(self, env: Env, table: SegmentTable, max_file_size: int) -> None:
         self.active: ActiveSegment | None = None
-        self.rotations = 0
-        self._unix_time = env.unix_time
-        self._time = 0
+        self.rotations = 0  # since somebody looked whether a merge is due
+        self.last_timestamp = 0
+        self.unix_time = env.unix_time
+        self.max_file_size = max_file_size
         self._table = table
         self._stats = table.stats
-        self._max_file_size = max_file_size
-
-    def not_before(self, timestamp: int) -> None:
-        """Timestamps begin here, whatever the clock says."""
-        self._time = timestamp
 
     def timestamp(self) -> int:
-        """Now, as records have it: not less than before, and never 0."""
-        self._time = time = max(1, self._time, min(int(self._unix_time()), MAX_TIMESTAMP))
+        """The time for a record, in seconds: not less than the one before, and never 0."""
+        # Riak's merges believe timestamps, so they must not go back when the clock does
+        self.last_timestamp = time = max(1, self.last_timestamp, min(int(self.unix_time()), MAX_TIMESTAMP))
         return time
 
-    def put(self, places: Places, key: bytes, value: bytes, sync: bool) -> int:
-        """Appends a value; returns its place. O(1): 1 µs and the copy."""
-        size = HEADER_BYTES + len(key) + len(value)
-        active = self.active
-        if active is None or active.end + size > self._max_file_size:
-            active = self._room_for(size)
-        timestamp = int(self._unix_time())
-        if timestamp != self._time:
-            timestamp = self.timestamp()
-        home = active.id
-        old = places.get(key)
-        if old is not None:
-            home = old >> SEGMENT_SHIFT
-            self._table.live[home].live_bytes -= old & SIZE_MASK
-        if home == active.id:
-            data = encode_record(timestamp, key, value)
-        else:
-            data = encode_tombstone(HALF_TIMESTAMP, key, home) + encode_record(timestamp, key, value)
-        if active.synced - active.marked >= MARK_EVERY_BYTES and b"" not in places:
-            data = self._mark(active) + data
-        end = active.end + len(data)
-        if end > active.allocated:
-            self._grow(active, len(data))
-        active.map[active.end : end] = data
-        active.end = end
-        active.live_bytes += size
-        self._stats.bytes_written += len(data)
-        if sync:
-            self.sync()
-        return active.id << SEGMENT_SHIFT | (end - size) << SIZE_BITS | size
+    # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def batch(self, places: Places, operations: Mapping[bytes, bytes | None], sync: bool) -> Changes:
-        """Appends one operation for each key (None deletes it); returns the places. O(operations).
+    def batch(self, places: Places, operations: Operations, sync: bool) -> Changes:
+        """Appends one operation for each key; returns the new places. O(operations).
 
-        Deleting what is absent writes nothing; with `sync` it waits for what may have made it absent.
+        Deleting what is absent writes nothing; with `sync` it waits for the write that may have made it absent.
         """
         operations = {key: value for key, value in operations.items() if value is not None or key in places}
         changes: Changes = {}
         if operations:
-            active = self._room_for(
-                MARK_BYTES + sum(HEADER_BYTES + len(k) + len(v or b"") for k, v in operations.items())
-            )
-            due = active.synced - active.marked >= MARK_EVERY_BYTES and b"" not in places
-            mark_bytes = MARK_BYTES if len(operations) > 1 or due else 0
-            records, changes = self._records(places, operations, active, active.end + mark_bytes)
-            if mark_bytes:
-                self._append_marked(active, len(records), b"".join(records))
+            several = len(operations) > 1
+            size = sum(HEADER_BYTES + len(key) + len(value or b"") for key, value in operations.items())
+            active = self.room_for(size + MARK_BYTES if several else size)
+            if several:
+                # the mark holds the checksum of what follows it, so the records are made first
+                records, changes = self._records(places, operations, active, active.end + MARK_BYTES)
+                self._append_batch(active, records)
             else:
-                self._append(active, b"".join(records))
+                mark = self.mark_if_due(active, places)
+                records, changes = self._records(places, operations, active, active.end + len(mark))
+                self._append(active, mark + b"".join(records))
         if sync:
             self.sync()
         return changes
 
-    def bury(self, places: Places, values: Mapping[bytes, bytes | None], file_id: int) -> Changes:
-        """Appends tombstones for records of the keys in the file `file_id`, a merge's output, and behind them their
-        live values once more; None for a key that is absent. On the disk when it returns, all or none of it.
+    def bury(self, places: Places, values: Operations, file_id: int) -> Changes:
+        """Appends tombstones for the records of these keys in the file `file_id`, a merge's output, and after them the
+        keys' live values once more; None for a key that is absent. On the disk when it returns, all or none of it.
         """
         again = {key: value for key, value in values.items() if value is not None}
-        size = sum(2 * TOMBSTONE_BYTES + HEADER_BYTES + 3 * len(k) + len(v or b"") for k, v in values.items())
-        active = self._room_for(MARK_BYTES + size)
+        size = sum(
+            2 * TOMBSTONE_BYTES + HEADER_BYTES + 3 * len(key) + len(value or b"") for key, value in values.items()
+        )
+        active = self.room_for(MARK_BYTES + size)
         tombstones = [encode_tombstone(self.timestamp(), key, file_id) for key in values]
         active.tombstone_bytes += sum(TOMBSTONE_BYTES + len(key) for key, value in values.items() if value is None)
         start = active.end + MARK_BYTES + sum(map(len, tombstones))
-        records, changes = self._records(places, again, active, start)
-        self._append_marked(active, len(tombstones) + len(records), b"".join(tombstones + records))
+        records, changes = self._records(places, again, active, start, in_batch=True)
+        self._append_batch(active, tombstones + records)
         self.sync()
         return changes
 
     def _records(
-        self, places: Places, operations: Mapping[bytes, bytes | None], active: ActiveSegment, offset: int
+        self, places: Places, operations: Operations, active: ActiveSegment, offset: int, in_batch: bool = False
     ) -> tuple[list[bytes], Changes]:
-        """The records of a batch that is going to begin at `offset`, and the places in it.
-
-        One operation alone has no mark before it: then the tombstone of an overwrite is half of it.
-        """
-        timestamp, get, live = self.timestamp(), places.get, self._table.live
-        file_id, base = active.id, active.id << SEGMENT_SHIFT
-        alone = offset == active.end
+        """The records of operations of which the first is going to stand at `offset`, and the places of the values."""
+        in_batch = in_batch or len(operations) > 1
+        timestamp = self.timestamp()
         records: list[bytes] = []
-        changes: dict[bytes, int | None] = {}
-        live_bytes = 0
+        changes: dict[bytes, Place | None] = {}
         for key, value in operations.items():
-            old = get(key)
+            old = places.get(key)
             if old is not None:
-                home = old >> SEGMENT_SHIFT
-                live[home].live_bytes -= old & SIZE_MASK
-                if value is None or home != file_id:
-                    half = alone and value is not None
-                    tombstone = encode_tombstone(HALF_TIMESTAMP if half else timestamp, key, home)
+                home, _, old_size = old
+                self._table.live[home].live_bytes -= old_size
+                if value is None:
+                    tombstone = encode_tombstone(timestamp, key, home)
+                    active.tombstone_bytes += len(tombstone)
+                elif home != active.id:
+                    # Our merges don't need the tombstone of an overwritten value, Riak's do. Alone it must not count, if
+                    # the power is cut before the value is written; in a batch the mark sees to that
+                    tombstone = encode_tombstone(timestamp if in_batch else HALF_TIMESTAMP, key, home)
+                else:
+                    tombstone = b""
+                if tombstone:
                     records.append(tombstone)
                     offset += len(tombstone)
-                    if value is None:
-                        active.tombstone_bytes += len(tombstone)
-                        changes[key] = None
-                        continue
-            record = encode_record(timestamp, key, value or b"")
-            size = len(record)
+            if value is None:
+                changes[key] = None
+                continue
+            record = encode_record(timestamp, key, value)
             records.append(record)
-            changes[key] = base | offset << SIZE_BITS | size
-            offset += size
-            live_bytes += size
-        active.live_bytes += live_bytes
+            changes[key] = (active.id, offset, len(record))
+            active.live_bytes += len(record)
+            offset += len(record)
         return records, changes
 
-    def _append_marked(self, active: ActiveSegment, records: int, body: bytes) -> None:
-        """Appends records that belong together, behind their mark."""
-        self._append(active, self._mark(active, records, len(body), crc32(body)) + body)
+    def _append_batch(self, active: ActiveSegment, records: list[bytes]) -> None:
+        """Appends records that belong together, after their mark."""
+        body = b"".join(records)
+        self._append(active, self._mark(active, len(records), len(body), crc32(body)) + body)
+
+    def mark_if_due(self, active: ActiveSegment, places: Places) -> bytes:
+        """A mark that only says how far the segment is synced, if that has grown by 4 KiB since the last one; or b"".
+
+        A user of Riak may have stored a value under the empty key, which is that of marks. While it is live no mark is
+        written alone: the last record of the empty key has to stay the user's, for Riak and for us.
+        """
+        if active.synced - active.marked >= MARK_EVERY_BYTES and b"" not in places:
+            return self._mark(active)
+        return b""
 
     def _mark(self, active: ActiveSegment, records: int = 0, size_bytes: int = 0, crc: int = 0) -> bytes:
         """A mark for the present end of the segment."""
@@ -188,23 +165,24 @@ class Log:
         return encode_mark(self.timestamp(), mark)
 
     def _append(self, active: ActiveSegment, data: bytes) -> None:
-        if active.end + len(data) > active.allocated:
-            self._grow(active, len(data))
+        self.grow(active, len(data))
         active.map[active.end : active.end + len(data)] = data
         active.end += len(data)
         self._stats.bytes_written += len(data)
 
-    def _grow(self, active: ActiveSegment, size: int) -> None:
-        active.reserve(size)
-        self._table.views[active.id] = active.map
+    def grow(self, active: ActiveSegment, size: int) -> None:
+        """Makes sure that `size` bytes more are allocated."""
+        if active.end + size > active.allocated:
+            active.reserve(size)
+            self._table.views[active.id] = active.map  # readers of the old mapping see the same pages
 
-    def _room_for(self, size: int) -> ActiveSegment:
-        """An active segment that has room for `size` bytes more, or is empty."""
-        if self.active is not None and 0 < self.active.end > self._max_file_size - size:
+    def room_for(self, size: int) -> ActiveSegment:
+        """An active segment that is not full with `size` bytes more, or is empty."""
+        if self.active is not None and 0 < self.active.end > self.max_file_size - size:
             self.seal()
             self.rotations += 1
         if self.active is None:
-            self.active = self._table.create(self._max_file_size)
+            self.active = self._table.create(self.max_file_size)
         return self.active
 
     def sync(self) -> None:
@@ -214,8 +192,10 @@ class Log:
             self._table.sync(active.file, "bitcask.append")
             active.synced = active.end
 
+    # ---- the end of a segment ---------------------------------------------------------------------------------------
+
     def seal(self) -> None:
-        """Closes the active segment, if there is one. Reads it once, for its hint: 0.8 µs a record."""
+        """Closes the active segment for good, if there is one. Reads it once, for its hint: 0.8 µs a record."""
         if self.active is not None:
             entries, end = scan_entries(self.active.map, self.active.end, self.active.id)
             assert end == self.active.end, "what was written is not what is read"

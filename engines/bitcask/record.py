@@ -17,7 +17,7 @@ would be a deletion: `ReservedValue` refuses it.
 
 A tombstone with timestamp 0 that names an *older* file is half of an overwrite. Riak wants such a
 tombstone before a new value whose predecessor lies in an older file; its merges rely on it. If the power is cut between
-the two halves, the old value has to stay, so recovery takes this tombstone only together with the value behind it.
+the two halves, the old value has to stay, so recovery takes this tombstone only together with the value after it.
 
 **A mark.** The key is empty, which no key of a user of ours is, and the value is 44 bytes of ours:
 
@@ -26,11 +26,11 @@ the two halves, the old value has to stay, so recovery takes this tombstone only
          8     4  file id    of the file that it was written to
         12     8  offset     at which it was written there
         20     8  synced     everything in the file before this offset was on the disk when the mark was written
-        28     4  records    how many records behind the mark are one batch with it; 0 for a mark alone
+        28     4  records    how many records after the mark are one batch with it; 0 for a mark alone
         32     8  size       how many bytes they have
         40     4  crc32      of those bytes
 
-A mark makes the records behind it atomic: recovery takes all of them or none. It also is a witness: damage before
+A mark makes the records after it atomic: recovery takes all of them or none. It also is a witness: damage before
 `synced` can't be the trace of a power cut. To Riak it is an ordinary record, which its merges may move elsewhere; then
 file id and offset aren't its own any more, and it means nothing.
 
@@ -99,8 +99,11 @@ _pack_v2 = Struct(">18sI").pack
 
 
 class BadRecord(ValueError):
-    """The bytes at `offset` are no record, or worth nothing without the ones behind them that are none; `why` says what is
-    wrong, `broken` where the bytes stop being records. Whose fault it is, the caller knows."""
+    """The bytes at `offset` are no record, or a record that doesn't count without a later one, which is none.
+
+    `why` says what is wrong, `broken` where the bytes stop being records. The caller knows of which file, and what made
+    them so.
+    """
 
     def __init__(self, offset: int, why: str, broken: int | None = None) -> None:
         super().__init__(f"at byte {offset}: {why}")
@@ -149,7 +152,7 @@ def tombstone_file(value: bytes) -> int | None:
 
 
 def half_of_overwrite(timestamp: int, value: bytes, file_id: int) -> bool:
-    """True for a tombstone in the file `file_id` that means nothing without the value behind it."""
+    """True for a tombstone in the file `file_id` that means nothing without the value after it."""
     if timestamp != HALF_TIMESTAMP or not is_tombstone(value):
         return False
     victim = tombstone_file(value)
@@ -168,7 +171,7 @@ def read_records(view: View, start: int, stop: int, window_bytes: int = WINDOW_B
 
     Raises BadRecord at the first that isn't whole; the ones before it have been handed out. No length is believed
     that leads beyond `stop`, and no more than WINDOW_BYTES or one record is held at a time; `window_bytes` is how much
-    the first look takes, for whoever may soon begin elsewhere. Some 0.7 µs a record.
+    the first look takes, for a caller that may soon begin elsewhere. Some 0.7 µs a record.
     """
     unpack, crc_of = HEADER.unpack_from, crc32
     offset = start

@@ -14,7 +14,7 @@ read stays true, and a record that is just being written looks like a torn end. 
 are being opened is found at the next try, and what they remove later is a `StoreChanged`.
 
 Follows bitcask:scan_key_files and bitcask_fileops:fold of basho/bitcask. Riak cuts nothing: it skips bad records, gives
-up on a file after twenty of them, and leaves its torn ends behind when it begins the next file.
+up on a file after twenty of them, and leaves its torn ends where they are when it begins the next file.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from engines.bitcask.hint import BadHint, Entry, decode_hint, hint_reach, was_closed
-from engines.bitcask.keydir import OFFSET_MASK, SEGMENT_SHIFT, SIZE_BITS, SIZE_MASK, Keydir, load_entries
+from engines.bitcask.intent import redo_load
+from engines.bitcask.keydir import Keydir
 from engines.bitcask.leftovers import log_removal, require_leftovers
-from engines.bitcask.load import redo_load
 from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, MARK_MAGIC, BadRecord
 from engines.bitcask.scan import hint_of, scan_entries, whole_part
-from engines.bitcask.segment import Segment, SegmentTable, data_path, hint_path
+from engines.bitcask.segment import Segment, SegmentTable, data_path, hint_path, repair_advice
 from engines.bitcask.survey import Survey, survey
-from engines.bitcask.torn import DataFile, repair_advice, why_damage
+from engines.bitcask.torn import DataFile, why_damage
 from engines.errors import CorruptionError, StoreChanged
 
 __all__ = ["forget_mark", "look", "prove_leftovers", "recover"]
@@ -97,7 +97,7 @@ def _look_once(table: SegmentTable, keydir: Keydir) -> None:
         table.live[file_id] = segment = Segment(file_id)
         content = _read(table, segment, newest=file_id == found.data[-1])
         segment.end = content.end
-        load_entries(keydir, table.live, segment, content.entries)
+        keydir.load(segment, content.entries, table.live)
     forget_mark(table, keydir, table.live)
 
 
@@ -135,7 +135,7 @@ def _open_segment(table: SegmentTable, keydir: Keydir, file_id: int, *, newest: 
     if content.hint is None:
         _keep(table, segment, len(table.view(file_id)))
         table.write_hint(segment, hint_of(content.entries))
-    load_entries(keydir, table.live, segment, content.entries)
+    keydir.load(segment, content.entries, table.live)
     table.last_timestamp = max(table.last_timestamp, content.newest_timestamp)
     return segment
 
@@ -144,7 +144,7 @@ def _read(table: SegmentTable, segment: Segment, *, newest: bool) -> Content:
     """The content of a data file, from its hint or from its records. Raises CorruptionError for damage."""
     view = table.view(segment.id)
     size = len(view)
-    hint = _hint(table, segment)
+    hint = table.read_hint(segment)
     reach = newest_timestamp = 0
     if hint is not None:
         try:
@@ -171,24 +171,12 @@ def _read(table: SegmentTable, segment: Segment, *, newest: bool) -> Content:
     return Content(entries, end, hint_reach(entries)[1], None)
 
 
-def _hint(table: SegmentTable, segment: Segment) -> bytes | None:
-    """The bytes of a segment's hint; None if it has none. Counts them."""
-    path = hint_path(table.directory, segment.id)
-    if not table.env.exists(path):
-        return None
-    file = table.env.open(path, "r")
-    try:
-        data = file.pread(file.size(), 0)
-    finally:
-        file.close()
-    table.stats.bytes_read += len(data)
-    segment.hint_bytes = len(data)
-    return data
-
-
 def _keep(table: SegmentTable, segment: Segment, size: int) -> None:
-    """Makes what was found in a file durable, and cuts off the rest."""
-    table.views.pop(segment.id, None)  # no view may be longer than its file
+    """Makes what was found in a file durable, and cuts off the rest.
+
+    The page cache may hold what the disk doesn't. What a reader has seen must not be gone after the next power cut.
+    """
+    table.views.pop(segment.id, None)  # no mapping may be longer than its file
     file = table.env.open(data_path(table.directory, segment.id), "r+")
     try:
         if segment.end < size:
@@ -200,11 +188,10 @@ def _keep(table: SegmentTable, segment: Segment, size: int) -> None:
 
 def forget_mark(table: SegmentTable, keydir: Keydir, segments: dict[int, Segment]) -> None:
     """Takes the empty key out of the keydir if it is a mark. (A user of Riak may have stored something under it.)"""
-    place = keydir.places.get(b"")
-    if place is None or place & SIZE_MASK != MARK_BYTES:
+    if (place := keydir.places.get(b"")) is None:
         return
-    segment = segments[place >> SEGMENT_SHIFT]
-    offset = place >> SIZE_BITS & OFFSET_MASK
-    if table.view(segment.id)[offset + HEADER_BYTES : offset + HEADER_BYTES + len(MARK_MAGIC)] == MARK_MAGIC:
+    file_id, offset, size = place
+    magic_at = offset + HEADER_BYTES  # a mark has no key
+    if size == MARK_BYTES and table.view(file_id)[magic_at : magic_at + len(MARK_MAGIC)] == MARK_MAGIC:
         del keydir.places[b""]
-        segment.live_bytes -= MARK_BYTES
+        segments[file_id].live_bytes -= MARK_BYTES

@@ -6,7 +6,7 @@
 Every record of every data file is read, whatever its hint says: an opening believes a hint that is whole, and so finds
 damage only when a record is read. All is looked at before anything is changed.
 
-Where does the next record begin, behind one whose checksum is wrong? Of these, the first that is a whole record:
+Where does the next record begin, after one whose checksum is wrong? Of these, the first that is a whole record:
 
 1. where the record says that it ends, if its lengths are what they were;
 2. where the file's hint says that a record of that key and that size begins;
@@ -46,7 +46,7 @@ from engines.bitcask.hint import (
     unchecked_entries,
     was_closed,
 )
-from engines.bitcask.load import redo_load
+from engines.bitcask.intent import redo_load
 from engines.bitcask.locks import DirectoryLock
 from engines.bitcask.record import (
     HEADER,
@@ -62,7 +62,7 @@ from engines.bitcask.record import (
 )
 from engines.bitcask.recovery import prove_leftovers
 from engines.bitcask.scan import own_mark, scan_entries
-from engines.bitcask.segment import SegmentTable, data_path, hint_path
+from engines.bitcask.segment import Segment, SegmentTable, data_path, hint_path
 from engines.bitcask.survey import Survey, survey
 from engines.bitcask.torn import DataFile, find_marks, why_damage
 from engines.env import Env, View
@@ -73,7 +73,7 @@ __all__ = ["log_repair", "repair"]
 _log = logging.getLogger("metcd.bitcask")
 
 COPY_BYTES = 1 << 20
-FIRST_LOOK_BYTES = 4096  # behind each damaged record, of which there may be many
+FIRST_LOOK_BYTES = 4096  # after each damaged record, of which there may be many
 SHOWN = 5  # damaged places of a file that are told one by one
 
 
@@ -127,7 +127,7 @@ def _examine(table: SegmentTable, found: Survey, file_id: int) -> _Plan | None:
         view = file.view()
     finally:
         file.close()
-    hint = _hint(table.env, hint_path(table.directory, file_id))
+    hint = table.read_hint(Segment(file_id))
     entries, whole = _entries(hint)
     reach = hint_reach(entries)[0] if whole else 0
     left_open = hint is not None and not was_closed(hint)
@@ -151,16 +151,6 @@ def _examine(table: SegmentTable, found: Survey, file_id: int) -> _Plan | None:
     ):
         return _Plan(file_id, sentences=[f"{name}: its hint says something else than its records"], rewrite=False)
     return None
-
-
-def _hint(env: Env, path: str) -> bytes | None:
-    if not env.exists(path):
-        return None
-    file = env.open(path, "r")
-    try:
-        return file.pread(file.size(), 0)
-    finally:
-        file.close()
 
 
 def _entries(hint: bytes | None) -> tuple[list[Entry], bool]:
@@ -194,7 +184,7 @@ class _Salvage:
         self._lost: list[str] = []
 
     def plan(self, bad: BadRecord, why: str) -> _Plan:
-        """Keeps everything before the first bad record as it is, and behind it what is whole."""
+        """Keeps everything before the first bad record as it is, and after it what is whole."""
         name = f"{self._file.file_id}.bitcask.data"
         self._keep(0, bad.offset)
         at: int | None = bad.offset
@@ -290,13 +280,12 @@ class _Salvage:
 
 def _record_at(view: View, at: int, size: int) -> tuple[int, bytes] | None:
     """(size, key) of the record at a byte if it is whole."""
-    if at + HEADER_BYTES > size:
-        return None
-    crc, _, key_size, value_size = HEADER.unpack(view[at : at + HEADER_BYTES])
-    length: int = HEADER_BYTES + key_size + value_size
-    if at + length > size or crc32(view[at + 4 : at + length]) != crc:
-        return None
-    return length, view[at + HEADER_BYTES : at + HEADER_BYTES + key_size]
+    try:
+        for _, _, key, value in read_records(view, at, size, HEADER_BYTES):
+            return HEADER_BYTES + len(key) + len(value), key
+    except BadRecord:
+        pass
+    return None
 
 
 # ---- doing ----------------------------------------------------------------------------------------------------------
@@ -346,6 +335,6 @@ def _write(env: Env, source: str, target: str, parts: list[tuple[int, int] | byt
 
 
 def _free_name(env: Env, path: str) -> str:
-    """The path with ".damaged" behind it, and a number if that is taken."""
+    """The path with ".damaged" after it, and a number if that is taken."""
     names = (f"{path}.damaged{number or ''}" for number in count())
     return next(name for name in names if not env.exists(name))

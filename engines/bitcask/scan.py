@@ -37,7 +37,7 @@ def scan_entries(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]
     """What a hint of this file would say, from its records up to `stop`, and the end of the last one.
 
     Every checksum is verified, those of batches too. Raises BadRecord at the first record that isn't whole, or at the
-    mark or the tombstone that is worth nothing without it.
+    mark or the tombstone that doesn't count without it.
     """
     found: dict[bytes, tuple[int, int, int]] = {}
     end = batch_end = batch_offset = 0

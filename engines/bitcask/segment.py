@@ -2,7 +2,7 @@
 
     <id>.bitcask.data        records, one after the other       id: a decimal number, the later file has the greater one
     <id>.bitcask.hint        its keys without its values        may be missing, or broken: then the data is read
-    <id>.bitcask.data.new    being written by a merge or a load, nobody's business until it is renamed
+    <id>.bitcask.data.new    being written by a merge or a load; nobody reads it until it is renamed
 
 One segment is active: writes go to its end. It is longer than what is in it, because its space is allocated ahead and
 written through a mapping: a put costs a memory copy of 0.1 µs in place of a system call of 1.2 µs, and a sync need not
@@ -11,15 +11,14 @@ write a new file size. `seal` cuts it to what it holds, syncs it, writes its hin
     active    │records ················│zeros ···············│      end ──┘          └── allocated, doubling up to max_file_size
     sealed    │records ················│
 
-Reads go through mappings as well: a slice is the one read that a get needs. A mapping keeps a file descriptor busy, so
-no more than `max_open_files` are kept; the one that was opened first goes first. A reader that is just slicing one
-keeps it alive until it is done.
+Reads go through mappings as well: a get reads one slice. A mapping keeps a file descriptor busy, so no more than
+`max_open_files` are kept; the one that was opened first goes first. A reader that has one in hand keeps it alive.
 
 Invariants:
 
 1. Ids are never used again; a new segment's id is greater than that of every file that exists.
 2. When a segment's name is on the disk, all of every older segment is. So of ours only the newest can have a torn tail.
-3. A sealed segment is never written to. Its file goes away when no view that was opened before its retirement is left.
+3. A sealed segment is never written to. Its file is removed when no snapshot is open that is older than its retirement.
 4. Files go in the order in which merges replaced them, and those of one merge in the order of their ids. Before a file
    with a tombstone goes, all removals so far are on the disk: it never goes before a value that it kills.
 
@@ -35,6 +34,7 @@ from typing import overload
 
 from engines.env import Env, File, Mode, MutableView, View
 from engines.errors import StoreChanged
+from engines.files import read_whole
 from engines.kvstore import Stats
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "data_file_id",
     "data_path",
     "hint_path",
+    "repair_advice",
 ]
 
 DATA_NAME = re.compile(r"([1-9][0-9]{0,9})\.bitcask\.(data|hint)(\.new)?")
@@ -65,6 +66,11 @@ def hint_path(directory: str, file_id: int) -> str:
     return f"{directory}/{file_id}.bitcask.hint"
 
 
+def repair_advice(directory: str) -> str:
+    """What is to be done about damage in a store: the end of each error that tells of some."""
+    return f"`metcd repair {directory}` keeps every record that is whole"
+
+
 def data_file_id(name: str) -> tuple[int, str] | None:
     """(id, kind) of a file that is ours by its name; the kind is "data", "hint", "data.new" or "hint.new"."""
     match = DATA_NAME.fullmatch(name)
@@ -72,7 +78,7 @@ def data_file_id(name: str) -> tuple[int, str] | None:
 
 
 class Segment:
-    """What is known of a data file. Live bytes are those of records in the keydir; the rest is garbage sooner or later."""
+    """What is known of a data file. Live bytes are those of records in the keydir; the rest is garbage."""
 
     __slots__ = ("end", "hint_bytes", "id", "live_bytes", "tombstone_bytes")
 
@@ -95,9 +101,10 @@ class Segment:
 
 
 class PreadView:
-    """A file's bytes of now, fetched by a call for each slice; it closes the file when nobody has it any more.
+    """A file's current bytes, fetched by a call for each slice; it closes the file when it is dropped.
 
-    For files that another program may cut: a mapping of those ends the process (SIGBUS), this gives fewer bytes.
+    For files that another program may cut: reading a mapping beyond the end of the file kills the process (SIGBUS), this
+    gives fewer bytes.
     """
 
     __slots__ = ("_file", "_size")
@@ -161,9 +168,9 @@ class SegmentTable:
         self.directory = directory
         self.stats = stats
         self.live: dict[int, Segment] = {}  # by ascending id, the active one included
-        self.retired: list[tuple[int, Segment]] = []  # (epoch, segment), in the order in which they go
+        self.retired: list[tuple[int, Segment]] = []  # (epoch, segment), in the order in which they are removed
         self.unsynced_removals = False
-        self.epoch = 0  # counts retirements; a view remembers the epoch that it was opened in
+        self.epoch = 0  # counts retirements; a snapshot remembers the epoch in which it was opened
         self.void: set[int] = set()  # what a load has replaced: its intent file stands until they are gone
         self.intent_bytes = 0  # of that file; 0 if there is none
         self.views: dict[int, View] = {}
@@ -194,7 +201,7 @@ class SegmentTable:
                 raise StoreChanged(path) from None
             raise KeyError(file_id) from None  # it went away just now
         while len(self.views) >= self.max_open_files and self._close_one():
-            pass
+            pass  # a mapping that was made first goes first
         self.views[file_id] = view
         return view
 
@@ -214,8 +221,10 @@ class SegmentTable:
         return False
 
     def begin_file(self, path: str, mode: Mode) -> File:
-        """Opens a file of the store for writing, with the owner and the permissions of the newest data file, if any:
-        so that no user of Riak is locked out because root has opened the directory here. Raises OSError."""
+        """Opens a file of the store for writing, with the owner and the permissions of the newest data file, if any.
+
+        Else root, who opens the directory here once, would lock the user out whose Riak it is. Raises OSError.
+        """
         file = self.env.open(path, mode)
         try:
             if self.live:
@@ -240,7 +249,7 @@ class SegmentTable:
         return active
 
     def seal(self, active: ActiveSegment, hint: bytes) -> Segment:
-        """Closes the active segment for ever: cuts it to size, syncs it, and then writes its hint.
+        """Closes the active segment for good: cuts it to size, syncs it, and then writes its hint.
 
         Requires: `hint` is the hint of all its records.
         """
@@ -260,6 +269,16 @@ class SegmentTable:
         active.file.close()
         self.live[active.id] = Segment(active.id, active.end)
         self.views.pop(active.id, None)
+
+    def read_hint(self, segment: Segment) -> bytes | None:
+        """The bytes of a segment's hint, whole or not; None if it has none. Raises OSError."""
+        path = hint_path(self.directory, segment.id)
+        if not self.env.exists(path):
+            return None
+        hint = read_whole(self.env, path)
+        self.stats.bytes_read += len(hint)
+        segment.hint_bytes = len(hint)
+        return hint
 
     def write_hint(self, segment: Segment, hint: bytes) -> None:
         """Writes a segment's hint. Requires: the data is on the disk. No sync: a torn hint shows by its checksum."""
@@ -285,14 +304,13 @@ class SegmentTable:
             self.retired.append((self.epoch, self.live.pop(file_id)))
         self.epoch += 1
 
-    def remove_retired(self, oldest_view: int) -> None:
-        """Removes the files of segments that no view can need: those retired before the epoch `oldest_view`.
-
-        Any of them may come back after a power cut, as long as invariant 4 holds: it is merged once more then. Those of a
-        load can't, in whatever order they go: its intent file makes them one step.
-        """
-        while self.retired and self.retired[0][0] < oldest_view:
+    def remove_retired(self, oldest_epoch: int) -> None:
+        """Removes the files of segments that no snapshot can need: those retired before the epoch `oldest_epoch`."""
+        while self.retired and self.retired[0][0] < oldest_epoch:
             segment = self.retired[0][1]
+            # A removed file may come back after a power cut, which does no harm: it is merged once more. But a value
+            # must not come back without its tombstone, so the removal of older files is on the disk before a file with
+            # tombstones goes. After a load it may: its intent file says that all of them are void.
             if segment.tombstone_bytes and self.unsynced_removals and segment.id not in self.void:
                 self.sync_names("bitcask.remove")
                 self.unsynced_removals = False

@@ -2,7 +2,7 @@
 
     3.bitcask.data         counts
     4.bitcask.data         mode 0601: Riak has merged it, and is about to delete it      engines.bitcask.leftovers
-    5.bitcask.data.new     doesn't, unless a load that has happened lists it             engines.bitcask.load
+    5.bitcask.data.new     doesn't, unless a load that has happened lists it             engines.bitcask.intent
     1.bitcask.data         doesn't, if that load says that it is void
     2.bitcask.hint         a hint without its data says nothing
 
@@ -11,18 +11,14 @@ So a reader that may change nothing knows what an opening for writing would make
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from zlib import crc32
 
+from engines.bitcask.intent import read_intent
 from engines.bitcask.segment import data_file_id, data_path
 from engines.env import Env
-from engines.errors import CorruptionError
 
-__all__ = ["INTENT", "Survey", "directory_has_segments", "read_intent", "survey"]
+__all__ = ["Survey", "directory_has_segments", "survey"]
 
-INTENT = "bitcask.metcd.load"
-LINES = re.compile(rb"metcd load\nnew((?: [0-9]{1,10})*)\nvoid((?: [0-9]{1,10})*)\n(crc32 ([0-9a-f]{8})\n)")
 PENDING_DELETE = 0o4001  # permission bits with which Riak marks a data file that it is about to delete
 
 
@@ -68,23 +64,6 @@ def survey(env: Env, directory: str) -> Survey:
     alone = hints - {*found.data, *found.marked, *void}
     found.leftovers += [f"{file_id}.bitcask.hint" for file_id in sorted(alone)]
     return found
-
-
-def read_intent(env: Env, directory: str) -> tuple[list[int], list[int]]:
-    """(new, void) of a load that has happened and isn't finished; nothing if there is none. Raises CorruptionError."""
-    path = f"{directory}/{INTENT}"
-    if not env.exists(path):
-        return [], []
-    file = env.open(path, "r")
-    try:
-        content = file.pread(file.size(), 0)
-    finally:
-        file.close()
-    match = LINES.fullmatch(content)
-    if match is None or crc32(content[: match.start(3)]) != int(match[4], 16):
-        why = "the list of files that a load has written is damaged: whether the old or the new ones count is lost"
-        raise CorruptionError(path, 0, why)
-    return list(map(int, match[1].split())), list(map(int, match[2].split()))
 
 
 def directory_has_segments(env: Env, directory: str) -> bool:

@@ -5,10 +5,10 @@ disk, and no longer is what was written. A torn end is cut off, damage is a `Cor
 
 A bad record is damage, in any file, if
 
-1. the file's hint is whole and lists records that end behind it: then the file was closed, and this was in it;
-2. a mark behind it says that everything before some later byte was on the disk (engines.bitcask.record).
+1. the file's hint is whole and lists records that end after it: then the file was closed, and this was in it;
+2. a later mark says that everything before some later byte was on the disk (engines.bitcask.record).
 
-Else, in the **newest** file, it is a torn end. There may be whole records behind it, because what isn't synced reaches
+Else, in the **newest** file, it is a torn end. There may be whole records after it, because what isn't synced reaches
 the disk in any order. So damage is told from a torn end except for what was synced after the last mark before a crash:
 the last 4 KiB, and less if there are batches.
 
@@ -17,9 +17,9 @@ leaves the file as it is, and begins the next one; and it does so with a file th
 in an older file the bad record is damage unless
 
 3. the file was never closed: it has a hint without a trailer, which is how Riak's looks until it closes it, or zeros
-   behind its records, which is how ours looks;
-4. it is the last thing in the file: it begins and the file ends, or nothing but zeros comes behind it;
-5. and no whole record lies anywhere behind its first byte: a length that was damaged may lead to the end of the file,
+   after its records, which is how ours looks;
+4. it is the last thing in the file: it begins and the file ends, or nothing but zeros comes after it;
+5. and no whole record lies anywhere after its first byte: a length that was damaged may lead to the end of the file,
    over records that are there.
 
 Follows nothing of basho/bitcask, which skips bad records and gives up on a file after twenty.
@@ -36,7 +36,7 @@ from engines.bitcask.record import HEADER, HEADER_BYTES, MARK_BYTES, MARK_MAGIC,
 from engines.bitcask.scan import own_mark
 from engines.env import View
 
-__all__ = ["DataFile", "find_marks", "repair_advice", "why_damage"]
+__all__ = ["DataFile", "find_marks", "why_damage"]
 
 SEARCH_BYTES = 1 << 20
 VALUE_SIZE_AT = 10  # in a record's header
@@ -56,13 +56,8 @@ class DataFile:
     left_open: bool = False  # it has a hint, and that has no trailer
 
 
-def repair_advice(directory: str) -> str:
-    """What is to be done about damage in a store."""
-    return f"`metcd repair {directory}` keeps every record that is whole"
-
-
 def why_damage(file: DataFile, bad: BadRecord) -> str | None:
-    """Why the bad record is damage; None for a torn end. O(bytes behind it)."""
+    """Why the bad record is damage; None for a torn end. O(bytes after it)."""
     view, size = file.view, file.size
     if bad.broken < file.reach:
         return f"its hint, which is whole, lists records up to byte {file.reach:,}"
@@ -100,7 +95,7 @@ def find_marks(view: View, start: int, stop: int, file_id: int) -> Iterator[tupl
 
 
 def _synced(view: View, bad: int, stop: int, file_id: int) -> Iterator[int]:
-    """How far the file was synced, as each mark behind the bad record says."""
+    """How far the file was synced, as each mark after the bad record says."""
     return (synced for _, synced in find_marks(view, bad + 1, stop, file_id))
 
 
@@ -148,7 +143,7 @@ def _why_not_the_last(view: View, start: int, stop: int) -> str | None:
             if base + at + size <= stop:
                 left -= size
                 if left < 0:
-                    return "what comes behind it may be records, at more places than can be tried"
+                    return "what comes after it may be records, at more places than can be tried"
                 if crc32(view[base + at + 4 : base + at + size]) == crc:
                     return f"only the last record may be torn, and there is a whole one at byte {base + at:,}"
     return None

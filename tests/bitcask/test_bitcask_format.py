@@ -8,10 +8,10 @@ from zlib import crc32
 
 import engines
 from engines.bitcask.hint import decode_hint, encode_entry, encode_hint
+from engines.bitcask.intent import LINES
 from engines.bitcask.record import Mark, encode_mark, encode_record, encode_tombstone, parse_mark, read_records
 from engines.bitcask.scan import scan_entries
 from engines.bitcask.store import BitcaskStore
-from engines.bitcask.survey import LINES
 from engines.env import real_env
 from server.cli import main
 

@@ -40,12 +40,12 @@ def test_an_order_that_missed_a_change_is_found() -> None:
 
 def test_a_view_remembers_the_first_place_of_each_key() -> None:
     keydir, first, second = Keydir(), Undo(), Undo()
-    keydir.places.update({b"a": 1, b"b": 2})
-    keydir.apply({b"a": 10, b"c": 30}, [first])
-    keydir.apply({b"a": None, b"b": 20}, [first, second])
-    assert dict(first) == {b"a": 1, b"c": None, b"b": 2}
-    assert dict(second) == {b"a": 10, b"b": 2}
-    assert keydir.places == {b"b": 20, b"c": 30}
+    keydir.places.update({b"a": (1, 0, 16), b"b": (1, 16, 16)})
+    keydir.apply({b"a": (2, 0, 16), b"c": (2, 16, 16)}, [first])
+    keydir.apply({b"a": None, b"b": (2, 32, 16)}, [first, second])
+    assert dict(first) == {b"a": (1, 0, 16), b"c": None, b"b": (1, 16, 16)}
+    assert dict(second) == {b"a": (2, 0, 16), b"b": (1, 16, 16)}
+    assert keydir.places == {b"b": (2, 32, 16), b"c": (2, 16, 16)}
 
 
 def test_a_queue_that_runs_through_leaves_an_open_view_no_notes() -> None:
@@ -58,11 +58,11 @@ def test_a_queue_that_runs_through_leaves_an_open_view_no_notes() -> None:
                 store.put(b"job%d" % number, b"")
                 assert snapshot.get(b"job%d" % number) is None
                 store.delete(b"job%d" % number)
-            assert len(snapshot.undo) == 0
+            assert len(snapshot.moment.undo) == 0
             store.delete(b"kept")
             store.put(b"kept", b"2")
             store.delete(b"kept")
-            assert list(snapshot.undo) == [b"kept"]
+            assert list(snapshot.moment.undo) == [b"kept"]
             assert list(snapshot.scan()) == [(b"kept", b"1")] == list(snapshot.scan(reverse=True))
             assert store.check() == []
 
@@ -81,9 +81,9 @@ def test_a_view_sees_no_later_value_while_its_note_is_dropped() -> None:
                 return found
 
         deleting: list[bytes] = []
-        store._keydir.places = Places(store._keydir.places)
+        store.core.keydir.places = Places(store.core.keydir.places)
         assert snapshot.get(b"k") is None
-        assert deleting == [b"k"] and len(snapshot.undo) == 0
+        assert deleting == [b"k"] and len(snapshot.moment.undo) == 0
 
 
 def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() -> None:
@@ -94,5 +94,5 @@ def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() 
     for number in range(10_000):
         if order.made:
             order.note(b"job%d" % number)
-        most = max(most, len(order._changed))
+        most = max(most, len(order.changed))
     assert most <= 100 and order.check(places)

@@ -9,7 +9,7 @@ from itertools import combinations
 import pytest
 
 from engines import InvalidOption
-from engines.bitcask.merge import choose
+from engines.bitcask.policy import choose
 from engines.bitcask.record import encode_record, encode_tombstone, is_tombstone, read_records, tombstone_file
 from engines.bitcask.segment import Segment
 from engines.bitcask.store import BitcaskStore
@@ -124,12 +124,12 @@ def test_a_tombstone_goes_when_nothing_older_is_left() -> None:
     three_generations(env)
     with open_sim(env) as store:
         store.merge([2])
-        assert sum(segment.tombstone_bytes for segment in store._table.live.values()) > 0
+        assert sum(segment.tombstone_bytes for segment in store.core.table.live.values()) > 0
         store.merge([1])
-        tombstones = [file_id for file_id in sealed_ids(store) if store._table.live[file_id].tombstone_bytes]
+        tombstones = [file_id for file_id in sealed_ids(store) if store.core.table.live[file_id].tombstone_bytes]
         assert len(tombstones) == 1, "it is in an output, and file 3 is older than that"
         store.merge([3, *tombstones])
-        assert sum(segment.tombstone_bytes for segment in store._table.live.values()) == 0
+        assert sum(segment.tombstone_bytes for segment in store.core.table.live.values()) == 0
     assert content(env) == EXPECTED
 
 
@@ -171,7 +171,7 @@ def test_riak_finds_a_tombstone_for_each_dead_record_of_another_file() -> None:
 
 def during(store: BitcaskStore, site: str, action: Callable[[], None]) -> None:
     """Runs the action once, right after the first sync of the site."""
-    table, sync = store._table, store._table.sync
+    table, sync = store.core.table, store.core.table.sync
     todo = [action]
 
     def sync_and_act(file: File, at: str) -> None:

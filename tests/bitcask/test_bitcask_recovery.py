@@ -29,7 +29,7 @@ def test_a_segment_cut_at_every_byte_is_a_prefix_of_history() -> None:
             for key in (b"a", b"b%d" % number)[: 1 + number % 2]:
                 batch.put(key, b"%d" % number)
                 model[key] = b"%d" % number
-        active = store._log.active
+        active = store.core.log.active
         assert active is not None
         history.append((active.end, dict(model)))
     image = killed(env)
@@ -87,7 +87,7 @@ def test_a_batch_is_whole_or_absent_at_every_cut() -> None:
         batch.put(b"a", b"1")
         batch.put(b"b", b"2")
         batch.delete(b"before")
-    active = store._log.active
+    active = store.core.log.active
     assert active is not None
     image = killed(env)
     data = image.files()[data_path(1)]

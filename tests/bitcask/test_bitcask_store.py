@@ -36,12 +36,13 @@ def test_a_segment_is_closed_when_the_next_record_does_not_fit() -> None:
 
 
 def test_a_batch_fills_a_segment_to_the_last_byte() -> None:
-    """3 * 40 bytes, and behind them room for a mark of 58 and a record of 22; for one of 23 there is none."""
-    for value, segments in ((b"v" * 5, 1), (b"v" * 6, 2)):
+    """2 * 40 bytes, and after them room for a mark of 58 and two records of 31; for one byte more there is none."""
+    for value, segments in ((b"v" * 14, 1), (b"v" * 15, 2)):
         with open_sim(SimEnv()) as store:
-            for number in range(3):
+            for number in range(2):
                 store.put(b"k%02d" % number, b"v" * 23)
             with store.batch() as batch:
+                batch.put(b"k02", b"v" * 14)
                 batch.put(b"k03", value)
             assert store.stats().engine["segments"] == segments
 
@@ -239,12 +240,12 @@ def test_check_finds_wrong_counts_and_places() -> None:
         store.put(b"a", b"1")
         store.put(b"b", b"2")
         assert store.check() == []
-        [segment] = store._table.live.values()
+        [segment] = store.core.table.live.values()
         for wrong in (1, -1):
             segment.live_bytes += wrong
             assert any("live bytes, and the store counts" in sentence for sentence in store.check())
             segment.live_bytes -= wrong
-        places = store._keydir.places
+        places = store.core.keydir.places
         places[b"a"], places[b"b"] = places[b"b"], places[b"a"]
         assert len(store.check()) == 2
         places[b"a"], places[b"b"] = places[b"b"], places[b"a"]

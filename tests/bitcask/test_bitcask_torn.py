@@ -158,8 +158,7 @@ def test_a_search_that_would_take_too_long_is_given_up_as_damage() -> None:
     data = LONGER[:10] + (9 << 20).to_bytes(4) + b"\0\x08\0\0" * (1 << 18)
     file = DataFile(data, len(data), 1, newest=False, left_open=True)
     assert (
-        why_damage(file, BadRecord(0, "torn"))
-        == "what comes behind it may be records, at more places than can be tried"
+        why_damage(file, BadRecord(0, "torn")) == "what comes after it may be records, at more places than can be tried"
     )
 
 

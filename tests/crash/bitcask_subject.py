@@ -71,7 +71,7 @@ class BitcaskSubject(StoreSubject):
     def _merge_and_write(self, store: BitcaskStore, chosen: list[int], write: Step) -> None:
         """Writes as soon as the first output is on the disk; or after the merge, if it has none."""
         written = False
-        table, sync = store._table, store._table.sync
+        table, sync = store.core.table, store.core.table.sync
 
         def sync_and_write(file: File, site: str) -> None:
             nonlocal written

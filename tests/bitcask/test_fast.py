@@ -1,0 +1,165 @@
+"""The acceleration: the same files byte for byte, the same answers and the same counters as the plain form."""
+
+from __future__ import annotations
+
+import gc
+import random
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engines import InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed
+from engines.bitcask.fast import FAST
+from engines.bitcask.parts import PLAIN
+from engines.bitcask.record import encode_record
+from engines.bitcask.store import BitcaskStore
+from engines.simenv import SimEnv
+from tests.bitcask.riak_files import PATH, put_file
+
+
+class Plain(BitcaskStore):
+    parts = PLAIN
+
+
+class Fast(BitcaskStore):
+    parts = FAST
+
+
+class Pair:
+    """Two stores of one history, of which one is fast."""
+
+    def __init__(self, **options: Any) -> None:
+        self.envs = SimEnv(), SimEnv()
+        self.options = options
+        self.stores: list[BitcaskStore] = []
+
+    def open(self) -> None:
+        self.stores = [kind(PATH, env=env, **self.options) for kind, env in zip((Plain, Fast), self.envs)]
+
+    def do(self, call: Callable[[BitcaskStore], Any]) -> Any:
+        """Calls with each store; the answers have to be equal."""
+        plain, fast = [call(store) for store in self.stores]
+        assert plain == fast
+        return fast
+
+    def compare(self) -> None:
+        plain, fast = self.envs
+        assert plain.files() == fast.files()
+        self.do(lambda store: store.stats())
+        self.do(lambda store: list(store.scan()))
+        assert self.do(lambda store: store.check()) == []
+
+
+@pytest.mark.parametrize("file_bytes", [200, 20_000])
+@pytest.mark.parametrize("riaks_empty_key", [False, True])
+def test_a_history_leaves_the_same_bytes(rng: random.Random, file_bytes: int, riaks_empty_key: bool) -> None:
+    """Overwrites in the same segment and of older ones, marks that are due, a clock that goes both ways, snapshots."""
+    pair = Pair(max_file_size=file_bytes, garbage_share=0.5)
+    if riaks_empty_key:
+        for env in pair.envs:
+            put_file(env, "1.bitcask.data", encode_record(5, b"", b"a user of Riak's") + encode_record(5, b"k1", b"1"))
+    pair.open()
+    snapshots: list[list[Any]] = []
+    for number in range(1500):
+        key, value = b"k%d" % rng.randrange(40), rng.randbytes(rng.choice((0, 1, 30, 100)))
+        chance = rng.random()
+        sync = rng.choice((True, False, None))
+        if chance < 0.8:
+            pair.do(lambda store, key=key, value=value, sync=sync: store.put(key, value, sync=sync))
+        elif chance < 0.9:
+            pair.do(lambda store, key=key, sync=sync: store.delete(key, sync=sync))
+        elif chance < 0.92:
+            snapshots.append([store.snapshot() for store in pair.stores])
+        elif chance < 0.94 and snapshots:
+            plain, fast = snapshots.pop(rng.randrange(len(snapshots)))
+            assert list(plain.scan()) == list(fast.scan())
+            plain.close()
+            fast.close()
+        elif chance < 0.95:
+            seconds = rng.choice((1.0, 60.0, -30.0))
+            for env in pair.envs:
+                env.clock += seconds
+                rng = random.Random(rng.random())
+        elif chance < 0.96:
+            for store in pair.stores:
+                store.close()
+            snapshots.clear()
+            pair.open()
+        if number % 50 == 0:
+            pair.compare()
+    pair.compare()
+    for store in pair.stores:
+        store.close()
+    assert pair.envs[0].files() == pair.envs[1].files()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [
+        (b"", b"v", InvalidKey),
+        ("k", b"v", InvalidKey),
+        (b"k" * 40_000, b"v", InvalidKey),
+        (b"k", "v", InvalidValue),
+        (b"k", None, InvalidValue),
+        (b"k", b"bitcask_tombstone", ReservedValue),
+    ],
+    ids=lambda given: str(given)[:12],
+)
+def test_the_same_is_refused(key: Any, value: Any, error: type[Exception]) -> None:
+    """With the same sentence, and the stores go on."""
+    pair = Pair()
+    pair.open()
+    sentences = set()
+    for store in pair.stores:
+        with pytest.raises(error) as caught:
+            store.put(key, value)
+        sentences.add(str(caught.value))
+        store.put(b"k", b"v")
+    assert len(sentences) == 1
+    pair.compare()
+    for store in pair.stores:
+        store.close()
+        with pytest.raises(StoreClosed):
+            store.put(b"k", b"v")
+    pair.options["read_only"] = True
+    pair.open()
+    for store in pair.stores:
+        with pytest.raises(ReadOnly):
+            store.put(b"k", b"v")
+        store.close()
+
+
+def test_the_option_and_the_environment_choose_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plain=True`, or METCD_PLAIN=1 for every store."""
+    chosen: list[str] = []
+    monkeypatch.setattr("engines.bitcask.store.PLAIN", "plain parts")
+    monkeypatch.setattr("engines.bitcask.store.FAST", "fast parts")
+
+    def choice(**options: Any) -> str:
+        with pytest.raises(AttributeError, match="has no attribute") as caught:  # a text is no Parts
+            BitcaskStore(PATH, env=SimEnv(), **options)
+        chosen.append(str(caught.value.obj))
+        return chosen[-1]
+
+    monkeypatch.delenv("METCD_PLAIN", raising=False)
+    assert choice() == "fast parts"
+    assert choice(plain=True) == "plain parts"
+    monkeypatch.setenv("METCD_PLAIN", "1")
+    assert choice() == "plain parts"
+
+
+@pytest.mark.parametrize("kind", [Plain, Fast])
+def test_a_dropped_store_is_gone_at_once(kind: type[BitcaskStore]) -> None:
+    """Nothing that it handed down leads back to it."""
+    gc.disable()
+    try:
+        store = kind(PATH, env=SimEnv())
+        store.put(b"k", b"v")
+        list(store.scan())
+        dropped = weakref.ref(store)
+        del store
+        assert dropped() is None
+    finally:
+        gc.enable()
