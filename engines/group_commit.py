@@ -95,6 +95,8 @@ class GroupCommit:
         limit = self._max_bytes
         if limit is not None and size_bytes <= self._small_bytes:
             limit = size_bytes + self._small_bytes
+        if not self.waiting:
+            return group
         with suppress(IndexError):  # a writer that is interrupted may take its batch out of the queue meanwhile
             while self.waiting and (limit is None or size_bytes + self.waiting[0].batch.size_bytes <= limit):
                 group.append(self.waiting.popleft())

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from engines.btree.freelist import freelist_body
 from engines.btree.meta import NO_FREELIST, Meta
-from engines.btree.page import FREELIST, HEADER_BYTES, run_pages, seal
+from engines.btree.page import FREELIST, HEADER_BYTES, run_pages, with_trailer
 from engines.btree.pager import Pager
 from engines.btree.walk import free_ids
 
@@ -32,9 +32,9 @@ def backup(pager: Pager, meta: Meta) -> Iterator[bytes]:
     if meta.freelist == NO_FREELIST:
         ids = free_ids(pager, meta)
         pages = run_pages(HEADER_BYTES + 8 + 8 * len(ids), page_bytes)
-        freelist, _ = seal(meta.high_water, FREELIST, *freelist_body(ids), pages * page_bytes, pages)
+        freelist, _ = with_trailer(meta.high_water, FREELIST, *freelist_body(ids), pages, page_bytes)
         meta = meta._replace(freelist=meta.high_water, high_water=meta.high_water + pages)
-    newest = meta._replace(seal=None, txid=max(meta.txid, 1))
+    newest = meta._replace(txid=max(meta.txid, 1))
     metas = {meta.page: meta.encode_page() for meta in (newest, newest._replace(txid=newest.txid - 1))}
     yield metas[0] + metas[1]
     for start in range(2 * page_bytes, end, CHUNK_BYTES):

@@ -15,7 +15,6 @@ Follows no file of bbolt's: its Compact puts key by key, with a fill percent of 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator
 
 from engines.btree.cursor import leaves_forward
@@ -24,8 +23,8 @@ from engines.btree.page import ELEMENT_BYTES, HEADER_BYTES, BucketValue
 from engines.btree.pager import Pager
 from engines.btree.tree import TreeWriter, bucket_in_the_way
 from engines.btree.walk import bucket_header, runs_of_trees
-from engines.errors import InvalidKey
-from engines.kvstore import KVStore, Pair, check_key, check_value
+from engines.kvstore import KVStore, Pair, check_value
+from engines.pairs import ascending
 
 __all__ = ["StreamFailed", "build_tree", "copy_tree", "replace_tree"]
 
@@ -43,7 +42,7 @@ class _Level:
     def __init__(self, writer: TreeWriter) -> None:
         self._writer = writer
         self._keys: list[bytes] = []
-        self._children = array("Q")
+        self._children: list[int] = []
         self._size = 0
         self._above: _Level | None = None
 
@@ -112,23 +111,17 @@ def replace_tree(writer: TreeWriter, old: int, pairs: Iterable[Pair]) -> int:
         writer.drop(pgid, pages, 0)
         if leaf is not None:
             buckets += [pair for pair in zip(leaf.keys, leaf.values) if type(pair[1]) is BucketValue]
-    return build_tree(writer, _ascending(pairs, sorted(buckets)))
+    return build_tree(writer, _with_buckets(pairs, sorted(buckets)))
 
 
-def _ascending(pairs: Iterable[Pair], buckets: list[Pair]) -> Iterator[Pair]:
+def _with_buckets(pairs: Iterable[Pair], buckets: list[Pair]) -> Iterator[Pair]:
     """Passes valid pairs on, and buckets in their places among them.
 
     Raises StreamFailed for what `pairs` raises, for a key that isn't above the one before, or that is a bucket's.
     """
-    previous = b""
     waiting = buckets[::-1]
     try:
-        for key, value in pairs:
-            check_key(key)
-            check_value(value, KVStore.max_value_bytes)
-            if key <= previous:
-                raise InvalidKey(f"load wants strictly ascending keys, and {key[:40]!r} comes after {previous[:40]!r}")
-            previous = key
+        for key, value in ascending(pairs, _check_value):
             while waiting and waiting[-1][0] <= key:
                 if waiting[-1][0] == key:
                     raise bucket_in_the_way(key)
@@ -139,6 +132,10 @@ def _ascending(pairs: Iterable[Pair], buckets: list[Pair]) -> Iterator[Pair]:
     except BaseException as failure:
         raise StreamFailed from failure
     yield from reversed(waiting)
+
+
+def _check_value(value: object) -> None:
+    check_value(value, KVStore.max_value_bytes)
 
 
 def copy_tree(source: Pager, root: int, writer: TreeWriter) -> int:

@@ -37,19 +37,20 @@ from engines.btree.page import (
     LEAF,
     META,
     PageError,
+    branch_element,
     header,
     kind,
-    verify_seal,
+    leaf_element,
+    verify_trailer,
 )
-from engines.btree.recovery import is_provisional, read_metas, spare_metas
+from engines.btree.provisional import is_provisional, page_sum, restore_torn
+from engines.btree.recovery import read_metas
 from engines.env import Env, View
 from engines.errors import CorruptionError
 from engines.kvstore import MAX_KEY_BYTES
 
 __all__ = ["Checker", "check_file"]
 
-_leaf_element = struct.Struct("<IIII")
-_branch_element = struct.Struct("<IIQ")
 _bucket = struct.Struct("<QQ")
 
 # one letter for each page, for pictures
@@ -57,17 +58,17 @@ META_PAGE, FREELIST_PAGE, BRANCH_PAGE, LEAF_PAGE, OVERFLOW_PAGE, FREE_PAGE, LOST
 
 
 def check_file(env: Env, path: str) -> list[str]:
-    """Every violation in the database file at `path`, open or not; [] is well. Changes nothing.
+    """Every violation in the database file at `path`, open or not; [] is OK. Changes nothing.
 
     Raises ForeignFormat, OSError.
     """
     file = env.open(path, "r")
     try:
         page_bytes, metas = read_metas(file, path)
-        valid = [meta for meta in spare_metas(file, page_bytes, metas) if isinstance(meta, Meta)]
-        newest = max(valid, key=lambda meta: meta.txid)
-        if len(valid) == 2 and is_provisional(newest, min(valid, key=lambda meta: meta.txid)) and newest.seal is None:
-            newest = min(valid, key=lambda meta: meta.txid)
+        valid = [meta for meta in restore_torn(file, page_bytes, metas) if isinstance(meta, Meta)]
+        oldest, newest = min(valid, key=lambda meta: meta.txid), max(valid, key=lambda meta: meta.txid)
+        if is_provisional(newest, oldest) and page_sum(newest) is None:
+            newest = oldest  # as the next opening will find
         checker = Checker(file.view(), newest)
         checker.check_metas(metas)
         return checker.run()
@@ -165,14 +166,14 @@ class Checker:
             self.page_map[page] = letter if page == pgid else OVERFLOW_PAGE
         return self._view[start : start + (overflow + 1) * self._page_bytes]
 
-    def _check_seal(self, pgid: int, run: bytes, used: int) -> None:
+    def _check_trailer(self, pgid: int, run: bytes, used: int) -> None:
         try:
-            sealed = verify_seal(run, used) is not None
+            has_trailer = verify_trailer(run, used) is not None
         except PageError as error:
             self._tell(f"page {pgid}: {error}")
             return
         pages, needed = len(run) // self._page_bytes, -(-used // self._page_bytes)
-        if not sealed and not needed <= pages <= needed + 1:
+        if not has_trailer and not needed <= pages <= needed + 1:
             self._tell(f"page {pgid}: its data fits into {needed} pages, and it has {pages}")
 
     # ---------------------------------------------------------------------------------------------------------- nodes
@@ -194,7 +195,7 @@ class Checker:
                 self._tell(f"page {pgid} is a leaf at depth {depth}, and others are at {self._leaf_depth[root]}")
         else:
             return
-        self._check_seal(pgid, run, used)
+        self._check_trailer(pgid, run, used)
 
     def _spans(self, where: str, run: bytes, count: int, branch: bool) -> Iterator[tuple[int, int, int, int]]:
         """(start of the key, end of the key, end of the value, flags or child) of each element that lies in its run."""
@@ -204,10 +205,10 @@ class Checker:
             return
         for at in range(HEADER_BYTES, table_end, ELEMENT_BYTES):
             if branch:
-                pos, key_size, what = _branch_element.unpack_from(run, at)
+                pos, key_size, what = branch_element.unpack_from(run, at)
                 value_size = 0
             else:
-                what, pos, key_size, value_size = _leaf_element.unpack_from(run, at)
+                what, pos, key_size, value_size = leaf_element.unpack_from(run, at)
             start = at + pos
             if start < table_end or start + key_size + value_size > len(run):
                 self._tell(f"{where}: element {(at - HEADER_BYTES) // ELEMENT_BYTES} has its data outside of the page")
@@ -220,7 +221,7 @@ class Checker:
         if key < low:
             self._tell(f"{where}: key {key[:40]!r} lies below its branch's separator {low[:40]!r}")
         if high is not None and key >= high:
-            self._tell(f"{where}: key {key[:40]!r} belongs behind the next separator {high[:40]!r}")
+            self._tell(f"{where}: key {key[:40]!r} belongs after the next separator {high[:40]!r}")
         if not 1 <= len(key) <= MAX_KEY_BYTES:
             self._tell(f"{where}: a key has {len(key)} bytes, and 1 to {MAX_KEY_BYTES} are allowed")
 
@@ -296,7 +297,7 @@ class Checker:
         except PageError as error:
             self._tell(f"page {pgid}: {error}")
             return
-        self._check_seal_of_freelist(pgid, run, used)
+        self._check_trailer_of_freelist(pgid, run, used)
         self._check_free_pages(ids)
 
     def _check_free_pages(self, ids: Sequence[int]) -> None:
@@ -316,10 +317,10 @@ class Checker:
             if page not in self._owners and page not in free:
                 self._tell(f"page {page} is neither reachable nor free")
 
-    def _check_seal_of_freelist(self, pgid: int, run: bytes, used: int) -> None:
+    def _check_trailer_of_freelist(self, pgid: int, run: bytes, used: int) -> None:
         """Only the checksum: a freelist may have more pages than its ids need, because taking them makes it shorter."""
         try:
-            verify_seal(run, used)
+            verify_trailer(run, used)
         except PageError as error:
             self._tell(f"page {pgid}: {error}")
 

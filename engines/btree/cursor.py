@@ -1,7 +1,7 @@
 """Finding one's way in a tree: one key, a range in either direction, and a cursor that can be moved.
 
-    path of a scan     [(children of the root, 2), (children of the branch, 0)]   and the leaf: what comes next is known
-                                                                                  without asking the tree again
+    path of a scan     [(root, 2), (branch, 0)]     and the leaf: what comes next is known without asking the tree again
+
 Leaves have no links to their neighbours, because a copy-on-write leaf could not be replaced without its neighbours then;
 a scan keeps the path from the root, and an index at each level.
 
@@ -12,23 +12,22 @@ after a delete, its issue 146.)
 Costs: a seek O(height), with one bisection for each level; a step of a scan O(1), some 60 ns. A cursor's step is a scan's
 unless the cursor was moved or turned round.
 
-Requires, of everything here: whoever calls has pinned the tree, so that no page of it is written meanwhile.
+Requires, of everything here: the caller has pinned the tree, so that no page of it is written meanwhile.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Protocol
 
 from engines.btree.node import Node
 from engines.btree.page import BucketValue
-from engines.btree.pager import MAX_LEVELS, Pager, Pin
+from engines.btree.pager import MAX_LEVELS, Pager
+from engines.btree.pins import Pin
 from engines.kvstore import Pair
 
-__all__ = ["Cursor", "Scannable", "ascend", "descend", "leaves_backward", "leaves_forward", "lookup"]
-
-Path = list[tuple[Sequence[int], int]]
+__all__ = ["Cursor", "Scannable", "leaves_backward", "leaves_forward", "lookup", "scan_tree"]
 
 
 def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
@@ -37,140 +36,89 @@ def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
     for _ in range(MAX_LEVELS):
         if not node.children:
             break
-        node = pager.load(node.children[bisect_right(node.keys, key, 1) - 1])
+        node = pager.load(node.children[node.child_index(key)])
     else:
-        raise pager.endless()
+        raise pager.too_deep()
     keys = node.keys
     index = bisect_left(keys, key)
     return node.values[index] if index < len(keys) and keys[index] == key else None
 
 
-def first_leaf(pager: Pager, root: Node, start: bytes) -> tuple[Node, Path]:
-    """The leaf that `start` belongs to, and the path to it: of each branch its children, and which one comes next."""
-    path: Path = []
-    node = root
-    while node.children:
-        index = bisect_right(node.keys, start, 1)
-        path.append((node.children, index))
-        if len(path) > MAX_LEVELS:
-            raise pager.endless()
-        node = pager.load(node.children[index - 1])
-    return node, path
-
-
-def next_leaf(pager: Pager, path: Path) -> Node | None:
-    """The leaf that comes next, to which the path leads afterwards; None if there is none."""
-    while path:
-        children, index = path.pop()
-        if index == len(children):
-            continue
-        path.append((children, index + 1))
-        node = pager.load(children[index])
-        while node.children:
-            path.append((node.children, 1))
-            if len(path) > MAX_LEVELS:
-                raise pager.endless()
-            node = pager.load(node.children[0])
-        return node
-    return None
-
-
 def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
     """The leaves of the tree in order, from the one that `start` belongs to."""
-    node: Node | None
-    node, path = first_leaf(pager, root, start)
-    while node is not None:
+    path: list[tuple[Node, int]] = []  # from the root down: a branch, and which of its children comes next
+    node = root
+    while node.children:
+        index = node.child_index(start)
+        path.append((node, index + 1))
+        node = _child(pager, node, index, path)
+    yield node
+    while path:
+        branch, index = path.pop()
+        if index == len(branch.children):
+            continue  # the last child of this branch was shown: up to the branch above
+        path.append((branch, index + 1))
+        node = _child(pager, branch, index, path)
+        while node.children:
+            path.append((node, 1))
+            node = _child(pager, node, 0, path)
         yield node
-        node = next_leaf(pager, path)
 
 
 def leaves_backward(pager: Pager, root: Node, stop: bytes | None) -> Iterator[Node]:
     """The leaves of the tree against their order, from the one with the last key below `stop`."""
-    path: Path = []  # as above; which child comes next, one too many
-    load = pager.load
+    path: list[tuple[Node, int]] = []  # as above
     node = root
     while node.children:
-        index = len(node.children) if stop is None else max(bisect_left(node.keys, stop), 1)
-        path.append((node.children, index - 1))
-        if len(path) > MAX_LEVELS:
-            raise pager.endless()
-        node = load(node.children[index - 1])
+        index = len(node.children) - 1 if stop is None else max(bisect_left(node.keys, stop) - 1, 0)
+        path.append((node, index - 1))
+        node = _child(pager, node, index, path)
     yield node
     while path:
-        children, index = path.pop()
-        if not index:
+        branch, index = path.pop()
+        if index < 0:
             continue
-        path.append((children, index - 1))
-        node = load(children[index - 1])
+        path.append((branch, index - 1))
+        node = _child(pager, branch, index, path)
         while node.children:
-            path.append((node.children, len(node.children) - 1))
-            if len(path) > MAX_LEVELS:
-                raise pager.endless()
-            node = load(node.children[-1])
+            path.append((node, len(node.children) - 2))
+            node = _child(pager, node, len(node.children) - 1, path)
         yield node
 
 
-def ascend(
+def _child(pager: Pager, branch: Node, index: int, path: list[tuple[Node, int]]) -> Node:
+    """A child of a branch. Raises CorruptionError if the path is too long for a tree."""
+    if len(path) > MAX_LEVELS:
+        raise pager.too_deep()
+    return pager.load(branch.children[index])
+
+
+def scan_tree(
     pager: Pager,
     root: Node,
     start: bytes,
     stop: bytes | None,
+    reverse: bool,
     alive: list[object],
     dead: Callable[[], NoReturn],
     pin: Pin,
 ) -> Iterator[Pair]:
-    """The pairs with start <= key < stop in order, without those that are buckets.
+    """The pairs with start <= key < stop in order, or against it, without those that are buckets.
 
     `alive` is emptied when the store or the snapshot is closed; `dead` then says so. The generator holds `pin` until it
     is exhausted, closed or collected.
     """
-    node: Node | None
-    node, path = first_leaf(pager, root, start)  # and not leaves_forward: a second generator costs short scans 10 %
-    while node is not None:
-        keys, values = node.keys, node.values
-        low, high = 0, len(keys)
-        if high and keys[0] < start:
-            low = bisect_left(keys, start)
-        if stop is not None and high and keys[-1] >= stop:
-            high = bisect_left(keys, stop, low)
-        if low or high < len(keys):
-            keys, values = keys[low:high], values[low:high]
-        pairs = zip(keys, values)
+    for node in leaves_backward(pager, root, stop) if reverse else leaves_forward(pager, root, start):
+        low = bisect_left(node.keys, start)
+        high = len(node.keys) if stop is None else bisect_left(node.keys, stop)
+        keys, values = node.keys[low:high], node.values[low:high]
+        pairs = zip(reversed(keys), reversed(values)) if reverse else zip(keys, values)
         for pair in without_buckets(pairs) if node.has_buckets else pairs:
             if not alive:
                 dead()
             yield pair
-        if high < len(node.keys):
-            return
-        node = next_leaf(pager, path)
-    if not alive:
-        dead()
-
-
-def descend(
-    pager: Pager,
-    root: Node,
-    start: bytes,
-    stop: bytes | None,
-    alive: list[object],
-    dead: Callable[[], NoReturn],
-    pin: Pin,
-) -> Iterator[Pair]:
-    """The same pairs as `ascend`, against their order."""
-    for node in leaves_backward(pager, root, stop):
-        keys, values = node.keys, node.values
-        low, high = 0, len(keys)
-        if high and keys[0] < start:
-            low = bisect_left(keys, start)
-        if stop is not None and high and keys[-1] >= stop:
-            high = bisect_left(keys, stop)
-        pairs = zip(reversed(keys[low:high]), reversed(values[low:high]))
-        for pair in without_buckets(pairs) if node.has_buckets else pairs:
-            if not alive:
-                dead()
-            yield pair
-        if low:
-            return
+        if low > 0 if reverse else high < len(node.keys):
+            return  # the bound lies in this leaf
     if not alive:
         dead()
 

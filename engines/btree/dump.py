@@ -24,6 +24,7 @@ from engines.btree.check import FREE_PAGE, LOST_PAGE, META_PAGE, OVERFLOW_PAGE, 
 from engines.btree.freelist import read_freelist
 from engines.btree.meta import NO_FREELIST, Meta, MetaError
 from engines.btree.page import FREELIST, HEADER_BYTES, PageError, dump, header
+from engines.btree.provisional import page_sum
 from engines.btree.recovery import read_metas
 from engines.env import Env, View
 from engines.errors import CorruptionError, ForeignFormat
@@ -59,9 +60,8 @@ def _meta(meta: Meta | MetaError) -> str:
         return f"damaged: {meta}"
     freelist = "none" if meta.freelist == NO_FREELIST else str(meta.freelist)
     words = f"txid {meta.txid}, root {meta.root}, freelist {freelist}, high-water mark {meta.high_water}"
-    if meta.seal is None:
-        return words
-    return f"{words}; provisional, upon txid {meta.seal.base}, sum {meta.seal.total:016x}"
+    told = page_sum(meta)
+    return words if told is None else f"{words}; provisional, upon txid {told.base}, sum {told.total:016x}"
 
 
 def _pages(view: View, meta: Meta) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Each can be opened with the option `bucket`, checked and dumped. But it is no store of ours, and nobody should take it
 for one: opened without the option, it would seem to be empty.
 
-Ours is a file whose root page one of our commits has sealed (page.py), whatever its buckets are called; or one that has
+Ours is a file whose root page has the checksum that our commits write (page.py), whatever its buckets are called; or one that has
 our bucket, whoever wrote it last; or one that has no bucket yet. What can't be told for damage is ours, so that the damage
 is told.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from engines.btree.meta import Meta
 from engines.btree.options import DEFAULT_BUCKET
-from engines.btree.page import BRANCH, HEADER_BYTES, LEAF, TRAILER_MAGIC, PageError, header, read_leaf, verify_seal
+from engines.btree.page import BRANCH, HEADER_BYTES, LEAF, TRAILER_MAGIC, PageError, header, read_leaf, verify_trailer
 from engines.btree.recovery import read_metas
 from engines.env import File
 from engines.errors import StoreError
@@ -34,6 +34,6 @@ def is_anothers(file: File, path: str) -> bool:
         if flags == BRANCH:  # hundreds of buckets: ours has one
             return run[-8:-4] != TRAILER_MAGIC
         keys, _, used, _ = read_leaf(run, count)
-        return verify_seal(run, used) is None and bool(keys) and DEFAULT_BUCKET not in keys
+        return verify_trailer(run, used) is None and bool(keys) and DEFAULT_BUCKET not in keys
     except (StoreError, PageError):
         return False

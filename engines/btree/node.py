@@ -20,95 +20,71 @@ Follows bbolt's node.go. Left out: its mutable nodes with parent pointers; here 
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from itertools import accumulate
 
 from engines.btree.page import (
+    BRANCH,
     ELEMENT_BYTES,
     HEADER_BYTES,
+    LEAF,
     MAX_COUNT,
     TRAILER_BYTES,
     BucketValue,
+    PageError,
     branch_body,
+    header,
     leaf_body,
-    values_of,
+    read_leaf,
 )
 
-__all__ = ["EMPTY", "MIN_KEYS", "NO_CHILDREN", "Node"]
+__all__ = ["EMPTY", "MIN_KEYS", "Node", "inline_leaf"]
 
 MIN_KEYS = 2  # keys that each side of a split has
-NO_CHILDREN = array("Q")
 
 
 class Node:
     """A branch (with children) or a leaf (with values). `children` is empty for a leaf, and for a leaf only.
 
-    A class with slots and not a dataclass, because every page read or written makes one. Page ids are an array, and a
-    leaf's values stay in the page's bytes until somebody reads one: to copy a list is to touch each object in it.
+    A class with slots and not a dataclass, because every page that is read or written makes one.
     """
 
-    __slots__ = ("_values", "body", "born", "children", "has_buckets", "keys", "packed", "pages", "size_bytes", "small")
+    __slots__ = ("born", "children", "has_buckets", "keys", "packed", "pages", "shrunk", "size_bytes", "values")
 
-    def __init__(
-        self,
-        keys: list[bytes],
-        values: list[bytes] | None,
-        children: array[int],
-        size_bytes: int,
-        born: int = 0,
-        body: bytes | None = None,
-    ) -> None:
+    def __init__(self, keys: list[bytes], values: list[bytes], children: list[int], size_bytes: int) -> None:
         self.keys = keys
-        self._values = values  # None: they are in `body`, and none of them is a bucket
+        self.values = values
         self.children = children
         self.size_bytes = size_bytes
-        self.born = born  # the transaction that wrote it; 0: one before the file was opened, or it isn't known
-        self.body = body  # elements and data, where they are at hand
+        self.born = 0  # the transaction that wrote it; 0: one before the file was opened, or it isn't known
         self.pages = 1  # of its run on disk
-        self.packed = True  # the run's data is as page.py would lay it out
+        self.packed = True  # the run's bytes are as page.py would lay them out
         self.has_buckets = False  # some value is a BucketValue
-        self.small = False  # tree.py: has shrunk so far that it should be joined with a neighbour
+        self.shrunk = False  # tree.py: so far that it should be joined with a neighbour
 
     @classmethod
     def leaf(cls, keys: list[bytes], values: list[bytes]) -> Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys)) + sum(map(len, values))
-        node = cls(keys, values, NO_CHILDREN, size)
+        node = cls(keys, values, [], size)
         node.has_buckets = BucketValue in map(type, values)
         return node
 
     @classmethod
-    def branch(cls, keys: list[bytes], children: array[int]) -> Node:
+    def branch(cls, keys: list[bytes], children: list[int]) -> Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys))
         return cls(keys, [], children, size)
 
     @property
-    def values(self) -> list[bytes]:
-        """A leaf's values, in the order of its keys."""
-        values = self._values
-        if values is None:
-            body = self.body
-            if body is None:  # another thread was faster
-                values = self._values
-                assert values is not None
-                return values
-            self._values = values = values_of(body, len(self.keys))
-            self.body = None
-        return values
+    def flags(self) -> int:
+        """The page header's flags."""
+        return BRANCH if self.children else LEAF
 
-    def encode(self) -> bytes:
-        """Elements and data."""
-        if self.body is not None:
-            return self.body
+    def body(self) -> bytes:
+        """Elements and data, as they follow the page header."""
         return branch_body(self.keys, self.children) if self.children else leaf_body(self.keys, self.values)
 
-    def settle(self) -> None:
-        """The node was written: bytes whose values are at hand as well aren't kept."""
-        if self._values is not None:
-            self.body = None
-
     def child_index(self, key: bytes) -> int:
-        """Which child of a branch `key` belongs to: the last whose bound is not above it, else the first."""
+        """Which child of a branch `key` belongs to: the last whose key is not above it, else the first."""
         return bisect_right(self.keys, key, 1) - 1
 
     def fits(self, page_bytes: int) -> bool:
@@ -129,7 +105,9 @@ class Node:
         """The node in pieces that fit, each but the last filled to `fill` of a page; [self] if it fits as it is."""
         if self.fits(page_bytes):
             return [self]
-        ends = list(accumulate(self._element_sizes(), initial=HEADER_BYTES))
+        ends = list(
+            accumulate(self._element_sizes(), initial=HEADER_BYTES)
+        )  # of the node, if it ended before element i
         room = int((page_bytes - TRAILER_BYTES) * fill)
         count = len(self.keys)
         pieces: list[Node] = []
@@ -156,4 +134,12 @@ class Node:
         return Node.leaf(keys, self.values[start:end])
 
 
-EMPTY = Node([], [], NO_CHILDREN, HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there
+EMPTY = Node([], [], [], HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there
+
+
+def inline_leaf(page: bytes) -> Node:
+    """The leaf that an inline bucket's value has after its 16 bytes. Raises PageError."""
+    if len(page) < HEADER_BYTES or header.unpack_from(page)[1] != LEAF:
+        raise PageError("an inline bucket's value holds no leaf")
+    keys, values, _, _ = read_leaf(page, header.unpack_from(page)[2])
+    return Node.leaf(keys, values)

@@ -24,11 +24,8 @@ the last 8 bytes there is no trailer either, because our own nodes leave room fo
 
 Invariants of every run that this module writes:
 
-1. keys ascend strictly; data is packed: element i's data ends where element i+1's begins.
+1. Keys ascend strictly; data is *packed*: element i's data ends where element i+1's begins.
 2. size of the node + 8 <= pages in the run x page size, and one page fewer would not do.
-
-An insert into a leaf moves every `pos` behind it and before it by the same amount; `splice_leaf` adds that amount to all
-of them at once, as one addition of two long integers, which is three times faster than encoding the leaf again.
 
 Follows bbolt's internal/common/page.go and inode.go. Left out: big-endian machines (bbolt writes the machine's own
 order, and so its files don't travel between the two kinds either).
@@ -37,10 +34,7 @@ order, and so its files don't travel between the two kinds either).
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Iterator
-from itertools import accumulate, chain, islice
-from operator import add, lt, sub
 
 from crc32c import crc32c
 
@@ -53,22 +47,22 @@ __all__ = [
     "MAX_COUNT",
     "META",
     "TRAILER_BYTES",
+    "TRAILER_MAGIC",
     "BucketValue",
     "PageError",
     "branch_body",
+    "branch_element",
+    "check_table",
     "dump",
-    "has_buckets",
     "header",
     "kind",
     "leaf_body",
-    "patch_child",
+    "leaf_element",
     "read_branch",
     "read_leaf",
     "run_pages",
-    "seal",
-    "splice_leaf",
-    "values_of",
-    "verify_seal",
+    "verify_trailer",
+    "with_trailer",
 ]
 
 BRANCH, LEAF, META, FREELIST = 0x01, 0x02, 0x04, 0x10
@@ -80,13 +74,14 @@ TRAILER_MAGIC = b"CRC1"
 BUCKET_FLAG = 0x01
 
 header = struct.Struct("<QHHI")  # id, flags, count, overflow
-_element = struct.Struct("<IIII")
+leaf_element = struct.Struct("<IIII")  # flags, pos, size of the key, size of the value
+branch_element = struct.Struct("<IIQ")  # pos, size of the key, child's page id
 _u32 = struct.Struct("<I")
-_u64 = struct.Struct("<Q")
+_bucket = struct.Struct("<QQ")
 
 
 class PageError(ValueError):
-    """Bytes that are no page; whoever knows the path and the offset makes a CorruptionError of it."""
+    """Bytes that are no page; the pager, who knows the path and the offset, makes a CorruptionError of it."""
 
 
 class BucketValue(bytes):
@@ -95,20 +90,23 @@ class BucketValue(bytes):
     __slots__ = ()
 
 
+# ----------------------------------------------------------------------------------------------------------- whole runs
+
+
 def run_pages(node_bytes: int, page_bytes: int) -> int:
     """How many pages a node of `node_bytes`, header included, takes together with its trailer."""
     return (node_bytes + TRAILER_BYTES + page_bytes - 1) // page_bytes
 
 
-def seal(pgid: int, flags: int, count: int, body: bytes, run_bytes: int, pages: int) -> tuple[bytes, int]:
-    """The run of `pages` that holds `body` (elements and data, or page ids) behind a header: (its bytes, its checksum)."""
-    padding = bytes(run_bytes - HEADER_BYTES - len(body) - TRAILER_BYTES)
+def with_trailer(pgid: int, flags: int, count: int, body: bytes, pages: int, page_bytes: int) -> tuple[bytes, int]:
+    """The run of `pages` with a header, `body` (elements and data, or page ids) and a trailer: (its bytes, its checksum)."""
+    padding = bytes(pages * page_bytes - HEADER_BYTES - len(body) - TRAILER_BYTES)
     run = b"".join((header.pack(pgid, flags, count, pages - 1), body, padding, TRAILER_MAGIC))
     crc = crc32c(run)
     return run + _u32.pack(crc), crc
 
 
-def verify_seal(run: bytes, used: int) -> int | None:
+def verify_trailer(run: bytes, used: int) -> int | None:
     """The checksum of a run whose data ends at byte `used`; None if the run has no trailer. Raises PageError."""
     if used > len(run) - TRAILER_BYTES or run[-8:-4] != TRAILER_MAGIC:
         return None
@@ -119,31 +117,15 @@ def verify_seal(run: bytes, used: int) -> int | None:
     return stored
 
 
-# ------------------------------------------------------------------------------------------------------------ decoding
+# ------------------------------------------------------------------------------------------------------------- decoding
 
 
-def _elements(run: bytes, count: int) -> array[int]:
+def check_table(run: bytes, count: int) -> int:
+    """The byte at which the table of `count` elements ends. Raises PageError if the run is too short for it."""
     end = HEADER_BYTES + ELEMENT_BYTES * count
     if end > len(run):
         raise PageError(f"its {count} elements end at byte {end}, and it has {len(run)}")
-    elements = array("I")
-    elements.frombytes(run[HEADER_BYTES:end])
-    return elements
-
-
-def _check_data(starts: list[int], ends: list[int], count: int, limit: int) -> int:
-    """The end of the data. Raises PageError if any of it lies outside of the run, or in the elements."""
-    if not count:
-        return HEADER_BYTES
-    used = max(ends)
-    if used > limit or min(starts) < HEADER_BYTES + ELEMENT_BYTES * count:
-        raise PageError(f"an element's data lies outside of its {limit} bytes")
-    return used
-
-
-def _check_order(keys: list[bytes]) -> None:
-    if not all(map(lt, keys, islice(keys, 1, None))):
-        raise PageError("its keys don't ascend")
+    return end
 
 
 def read_leaf(run: bytes, count: int) -> tuple[list[bytes], list[bytes], int, bool]:
@@ -151,129 +133,78 @@ def read_leaf(run: bytes, count: int) -> tuple[list[bytes], list[bytes], int, bo
 
     Raises PageError if the keys don't ascend or the data doesn't lie within the run. O(bytes).
     """
-    elements = _elements(run, count)
-    starts = list(map(add, elements[1::4], range(HEADER_BYTES, HEADER_BYTES + ELEMENT_BYTES * count, ELEMENT_BYTES)))
-    middles = list(map(add, starts, elements[2::4]))
-    ends = list(map(add, middles, elements[3::4]))
-    used = _check_data(starts, ends, count, len(run))
-    keys = [run[start:middle] for start, middle in zip(starts, middles)]
-    values = [run[middle:end] for middle, end in zip(middles, ends)]
-    _check_order(keys)
-    flags = elements[0::4]
-    if any(flags):
-        values = [BucketValue(value) if flag & BUCKET_FLAG else value for flag, value in zip(flags, values)]
-    packed = not count or (starts[0] == HEADER_BYTES + ELEMENT_BYTES * count and starts[1:] == ends[:-1])
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    table_end = used = check_table(run, count)
+    packed = True
+    for at in range(HEADER_BYTES, table_end, ELEMENT_BYTES):
+        flags, pos, key_size, value_size = leaf_element.unpack_from(run, at)
+        start = at + pos
+        middle = start + key_size
+        end = middle + value_size
+        if start < table_end or end > len(run):
+            raise PageError(f"an element's data lies outside of its {len(run)} bytes")
+        key, value = run[start:middle], run[middle:end]
+        if keys and key <= keys[-1]:
+            raise PageError("its keys don't ascend")
+        keys.append(key)
+        values.append(BucketValue(value) if flags & BUCKET_FLAG else value)
+        packed = packed and start == used
+        used = max(used, end)
     return keys, values, used, packed
 
 
-def read_branch(run: bytes, count: int) -> tuple[list[bytes], array[int], int]:
-    """A branch's keys, its children's page ids, and the end of its data; as `read_leaf`."""
-    elements = _elements(run, count)
+def read_branch(run: bytes, count: int) -> tuple[list[bytes], list[int], int, bool]:
+    """A branch's keys, its children's page ids, the end of its data, and whether that is packed; as `read_leaf`."""
+    keys: list[bytes] = []
+    children: list[int] = []
+    table_end = used = check_table(run, count)
+    packed = True
     if not count:
         raise PageError("a branch has no elements")
-    starts = list(map(add, elements[0::4], range(HEADER_BYTES, HEADER_BYTES + ELEMENT_BYTES * count, ELEMENT_BYTES)))
-    ends = list(map(add, starts, elements[1::4]))
-    used = _check_data(starts, ends, count, len(run))
-    keys = [run[start:end] for start, end in zip(starts, ends)]
-    _check_order(keys)
-    words = array("Q")
-    words.frombytes(elements.tobytes())
-    return keys, words[1::2], used
+    for at in range(HEADER_BYTES, table_end, ELEMENT_BYTES):
+        pos, key_size, child = branch_element.unpack_from(run, at)
+        start = at + pos
+        end = start + key_size
+        if start < table_end or end > len(run):
+            raise PageError(f"an element's data lies outside of its {len(run)} bytes")
+        key = run[start:end]
+        if keys and key <= keys[-1]:
+            raise PageError("its keys don't ascend")
+        keys.append(key)
+        children.append(child)
+        packed = packed and start == used
+        used = max(used, end)
+    return keys, children, used, packed
 
 
-def values_of(body: bytes, count: int) -> list[bytes]:
-    """The values in a leaf's body that was written by this module and has no buckets."""
-    elements = array("I", body[: ELEMENT_BYTES * count])
-    starts = map(add, map(add, elements[1::4], elements[2::4]), range(0, ELEMENT_BYTES * count, ELEMENT_BYTES))
-    return [body[start : start + size] for start, size in zip(starts, elements[3::4])]
-
-
-def has_buckets(run: bytes, count: int) -> bool:
-    """True if some element of a leaf is flagged as a bucket. Raises PageError."""
-    return any(_elements(run, count)[0::4])
-
-
-# ------------------------------------------------------------------------------------------------------------ encoding
+# ------------------------------------------------------------------------------------------------------------- encoding
 
 
 def leaf_body(keys: list[bytes], values: list[bytes]) -> bytes:
-    """The elements and the data of a leaf. O(bytes); three strided copies in place of one pack for each element."""
-    count = len(keys)
-    key_sizes = array("I", map(len, keys))
-    value_sizes = array("I", map(len, values))
-    ends = accumulate(map(add, key_sizes, value_sizes), initial=ELEMENT_BYTES * count)
-    elements = array("I", bytes(ELEMENT_BYTES * count))
-    elements[1::4] = array("I", map(sub, ends, range(0, ELEMENT_BYTES * count, ELEMENT_BYTES)))
-    elements[2::4] = key_sizes
-    elements[3::4] = value_sizes
-    if BucketValue in map(type, values):
-        elements[0::4] = array("I", (type(value) is BucketValue for value in values))
-    return b"".join((elements.tobytes(), *chain.from_iterable(zip(keys, values))))
+    """The elements and the data of a leaf. O(bytes)."""
+    elements: list[bytes] = []
+    data: list[bytes] = []
+    pos = ELEMENT_BYTES * len(keys)  # from element 0 to its data: past all elements
+    for key, value in zip(keys, values):
+        flags = BUCKET_FLAG if type(value) is BucketValue else 0
+        elements.append(leaf_element.pack(flags, pos, len(key), len(value)))
+        data += (key, value)
+        pos += len(key) + len(value) - ELEMENT_BYTES  # the next element lies 16 bytes nearer to the data
+    return b"".join(elements + data)
 
 
-def branch_body(keys: list[bytes], children: array[int]) -> bytes:
+def branch_body(keys: list[bytes], children: list[int]) -> bytes:
     """The elements and the data of a branch."""
-    count = len(keys)
-    key_sizes = array("I", map(len, keys))
-    ends = accumulate(key_sizes, initial=ELEMENT_BYTES * count)
-    elements = array("I", bytes(ELEMENT_BYTES * count))
-    elements[0::4] = array("I", map(sub, ends, range(0, ELEMENT_BYTES * count, ELEMENT_BYTES)))
-    elements[1::4] = key_sizes
-    words = array("Q", elements.tobytes())
-    words[1::2] = children
-    return b"".join((words.tobytes(), *keys))
+    elements: list[bytes] = []
+    pos = ELEMENT_BYTES * len(keys)
+    for key, child in zip(keys, children):
+        elements.append(branch_element.pack(pos, len(key), child))
+        pos += len(key) - ELEMENT_BYTES
+    return b"".join(elements + keys)
 
 
-def patch_child(body: bytes, index: int, pgid: int) -> bytes:
-    """A branch's body with another page id in element `index`."""
-    at = ELEMENT_BYTES * index + 8
-    return b"".join((body[:at], _u64.pack(pgid), body[at + 8 :]))
-
-
-SPLICE_LIMIT = 256  # elements; beyond it the long integers cost more than encoding anew
-
-# _POS[n] has a 1 in the place of `pos` of each of n leaf elements, read as one little-endian integer
-_POS = list(accumulate((1 << (128 * i + 32) for i in range(SPLICE_LIMIT)), initial=0))
-
-
-def splice_leaf(body: bytes, count: int, index: int, removed: int, key: bytes, value: bytes | None) -> bytes:
-    """A packed leaf's body with one element changed, as `leaf_body` of the changed lists would give it.
-
-    Inserts at `index` (removed = 0), or replaces the element there (removed = 1: the bytes are `key`'s own and the
-    flags stay), or deletes it (value is None; `key` is the key that goes). Requires: count <= SPLICE_LIMIT - 1.
-    """
-    table = ELEMENT_BYTES * count
-    at = ELEMENT_BYTES * index
-    if index < count:
-        flags, pos, old_key, old_value = _element.unpack_from(body, at)
-        start = at + pos
-    else:
-        flags, start = 0, len(body)
-    if value is None:
-        gap = old_key + old_value
-        elements = body[:at] + body[at + ELEMENT_BYTES : table]
-        shift = -ELEMENT_BYTES * _POS[index] - gap * (_POS[count - 1] - _POS[index])
-        moved = (int.from_bytes(elements, "little") + shift).to_bytes(table - ELEMENT_BYTES, "little")
-        return b"".join((moved, body[table:start], body[start + gap :]))
-    size = len(key) + len(value)
-    if removed:
-        grown = size - old_key - old_value
-        if grown == 0:
-            return b"".join((body[: start + old_key], value, body[start + size :]))
-        elements = b"".join(
-            (body[:at], _element.pack(flags, pos, old_key, len(value)), body[at + ELEMENT_BYTES : table])
-        )
-        shift = grown * (_POS[count] - _POS[index + 1])
-        moved = (int.from_bytes(elements, "little") + shift).to_bytes(table, "little")
-        return b"".join((moved, body[table : start + old_key], value, body[start + old_key + old_value :]))
-    new = _element.pack(isinstance(value, BucketValue), start - at, len(key), len(value))
-    elements = b"".join((body[:at], new, body[at:table]))
-    shift = ELEMENT_BYTES * _POS[index + 1] + size * (_POS[count + 1] - _POS[index + 1])
-    moved = (int.from_bytes(elements, "little") + shift).to_bytes(table + ELEMENT_BYTES, "little")
-    return b"".join((moved, body[table:start], key, value, body[start:]))
-
-
-# ---------------------------------------------------------------------------------------------------------------- dump
+# ----------------------------------------------------------------------------------------------------------------- dump
 
 _KINDS = {BRANCH: "branch", LEAF: "leaf", META: "meta", FREELIST: "freelist"}
 
@@ -292,12 +223,12 @@ def dump(run: bytes) -> Iterator[str]:
             keys, values, used, _ = read_leaf(run, count)
             yield from _dump_pairs(keys, values, 1)
         elif flags == BRANCH:
-            keys, children, used = read_branch(run, count)
+            keys, children, used, _ = read_branch(run, count)
             for key, child in zip(keys, children):
                 yield f"  {_short(key)} -> page {child}"
         else:
             return
-        crc = verify_seal(run, used)
+        crc = verify_trailer(run, used)
         yield "  unchecked" if crc is None else f"  checksum {crc:08x}"
     except PageError as error:
         yield f"  damaged: {error}"
@@ -322,7 +253,7 @@ def _dump_bucket(name: str, value: bytes, level: int) -> Iterator[str]:
     """A bucket's line, and what an inline one contains, one level further in. Raises PageError."""
     if len(value) < 16:
         raise PageError(f"a bucket's value has {len(value)} bytes, and should have 16 at least")
-    root, sequence = _u64.unpack_from(value)[0], _u64.unpack_from(value, 8)[0]
+    root, sequence = _bucket.unpack_from(value)
     counted = f", sequence {sequence}" if sequence else ""
     if root:
         yield f"{name}: bucket, root page {root}{counted}"

@@ -1,4 +1,4 @@
-"""The pager: one database file, mapped; its pages decoded on first use; and who is reading them.
+"""The pager: one database file, mapped, and its pages decoded on first use.
 
     file     [meta 0][meta 1][page 2][page 3] ... [page high-water - 1][room to grow ............]
     map      the whole file, for reading and for writing in place
@@ -9,13 +9,8 @@ Pages are written through the mapping: 0.4 µs for each, where a `pwrite` takes 
    refused when it is shorter than its high-water mark says.
 2. Only pages that no tree on disk reaches are written (freelist.py), so that it doesn't matter when the kernel writes
    them back; commit.py says when they are synced.
-3. A provisional meta (meta.py) is written to a spare place in its page first, and then over the one before it. A process
-   can be killed half-way through copying 108 bytes, and then the spare place has the meta of a commit whose pages are all
-   written. A synced meta needs no such care: nobody was told of it yet, and the one before it is durable.
-
-Readers *pin* the txid that they read, without a lock: they append it to `arrived`, and check that it is still the newest.
-If it is, the writer will see the pin before it gives a page of that tree away, because it publishes a new tree first and
-looks at the pins after that. Letting go is appending to `gone`. Both are single steps under the interpreter's lock.
+3. A process can be killed half-way through copying bytes into the mapping. Pages and durable metas that are half copied
+   were announced to nobody; provisional.py has the rule for the metas that were.
 
 `nodes` holds decoded pages by page id. A node enters it when it is written, or when somebody who has pinned its tree
 reads it, so an id always means the page's present content; a reader without a pin who looks there can be misled by a page
@@ -30,10 +25,9 @@ Left out: bbolt's mlock and its remapping under a lock; here old mappings live a
 from __future__ import annotations
 
 import threading
-from array import array
-from collections import Counter, deque
+from collections.abc import Iterator
 
-from engines.btree.meta import META_AREA_BYTES, Meta, spare_place
+from engines.btree.meta import META_ROOM_BYTES, Meta
 from engines.btree.node import Node
 from engines.btree.page import (
     BRANCH,
@@ -42,24 +36,26 @@ from engines.btree.page import (
     LEAF,
     TRAILER_BYTES,
     PageError,
-    has_buckets,
+    check_table,
     header,
     kind,
+    leaf_element,
     read_branch,
     read_leaf,
-    verify_seal,
+    verify_trailer,
 )
+from engines.btree.pins import Pins
 from engines.env import Env, File, Lock, MutableView, View
 from engines.errors import CorruptionError, StoreClosed, StoreError
 from engines.kvstore import Stats
 from engines.lifetime import holding
 
-__all__ = ["MAX_LEVELS", "Pager", "Pin", "StoreFull", "file_bytes"]
+__all__ = ["MAX_LEVELS", "Pager", "StoreFull", "file_bytes"]
 
 MIN_FILE_BYTES = 1 << 15  # bbolt's: its first mapping
 STEP_BYTES = 1 << 24  # bbolt's AllocSize: beyond it, files grow by as much
 MAX_CACHED_RUN = 16  # pages; nodes that are larger than that are read again each time
-MAX_LEVELS = 64  # that a tree can have, by far: a damaged one that goes on is going round in circles
+MAX_LEVELS = 64  # more than a tree can have: 2 children for each branch would be 2**63 leaves
 TRIM = 8  # one eighth of the cache goes when it is full
 
 
@@ -75,35 +71,27 @@ def file_bytes(high_water: int, page_bytes: int) -> int:
     return max(MIN_FILE_BYTES, 1 << (needed - 1).bit_length())
 
 
-class Pin:
-    """Holds a txid's tree in place for as long as somebody has this object; then its pages may be used again."""
-
-    __slots__ = ("_gone", "txid")
-
-    def __init__(self, txid: int, gone: deque[int]) -> None:
-        self.txid, self._gone = txid, gone
-
-    def __del__(self) -> None:
-        self._gone.append(self.txid)
-
-
 class Pager:
     """One open file. Reading is for any thread; `grow`, `write` and `write_meta` are for the writer."""
 
     def __init__(
-        self, env: Env, path: str, lock: Lock, page_bytes: int, stats: Stats, max_cached: int, max_bytes: int | None
+        self,
+        env: Env,
+        path: str,
+        lock: Lock,
+        page_bytes: int,
+        stats: Stats,
+        max_cached: int,
+        max_bytes: int | None,
+        cache: type[dict[int, Node]] = dict,
     ) -> None:
         self.env = env
         self.path = path
         self.lock = lock
         self.page_bytes = page_bytes
-        self.spare_place = spare_place(page_bytes)
-        self.nodes: dict[int, Node] = {}
-        self.arrived: deque[int] = deque()
-        self.gone: deque[int] = deque()
+        self.nodes = cache()
+        self.pins = Pins()
         self.stats = stats
-        self._pin_counts: Counter[int] = Counter()
-        self._pinned: list[int] = []
         self._max_cached = max_cached
         self._max_bytes = max_bytes
         self._trimming = threading.Lock()
@@ -135,9 +123,10 @@ class Pager:
     def corrupt(self, pgid: int, why: str) -> CorruptionError:
         return CorruptionError(self.path, pgid * self.page_bytes, f"page {pgid}: {why}")
 
-    def endless(self) -> CorruptionError:
-        """For who has gone down MAX_LEVELS and found no leaf."""
-        return CorruptionError(self.path, None, "its branches go round in circles: run check")
+    def too_deep(self) -> CorruptionError:
+        """The error of a caller that has gone down MAX_LEVELS branches and found no leaf."""
+        why = f"the tree is deeper than {MAX_LEVELS} levels; a branch probably points to its own ancestor: run check"
+        return CorruptionError(self.path, None, why)
 
     def run(self, pgid: int) -> tuple[bytes, int, int]:
         """The bytes of the run that begins at page `pgid`, its flags, its count. Raises CorruptionError."""
@@ -165,31 +154,39 @@ class Pager:
         """(flags, pages of the run, whether a leaf has buckets) of the node at page `pgid`, without decoding it."""
         node = self.nodes.get(pgid)
         if node is not None:
-            return (BRANCH if node.children else LEAF), node.pages, node.has_buckets
-        start = pgid * self.page_bytes
-        found, flags, count, overflow = header.unpack_from(self.map[start : start + HEADER_BYTES].ljust(HEADER_BYTES))
-        if found != pgid or flags not in (BRANCH, LEAF) or start + (overflow + 1) * self.page_bytes > len(self.map):
+            return node.flags, node.pages, node.has_buckets
+        found, flags, count, overflow = self._header(pgid)
+        if found != pgid or flags not in (BRANCH, LEAF) or (pgid + overflow + 1) * self.page_bytes > len(self.map):
             self.run(pgid)
             raise self.corrupt(pgid, f"a branch or a leaf should be here, and it is a {kind(flags)}")
         if flags == BRANCH:
             return flags, overflow + 1, False
-        try:
-            flagged = has_buckets(self.map[start : start + HEADER_BYTES + ELEMENT_BYTES * count], count)
-        except PageError as error:
-            raise self.corrupt(pgid, str(error)) from None
-        return flags, overflow + 1, flagged
+        return flags, overflow + 1, any(element[0] for element in self._leaf_elements(pgid, count))
 
     def measure(self, pgid: int) -> tuple[int, int, int]:
         """(flags, count, bytes of header, elements and data) of a node that `outline` has found to be one."""
         node = self.nodes.get(pgid)
+        if node is None and self._header(pgid)[1] == BRANCH:
+            node = self.load(pgid)
         if node is not None:
-            return (BRANCH if node.children else LEAF), len(node.keys), node.size_bytes
+            return node.flags, len(node.keys), node.size_bytes
+        _, flags, count, _ = self._header(pgid)
+        data = sum(key_size + value_size for _, _, key_size, value_size in self._leaf_elements(pgid, count))
+        return flags, count, HEADER_BYTES + ELEMENT_BYTES * count + data
+
+    def _header(self, pgid: int) -> tuple[int, int, int, int]:
+        """The page header at page `pgid`: id, flags, count, overflow; zeros beyond the end of the file."""
         start = pgid * self.page_bytes
-        _, flags, count, _ = header.unpack(self.map[start : start + HEADER_BYTES])
-        table = ELEMENT_BYTES * count
-        words = array("I", self.map[start + HEADER_BYTES : start + HEADER_BYTES + table])
-        data = sum(words[1::4]) if flags == BRANCH else sum(words[2::4]) + sum(words[3::4])
-        return flags, count, HEADER_BYTES + table + data
+        return header.unpack(self.map[start : start + HEADER_BYTES].ljust(HEADER_BYTES))
+
+    def _leaf_elements(self, pgid: int, count: int) -> Iterator[tuple[int, int, int, int]]:
+        """The elements of the leaf at page `pgid`, without its keys and values."""
+        start = pgid * self.page_bytes
+        try:
+            end = check_table(self.map[start : start + HEADER_BYTES + ELEMENT_BYTES * count], count)
+        except PageError as error:
+            raise self.corrupt(pgid, str(error)) from None
+        return leaf_element.iter_unpack(self.map[start + HEADER_BYTES : start + end])
 
     def load(self, pgid: int) -> Node:
         """The node at page `pgid`, from the cache or decoded. Requires: the caller has pinned a tree that it is in."""
@@ -208,21 +205,20 @@ class Pager:
                 if keys and not keys[0]:
                     raise PageError("it has a key of no bytes")
                 node = Node.leaf(keys, values)
-                node.packed = packed
             elif flags == BRANCH:
-                keys, children, used = read_branch(run, count)
+                keys, children, used, packed = read_branch(run, count)
                 node = Node.branch(keys, children)
-                node.packed = node.size_bytes == used
             else:
                 raise PageError(f"a branch or a leaf should be here, and it is a {kind(flags)}")
+            node.packed = packed
             node.pages = len(run) // self.page_bytes
-            if verify_seal(run, used) is None:
-                self._check_unsealed(node.pages, used)
+            if verify_trailer(run, used) is None:
+                self._check_unchecked(node.pages, used)
         except PageError as error:
             raise self.corrupt(pgid, str(error)) from None
         return node
 
-    def _check_unsealed(self, pages: int, used: int) -> None:
+    def _check_unchecked(self, pages: int, used: int) -> None:
         """Without a checksum, the overflow field at least has to fit the data.
 
         bbolt takes as many pages as the data needs, old boltdb one more if that is a whole number of pages.
@@ -241,21 +237,6 @@ class Pager:
         nodes = self.nodes
         for old in list(nodes)[: len(nodes) // TRIM]:
             nodes.pop(old, None)
-
-    # ---------------------------------------------------------------------------------------------------------- pins
-
-    def pins(self) -> list[int]:
-        """The txids that readers have pinned, ascending. For the writer."""
-        if self.arrived or self.gone:
-            counts = self._pin_counts
-            for _ in range(len(self.gone)):  # first, because who is gone has arrived before, and is counted below
-                counts[self.gone.popleft()] -= 1
-            for _ in range(len(self.arrived)):
-                counts[self.arrived.popleft()] += 1
-            for txid in [txid for txid, count in counts.items() if count == 0]:
-                del counts[txid]
-            self._pinned = sorted(counts)
-        return self._pinned
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -278,22 +259,18 @@ class Pager:
 
     def write(self, pgid: int, run: bytes, node: Node | None) -> None:
         """Writes a run at page `pgid`, and caches the node that it holds. Requires: `grow`n, and the pages are free."""
-        start = pgid * self.page_bytes
-        self.writable[start : start + len(run)] = run
-        self.stats.bytes_written += len(run)
+        self.write_bytes(pgid * self.page_bytes, run)
         if node is None or node.pages > MAX_CACHED_RUN:
             self.nodes.pop(pgid, None)
         else:
             self._remember(pgid, node)
 
     def write_meta(self, meta: Meta) -> None:
-        """Writes a meta to its page; a provisional one twice, so that there is a whole one at any moment (invariant 3)."""
-        data = meta.encode()
-        start = meta.page * self.page_bytes
-        if meta.seal is None:
-            data = data.ljust(self.spare_place + META_AREA_BYTES, b"\0")[: self.page_bytes]
-        else:
-            self.writable[start + self.spare_place : start + self.spare_place + len(data)] = data
+        """Writes a durable meta to its page, and zeros over what a provisional one may have left there."""
+        self.write_bytes(meta.page * self.page_bytes, meta.encode_page()[:META_ROOM_BYTES])
+
+    def write_bytes(self, start: int, data: bytes) -> None:
+        """Copies bytes into the file at byte `start`."""
         self.writable[start : start + len(data)] = data
         self.stats.bytes_written += len(data)
 

@@ -11,10 +11,8 @@ Choosing a meta:
 
 1. Both are decoded; a damaged one doesn't count. None left: CorruptionError, or ForeignFormat if they have no checksums.
 2. The one with the higher txid is the newest; of two equal ones (`bbolt surgery revert-meta-page` leaves such), the one
-   in its own page. If it is *provisional* (an odd distance of at least 3 from the other,
-   meta.py), every page that it has and the other one hasn't is read, and their sum compared with its seal. If that is
-   wrong, the other one counts.
-3. The file must be as long as the meta says, before anything is mapped: to touch a mapping behind the end of its file is
+   in its own page. If it is *provisional* and not all of its pages are there (provisional.py), the other one counts.
+3. The file must be as long as the meta says, before anything is mapped: to touch a mapping beyond the end of its file is
    SIGBUS, which nobody can catch.
 
 Then the file and its directory are synced. After a kill the newest meta may be in the page cache only, and the next commits
@@ -30,53 +28,23 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from engines.btree.commit import Committer, State
+from engines.btree.commit import Committer
+from engines.btree.current import Current, State
 from engines.btree.cursor import leaves_forward, lookup
-from engines.btree.freelist import Freelist, freelist_body
-from engines.btree.meta import (
-    MAGIC,
-    META_AREA_BYTES,
-    Meta,
-    MetaError,
-    NoChecksum,
-    checked_sum,
-    spare_place,
-    term,
-)
+from engines.btree.freelist import freelist_body
+from engines.btree.meta import MAGIC, META_AREA_BYTES, Meta, MetaError, NoChecksum, read_meta
 from engines.btree.node import EMPTY, Node
 from engines.btree.options import DEFAULT_BUCKET, Options
-from engines.btree.page import (
-    BRANCH,
-    FREELIST,
-    HEADER_BYTES,
-    LEAF,
-    BucketValue,
-    PageError,
-    has_buckets,
-    leaf_body,
-    read_branch,
-    read_leaf,
-    seal,
-    verify_seal,
-)
+from engines.btree.page import FREELIST, HEADER_BYTES, LEAF, BucketValue, leaf_body, with_trailer
 from engines.btree.pager import Pager
-from engines.btree.transaction import inline_leaf
-from engines.btree.walk import bucket_header, bucket_ids, free_ids
+from engines.btree.parts import Parts
+from engines.btree.provisional import is_provisional, is_whole, restore_torn
+from engines.btree.walk import bucket_header, bucket_root, free_ids
 from engines.env import Env, File, Lock
 from engines.errors import CorruptionError, ForeignFormat, NoSuchStore
 from engines.kvstore import Stats
 
-__all__ = [
-    "create",
-    "free_ids",
-    "has_magic",
-    "open_database",
-    "parent_of",
-    "read_metas",
-    "recover",
-    "reopened",
-]
-
+__all__ = ["committer_of", "create", "has_magic", "open_database", "parent_of", "read_metas", "recover", "state_of"]
 
 NAMES_SHOWN = 12  # of a foreign file's buckets
 
@@ -120,16 +88,18 @@ def empty_file(page_bytes: int) -> bytes:
     """The four pages of a database without buckets."""
     metas = [Meta(page_bytes, 3, 2, 4, txid).encode_page() for txid in (0, 1)]
     count, body = freelist_body(array("Q"))
-    freelist, _ = seal(2, FREELIST, count, body, page_bytes, 1)
-    root, _ = seal(3, LEAF, 0, leaf_body([], []), page_bytes, 1)
+    freelist, _ = with_trailer(2, FREELIST, count, body, 1, page_bytes)
+    root, _ = with_trailer(3, LEAF, 0, leaf_body([], []), 1, page_bytes)
     return b"".join((*metas, freelist, root))
 
 
 # ------------------------------------------------------------------------------------------------------------- opening
 
 
-def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[State, Committer | None]:
-    """Opens or makes the database at `path`: its newest state, and the writer's side unless it is for reading only.
+def open_database(
+    env: Env, path: str, options: Options, stats: Stats, parts: Parts
+) -> tuple[Current, Committer | None]:
+    """Opens or makes the database at `path`: its current state, and the writer's side unless it is for reading only.
 
     Through a symbolic link, so that compaction replaces the file and not the link. Raises StoreLocked, CorruptionError,
     ForeignFormat, NoSuchStore, OSError.
@@ -147,10 +117,10 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
     try:
         file = env.open(path, "r" if options.read_only else "r+")
         page_bytes, metas = read_metas(file, path)
-        metas = spare_metas(file, page_bytes, metas)
-        pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_size)
+        metas = restore_torn(file, page_bytes, metas)
+        pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_size, parts.cache)
         pager.attach(file, writable=not options.read_only)
-        return _recovered(pager, metas, options)
+        return _recovered(pager, metas, options, parts)
     except BaseException:
         if file is not None:
             file.close()
@@ -158,38 +128,37 @@ def open_database(env: Env, path: str, options: Options, stats: Stats) -> tuple[
         raise
 
 
-def _recovered(pager: Pager, metas: list[Meta | MetaError], options: Options) -> tuple[State, Committer | None]:
-    meta, page, settled = recover(pager, metas)
+def _recovered(
+    pager: Pager, metas: list[Meta | MetaError], options: Options, parts: Parts
+) -> tuple[Current, Committer | None]:
+    meta, page, was_provisional = recover(pager, metas)
     if options.read_only:
-        return _state_of(pager, meta, options), None
+        return Current(state_of(pager, meta, options)), None
     pager.sync("btree.open.file")
-    if not settled:
-        meta = meta._replace(txid=meta.txid + 1, seal=None)
+    if was_provisional:
+        meta = meta._replace(txid=meta.txid + 1)
         page = meta.page
         pager.write_meta(meta)
         pager.sync("btree.open.meta")
     pager.stats.fsyncs += 1
     pager.env.sync_dir(parent_of(pager.path), "btree.open.name")
-    opened = _with_writer(pager, meta, page, options)
+    current = Current(state_of(pager, meta, options))
+    committer = committer_of(current, current.state, page, options, parts)
     leftover = pager.path + ".compact"
     if pager.env.exists(leftover):
         pager.env.unlink(leftover)
-    return opened
+    return current, committer
 
 
-def reopened(pager: Pager, meta: Meta, options: Options) -> tuple[State, Committer]:
-    """State and writer's side of a file that compaction has just written, `meta` in both of its places."""
-    return _with_writer(pager, meta, meta.page, options)
-
-
-def _with_writer(pager: Pager, meta: Meta, page: int, options: Options) -> tuple[State, Committer]:
+def committer_of(current: Current, state: State, meta_page: int, options: Options, parts: Parts) -> Committer:
+    """The writer's side of a file, whose meta was found in page `meta_page`. `state` is the current one, or is to be."""
     assert options.bucket is not None, "a store without a bucket is for reading only"
-    state = _state_of(pager, meta, options)
-    freelist = Freelist(free_ids(pager, meta), meta.high_water)
-    return state, Committer(state, freelist, options.bucket, options.fill_percent, page)
+    freelist = parts.freelist(free_ids(state.pager, state.meta), state.meta.high_water)
+    tree_writer = parts.tree_writer
+    return Committer(current, state, freelist, options.bucket, meta_page, options.fill_percent, tree_writer)
 
 
-def _state_of(pager: Pager, meta: Meta, options: Options) -> State:
+def state_of(pager: Pager, meta: Meta, options: Options) -> State:
     """The state that a meta stands for. Raises CorruptionError, ForeignFormat."""
     top, bucket = pager.load(meta.root), options.bucket
     value = None if bucket is None else lookup(pager, top, bucket)
@@ -200,7 +169,7 @@ def _state_of(pager: Pager, meta: Meta, options: Options) -> State:
     if type(value) is not BucketValue or len(value) < bucket_header.size:
         raise pager.corrupt(meta.root, f"{bucket!r} should be a bucket, and is a value")
     root, sequence = bucket_header.unpack_from(value)
-    return State(pager, meta, root, pager.load(root) if root else inline_leaf(pager, value), sequence)
+    return State(pager, meta, root, bucket_root(pager, value), sequence)
 
 
 def _refuse_if_foreign(pager: Pager, top: Node, bucket: bytes | None) -> None:
@@ -244,7 +213,7 @@ def _found(file: File) -> Iterator[Meta | MetaError]:
         if raw[HEADER_BYTES : HEADER_BYTES + 4] != MAGIC.to_bytes(4, "little"):
             continue
         if at in (0, _page_size_told(raw)):
-            yield _decoded(raw)
+            yield read_meta(file, at)
 
 
 def _page_size_told(raw: bytes) -> int:
@@ -260,7 +229,7 @@ def read_metas(file: File, path: str) -> tuple[int, list[Meta | MetaError]]:
     found = list(_found(file))
     for meta in found:
         if isinstance(meta, Meta):
-            metas = [_decode(file, page * meta.page_bytes) for page in (0, 1)]
+            metas = [read_meta(file, page * meta.page_bytes) for page in (0, 1)]
             whole = max(each.txid for each in metas if isinstance(each, Meta))
             if any(isinstance(each, NoChecksum) and each.txid > whole for each in metas):
                 raise ForeignFormat(path, NO_CHECKSUMS)
@@ -269,51 +238,18 @@ def read_metas(file: File, path: str) -> tuple[int, list[Meta | MetaError]]:
         raise ForeignFormat(path, NO_CHECKSUMS)
     if file.size() == 0:
         raise CorruptionError(path, None, "the file is empty: remove it, and a database can be made there")
-    raise CorruptionError(path, 0, f"no bolt database, or both of its metas are damaged: {_decode(file, 0)}")
-
-
-def _decode(file: File, place: int) -> Meta | MetaError:
-    return _decoded(file.pread(META_AREA_BYTES, place))
-
-
-def _decoded(raw: bytes) -> Meta | MetaError:
-    try:
-        return Meta.decode(raw)
-    except MetaError as error:
-        return error
-
-
-def spare_metas(file: File, page_bytes: int, metas: list[Meta | MetaError]) -> list[Meta | MetaError]:
-    """The metas, with what lies in its page's spare place for a torn one, if that builds upon the other one.
-
-    Torn is what doesn't decode, and a provisional meta without a whole seal: the copying has stopped in the one or the
-    other.
-    """
-    found = metas.copy()
-    place = spare_place(page_bytes)
-    if not place:
-        return found
-    for page, other in ((0, metas[1]), (1, metas[0])):
-        if isinstance(other, Meta) and _is_torn(metas[page], other):
-            spare = _decode(file, page * page_bytes + place)
-            if isinstance(spare, Meta) and spare.seal is not None and spare.seal.base == other.txid:
-                found[page] = spare
-    return found
-
-
-def _is_torn(meta: Meta | MetaError, other: Meta) -> bool:
-    return isinstance(meta, MetaError) or (meta.seal is None and is_provisional(meta, other))
+    raise CorruptionError(path, 0, f"no bolt database, or both of its metas are damaged: {read_meta(file, 0)}")
 
 
 def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, bool]:
-    """The meta that counts, the page it is in, and False if there was a provisional one, which counts or doesn't.
+    """The meta that counts, the page it is in, and True if there was a provisional one, which counts or doesn't.
 
     Requires: the pager is attached. Raises CorruptionError.
     """
     found = [(meta, page) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
     found.sort(key=lambda each: (each[0].txid, each[0].page == each[1]), reverse=True)
-    settled = len(found) == 1 or not is_provisional(found[0][0], found[1][0])
-    if not settled and not is_whole(pager, found[0][0], found[1][0]):
+    was_provisional = len(found) == 2 and is_provisional(found[0][0], found[1][0])
+    if was_provisional and not is_whole(pager, found[0][0], found[1][0]):
         pager.nodes.clear()
         del found[0]
     meta, page = found[0]
@@ -324,44 +260,4 @@ def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, boo
             f"the file should have {meta.high_water} pages of {meta.page_bytes} bytes, and it ends here: "
             "restore it from a backup, or copy it again",
         )
-    return meta, page, settled
-
-
-def is_provisional(newest: Meta, other: Meta) -> bool:
-    """True if the newest meta's txid says that it was written without an fsync."""
-    distance = newest.txid - other.txid
-    return distance >= 3 and distance % 2 == 1
-
-
-def is_whole(pager: Pager, meta: Meta, base: Meta) -> bool:
-    """True if every page that `meta` reaches and `base` doesn't is there, in the version that belongs to `meta`.
-
-    Reads those pages, and nothing below the ones they share. Raises CorruptionError if `base`'s freelist is damaged.
-    """
-    if meta.seal is None or meta.seal.base != base.txid or meta.high_water * meta.page_bytes > len(pager.map):
-        return False
-    young = set(free_ids(pager, base))
-    terms: dict[int, int] = {}
-    todo = [meta.root]
-    try:
-        while todo:
-            pgid = todo.pop()
-            if (pgid >= base.high_water or pgid in young) and pgid not in terms:
-                terms[pgid] = _read_young(pager, pgid, todo)
-    except (CorruptionError, PageError):
-        return False
-    return checked_sum(sum(terms.values())) == meta.seal.total
-
-
-def _read_young(pager: Pager, pgid: int, todo: list[int]) -> int:
-    """The page's term; what it refers to is added to `todo`. Raises PageError, CorruptionError."""
-    run, flags, count = pager.run(pgid)
-    crc = verify_seal(run, HEADER_BYTES)
-    if crc is None:
-        raise PageError("a page of our own has no checksum")
-    if flags == BRANCH:
-        todo += read_branch(run, count)[1]
-    elif flags == LEAF and has_buckets(run, count):
-        keys, values, _, _ = read_leaf(run, count)
-        todo += bucket_ids(Node.leaf(keys, values))
-    return term(pgid, crc)
+    return meta, page, was_provisional

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engines.btree.check import Checker
-from engines.btree.commit import Committer, State
+from engines.btree.commit import Committer
+from engines.btree.current import State
 from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES
 from engines.btree.pager import MAX_LEVELS, Pager
 from engines.btree.walk import free_ids, pages_of_tree
@@ -54,7 +55,7 @@ def depth(pager: Pager, root: int) -> int:
     node = pager.load(root)
     while node.children:
         if levels > MAX_LEVELS:
-            raise pager.endless()
+            raise pager.too_deep()
         node = pager.load(node.children[0])
         levels += 1
     return levels

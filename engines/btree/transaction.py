@@ -14,7 +14,7 @@ pass (tree.py). It is a view with a layer on top:
     written    b -> "2"    c -> deleted    x -> "9"             what is asked is looked for here first,
     view       a -> "1"    b -> "1"    c -> "1"                 and then in the tree that the transaction began with
 
-so that there are no dirty nodes to roll back, and a scan goes on wherever it is, whatever is written behind or before it.
+so that there are no dirty nodes to roll back, and a scan goes on wherever it is, whatever is written before or after it.
 
 Buckets. The contract's keys live in one bucket at the top of the file, `metcd` unless the store was opened for another. A
 `Bucket` reads any other one, nested in whatever depth, or inline in its parent's leaf. Writing is for the one bucket.
@@ -25,44 +25,29 @@ creating or deleting buckets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from collections.abc import Callable, Iterator
+from typing import NoReturn, Protocol
 
 from sortedcontainers import SortedDict
 
 from engines.btree.backup import backup
-from engines.btree.commit import State
-from engines.btree.cursor import Cursor, ascend, descend, leaves_forward, lookup
+from engines.btree.current import State
+from engines.btree.cursor import Cursor, leaves_forward, lookup, scan_tree
 from engines.btree.node import Node
-from engines.btree.page import HEADER_BYTES, LEAF, BucketValue, PageError, header, read_leaf
-from engines.btree.pager import Pager, Pin
+from engines.btree.page import BucketValue
+from engines.btree.pins import Pin
 from engines.btree.tree import bucket_in_the_way
-from engines.btree.walk import bucket_header
+from engines.btree.walk import bucket_header, bucket_root
 from engines.errors import ReadOnly, StoreClosed
-from engines.kvstore import Pair, Reader, Snapshot, check_key, check_key_type, check_value, scan_bounds
+from engines.kvstore import KVStore, Pair, Reader, Snapshot, check_key, check_key_type, check_value, scan_bounds
 
-if TYPE_CHECKING:
-    from engines.btree.store import BTreeStore
-
-__all__ = ["Bucket", "Update", "View", "inline_leaf"]
+__all__ = ["Bucket", "Update", "View"]
 
 
 class Sink(Protocol):
     """Where a backup goes: a binary file opened for writing, a socket's file, a BytesIO."""
 
     def write(self, data: bytes, /) -> object: ...
-
-
-def inline_leaf(pager: Pager, value: bytes) -> Node:
-    """The leaf that an inline bucket's value contains. Raises CorruptionError."""
-    page = value[bucket_header.size :]
-    try:
-        if len(page) < HEADER_BYTES or header.unpack_from(page)[1] != LEAF:
-            raise PageError("an inline bucket's value holds no leaf")
-        keys, values, _, _ = read_leaf(page, header.unpack_from(page)[2])
-    except PageError as error:
-        raise pager.corrupt(0, str(error)) from None
-    return Node.leaf(keys, values)
 
 
 def no_deletes(key: bytes) -> NoReturn:
@@ -101,31 +86,31 @@ class Bucket:
         value = lookup(pager, self._root, name)
         if type(value) is not BucketValue or len(value) < bucket_header.size:
             raise KeyError(name)
-        root, sequence = bucket_header.unpack_from(value)
-        return Bucket(self._view, pager.load(root) if root else inline_leaf(pager, value), sequence)
+        _, sequence = bucket_header.unpack_from(value)
+        return Bucket(self._view, bucket_root(pager, value), sequence)
 
 
 class View(Snapshot):
     """A read transaction, and the contract's snapshot. For any number of threads."""
 
-    def __init__(self, store: BTreeStore, state: State, pin: Pin) -> None:
-        self._store = store
-        self._state = state
+    def __init__(self, state: State, pin: Pin, check_usable: Callable[[], None]) -> None:
+        self.state = state
         self._pin: Pin | None = pin
-        self._root = state.root
+        self._check_usable = check_usable  # the store's: raises if that is closed or has failed
+        self.root = state.root
         self.pager = state.pager
         self.alive: list[object] = [True]  # emptied when the view, or the store, is closed
 
     @property
     def txid(self) -> int:
         """The transaction whose commit this shows."""
-        return self._state.meta.txid
+        return self.state.meta.txid
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """O(height) bisections; a page is read if it isn't cached."""
         check_key_type(key)
-        pin = self._held()
-        value = lookup(self.pager, self._root, key)
+        pin = self.held()
+        value = lookup(self.pager, self.root, key)
         del pin  # until here, so that a `close` in another thread doesn't give the pages away
         return default if value is None or type(value) is BucketValue else value
 
@@ -134,12 +119,11 @@ class View(Snapshot):
     ) -> Iterator[Pair]:
         """As the contract says; O(height) to begin with, and one page for some thirty pairs of 100 bytes."""
         start, stop = scan_bounds(start, stop, prefix)
-        return self.scan_tree(self._root, start, stop, reverse)
+        return self.scan_tree(self.root, start, stop, reverse)
 
     def scan_tree(self, root: Node, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
         """A scan of some tree of this view's file."""
-        walk = descend if reverse else ascend
-        return walk(self.pager, root, start, stop, self.alive, self._refuse, self._held())
+        return scan_tree(self.pager, root, start, stop, reverse, self.alive, self._refuse, self.held())
 
     def cursor(self) -> Cursor:
         """A cursor over the keys of the contract's bucket."""
@@ -147,8 +131,8 @@ class View(Snapshot):
 
     def root_bucket(self) -> Bucket:
         """The bucket that all others are in: `root_bucket().buckets()` are the names at the top of the file."""
-        self._held()
-        return Bucket(self, self.pager.load(self._state.meta.root), self._state.meta.sequence)
+        self.held()
+        return Bucket(self, self.pager.load(self.state.meta.root), self.state.meta.sequence)
 
     def bucket(self, *names: bytes) -> Bucket:
         """The bucket that the names lead to, from the top of the file. Raises KeyError if one of them isn't there."""
@@ -162,9 +146,9 @@ class View(Snapshot):
 
         The result opens like any database, in bbolt as well. O(bytes).
         """
-        pin = self._held()
+        pin = self.held()
         size = 0
-        for piece in backup(self.pager, self._state.meta):
+        for piece in backup(self.pager, self.state.meta):
             sink.write(piece)
             size += len(piece)
         del pin
@@ -174,7 +158,7 @@ class View(Snapshot):
         self.alive.clear()
         self._pin = None
 
-    def _held(self) -> Pin:
+    def held(self) -> Pin:
         """The pin. Raises StoreClosed if the view, or the store, was closed."""
         pin = self._pin
         if pin is None or not self.alive:
@@ -182,7 +166,7 @@ class View(Snapshot):
         return pin
 
     def _refuse(self) -> NoReturn:
-        self._store.check_usable()
+        self._check_usable()
         raise StoreClosed("the snapshot is closed: take another one")
 
 
@@ -204,7 +188,7 @@ class Update(Reader):
     def put(self, key: bytes, value: bytes) -> None:
         """Sets `key` to `value`. Raises InvalidKey, InvalidValue; StoreClosed when the transaction is over."""
         check_key(key)
-        check_value(value, self._view._store.max_value_bytes)
+        check_value(value, KVStore.max_value_bytes)
         self._check_no_bucket(key)
         self._writes[key] = value
         self.puts += 1
@@ -219,14 +203,14 @@ class Update(Reader):
         self.user_bytes += len(key)
 
     def _check_no_bucket(self, key: bytes) -> None:
-        self._view._held()
-        if type(lookup(self._view.pager, self._view._root, key)) is BucketValue:
+        self._view.held()
+        if type(lookup(self._view.pager, self._view.root, key)) is BucketValue:
             raise bucket_in_the_way(key)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
         if key in self._writes:
-            self._view._held()
+            self._view.held()
             value = self._writes[key]
             return default if value is None else value
         return self._view.get(key, default)
@@ -243,7 +227,7 @@ class Update(Reader):
         writes = self._writes
         pair = next(base, None)
         while stop is None or start < stop:
-            self._view._held()
+            self._view.held()
             key = next(writes.irange(start, stop, (True, False), reverse), None)
             if key is None and pair is None:
                 return

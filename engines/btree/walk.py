@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 from engines.btree.freelist import read_freelist
 from engines.btree.meta import NO_FREELIST, Meta
-from engines.btree.node import Node
-from engines.btree.page import BRANCH, LEAF, BucketValue, PageError, verify_seal
+from engines.btree.node import Node, inline_leaf
+from engines.btree.page import BRANCH, LEAF, BucketValue, PageError, verify_trailer
 from engines.btree.pager import Pager
 
-__all__ = ["bucket_header", "bucket_ids", "free_ids", "pages_of_tree", "runs_of_trees"]
+__all__ = ["bucket_header", "bucket_ids", "bucket_root", "free_ids", "pages_of_tree", "runs_of_trees"]
 
 bucket_header = struct.Struct("<QQ")  # root page id (0: inline), sequence
 
@@ -25,6 +25,17 @@ def bucket_ids(node: Node) -> list[int]:
     """The roots of the buckets in a leaf that have pages of their own."""
     roots: list[int] = [bucket_header.unpack_from(value)[0] for value in _buckets_in(node)]
     return [root for root in roots if root]
+
+
+def bucket_root(pager: Pager, value: BucketValue) -> Node:
+    """The root of a bucket's tree, inline or on a page of its own. Raises CorruptionError."""
+    root, _ = bucket_header.unpack_from(value)
+    if root:
+        return pager.load(root)
+    try:
+        return inline_leaf(value[bucket_header.size :])
+    except PageError as error:
+        raise pager.corrupt(0, str(error)) from None
 
 
 def pages_of_tree(pager: Pager, root: int) -> Iterator[tuple[int, int]]:
@@ -68,7 +79,7 @@ def free_ids(pager: Pager, meta: Meta) -> array[int]:
     run, _, _ = pager.run(meta.freelist)
     try:
         ids, used_bytes = read_freelist(run)
-        verify_seal(run, used_bytes)
+        verify_trailer(run, used_bytes)
     except PageError as error:
         raise pager.corrupt(meta.freelist, str(error)) from None
     distinct = sorted(set(ids))

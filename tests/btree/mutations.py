@@ -7,7 +7,6 @@ that has to be noticed.
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,20 +60,20 @@ class Layout:
         return read_leaf(self.page(pgid), self.count(pgid))[:2]
 
     def branch(self, pgid: int) -> tuple[list[bytes], list[int]]:
-        keys, children, _ = read_branch(self.page(pgid), self.count(pgid))
-        return keys, list(children)
+        keys, children, _, _ = read_branch(self.page(pgid), self.count(pgid))
+        return keys, children
 
     def free(self) -> list[int]:
         start = self.meta.freelist * PAGE + 16
         return list(struct.unpack_from(f"<{self.count(self.meta.freelist)}Q", self.data, start))
 
-    def unseal(self, pgid: int) -> None:
+    def clear_trailer(self, pgid: int) -> None:
         end = (pgid + 1 + self.overflow(pgid)) * PAGE
         self.data[end - 8 : end] = bytes(8)
 
     def set_header(self, pgid: int, **fields: int) -> None:
         names = ("id", "flags", "count", "overflow")
-        self.unseal(pgid)
+        self.clear_trailer(pgid)
         values = dict(zip(names, _header.unpack_from(self.data, pgid * PAGE))) | fields
         _header.pack_into(self.data, pgid * PAGE, *(values[name] for name in names))
 
@@ -87,7 +86,7 @@ class Layout:
         self.set_body(pgid, len(keys), leaf_body(keys, values))
 
     def set_branch(self, pgid: int, keys: list[bytes], children: list[int]) -> None:
-        self.set_body(pgid, len(keys), branch_body(keys, array("Q", children)))
+        self.set_body(pgid, len(keys), branch_body(keys, children))
 
     def set_free(self, ids: list[int]) -> None:
         self.set_body(self.meta.freelist, len(ids), struct.pack(f"<{len(ids)}Q", *ids))
@@ -174,7 +173,7 @@ def _separator_of_no_bytes(file: Layout) -> None:
 
 def _data_outside(file: Layout) -> None:
     leaf = file.children[2]
-    file.unseal(leaf)
+    file.clear_trailer(leaf)
     at = leaf * PAGE + 16 + 3 * 16
     flags, _, key_size, value_size = _leaf_element.unpack_from(file.data, at)
     _leaf_element.pack_into(file.data, at, flags, PAGE, key_size, value_size)

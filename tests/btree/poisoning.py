@@ -15,8 +15,8 @@ RUBBISH = b"\xdb"
 class _PoisoningCommitter(Committer):
     """Overrides the seam that every freed page passes."""
 
-    def _free(self, ids: list[int]) -> None:
-        super()._free(ids)
+    def free(self, ids: list[int]) -> None:
+        super().free(ids)
         page_bytes = self.pager.page_bytes
         for pgid in ids:
             self.pager.writable[pgid * page_bytes : (pgid + 1) * page_bytes] = RUBBISH * page_bytes
@@ -35,4 +35,4 @@ class PoisoningStore(BTreeStore):
 
     def _poison_freed_pages(self) -> None:
         assert self._writer is not None
-        self._writer.__class__ = _PoisoningCommitter
+        self._writer.committer.__class__ = _PoisoningCommitter

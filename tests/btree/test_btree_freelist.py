@@ -1,22 +1,25 @@
-"""The freelist: runs, pins, and the rule by which pages wait; against a model that asks every tree."""
+"""The freelist: runs, pins, and the rule by which pages wait, against a model that asks every tree; its bytes."""
 
 from __future__ import annotations
 
 import random
+from array import array
 
 import pytest
 
-from engines.btree.freelist import Freelist
+from engines.btree.freelist import Freelist, freelist_body, read_freelist
+from engines.btree.page import FREELIST, PageError, run_pages, with_trailer
+
+PAGE = 4096
+FREELIST_9_10 = "02000000000000001000020000000000 0900000000000000 0a00000000000000"
 
 
 def test_single_pages_come_from_the_list_and_then_from_the_end() -> None:
-    """allocate, allocate_singles: the high-water mark moves only when nothing is free."""
+    """allocate: the high-water mark moves only when nothing is free."""
     freelist = Freelist([4, 7, 5], 10)
     assert sorted(freelist.allocate(1) for _ in range(3)) == [4, 5, 7]
     assert freelist.allocate(1) == 10
-    freelist = Freelist([4, 7], 10)
-    assert sorted(freelist.allocate_singles(4)) == [4, 7, 10, 11]
-    assert freelist.high_water == 12 and not freelist.free
+    assert freelist.high_water == 11 and not freelist.free
 
 
 def test_a_run_is_looked_for_among_the_free_pages() -> None:
@@ -107,3 +110,22 @@ def test_many_ids_are_listed_in_order() -> None:
         freelist.drop([(page, 0) for page in range(2, 2 + count)], 5, [4])
         ids = freelist.listed(range(15_000, 15_000 + count)).tolist()
         assert ids == sorted(ids) and len(ids) == 3 * count
+
+
+def test_a_freelist_is_bbolts_bytes() -> None:
+    """Made by bbolt 1.3.6, but for the checksum at the page's end."""
+    expected = bytes.fromhex(FREELIST_9_10)
+    assert with_trailer(2, FREELIST, *freelist_body(array("Q", [9, 10])), 1, PAGE)[0].startswith(expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 509, 65_534, 65_535, 70_000])
+def test_a_freelist_of_any_length_comes_back(count: int) -> None:
+    """From 0xFFFF ids on, the count moves into the body."""
+    ids = array("Q", range(2, 2 + count))
+    in_header, body = freelist_body(ids)
+    assert in_header == (count if count < 65_535 else 65_535)
+    pages = run_pages(16 + len(body), PAGE)
+    run, _ = with_trailer(7, FREELIST, in_header, body, pages, PAGE)
+    assert read_freelist(run) == (ids, 16 + len(body))
+    with pytest.raises(PageError, match="ids end at"):
+        read_freelist(run[:10] + b"\xfe\xff" + run[12:PAGE])

@@ -12,7 +12,8 @@ import pytest
 import engines
 from engines import CorruptionError, StoreLocked
 from engines.btree import BTreeStore, check_file
-from engines.btree.meta import NO_FREELIST, SPARE_PLACE, Meta, MetaError
+from engines.btree.meta import NO_FREELIST, Meta
+from engines.btree.recovery import empty_file
 from engines.env import real_env
 from engines.simdisk import Policy
 from engines.simenv import SimEnv
@@ -31,6 +32,18 @@ def make(path: Path, count: int = 300) -> dict[bytes, bytes]:
 
 def metas_of(content: bytes, page_bytes: int = PAGE) -> list[Meta]:
     return [Meta.decode(content[page * page_bytes :]) for page in (0, 1)]
+
+
+# ------------------------------------------------------------------------------------------------------------ new files
+
+
+def test_a_new_file_is_bbolts_but_for_the_checksums() -> None:
+    """Four pages: metas 0 and 1, an empty freelist, an empty leaf."""
+    pages = [empty_file(PAGE)[at : at + PAGE] for at in range(0, 4 * PAGE, PAGE)]
+    assert [Meta.decode(page) for page in pages[:2]] == [Meta(PAGE, 3, 2, 4, 0), Meta(PAGE, 3, 2, 4, 1)]
+    assert pages[2][:-8] == bytes.fromhex("02000000000000001000").ljust(PAGE - 8, b"\0")
+    assert pages[3][:-8] == bytes.fromhex("03000000000000000200").ljust(PAGE - 8, b"\0")
+    assert all(page[-8:-4] == b"CRC1" for page in pages[2:])
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
@@ -102,8 +115,8 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
     items = make(path)
     content = bytearray(path.read_bytes())
     with BTreeStore(str(path), read_only=True) as store:
-        victim = store._state.root.children[1]
-        first = store._state.root.keys[1]
+        victim = store._current.state.root.children[1]
+        first = store._current.state.root.keys[1]
     content[victim * PAGE + 2_000] ^= 1
     path.write_bytes(content)
     with BTreeStore(str(path)) as store:
@@ -125,8 +138,8 @@ def test_branches_in_a_circle_are_found_out(tmp_path: Path) -> None:
     make(path, 700)
     content = bytearray(path.read_bytes())
     with BTreeStore(str(path), read_only=True) as store:
-        root = store._state.root_id
-        count = len(store._state.root.keys)
+        root = store._current.state.root_id
+        count = len(store._current.state.root.keys)
     for index in range(count):
         content[root * PAGE + 24 + 16 * index : root * PAGE + 32 + 16 * index] = root.to_bytes(8, "little")
     content[root * PAGE + PAGE - 8 : root * PAGE + PAGE] = bytes(8)
@@ -173,95 +186,12 @@ def test_a_leftover_of_a_compaction_is_removed(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["db"]
 
 
-# ----------------------------------------------------------------------------------------------------- unsynced commits
+# ------------------------------------------------------------------------------------------------------- choosing a meta
 
 
 def killed(env: SimEnv) -> SimEnv:
     """The disk that the next process finds after kill -9."""
     return env.crash(Policy.EVERYTHING, random.Random(0))
-
-
-def test_txids_tell_synced_from_unsynced_commits() -> None:
-    """Plus 1 and a freelist for a synced commit; plus 3, then plus 2, and none for unsynced ones: D's meta stays."""
-    env = SimEnv(0)
-    store = BTreeStore(ROOT, env=env)
-    store.put(b"a", b"1")
-
-    def txids() -> list[int]:
-        return [meta.txid for meta in metas_of(env.files()[ROOT])]
-
-    durable = max(txids())
-    other = durable % 2  # the page of the durable meta
-    for distance in (3, 5, 7):
-        store.put(b"a", b"%d" % distance, sync=False)
-        assert txids()[other] == durable and txids()[1 - other] == durable + distance
-        newest = metas_of(env.files()[ROOT])[1 - other]
-        assert newest.freelist == NO_FREELIST and newest.seal is not None and newest.seal.base == durable
-    store.put(b"a", b"synced", sync=True)
-    assert sorted(txids()) == [durable + 7, durable + 8]
-    assert max(metas_of(env.files()[ROOT]), key=lambda meta: meta.txid).freelist != NO_FREELIST
-    store.put(b"a", b"unsynced", sync=False)
-    store.flush()
-    assert sorted(txids()) == [durable + 11, durable + 12]
-
-
-def test_a_kill_in_the_middle_of_a_meta_loses_nothing() -> None:
-    """The meta of an unsynced commit is copied in user space, and a kill may cut that short at any byte: the spare place
-    has it whole."""
-    env = SimEnv(0)
-    store = BTreeStore(ROOT, env=env)
-    for number in range(5):
-        store.put(b"%d" % number, b"durable")
-    for number in range(5, 8):
-        store.put(b"%d" % number, b"unsynced", sync=False)
-    before = env.files()[ROOT]
-    store.put(b"8", b"unsynced", sync=False)
-    content = env.files()[ROOT]
-    newest = max(metas_of(content), key=lambda meta: meta.txid).page * PAGE
-    whole = metas_of(content)[newest // PAGE]
-    spare = content[newest + SPARE_PLACE : newest + SPARE_PLACE + 128]
-    assert Meta.decode(spare) == whole
-    for length in range(109):
-        image = killed(env)
-        image.poke(ROOT, content[: newest + length] + before[newest + length : newest + 128] + content[newest + 128 :])
-        assert check_file(image, ROOT) == [] or 16 < length < 80
-        again = BTreeStore(ROOT, env=image)
-        assert len(dict(again.scan())) == 9 or (length < 40 and content[:length] == before[:length])
-        again.put(b"x", b"y")
-        assert again.check() == []
-
-
-@pytest.mark.parametrize("stale", [False, True])
-def test_a_missing_page_costs_the_unsynced_commits_only(stale: bool) -> None:
-    """A page that the power cut has lost is empty, or holds an older version with a valid checksum of its own: the sum
-    finds both out, and the last durable commit counts."""
-    env = SimEnv(0)
-    store = BTreeStore(ROOT, env=env)
-    for number in range(300):
-        store.put(b"%03d" % number, b"durable" * 5)
-    expected = dict(store.scan())
-    store.put(b"007", b"first", sync=False)
-    older = env.files()[ROOT]
-    for number in range(40):
-        store.put(b"%03d" % (number * 7), b"%d" % number, sync=False)
-    newest = dict(store.scan())
-    newer = env.files()[ROOT]
-    checked = 0
-    for page in range(2, len(newer) // PAGE):
-        now, before = newer[page * PAGE : (page + 1) * PAGE], older[page * PAGE : (page + 1) * PAGE]
-        if now == before:
-            continue
-        image = killed(env)
-        lost = before if stale else bytes(PAGE)
-        image.poke(ROOT, newer[: page * PAGE] + lost + newer[(page + 1) * PAGE :])
-        recovered = BTreeStore(ROOT, env=image)
-        found = dict(recovered.scan())
-        assert found in (expected, newest)
-        checked += found == expected
-        assert recovered.check() == []
-        metas = metas_of(image.files()[ROOT])
-        assert abs(metas[0].txid - metas[1].txid) == 1, "what was rejected can never come back"
-    assert checked >= 3, "the leaf, a branch or two, and the root bucket's leaf"
 
 
 def with_metas(content: bytes, *metas: Meta) -> bytes:
@@ -365,17 +295,10 @@ def test_a_file_without_a_freelist_is_opened() -> None:
     for number in range(200):
         store.put(b"%03d" % number, b"v" * 50)
     store.delete(b"100", sync=False)
-    unused = set(store._writer.unused())  # type: ignore[union-attr]
+    unused = set(store._writer.committer.unused())  # type: ignore[union-attr]
     image = killed(env)
     again = BTreeStore(ROOT, env=image)
-    assert set(again._writer.freelist.free) == unused  # type: ignore[union-attr]
+    assert set(again._writer.committer.freelist.free) == unused  # type: ignore[union-attr]
     assert again.get(b"100") is None and again.get(b"101") == b"v" * 50
     again.put(b"100", b"back")
     assert again.check() == []
-
-
-def test_a_meta_that_is_no_meta_is_told() -> None:
-    """Meta.decode: page sizes and ids that can't be."""
-    for meta in (Meta(79, 3, 2, 4, 0), Meta(PAGE, 9, 2, 4, 0), Meta(PAGE, 3, 7, 4, 0), Meta(PAGE, 1, 2, 4, 0)):
-        with pytest.raises(MetaError):
-            Meta.decode(meta.encode())

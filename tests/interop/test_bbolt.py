@@ -25,6 +25,7 @@ from engines import ForeignFormat, StoreLocked
 from engines.btree import BTreeStore, check_file
 from engines.btree.meta import NO_FREELIST, Meta, MetaError
 from engines.btree.page import BRANCH, BucketValue, header, read_branch, read_leaf
+from engines.btree.provisional import page_sum
 from engines.env import real_env
 from tests.btree.mutations import MUTATIONS, make_database, numbers_of
 from tests.interop.bbolt_tools import Operation, Tools, build_tools, dump_view
@@ -251,7 +252,7 @@ def test_a_backup_is_a_database_to_bbolt(tools: Tools, tmp_path: Path, rng: rand
             content[b"last"] = b"%d" % number
             expected = dict(content)
             newest = max(look_into(tmp_path / "store.db").metas, key=lambda meta: meta.txid)
-            assert (newest.seal is None) is synced
+            assert (page_sum(newest) is None) is synced
             with store.view() as view, open(tmp_path / f"{number}.db", "wb") as sink:
                 write(store, rng, content, 40)
                 assert view.write_to(sink) == sink.tell() and view.txid == newest.txid

@@ -66,7 +66,7 @@ def half_lost() -> SimEnv:
     """An unsynced commit's meta is on the disk, and one of its pages is not: the durable one counts."""
     env = killed()
     with BTreeStore(ROOT, env=env, read_only=True) as store:
-        page = store._state.root_id
+        page = store._current.state.root_id
     content = env.files()[ROOT]
     env.poke(ROOT, content[: page * PAGE] + bytes(PAGE) + content[(page + 1) * PAGE :])
     return env
@@ -76,7 +76,7 @@ def damaged() -> SimEnv:
     """A byte of a leaf is flipped, and one of a meta."""
     env = closed()
     with BTreeStore(ROOT, env=env, read_only=True) as store:
-        leaf = store._state.root.children[0]
+        leaf = store._current.state.root.children[0]
     content = bytearray(env.files()[ROOT])
     content[leaf * PAGE + 2_000] ^= 1
     content[40] ^= 1

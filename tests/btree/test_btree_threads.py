@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Callable
 
 from engines.btree import BTreeStore, StoreFull
-from engines.btree.node import Node
 from tests.btree.poisoning import PoisoningStore
 from tests.conformance.hooked_env import HookedEnv
 
@@ -34,7 +32,7 @@ def test_readers_each_see_their_own_snapshot(store: BTreeStore, rng: random.Rand
         if number % 400 == 399:
             store.compact()
         if rng.random() < 0.1:
-            store._state.pager.nodes.clear()
+            store._current.state.pager.nodes.clear()
         if views and rng.random() < 0.09:
             view, expected = views.pop(rng.randrange(len(views)))
             assert dict(view.scan()) == expected  # type: ignore[attr-defined]
@@ -100,37 +98,6 @@ def test_threads_read_while_a_writer_churns(path: str) -> None:
         assert store.check() == []
 
 
-class _Interrupting(dict[int, Node]):
-    """A cache of nodes in which a lookup is interrupted by something else, once."""
-
-    interrupt: Callable[[int], None] | None = None
-
-    def __getitem__(self, pgid: int) -> Node:
-        interrupt, self.interrupt = self.interrupt, None
-        if interrupt is not None:
-            interrupt(pgid)
-        return super().__getitem__(pgid)
-
-
-def test_a_get_without_a_pin_is_not_led_astray(store: BTreeStore) -> None:
-    """Between two steps of a get, the leaf's page is given up, and another leaf is written there: get looks again."""
-    store.load((b"%04d" % number, b"v" * 50) for number in range(500))
-    store.put(b"0007", b"mine", sync=False)
-    nodes = _Interrupting(store._nodes)
-    store._nodes = store._state.pager.nodes = nodes
-
-    def write_there(pgid: int) -> None:
-        store.put(b"0007", b"moved", sync=False)
-        number = 400
-        while pgid not in nodes or b"0007" in nodes[pgid].keys:
-            store.put(b"%04d" % number, b"elsewhere", sync=False)
-            number += 1
-
-    nodes.interrupt = write_there
-    assert store.get(b"0007") == b"moved"
-    assert nodes.interrupt is None
-
-
 def test_writes_are_committed_in_the_order_of_their_submission(path: str) -> None:
     """Three writers of one key wait for the same commit: the last one's value stays."""
     env = HookedEnv()
@@ -147,7 +114,7 @@ def test_writes_are_committed_in_the_order_of_their_submission(path: str) -> Non
         for number, writer in enumerate(writers):
             writer.start()
             assert stuck.wait(PATIENCE_S)
-            while len(store._group._queue) < number:
+            while len(store._group.waiting) < number:
                 threading.Event().wait(0.001)
         go_on.set()
         for writer in writers:
@@ -175,7 +142,7 @@ def test_waiting_writers_share_a_commit(path: str) -> None:
         assert stuck.wait(PATIENCE_S)
         for writer in writers[1:]:
             writer.start()
-        while len(store._group._queue) < 20:
+        while len(store._group.waiting) < 20:
             threading.Event().wait(0.001)
         go_on.set()
         for writer in writers:
@@ -211,7 +178,7 @@ def test_one_refused_write_does_not_spoil_its_group(path: str) -> None:
         assert stuck.wait(PATIENCE_S)
         for writer in writers[1:]:
             writer.start()
-        while len(store._group._queue) < 3:
+        while len(store._group.waiting) < 3:
             threading.Event().wait(0.001)
         go_on.set()
         for writer in writers:

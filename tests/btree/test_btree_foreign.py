@@ -114,11 +114,11 @@ def test_damage_in_anybodys_bucket_is_told(tmp_path: Path) -> None:
 def test_etcds_file_has_no_freelist_and_is_written_all_the_same(etcds: Path) -> None:
     """etcd opens bbolt with NoFreelistSync: a walk finds the free pages, for reading, for check, and for our first write."""
     with BTreeStore(etcds, bucket=b"key") as store:
-        assert store._state.meta.freelist == NO_FREELIST
+        assert store._current.state.meta.freelist == NO_FREELIST
         assert store.stats().engine["free_pages"] == 2
         before = dict(store.scan())
         store.put(b"a", b"1")
-        assert store._state.meta.freelist != NO_FREELIST
+        assert store._current.state.meta.freelist != NO_FREELIST
         assert dict(store.scan()) == before | {b"a": b"1"} and store.check() == []
     assert check_file(real_env(), str(etcds)) == []
 

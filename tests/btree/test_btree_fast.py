@@ -1,0 +1,225 @@
+"""Plain and fast: the same bytes on disk and the same answers, whatever is done to two stores."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.btree import BTreeStore, check_file
+from engines.btree.current import Current, State
+from engines.btree.fast import FAST, PointCommits, encode_meta, read_one, splice_leaf
+from engines.btree.meta import Meta
+from engines.btree.node import Node
+from engines.btree.page import BucketValue, leaf_body
+from engines.btree.parts import PLAIN, Parts
+from engines.btree.recovery import create
+from engines.simdisk import Policy
+from engines.simenv import SimEnv
+from tests.btree.test_btree_meta import metas
+from tests.btree.test_btree_page import keys_and_values
+
+ROOT = "/db"
+
+
+def store_of(parts: Parts, env: SimEnv, **options: int) -> BTreeStore:
+    class Store(BTreeStore):
+        pass
+
+    Store.parts = parts
+    return Store(ROOT, env=env, sync=False, **options)  # type: ignore[arg-type]
+
+
+class _Pair:
+    """A plain and a fast store, to which the same is done."""
+
+    def __init__(self, rng: random.Random, page_size: int) -> None:
+        self._rng = rng
+        self._options = {"page_size": page_size}
+        self._envs = [SimEnv(0), SimEnv(0)]
+        self._open()
+
+    def _open(self) -> None:
+        self.plain, self.fast = (store_of(parts, env, **self._options) for parts, env in zip((PLAIN, FAST), self._envs))
+
+    def reopen(self, *, kill: bool) -> None:
+        if kill:
+            self._envs = [env.crash(Policy.EVERYTHING, random.Random(0)) for env in self._envs]
+        else:
+            self.both(BTreeStore.close)
+        self._open()
+
+    def both(self, call: Callable[[BTreeStore], object]) -> None:
+        assert call(self.plain) == call(self.fast)
+        plain, fast = (env.files()[ROOT] for env in self._envs)
+        assert plain == fast, "the files differ"
+
+    def step(self) -> None:
+        rng = self._rng
+        key = b"%03d" % rng.randrange(400)
+        value = b"v" * rng.choice((0, 1, 20, 20, 20, 60, 900 if rng.random() < 0.1 else 3))
+        keys = sorted({b"%03d" % rng.randrange(400) for _ in range(rng.choice((2, 5, 90)))})
+        sync = rng.random() < 0.05
+        choice = rng.random()
+        if choice < 0.45:
+            self.both(lambda store: store.put(key, value, sync=sync))
+        elif choice < 0.75:
+            self.both(lambda store: store.delete(key, sync=sync))
+        elif choice < 0.85:
+            self.both(lambda store: [store.get(key) for key in keys])
+        elif choice < 0.93:
+            self.both(lambda store: _write(store, keys, value, sync))
+        elif choice < 0.96:
+            self.both(lambda store: _write_beside_a_reader(store, key, value))
+        elif choice < 0.98:
+            self.both(lambda store: list(store.scan(reverse=sync)))
+        else:
+            self.both(rng.choice((BTreeStore.flush, BTreeStore.compact)))
+
+
+def _write(store: BTreeStore, keys: list[bytes], value: bytes, sync: bool) -> None:
+    with store.batch(sync=sync) as batch:
+        for key in keys:
+            batch.put(key, value) if key[0] % 3 else batch.delete(key)
+
+
+def _write_beside_a_reader(store: BTreeStore, key: bytes, value: bytes) -> dict[bytes, bytes]:
+    with store.view() as view:
+        store.put(key, value)
+        store.delete(key + b"x")
+        store.put(key + b"y", value)
+        return dict(view.scan())
+
+
+@pytest.mark.parametrize("page_size", [1024, 4096])
+def test_the_same_operations_leave_the_same_file(rng: random.Random, page_size: int) -> None:
+    """After every step, byte for byte; also after a kill, a close, a compaction, and beside readers."""
+    pair = _Pair(rng, page_size)
+    for number in range(900):
+        pair.step()
+        if number % 150 == 149:
+            pair.reopen(kill=number % 300 == 149)
+    pair.both(lambda store: (store.stats().bytes_written, store.stats().puts, store.stats().deletes, store.check()))
+
+
+def test_what_the_fast_form_writes_is_sound_in_small_pages() -> None:
+    """Pages of 256 bytes have their spare place at 128; the path is deep."""
+    envs = [SimEnv(0), SimEnv(0)]
+    stores = []
+    for env, parts in zip(envs, (PLAIN, FAST)):
+        lock = create(env, ROOT, 256)
+        assert lock is not None
+        lock.close()
+        stores.append(store_of(parts, env))
+    for number in random.Random(1).sample(range(500), 500):
+        for store in stores:
+            store.put(b"%03d" % number, b"v" * (number % 7))
+    assert envs[0].files() == envs[1].files()
+    assert check_file(envs[1], ROOT) == []
+
+
+def test_point_commits_do_most_of_the_work(rng: random.Random) -> None:
+    """A put or a delete of one key goes the short way, unless the tree's shape changes."""
+    taken: list[bool] = []
+
+    class Counting(PointCommits):
+        def _apply_one(self, key: bytes, value: bytes | None) -> bool | None:
+            done = super()._apply_one(key, value)
+            taken.append(done is not None)
+            return done
+
+    store = store_of(FAST._replace(provisional=Counting), SimEnv(0))
+    store.load((b"%05d" % number, b"v" * 50) for number in range(3_000))
+    for _ in range(500):
+        store.put(b"%05d" % rng.randrange(3_000), b"w" * 50)
+        store.delete(b"%05d" % rng.randrange(3_000))
+    assert sum(taken) > 0.95 * len(taken)
+
+
+# ------------------------------------------------------------------------------------------------------------ read_one
+
+
+class _Interrupting(dict[int, Node]):
+    """A cache of nodes in which a lookup is interrupted by something else, once."""
+
+    interrupt: Callable[[int], None] | None = None
+
+    def __getitem__(self, pgid: int) -> Node:
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            interrupt(pgid)
+        return super().__getitem__(pgid)
+
+
+def test_a_get_without_a_pin_is_not_led_astray() -> None:
+    """Between two steps of a get, the leaf's page is given up, and another leaf is written there: get looks again."""
+    store = store_of(FAST._replace(cache=_Interrupting), SimEnv(0))
+    store.load((b"%04d" % number, b"v" * 50) for number in range(500))
+    store.put(b"0007", b"mine", sync=False)
+    nodes = store._current.state.pager.nodes
+    assert isinstance(nodes, _Interrupting)
+
+    def write_there(pgid: int) -> None:
+        store.put(b"0007", b"moved", sync=False)
+        number = 400
+        while pgid not in nodes or b"0007" in nodes[pgid].keys:
+            store.put(b"%04d" % number, b"elsewhere", sync=False)
+            number += 1
+
+    nodes.interrupt = write_there
+    assert store.get(b"0007") == b"moved"
+    assert nodes.interrupt is None
+
+
+def test_a_cached_get_pins_nothing_and_reads_nothing() -> None:
+    """The cost, in counters; what isn't cached is read by the plain form."""
+    store = store_of(FAST, SimEnv(0))
+    store.load((b"%04d" % number, b"v" * 50) for number in range(500))
+    current: Current = store._current
+    state: State = current.state
+    assert read_one(current, b"0007") == b"v" * 50
+    reads, pins = store.stats().reads, len(state.pager.pins.arrived)
+    assert read_one(current, b"0007") == b"v" * 50 and read_one(current, b"0007x") is None
+    assert (store.stats().reads, len(state.pager.pins.arrived)) == (reads, pins + 1), "the one is of stats()"
+
+
+# ------------------------------------------------------------------------------------------------------------ splicing
+
+
+@given(keys_and_values, st.data())
+def test_splicing_is_encoding_the_changed_lists(items: tuple[list[bytes], list[bytes]], data: st.DataObject) -> None:
+    """splice_leaf: inserts, overwrites of any size, deletes, at any index."""
+    keys, values = items
+    body = leaf_body(keys, values)
+    key, value = data.draw(st.binary(min_size=1, max_size=30)), data.draw(st.binary(max_size=100))
+    at = data.draw(st.integers(0, len(keys)))
+    inserted = splice_leaf(body, len(keys), at, False, key, value)
+    assert inserted == leaf_body([*keys[:at], key, *keys[at:]], [*values[:at], value, *values[at:]])
+    if keys:
+        at = data.draw(st.integers(0, len(keys) - 1))
+        replaced = splice_leaf(body, len(keys), at, True, keys[at], value)
+        assert replaced == leaf_body(keys, [*values[:at], value, *values[at + 1 :]])
+        deleted = splice_leaf(body, len(keys), at, True, keys[at], None)
+        assert deleted == leaf_body(keys[:at] + keys[at + 1 :], values[:at] + values[at + 1 :])
+
+
+def test_splicing_keeps_bucket_flags() -> None:
+    """An element's flags stay, and a new bucket has its own."""
+    keys, values = [b"a", b"b", b"c"], [b"1", BucketValue(bytes(16)), b"3"]
+    body = leaf_body(keys, values)
+    changed = BucketValue(b"\1" * 16)
+    assert splice_leaf(body, 3, 1, True, b"b", changed) == leaf_body(keys, [b"1", changed, b"3"])
+    assert splice_leaf(body, 3, 0, True, b"a", b"longer") == leaf_body(keys, [b"longer", *values[1:]])
+    assert splice_leaf(body, 3, 3, False, b"d", changed) == leaf_body([*keys, b"d"], [*values, changed])
+
+
+# --------------------------------------------------------------------------------------------------------------- metas
+
+
+@given(metas)
+def test_an_encoded_meta_is_the_plain_one(meta: Meta) -> None:
+    """encode_meta: another way to the same checksum."""
+    assert encode_meta(meta) == meta.encode()
