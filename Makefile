@@ -20,7 +20,7 @@ ARGS ?=
 KEYS ?= 20000
 WORKERS ?= 2
 VENV := .venv
-SOURCES := engines raft server tests
+SOURCES := engines raft server tests examples
 BIN := $(VENV)/bin
 BENCH_JSON := .benchmarks/last.json
 

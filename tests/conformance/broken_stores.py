@@ -1,7 +1,7 @@
 """Engines with one bug each: what the suite has to notice, or it proves nothing about the engines that pass.
 
 Each is the memory engine with one method gone wrong the way that such methods do go wrong; what shows on a disk only is in
-broken_logged_stores.py. `caught_by` names the case that notices it; "machine" is the state machine.
+broken_toys.py. `caught_by` names the case that notices it; "machine" is the state machine.
 test_suite_can_fail.py runs them.
 """
 

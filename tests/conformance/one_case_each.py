@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from tests.conformance import broken_logged_stores, broken_stores
+from tests.conformance import broken_stores, broken_toys
 from tests.conformance.engine_table import APPLIES, Engine
 
 STORES = {
     name: store
-    for module in (broken_stores, broken_logged_stores)
+    for module in (broken_stores, broken_toys)
     for name, store in vars(module).items()
     if getattr(store, "__module__", None) == module.__name__ and isinstance(store, type)
 }

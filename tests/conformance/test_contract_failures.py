@@ -61,33 +61,33 @@ def test_a_failed_sync_is_final(engine: Engine, tmp_path: Path, call: str) -> No
     """Contract 5: the OSError comes out once, every later call raises StoreFailed and names it, nothing is retried;
     the next open shows what was acknowledged, and of the failed write all or nothing."""
     env = HookedEnv()
-    store = engine.open(str(tmp_path / "store"), env=env)
-    arrange(store, ITEMS, "layered")
-    env.before_sync = fail
-    loaded = {b"loaded": b"1", b"too": b"2"}
-    with pytest.raises(OSError, match="the disk fails"):
-        match call:
-            case "put":
-                store.put(b"new", b"new")
-            case "batch":
-                with store.batch() as batch:
-                    batch.put(b"new", b"new")
-                    batch.delete(b"a")
-            case "flush":
-                store.put(b"new", b"new", sync=False)
-                store.flush()
-            case "load":
-                store.load(sorted(loaded.items()))
-    retried: list[str] = []
-    env.before_sync = retried.append
-    for name, later in calls_on(store).items():
-        with pytest.raises(StoreFailed, match="the disk fails") as refusal:
-            later()
-            pytest.fail(f"{name} was answered after a failed sync")
-        assert isinstance(refusal.value.__cause__, OSError)
-    store.close()
-    with pytest.raises(StoreClosed):
-        store.get(b"a")
+    with engine.open(str(tmp_path / "store"), env=env) as store:
+        arrange(store, ITEMS, "layered")
+        env.before_sync = fail
+        loaded = {b"loaded": b"1", b"too": b"2"}
+        with pytest.raises(OSError, match="the disk fails"):
+            match call:
+                case "put":
+                    store.put(b"new", b"new")
+                case "batch":
+                    with store.batch() as batch:
+                        batch.put(b"new", b"new")
+                        batch.delete(b"a")
+                case "flush":
+                    store.put(b"new", b"new", sync=False)
+                    store.flush()
+                case "load":
+                    store.load(sorted(loaded.items()))
+        retried: list[str] = []
+        env.before_sync = retried.append
+        for name, later in calls_on(store).items():
+            with pytest.raises(StoreFailed, match="the disk fails") as refusal:
+                later()
+                pytest.fail(f"{name} was answered after a failed sync")
+            assert isinstance(refusal.value.__cause__, OSError)
+        store.close()
+        with pytest.raises(StoreClosed):
+            store.get(b"a")
     assert retried == [], "a second sync may succeed without the data that the first one lost"
     after = ITEMS | {b"new": b"new"}
     if call == "batch":

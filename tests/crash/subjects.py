@@ -6,6 +6,7 @@ An engine joins with one line; tests/crash/machine.py tells how anything else do
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.crash.bitcask_subject import BitcaskSubject
 from tests.crash.btree_subject import BTreeSubject
@@ -14,10 +15,12 @@ from tests.crash.machine import Subject
 from tests.crash.raft_subjects import SnapshotSubject, WalSubject
 from tests.crash.store_subject import StoreSubject
 
-__all__ = ["SUBJECTS"]
+__all__ = ["SUBJECTS", "TOY"]
+
+TOY = f"{Path(__file__).parents[2]}/examples/toy.py:ToyStore"
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
-    "toy": lambda: StoreSubject("tests.crash.toy:ToyStore", logs=("*.log",)),
+    "toy": lambda: StoreSubject(TOY, logs=("*.log",)),
     "lsm": lambda: StoreSubject(
         "lsm", logs=("*.log",), write_buffer_bytes=600, max_file_bytes=400, block_bytes=128, max_manifest_bytes=700
     ),

@@ -7,6 +7,8 @@ process (`everything`) tests no fsync at all.
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +17,9 @@ from tests.crash.damage import flip_every_byte
 from tests.crash.faults import every_call_fails
 from tests.crash.machine import Step, Subject, power_cut, site_mutants
 from tests.crash.store_subject import StoreSubject
-from tests.crash.toy import FLAWS
+from tests.crash.subjects import TOY
 
+BROKEN = f"{Path(__file__).parent}/flawed_toys.py"
 P = Policy
 LOSES_DATA = {P.NOTHING, P.NAMES_WITHOUT_DATA, P.PREFIX, P.REORDER, P.TORN, P.GARBAGE}
 LOSES_NAMES = {P.NOTHING, P.DATA_WITHOUT_NAMES, P.PREFIX, P.REORDER, P.TORN, P.GARBAGE}
@@ -24,9 +27,9 @@ REORDERS_NAMES = {P.REORDER, P.TORN, P.GARBAGE}
 
 
 def toy(flaw: str = "", durable_share: float = 0.8, steps: int = 150) -> Subject:
-    return StoreSubject(
-        "tests.crash.toy:ToyStore", logs=("*.log",), durable_share=durable_share, steps=steps, flaw=flaw
-    )
+    """The toy engine, or the class of flawed_toys.py that has the flaw."""
+    where = f"{BROKEN}:{flaw}" if flaw else TOY
+    return StoreSubject(where, logs=("*.log",), durable_share=durable_share, steps=steps)
 
 
 class OnlyWrites(StoreSubject):
@@ -55,13 +58,13 @@ def test_the_correct_store_survives_every_cut(seed: int) -> None:
 def test_which_policies_notice_a_missing_fsync(site: str, catchers: set[Policy]) -> None:
     """With all writes synced, and without probes and second cuts. None of these is noticed by kill -9; that names are
     unlinked before the rename that replaced them is noticed by reordering only."""
-    subject = OnlyWrites("tests.crash.toy:ToyStore", durable_share=1.0, steps=100)
+    subject = OnlyWrites(TOY, durable_share=1.0, steps=100)
     report = power_cut(subject, 0, skip_sites={site}, probe_share=0.0, second_cut_share=0.0)
     assert set(report.policies) == catchers, report
 
 
 def test_a_missing_checksum_is_noticed_by_torn_and_garbage_only() -> None:
-    report = power_cut(toy("no_crc", durable_share=1.0), 0, probe_share=0.0, second_cut_share=0.0, images=20_000)
+    report = power_cut(toy("NoChecksum", durable_share=1.0), 3, probe_share=0.0, second_cut_share=0.0, images=20_000)
     assert set(report.policies) == {P.TORN, P.GARBAGE}, report
 
 
@@ -82,16 +85,18 @@ def test_every_sync_site_of_the_toy_is_needed(seed: int) -> None:
 
 def test_a_superfluous_sync_is_reported_as_one(seed: int) -> None:
     """Recovery's second sync of a directory: as nothing has changed since the first, nobody misses it."""
-    assert site_mutants(toy("syncs_twice", steps=40), ["toy.twice"], seed, tries=1) == {"toy.twice": None}
+    assert site_mutants(toy("SyncsTwice", steps=40), ["toy.twice"], seed, tries=1) == {"toy.twice": None}
 
 
-@pytest.mark.parametrize("flaw", ["truncate_without_sync", "unlink_first", "checkpoint_in_place", "buffered"])
+@pytest.mark.parametrize("flaw", ["CutsWithoutASync", "UnlinksFirst", "OverwritesItsCheckpoint", "BuffersInTheProcess"])
 def test_a_wrong_order_of_calls_is_found_by_power_cuts(flaw: str, seed: int) -> None:
     mutant = site_mutants(toy(flaw), ["none"], seed)
     assert mutant["none"] is not None
 
 
-@pytest.mark.parametrize("flaw", ["ack_on_eio", "retry_fsync", "swallow", "not_poisoned", "leaks_lock"])
+@pytest.mark.parametrize(
+    "flaw", ["AcknowledgesAFailedSync", "RetriesASync", "SwallowsAFailedAppend", "GoesOnAfterAFailure", "LeaksItsLock"]
+)
 def test_wrong_answers_to_errors_are_found_by_failing_calls(flaw: str, seed: int) -> None:
     assert every_call_fails(toy(flaw, steps=60), seed, faults=["EIO once"], runs=120).failed > 0
 
@@ -99,9 +104,9 @@ def test_wrong_answers_to_errors_are_found_by_failing_calls(flaw: str, seed: int
 def test_a_failed_fsync_that_is_acknowledged_is_missed_by_looking_at_the_end_only(seed: int) -> None:
     """The naive test: fail an fsync, go on, look at what is there in the end. It needs the cuts in between, or a disk
     that forgets what a failed fsync was to write."""
-    report = every_call_fails(toy("ack_on_eio", steps=60), seed, faults=["EIO once"], runs=120)
+    report = every_call_fails(toy("AcknowledgesAFailedSync", steps=60), seed, faults=["EIO once"], runs=120)
     assert any("sync" in failure for failure in report.failures)
-    assert power_cut(toy("ack_on_eio", steps=60), seed).failed == 0
+    assert power_cut(toy("AcknowledgesAFailedSync", steps=60), seed).failed == 0
 
 
 def test_the_correct_store_survives_failing_calls(seed: int) -> None:
@@ -117,22 +122,22 @@ def test_the_correct_store_survives_damage(seed: int) -> None:
 
 
 def test_a_missing_checksum_is_noticed_by_damage(seed: int) -> None:
-    assert flip_every_byte(toy("no_crc"), seed, attempts=500).failed > 50
+    assert flip_every_byte(toy("NoChecksum"), seed, attempts=500).failed > 50
 
 
 def test_a_loop_that_does_not_end_is_a_failure(seed: int) -> None:
     """A length of 0 that is believed: the reader stays where it is."""
-    report = flip_every_byte(toy("hangs"), seed, attempts=10)
+    report = flip_every_byte(toy("Hangs"), seed, attempts=10)
     assert any("Hang" in failure for failure in report.failures)
 
 
-def test_every_flaw_is_used_here() -> None:
-    used = {"truncate_without_sync", "unlink_first", "checkpoint_in_place", "buffered", "no_crc", "hangs"}
-    used |= {"ack_on_eio", "retry_fsync", "swallow", "not_poisoned", "leaks_lock", "syncs_twice"}
-    assert used == set(FLAWS)
+def test_every_flawed_toy_is_used_here() -> None:
+    broken = re.findall(r"^class ([A-Z]\w+)", Path(BROKEN).read_text(), re.MULTILINE)
+    assert len(broken) == 12
+    assert [name for name in broken if f'"{name}"' not in Path(__file__).read_text()] == []
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    first, second = (power_cut(toy("unlink_first", steps=40), 3) for _ in range(2))
+    first, second = (power_cut(toy("UnlinksFirst", steps=40), 3) for _ in range(2))
     assert (first.images, first.distinct, first.failed) == (second.images, second.distinct, second.failed)
     assert list(map(str, first.failures)) == list(map(str, second.failures))
