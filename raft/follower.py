@@ -65,16 +65,18 @@ def _handle_heartbeat(r: Core, m: Message) -> None:
 def _handle_append_entries(r: Core, m: Message) -> None:
     _hear_from_leader(r, m)
     log = r.log
-    if m.index <= log.committed:
+    if m.index < log.committed:
         log.require_same(m.index, m.log_term, m.entries, m.from_)
-        if m.index < log.committed:
-            # Late, or sent twice: everything up to the commit index is the leader's already.
-            r.send(Message(MSG_APP_RESP, to=m.from_, index=log.committed))
-            return
+        # Late, or sent twice: everything up to the commit index is the leader's already, and nothing is truncated
+        # (openraft#511, copycat#265).
+        r.send(Message(MSG_APP_RESP, m.from_, index=log.committed))
+        return
     last_new = log.maybe_append(m.index, m.log_term, m.entries, m.commit)
     if last_new is not None:
-        r.send(Message(MSG_APP_RESP, to=m.from_, index=last_new))
+        r.send(Message(MSG_APP_RESP, m.from_, index=last_new))
         return
+    if m.index == log.committed:
+        log.require_same(m.index, m.log_term, m.entries, m.from_)
     if r.logger is not None:
         r.logger.debug(
             "%x [logterm: %d, index: %d] rejected MsgApp [logterm: %d, index: %d] from %x",

@@ -317,15 +317,16 @@ class RawNode:
         hard_state = r.hard_state() if self._hard_state_changed() else None
         entries = log.unstable.next_entries()
         committed, payload_bytes = log.next_committed_and_size(not self._asynchronous)
+        before = self._previous_hard_state
         ready = Ready(
-            soft_state=None if soft == self._previous_soft else SoftState(*soft),
-            hard_state=hard_state,
-            read_states=r.read_states,
-            entries=entries,
-            snapshot=log.unstable.next_snapshot(),
-            committed_entries=committed,
-            messages=r.messages,
-            must_sync=must_sync(hard_state or self._previous_hard_state, self._previous_hard_state, len(entries)),
+            None if soft == self._previous_soft else SoftState(*soft),
+            hard_state,
+            r.read_states,
+            entries,
+            log.unstable.next_snapshot(),
+            committed,
+            r.messages,
+            must_sync(hard_state or before, before, len(entries)),
         )
         if self._asynchronous:
             self._hand_to_threads(ready)

@@ -90,7 +90,8 @@ def handle_append_response(r: Core, m: Message, progress: Progress) -> bool:
             )
         progress.become_probe()
         progress.become_replicate()
-    if maybe_commit(r):
+    # What is at or before the commit index can't raise it.
+    if progress.match > r.log.committed and maybe_commit(r):
         broadcast_append(r)
     elif m.from_ != r.id and progress.can_bump_commit(r.log.committed):
         maybe_send_append(r, m.from_, progress, send_if_empty=True)

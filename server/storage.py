@@ -151,7 +151,7 @@ class NodeStorage:
         self.memory.append(state.entries)
         # What the engine has applied was committed, even if the commit index that said so was not yet written.
         commit = max(state.hard_state.commit, self._machine.applied_index, state.snapshot.index)
-        self.memory.set_hard_state(replace(state.hard_state, commit=commit))
+        self.memory.set_hard_state(state.hard_state._replace(commit=commit))
         return self.memory
 
     def persist(self, ready: Ready) -> None:
