@@ -35,7 +35,7 @@ from raft import (
     may_send_before_sync,
 )
 from raft.kinds import StateType
-from raft.raftpb import ENTRY_CONF_CHANGE, MSG_SNAP
+from raft.raftpb import ENTRY_CONF_CHANGE, ENTRY_CONF_CHANGE_V2, ENTRY_NORMAL, MSG_SNAP, ConfChangeV2
 
 _APPLICATION = struct.Struct("<QI")
 
@@ -88,7 +88,7 @@ class Application:
         assert entry.index == self.index + 1, f"entry {entry.index} was handed out after {self.index}"
         self.index = entry.index
         self.checksum = zlib.crc32(entry.encode(), self.checksum)
-        if entry.data and entry.type != ENTRY_CONF_CHANGE:
+        if entry.data and entry.type == ENTRY_NORMAL:
             self.data.append(entry.data)
 
     def snapshot(self) -> bytes:
@@ -184,6 +184,8 @@ class Peer:
                 self.application.apply(entry)
             if entry.type == ENTRY_CONF_CHANGE:
                 self.node.apply_conf_change(ConfChange.decode(entry.data))
+            elif entry.type == ENTRY_CONF_CHANGE_V2:
+                self.node.apply_conf_change(ConfChangeV2.decode(entry.data))
         self.read_states.extend(ready.read_states)
         self.node.advance()
         self.ready = None
