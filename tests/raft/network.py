@@ -20,7 +20,6 @@ from typing import Any
 from raft import (
     SNAPSHOT_FAILURE,
     SNAPSHOT_FINISH,
-    ConfChange,
     Config,
     ConfState,
     Entry,
@@ -35,7 +34,7 @@ from raft import (
     may_send_before_sync,
 )
 from raft.kinds import StateType
-from raft.raftpb import ENTRY_CONF_CHANGE, ENTRY_CONF_CHANGE_V2, ENTRY_NORMAL, MSG_SNAP, ConfChangeV2
+from raft.raftpb import ENTRY_NORMAL, MSG_SNAP
 
 _APPLICATION = struct.Struct("<QI")
 
@@ -182,10 +181,8 @@ class Peer:
         for entry in ready.committed_entries:
             if entry.index > self.application.index:
                 self.application.apply(entry)
-            if entry.type == ENTRY_CONF_CHANGE:
-                self.node.apply_conf_change(ConfChange.decode(entry.data))
-            elif entry.type == ENTRY_CONF_CHANGE_V2:
-                self.node.apply_conf_change(ConfChangeV2.decode(entry.data))
+            if entry.type != ENTRY_NORMAL:
+                self.node.apply_conf_change(entry.conf_change())
         self.read_states.extend(ready.read_states)
         self.node.advance()
         self.ready = None
