@@ -34,7 +34,8 @@ from engines.lifetime import holding
 from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
 from engines.lsm.core import Core, Frozen
 from engines.lsm.files import log_name
-from engines.lsm.merge import Job, TableWriter, rows_to_flush, run
+from engines.lsm.job import Job
+from engines.lsm.level0 import is_in_order
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.worker import Done, Worker, WorkerDied
@@ -286,8 +287,8 @@ class Background:
 
         def do() -> Done:
             writer = core.table_writer(self._flush_options, bounds, numbers, "lsm.table.flush")
-            rows = rows_to_flush(frozen.memtable, snapshot)
-            return writer.write_all(rows), writer.bytes_written, writer.fsyncs
+            files = core.parts.flush(frozen.memtable, snapshot, writer)
+            return files, writer.bytes_written, writer.fsyncs
 
         return self._done("flush", "flushed_bytes", ask, do)
 
@@ -318,7 +319,8 @@ class Background:
 
     def _pick(self) -> Compaction | None:
         versions = self._core.versions
-        return pick(versions.current, self._options, versions.compact_pointers, self._core.smallest_snapshot())
+        snapshot, statistics = self._core.smallest_snapshot(), self._core.tables.statistics
+        return pick(versions.current, self._options, versions.compact_pointers, snapshot, statistics)
 
     def _compact_one(self) -> bool:
         """Does the next compaction; False if there is nothing to compact."""
@@ -361,8 +363,8 @@ class Background:
         core = self._core
         # in this order: a snapshot that is taken meanwhile has at least this sequence
         current, snapshot = core.versions.current, core.smallest_snapshot()
-        in_order = compaction.level > 0 or core.is_in_order(current)
-        job = Job.of(compaction, current, snapshot, core.versions.last_sequence, in_order)
+        in_order = compaction.level > 0 or is_in_order(current, core.tables)
+        job = Job.of(compaction, current, snapshot, core.versions.last_sequence, in_order, core.tables.statistics)
         self.counts["compacted_bytes_read"] += sum(file.size_bytes for _, file in compaction.inputs())
 
         def ask(worker: Worker) -> Done:
@@ -371,7 +373,7 @@ class Background:
 
         def do() -> Done:
             site = "lsm.table.compact"
-            writer = TableWriter(
+            writer = core.parts.table_writer(
                 core.env,
                 core.directory,
                 self._options,
@@ -381,7 +383,7 @@ class Background:
                 job.grandparents,
                 min_sequence=job.min_sequence,
             )
-            return run(job, writer, core.table), writer.bytes_written, writer.fsyncs
+            return core.parts.compact(job, writer, core.tables), writer.bytes_written, writer.fsyncs
 
         return self._done("compact", "compacted_bytes", ask, do)
 
@@ -418,12 +420,11 @@ class Background:
         return True
 
     def _garbage_file(self, first: bytes | None, last: bytes | None, done: set[int]) -> tuple[int, FileMeta] | None:
-        """(level, file) of a table below level 0 that isn't plain, although no snapshot needs what it has besides."""
+        """(level, file) of a table below level 0 that isn't simple, although no snapshot needs what it has besides."""
         snapshot = self._core.smallest_snapshot()
         for level, file in self._core.versions.current.files():
             if level and file.number not in done and file.overlaps(first, last):
-                self._core.table(file)  # fills in the statistics
-                known = file.statistics
-                if known is None or (not known.plain and known.max_sequence <= snapshot):
+                known = file.statistics or self._core.tables.get(file).statistics
+                if known is None or (not known.simple and known.max_sequence <= snapshot):
                     return level, file
         return None

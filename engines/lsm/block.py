@@ -9,248 +9,190 @@
 
 1. shared is how many bytes the key has in common with the key before it; it is 0 at a restart point.
 2. Keys ascend strictly in the order of internal keys (data and index blocks) or of bytes (metaindex).
-3. The block says nothing about its own size: whoever stores it (a table's BlockHandle) does. The checksum, too, is
-   the table's.
+3. The block says nothing about its own size: a table's BlockHandle does. The checksum, too, is the table's.
 
-Two ways to read. `decode` takes a whole block apart into lists, on which `bisect` runs at C speed: 20 µs once, then
-half a microsecond for each search; that is what the cache keeps. `find_raw` finds one entry in the bytes: 6 µs, for a
-block that may never be asked again.
+An entry can be read only after the one before it, because that one has the first part of its key. So every walk begins
+at a restart point: forward from there on, and backward by reading the entries of one restart point forward and giving
+them in reverse.
 
-A decoder never reads past its bytes and never believes a length; what doesn't fit is a DecodeError, which the table
+A reader never reads past its bytes and never believes a length; what doesn't fit is a DecodeError, which the table
 turns into a CorruptionError with path and offset. Follows LevelDB's table/block_builder.cc and table/block.cc.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import dropwhile
 from typing import Final
 
 from engines.coding import DecodeError, get_varint32, put_varint, u32
 from engines.lsm.keys import TRAILER_BYTES, order
 
-__all__ = ["Block", "BlockBuilder", "decode", "decode_entries", "find_raw"]
+__all__ = ["Block", "BlockBuilder", "Entry", "decode_lengths", "encode_entry"]
 
 RESTART_BYTES: Final = 4
-# what an entry costs besides its bytes: two objects, two places in lists, one in the dict of places
-OBJECT_BYTES: Final = 2 * (33 + 8) + 36
-_HEADS: Final = [bytes((i,)) for i in range(128)]  # a varint below 128
-Entries = tuple[list[bytes], list[bytes]]  # keys as stored, values
+OBJECT_BYTES: Final = 200  # what Python adds to a block: the object, the list of restart points
+Entry = tuple[bytes, bytes]  # key as stored, value
 
 
-class BlockBuilder:
-    """Builds one block after the other. `size_bytes` is that of the block as it would be now."""
-
-    __slots__ = ("_interval", "_last", "_parts", "_restarts", "_size", "count")
-
-    def __init__(self, restart_interval: int) -> None:
-        self._interval = restart_interval
-        self.reset()
-
-    def reset(self) -> None:
-        """Begins an empty block."""
-        self._parts: list[bytes] = []
-        self._restarts = [0]
-        self._last = b""
-        self._size = 0  # of the entries
-        self.count = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return self._size + RESTART_BYTES * (len(self._restarts) + 1)
-
-    def add(self, key: bytes, value: bytes) -> None:
-        """Appends one entry. Requires: `key` is above all keys added."""
-        self.fill((key,), (value,), 0, 1 << 62)
-
-    def fill(self, keys: Sequence[bytes], values: Sequence[bytes], at: int, limit_bytes: int) -> int:
-        """Appends entries from position `at` on until the block has `limit_bytes`, and returns the position behind the
-        last one appended. Requires: as `add`. O(bytes); about a microsecond an entry.
-
-        The entry that reaches the limit is still added, as LevelDB does. The search for the shared prefix begins with
-        the length of the last one: neighbours in a sorted table share about as much as their neighbours do.
-        """
-        restarts, interval, last, size, count = self._restarts, self._interval, self._last, self._size, self.count
-        limit_bytes -= RESTART_BYTES * (len(restarts) + 1)
-        append = self._parts.append
-        guess = 0
-        end = len(keys)
-        while at < end:
-            key, value = keys[at], values[at]
-            if count % interval:
-                shared = guess = _shared(last, key, guess)
-            else:
-                shared = 0
-                if count:
-                    restarts.append(size)
-                    limit_bytes -= RESTART_BYTES
-            unshared, value_size = len(key) - shared, len(value)
-            if shared < 128 and unshared < 128 and value_size < 128:
-                entry = bytes((shared, unshared, value_size)) + key[shared:] + value
-            else:
-                entry = put_varint(shared) + put_varint(unshared) + put_varint(value_size) + key[shared:] + value
-            append(entry)
-            size += len(entry)
-            last = key
-            count += 1
-            at += 1
-            if size >= limit_bytes:
-                break
-        self._last, self._size, self.count = last, size, count
-        return at
-
-    def finish(self) -> bytes:
-        """The block's bytes; `reset` before the next one."""
-        restarts = self._restarts
-        self._parts.append(struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts)))
-        return b"".join(self._parts)
+def encode_entry(shared: int, key: bytes, value: bytes) -> bytes:
+    """The bytes of an entry whose first `shared` bytes are those of the key before it."""
+    lengths = put_varint(shared) + put_varint(len(key) - shared) + put_varint(len(value))
+    return lengths + key[shared:] + value
 
 
-def _shared(last: bytes, key: bytes, guess: int) -> int:
-    """The length of the common prefix of two different keys. `guess` is only a hint."""
-    limit = min(len(last), len(key))
-    at = min(guess, limit)
-    if last[:at] != key[:at]:
-        at = 0
-    while at < limit and last[at] == key[at]:
-        at += 1
-    return at
+def decode_lengths(raw: bytes, at: int) -> tuple[int, int, int, int]:
+    """(shared, unshared, size of value) of the entry at byte `at` of a block, and where its part of the key begins.
 
-
-class Block:
-    """A decoded data block: parallel lists in the order of internal keys.
-
-    `trailers` is the concatenation of the keys' 8-byte trailers: they are rarely asked for, and a list of numbers
-    would cost four times the memory. `places` is what `index` has made, for point reads: a scan needs none.
+    Raises DecodeError. Nearly all lengths are one byte each.
     """
-
-    __slots__ = ("_charge", "keys", "places", "trailers", "values")
-
-    def __init__(self, keys: list[bytes], trailers: bytes, values: list[bytes], size_bytes: int) -> None:
-        self._charge = size_bytes + OBJECT_BYTES * len(keys)
-        self.keys = keys  # user keys
-        self.places: dict[bytes, int] | None = None
-        self.trailers = trailers
-        self.values = values
-
-    def __len__(self) -> int:
-        """What the block costs in memory, about, in bytes: the cache's charge."""
-        return self._charge
-
-    def index(self) -> dict[bytes, int]:
-        """User key → position of its newest version, kept in `places`: one step where `bisect` takes five. O(n)."""
-        last = len(self.keys) - 1
-        self.places = dict(zip(reversed(self.keys), range(last, -1, -1)))  # the first of equal keys is put last
-        return self.places
-
-    def internal_keys(self) -> list[bytes]:
-        """The keys as stored. O(n)."""
-        trailers = self.trailers
-        return [key + trailers[at : at + 8] for key, at in zip(self.keys, range(0, len(trailers), TRAILER_BYTES))]
-
-    def trailer_numbers(self) -> tuple[int, ...]:
-        """All trailers: `>> 8` is the sequence, `& 255` the kind. O(n)."""
-        return struct.unpack(f"<{len(self.keys)}Q", self.trailers)
-
-    def trailer(self, at: int) -> int:
-        """The trailer of one entry. O(1)."""
-        return int.from_bytes(self.trailers[TRAILER_BYTES * at : TRAILER_BYTES * (at + 1)], "little")
-
-
-def decode(raw: bytes) -> Block:
-    """Takes a data block apart. Raises DecodeError. O(bytes); 0.7 µs an entry."""
-    keys, values = decode_entries(raw)
-    if keys and min(map(len, keys)) < TRAILER_BYTES:
-        raise DecodeError(f"an internal key has at least {TRAILER_BYTES} bytes, but the block has a shorter one")
-    return Block(
-        [key[:-TRAILER_BYTES] for key in keys], b"".join([key[-TRAILER_BYTES:] for key in keys]), values, len(raw)
-    )
-
-
-def decode_entries(raw: bytes) -> Entries:
-    """The keys as stored, and the values. Raises DecodeError. O(bytes)."""
-    end = _restarts(raw)[0]
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    add_key, add_value = keys.append, values.append
-    key = b""
-    at = 0
-    while at + 3 <= end:
-        shared, unshared, value_size = raw[at], raw[at + 1], raw[at + 2]
-        if shared < 128 and unshared < 128 and value_size < 128:
-            at += 3
-        else:
-            shared, unshared, value_size, at = _long_head(raw, at)
-        middle = at + unshared
-        if shared:
-            if shared > len(key):
-                raise DecodeError(f"the entry at byte {at} shares {shared} bytes with a key of {len(key)}")
-            key = key[:shared] + raw[at:middle]
-        else:
-            key = raw[at:middle]
-        at = middle + value_size
-        add_key(key)
-        add_value(raw[middle:at])
-    if at != end:
-        raise DecodeError(f"the entries end at byte {at}, but the restart points begin at {end}")
-    return keys, values
-
-
-def _long_head(raw: bytes, at: int) -> tuple[int, int, int, int]:
-    """The three lengths of an entry, and the offset behind them. Raises DecodeError."""
+    shared, unshared, value_size = raw[at : at + 3]  # after every entry there are the restart points
+    if shared | unshared | value_size < 128:
+        return shared, unshared, value_size, at + 3
     shared, at = get_varint32(raw, at)
     unshared, at = get_varint32(raw, at)
     value_size, at = get_varint32(raw, at)
     return shared, unshared, value_size, at
 
 
-def _restarts(raw: bytes) -> tuple[int, int]:
-    """(where the restart points begin, how many there are). Raises DecodeError."""
+class BlockBuilder:
+    """Builds one block after the other. `size_bytes` is that of the block as it would be now."""
+
+    def __init__(self, restart_interval: int) -> None:
+        self.interval = restart_interval
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins an empty block."""
+        self.entries: list[bytes] = []
+        self.entries_bytes = 0
+        self.restarts = [0]
+        self.last = b""
+        self.count = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self.entries_bytes + RESTART_BYTES * (len(self.restarts) + 1)
+
+    def add(self, key: bytes, value: bytes) -> None:
+        """Appends one entry. Requires: `key` is above all keys added. O(len(key) + len(value))."""
+        shared = 0
+        if self.count % self.interval:
+            shared = _common_prefix(self.last, key)
+        elif self.count:
+            self.restarts.append(self.entries_bytes)
+        entry = encode_entry(shared, key, value)
+        self.entries.append(entry)
+        self.entries_bytes += len(entry)
+        self.last = key
+        self.count += 1
+
+    def finish(self) -> bytes:
+        """The block's bytes; `reset` before the next one."""
+        restarts = [*self.restarts, len(self.restarts)]
+        return b"".join([*self.entries, struct.pack(f"<{len(restarts)}I", *restarts)])
+
+
+def _common_prefix(one: bytes, two: bytes) -> int:
+    """How many bytes two keys share at their beginnings."""
+    length = 0
+    for a, b in zip(one, two):
+        if a != b:
+            break
+        length += 1
+    return length
+
+
+class Block:
+    """A block as it was read: entries are decoded from its bytes as they are asked for.
+
+    Raises DecodeError if the restart points can't be right; each walk does, at an entry that doesn't fit.
+    """
+
+    __slots__ = ("memory_bytes", "raw", "restarts")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.memory_bytes = len(raw) + OBJECT_BYTES  # about: the cache's charge
+        self.restarts = [*_restart_points(raw), _end_of_entries(raw)]  # each run of entries ends where the next begins
+        if self.restarts[0] != 0 or self.restarts != sorted(self.restarts):
+            raise DecodeError("the block's restart points don't ascend from 0")
+
+    @property
+    def end(self) -> int:
+        """Where the entries end, in bytes; 0 if there are none."""
+        return self.restarts[-1]
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, from the first one on."""
+        return self._walk(0)
+
+    def forward(self, key: bytes) -> Iterator[Entry]:
+        """The entries from the first one on that is not before the internal key `key`. O(log n) to begin with."""
+        wanted = order(key)
+        return dropwhile(lambda entry: _order(entry[0]) < wanted, self._walk(self._run_of(wanted)))
+
+    def backward(self, key: bytes | None = None) -> Iterator[Entry]:
+        """The entries before the internal key `key`, or all if it is None, the last one first.
+
+        O(log n + restart interval) to begin with.
+        """
+        wanted = None if key is None else order(key)
+        last_run = len(self.restarts) - 2 if wanted is None else self._run_of(wanted)
+        for run in range(last_run, -1, -1):
+            entries = list(self._walk(run, run + 1))
+            yield from (entry for entry in reversed(entries) if wanted is None or _order(entry[0]) < wanted)
+
+    def _run_of(self, wanted: tuple[bytes, int]) -> int:
+        """The last restart point whose own key is before the wanted one, or the first one: where its search begins."""
+        low, high = 0, len(self.restarts) - 2
+        while low < high:
+            middle = (low + high + 1) // 2
+            first, _ = next(self._walk(middle), (b"", b""))
+            if _order(first) < wanted:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _walk(self, run: int, end_run: int = -1) -> Iterator[Entry]:
+        """The entries from one restart point on, up to another one or to the end."""
+        raw = self.raw
+        at, end = self.restarts[run], self.restarts[end_run]
+        key = b""
+        while at < end:
+            begin = at
+            shared, unshared, value_size, at = decode_lengths(raw, at)
+            if shared > len(key):
+                raise DecodeError(f"the entry at byte {begin} shares {shared} bytes with a key of {len(key)}")
+            if at + unshared + value_size > end:
+                raise DecodeError(f"the entry at byte {begin} ends after the entries do, at byte {end}")
+            key = key[:shared] + raw[at : at + unshared]
+            at += unshared
+            yield key, raw[at : at + value_size]
+            at += value_size
+
+
+def _order(key: bytes) -> tuple[bytes, int]:
+    """`order`, of a key that was read. Raises DecodeError if it has no trailer."""
+    if len(key) < TRAILER_BYTES:
+        raise DecodeError(f"an internal key has at least {TRAILER_BYTES} bytes, and the block has the key {key!r}")
+    return order(key)
+
+
+def _end_of_entries(raw: bytes) -> int:
+    """Where the restart points begin. Raises DecodeError."""
     if len(raw) < 2 * RESTART_BYTES:
         raise DecodeError(f"a block has at least {2 * RESTART_BYTES} bytes, and this one {len(raw)}")
     (count,) = u32.unpack_from(raw, len(raw) - RESTART_BYTES)
-    begin = len(raw) - RESTART_BYTES * (count + 1)
-    if count < 1 or begin < 0:
+    end = len(raw) - RESTART_BYTES * (count + 1)
+    if count < 1 or end < 0:
         raise DecodeError(f"the block says that it has {count} restart points, in {len(raw)} bytes")
-    return begin, count
+    return int(end)
 
 
-def find_raw(raw: bytes, key: bytes) -> tuple[bytes, bytes] | None:
-    """The first entry whose internal key is not before `key`: (internal key, value); None if all are before it.
-
-    Bisects the restart points and walks from there: O(log n + restart interval), without taking the block apart.
-    Raises DecodeError.
-    """
-    end, count = _restarts(raw)
-    wanted = order(key)
-    low, high = 0, count - 1  # the last restart point before `key` is in [low, high]
-    while low < high:
-        middle = (low + high + 1) // 2
-        (at,) = u32.unpack_from(raw, end + RESTART_BYTES * middle)
-        shared, unshared, _, at = _checked_head(raw, at, end)
-        if shared or unshared < TRAILER_BYTES:
-            raise DecodeError(f"restart point {middle} is no whole internal key")
-        if order(raw[at : at + unshared]) < wanted:
-            low = middle
-        else:
-            high = middle - 1
-    (at,) = u32.unpack_from(raw, end + RESTART_BYTES * low)
-    found = b""
-    while at < end:
-        shared, unshared, value_size, at = _checked_head(raw, at, end)
-        if shared > len(found) or shared + unshared < TRAILER_BYTES:
-            raise DecodeError(f"the entry at byte {at} shares {shared} bytes with a key of {len(found)}")
-        found = found[:shared] + raw[at : at + unshared]
-        at += unshared
-        if order(found) >= wanted:
-            return found, raw[at : at + value_size]
-        at += value_size
-    return None
-
-
-def _checked_head(raw: bytes, at: int, end: int) -> tuple[int, int, int, int]:
-    """As `_long_head`, for an entry that must end at or before `end`."""
-    shared, unshared, value_size, at = _long_head(raw, at)
-    if at + unshared + value_size > end:
-        raise DecodeError(f"the entry at byte {at} ends behind the block's entries, at {end}")
-    return shared, unshared, value_size, at
+def _restart_points(raw: bytes) -> tuple[int, ...]:
+    """The offsets of the entries that have their keys in full. Raises DecodeError."""
+    end = _end_of_entries(raw)
+    return struct.unpack_from(f"<{(len(raw) - end) // RESTART_BYTES - 1}I", raw, end)

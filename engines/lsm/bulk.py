@@ -14,41 +14,36 @@ The last level, because everything that is written later belongs above it, and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from operator import lt
-from typing import TYPE_CHECKING, Final
+from threading import Lock
 
-from engines.errors import InvalidKey
-from engines.kvstore import Pair, check_key, check_value
+from engines.kvstore import KVStore, Pair
 from engines.lifetime import holding
-from engines.lsm.keys import VALUE, pack_trailer
-from engines.lsm.memtable import Rows
+from engines.lsm.background import Background
+from engines.lsm.core import Core
+from engines.lsm.keys import Row
 from engines.lsm.options import LEVELS
 from engines.lsm.state import State
 from engines.lsm.version import FileMeta, VersionEdit
-
-if TYPE_CHECKING:
-    from engines.lsm.core import Core
-    from engines.lsm.store import LsmStore
+from engines.pairs import ascending
 
 __all__ = ["load"]
 
-ROWS: Final = 256  # pairs that are handed to the table builder at once
 
+def load(store: KVStore, core: Core, lanes: Background, writer_lock: Lock, pairs: Iterable[Pair]) -> None:
+    """Replaces the content of `store`, whose parts the others are.
 
-def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
-    """Replaces the content. Raises InvalidKey, InvalidValue, what `pairs` raises (the old content stays), OSError."""
-    core = store.core
+    Raises InvalidKey, InvalidValue, what `pairs` raises (the old content stays), OSError.
+    """
     sequence = core.sequence + 1
     stream = _Stream(pairs, sequence)
     try:
         with core.numbers() as numbers:
             writer = core.table_writer(core.options, (sequence, sequence), numbers, "lsm.table.load")
-            files = writer.write_all(stream)
+            files = writer.write_all(stream.rows())
             core.stats.bytes_written += writer.bytes_written
             core.stats.fsyncs += writer.fsyncs
             core.stats.user_bytes += stream.size_bytes
-            holding(store.writer_lock, _stand_still, store, files, sequence)
+            holding(writer_lock, _stand_still, store, core, lanes, files, sequence)
         core.delete_obsolete()
     except BaseException as failure:
         if not stream.failed:
@@ -60,35 +55,19 @@ def load(store: LsmStore, pairs: Iterable[Pair]) -> None:
 
 
 class _Stream:
-    """The pairs as rows for a TableWriter, checked. `failed` says that what was raised came from them."""
+    """The pairs as rows, checked. `failed` says that what was raised came from them."""
 
     def __init__(self, pairs: Iterable[Pair], sequence: int) -> None:
         self._pairs = pairs
-        self._trailer = pack_trailer(sequence << 8 | VALUE)
+        self._sequence = sequence
         self.failed = False
         self.size_bytes = 0
 
-    def __iter__(self) -> Iterator[Rows]:
-        previous = b""
-        pairs = self._checked()
-        while chunk := list(islice(pairs, ROWS)):
-            keys = [key for key, _ in chunk]
-            values = [value for _, value in chunk]
-            if keys[0] <= previous or not all(map(lt, keys, islice(keys, 1, None))):
-                self.failed = True
-                at = next((at for at, key in enumerate(keys[1:]) if key <= keys[at]), None)
-                first, second = (previous, keys[0]) if at is None or keys[0] <= previous else keys[at : at + 2]
-                raise InvalidKey(f"load wants strictly ascending keys, and {second[:40]!r} comes after {first[:40]!r}")
-            previous = keys[-1]
-            self.size_bytes += sum(map(len, keys)) + sum(map(len, values))
-            yield keys, [key + self._trailer for key in keys], values
-
-    def _checked(self) -> Iterator[Pair]:
+    def rows(self) -> Iterator[Row]:
         try:
-            for key, value in self._pairs:
-                check_key(key)
-                check_value(value)
-                yield key, value
+            for key, value in ascending(self._pairs):
+                self.size_bytes += len(key) + len(value)
+                yield Row.of(key, self._sequence, value)
         except GeneratorExit:
             raise
         except BaseException:
@@ -96,15 +75,13 @@ class _Stream:
             raise
 
 
-def _stand_still(store: LsmStore, files: list[FileMeta], sequence: int) -> None:
-    lanes = store.background
-    holding(lanes.flush_lock, holding, lanes.compaction_lock, _replace, store, files, sequence)
+def _stand_still(store: KVStore, core: Core, lanes: Background, files: list[FileMeta], sequence: int) -> None:
+    holding(lanes.flush_lock, holding, lanes.compaction_lock, _replace, store, core, files, sequence)
 
 
-def _replace(store: LsmStore, files: list[FileMeta], sequence: int) -> None:
+def _replace(store: KVStore, core: Core, files: list[FileMeta], sequence: int) -> None:
     """Rules 2 and 4. Requires: the three locks."""
-    store._check_writable()
-    core = store.core
+    store.check_usable()
     old_log = core.log
     assert old_log is not None
     core.new_log()  # this syncs the directory, and with it the tables' names
@@ -118,9 +95,9 @@ def _replace(store: LsmStore, files: list[FileMeta], sequence: int) -> None:
 
 
 def _turn(core: Core, sequence: int) -> None:
-    for snapshot in core.snapshots:
-        if snapshot.pinned is None:
-            snapshot.pinned = core.state
+    for view in core.views:
+        if view.pinned is None:
+            view.pinned = core.state
     core.sequence = sequence  # before the state: a reader takes the state first
     core.frozen.clear()
     core.state = State(core.new_memtable(), (), core.versions.current)

@@ -1,4 +1,4 @@
-"""The two caches of a store: blocks, by memory, and open tables, by number.
+"""The block cache: blocks that were read, by memory.
 
     found in young ──► hit
     found in old   ──► hit, and moved to young          the cache is full: what is oldest in old goes; when old is
@@ -7,9 +7,7 @@
 1. What was used since the last change of generations is not evicted: an approximation of "least recently used" (the
    second chance) in which a hit costs one dict lookup. A linked list in the order of use, as LevelDB's cache has it,
    would cost more to keep than the lookup itself.
-2. A block enters as the bytes that were read, and is taken apart (`block.decode`) when it is asked for a second time,
-   or by a scan: most blocks that a point read meets in a store larger than its cache are never asked again.
-3. Each entry is charged with its bytes and what Python adds to them; the two generations together stay below the
+2. Each block is charged with its memory, what Python adds to its bytes included; the two generations together stay below the
    capacity.
 
 Threads share a cache without a lock: each step is one dict operation, and two threads that read the same block both
@@ -18,28 +16,21 @@ put the same thing there. Left out: shards, priorities, pinning. LevelDB's is ut
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from engines.lsm.block import Block
-    from engines.lsm.sstable import Table
-    from engines.lsm.version import FileMeta
+from engines.lsm.block import Block
 
-__all__ = ["BlockCache", "TableCache"]
+__all__ = ["BlockCache", "NoBlockCache"]
 
 TABLE_SHIFT: Final = 24  # a block's key is its table's number in this cache << 24, plus the number of the block
 
 
 class BlockCache:
-    """Blocks of all tables of a store: (table's id << 24) + number of the block → bytes, or a decoded Block.
-
-    `young` is for reading, by the hot path of `Table.get`.
-    """
+    """Blocks of all tables of a store: (table's id << 24) + number of the block → the block."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        self.young: dict[int, Block | bytes] = {}
-        self._old: dict[int, Block | bytes] = {}
+        self.young: dict[int, Block] = {}
+        self._old: dict[int, Block] = {}
         self._victims: list[int] = []  # the keys of old when it became old, oldest last
         self._capacity = capacity_bytes
         self.size_bytes = 0  # the charge of both
@@ -50,7 +41,7 @@ class BlockCache:
         self._tables += 1
         return self._tables << TABLE_SHIFT
 
-    def find(self, key: int) -> Block | bytes | None:
+    def find(self, key: int) -> Block | None:
         """The block, which is young from now on; None if it isn't here. O(1)."""
         found = self.young.get(key)
         if found is None:
@@ -59,10 +50,10 @@ class BlockCache:
                 self.young[key] = found
         return found
 
-    def add(self, key: int, block: Block | bytes) -> None:
+    def add(self, key: int, block: Block) -> None:
         """Keeps a block, in place of what was there under the key. Amortised O(1)."""
         before = self.find(key)
-        self.size_bytes += len(block) - (0 if before is None else len(before))
+        self.size_bytes += block.memory_bytes - (0 if before is None else before.memory_bytes)
         self.young[key] = block
         while self.size_bytes > self._capacity and (self._victims or self.young):
             self._evict()
@@ -77,48 +68,18 @@ class BlockCache:
         except IndexError:  # another thread was faster
             return
         if victim is not None:
-            self.size_bytes -= len(victim)
+            self.size_bytes -= victim.memory_bytes
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
 
 
-class TableCache:
-    """Open tables: at most `capacity`, the one that was opened first goes first.
+class NoBlockCache(BlockCache):
+    """In place of the cache: keeps nothing, so that each block is read when it is needed."""
 
-    An evicted table stays open for whoever holds it, and closes its file when nobody does. The cache doesn't keep
-    what opens them, a method of its owner: a store that is dropped must go at once, not with the next cycle that the
-    garbage collector finds. A weak reference won't do: `__del__` of a store in a cycle finds it dead.
-    """
+    def find(self, key: int) -> Block | None:
+        """None: it isn't here."""
+        return None
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = max(1, capacity)
-        self._files: dict[int, FileMeta] = {}  # those whose `table` is set, oldest first
-
-    def get(self, file: FileMeta, open_table: Callable[[FileMeta], Table]) -> Table:
-        """The file's table, opened if it isn't. Raises what `open_table` raises. O(1), or three reads."""
-        table = file.table
-        if table is None:
-            table = open_table(file)
-            while len(self._files) >= self._capacity:
-                try:
-                    self.forget(next(iter(self._files)))
-                except (StopIteration, RuntimeError):  # another thread was faster
-                    break
-            self._files[file.number] = file
-            file.table = table
-        return table
-
-    def forget(self, number: int) -> None:
-        """Lets go of a table: its file is going to be deleted, or it must make room."""
-        file = self._files.pop(number, None)
-        if file is not None:
-            file.table = None
-
-    def clear(self) -> None:
-        """Lets go of all tables."""
-        for number in list(self._files):
-            self.forget(number)
-
-    def __len__(self) -> int:
-        return len(self._files)
+    def add(self, key: int, block: Block) -> None:
+        """Doesn't keep it."""

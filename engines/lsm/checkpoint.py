@@ -37,7 +37,7 @@ def checkpoint(core: Core, path: str) -> None:
     copy = VersionSet(env, path, Stats())
     version, last_sequence = holding(core.versions.lock, _begin, core.versions, copy)
     for _, file in version.files():
-        name = core.table(file).path.rpartition("/")[2]
+        name = core.tables.get(file).path.rpartition("/")[2]
         env.link(f"{core.directory}/{name}", f"{path}/{table_name(file.number)}")
     copy.current = version
     try:

@@ -21,23 +21,25 @@
    no snapshot holds back: so that each such compaction makes its tombstones fewer, or sinks them by a level.
 
 Left out: compaction because of many seeks (LevelDB rewrites files because they are *read*, which surprised its users:
-google/leveldb#1145), universal and tiered compaction. Follows LevelDB's db/version_set.cc. merge.py does the work.
+google/leveldb#1145), universal and tiered compaction. Follows LevelDB's db/version_set.cc. job.py does the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from engines.lsm.keys import order
 from engines.lsm.options import LEVELS, Options
+from engines.lsm.statistics import TableStatistics
 from engines.lsm.version import FileMeta, Version
 
 __all__ = ["Compaction", "in_place", "manual", "pick", "scores", "total_bytes"]
 
 LAST: Final = LEVELS - 1
-GRANDPARENT_FILES: Final = 10  # rule 5, and where merge.py cuts a table: 20 MiB
+GRANDPARENT_FILES: Final = 10  # rule 5, and where job.py cuts a table: 20 MiB
 EXPANSION_FILES: Final = 25  # rule 4: 50 MiB
 
 
@@ -79,16 +81,23 @@ def scores(version: Version, options: Options) -> list[float]:
     ]
 
 
-def pick(version: Version, options: Options, pointers: dict[int, bytes], smallest_snapshot: int) -> Compaction | None:
+def pick(
+    version: Version,
+    options: Options,
+    pointers: dict[int, bytes],
+    smallest_snapshot: int,
+    statistics: Callable[[FileMeta], TableStatistics | None] = attrgetter("statistics"),
+) -> Compaction | None:
     """The next compaction, None if nothing is to be done. Pure. O(files).
 
     pointers: level → compact pointer. smallest_snapshot: the oldest sequence that is still read (rule 6).
+    statistics: what a table says about itself, None if it isn't known.
     """
     all_scores = scores(version, options)
     level = max(range(LAST), key=lambda level: all_scores[level])
     if all_scores[level] >= 1:
         return _with_lower(version, options, level, [_next_file(version, level, pointers)], "size")
-    return _pick_tombstones(version, options, smallest_snapshot)
+    return _pick_tombstones(version, options, smallest_snapshot, statistics)
 
 
 def _next_file(version: Version, level: int, pointers: dict[int, bytes]) -> FileMeta:
@@ -102,11 +111,16 @@ def _next_file(version: Version, level: int, pointers: dict[int, bytes]) -> File
     return files[0]
 
 
-def _pick_tombstones(version: Version, options: Options, smallest_snapshot: int) -> Compaction | None:
+def _pick_tombstones(
+    version: Version,
+    options: Options,
+    smallest_snapshot: int,
+    statistics: Callable[[FileMeta], TableStatistics | None],
+) -> Compaction | None:
     """Rule 6."""
     worst: tuple[float, int, FileMeta] | None = None
     for level, file in version.files():
-        known = file.statistics
+        known = statistics(file)
         if options.tombstone_ratio is None or known is None or known.max_sequence > smallest_snapshot:
             continue
         ratio = known.deletions / max(1, known.entries)

@@ -4,8 +4,7 @@
 
     write ──► memtable ──rotate──► frozen ──flush──► level 0 of the version ──compaction──► deeper levels
 
-1. A reader takes the state, then the sequence, and works on these two: no lock, and nothing that happens afterwards
-   touches it. (In this order. The other way round, a compaction in between could have dropped what it asks for.)
+1. A reader takes the state, then the sequence, and works on these two without a lock (state.py).
 2. The state is replaced under `state_lock`, which is held for a few assignments only.
 3. A table that is in no version that anybody reads, and in no compaction's making, is deleted, but never before the
    edit that made it superfluous is on disk.
@@ -19,32 +18,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from engines.env import Env
-from engines.errors import CorruptionError, StoreError
-from engines.kvstore import Stats
+from engines.errors import StoreError
+from engines.kvstore import KVStore, Pair, Stats
 from engines.lifetime import holding
-from engines.lsm import level0
-from engines.lsm.cache import TableCache
-from engines.lsm.files import listed, log_name, repair_advice, table_name
-from engines.lsm.keys import ABSENT, Found
+from engines.lsm.files import listed, log_name
+from engines.lsm.job import TableWriter, kept
 from engines.lsm.manifest import VersionSet
-from engines.lsm.memtable import REPRESENTATIONS, Chunk, MemTable
-from engines.lsm.merge import TableWriter, kept
+from engines.lsm.memtable import REPRESENTATIONS, MemTable
 from engines.lsm.options import Options
 from engines.lsm.parts import PLAIN, Parts
-from engines.lsm.sstable import Table
-from engines.lsm.state import State
-from engines.lsm.statistics import Counters
-from engines.lsm.version import FileMeta, Version, VersionEdit
+from engines.lsm.state import Scan, State, View
+from engines.lsm.table_cache import TableCache
+from engines.lsm.version import VersionEdit
 from engines.lsm.wal import LogFile
-
-if TYPE_CHECKING:
-    from engines.lsm.snapshot import LsmSnapshot
 
 __all__ = ["Core", "Frozen"]
 
@@ -72,155 +62,54 @@ class Core:
         self.options = options
         self.stats = stats
         self.versions = versions
-        self.counters = Counters()
         self.cache = parts.block_cache(options.cache_bytes)
-        self.tables = TableCache(options.max_open_files)
+        self.tables = TableCache(
+            env, directory, options.max_open_files, self.cache, lambda: versions.last_sequence, parts.table
+        )
+        self.lookup = parts.lookup
         self.sequence = versions.last_sequence  # the newest one that readers may see
         self.state_lock = threading.Lock()
         self.state = State(self.new_memtable(), (), versions.current)
         self.frozen: list[Frozen] = []  # oldest first
         self.log: LogFile | None = None  # None: opened for reading only
         self.log_number = 0
-        self.snapshots: weakref.WeakSet[LsmSnapshot] = weakref.WeakSet()
+        self.views: weakref.WeakSet[View] = weakref.WeakSet()  # those of the snapshots that are open
         self.pending: set[int] = set()  # numbers of tables in the making
         self.on_failure: Callable[[BaseException], None] = lambda failure: None
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
-    def lookup(self, state: State, key: bytes, sequence: int) -> Found:
-        """The newest value of `key` in the state not above `sequence`; None or ABSENT if there is none.
+    def pairs(self, state: State, scan: Scan, store: KVStore, view: View | None = None) -> Iterator[Pair]:
+        """The pairs that a scan asks for (state.py), in [start, stop) as scan_bounds gives them."""
+        if scan.stop is not None and scan.stop <= scan.start:
+            return iter(())
+        return self.parts.pairs(state, self.tables, scan, store, view)
 
-        Newest first: memtables, level 0 (all of it, if its numbers don't say which table is newer), then one file of
-        each level. O(levels); at most one block read for each.
-        """
-        memtable, frozen, version = state
-        if key in memtable.index and (found := memtable.get(key, sequence)) is not ABSENT:
-            return found
-        for older in frozen:
-            if key in older.index and (found := older.get(key, sequence)) is not ABSENT:
-                return found
-        if not (version.level0_in_order or self.is_in_order(version)):
-            found = level0.lookup(version.levels[0], self.table, key, sequence)
-            if found is not ABSENT:
-                return found
-            level0_files: list[FileMeta] = []
-        else:
-            level0_files = version.levels[0]
-        for file in level0_files:
-            if file.first <= key <= file.last:
-                found = (file.table or self.table(file)).get(key, sequence)
-                if found is not ABSENT:
-                    return found
-        for files, lasts in version.sorted_levels:
-            at = bisect_left(lasts, key)
-            while at < len(files) and (file := files[at]).first <= key:
-                found = (file.table or self.table(file)).get(key, sequence)
-                if found is not ABSENT:
-                    return found
-                at += 1  # only a store of old LevelDB has a key's older versions in the next file
-        return ABSENT
+    def take_view(self) -> View:
+        """A snapshot's: of what is visible now, until it is closed or forgotten."""
+        return holding(self.state_lock, self._take_view)
 
-    def chunks(
-        self, state: State, start: bytes, stop: bytes | None, sequence: int, reverse: bool
-    ) -> list[Iterator[Chunk]]:
-        """The sources of a scan of [start, stop), newest first, for `iterator.merge_chunks`. Nothing is read yet."""
-        memtable, frozen, version = state
-        sources = [source.chunks(start, stop, sequence, reverse) for source in (memtable, *frozen) if len(source)]
-        if not self.is_in_order(version):
-            sources.append(level0.chunks(version.levels[0], self.table, start, stop, sequence, reverse))
-            return sources + self._deeper(version, start, stop, sequence, reverse)
-        for file in version.levels[0]:
-            if file.last >= start and (stop is None or file.first < stop):
-                sources.append(self.table(file).chunks(start, stop, sequence, reverse))
-        return sources + self._deeper(version, start, stop, sequence, reverse)
+    def _take_view(self) -> View:
+        view = View(self.sequence)
+        self.views.add(view)
+        return view
 
-    def _deeper(
-        self, version: Version, start: bytes, stop: bytes | None, sequence: int, reverse: bool
-    ) -> list[Iterator[Chunk]]:
-        """The sources of a scan that are levels 1 to 6."""
-        sources = []
-        for files, lasts in version.sorted_levels:
-            first = bisect_left(lasts, start)
-            end = len(files) if stop is None else bisect_left(files, stop, key=lambda file: file.first)
-            if first < end:
-                level = self._level_backward if reverse else self._level_forward
-                sources.append(level(files[first:end], start, stop, sequence))
-        return sources
+    def close_view(self, view: View) -> None:
+        """Nobody reads by it any more. For a view that is closed already, nothing."""
+        holding(self.state_lock, self._close_view, view)
 
-    def _level_forward(self, files: list[FileMeta], start: bytes, stop: bytes | None, sequence: int) -> Iterator[Chunk]:
-        split: bytes | None = None  # a user key whose older versions begin the next file (only old LevelDB does that)
-        for file in files:
-            for keys, values in self.table(file).chunks(start, stop, sequence, False):
-                if keys[0] == split:
-                    keys, values = keys[1:], values[1:]
-                if keys:
-                    yield keys, values
-                    split = keys[-1]
-
-    def _level_backward(
-        self, files: list[FileMeta], start: bytes, stop: bytes | None, sequence: int
-    ) -> Iterator[Chunk]:
-        for at in range(len(files) - 1, -1, -1):
-            before = files[at - 1] if at else None
-            after = files[at + 1] if at + 1 < len(files) else None
-            for keys, values in self.table(files[at]).chunks(start, stop, sequence, True):
-                if after is not None and keys[0] == after.first and after.first == files[at].last:
-                    keys, values = keys[1:], values[1:]  # was given with the file after this one
-                if before is not None and keys and keys[-1] == before.last:
-                    newer = self.table(before).get(keys[-1], sequence)
-                    if newer is not ABSENT:
-                        values = [*values[:-1], newer]
-                if keys:
-                    yield keys, values
-
-    def is_in_order(self, version: Version) -> bool:
-        """True if on level 0, of two tables that have a key, the one with the higher number has its newer versions.
-
-        O(1) but for the first time that a version is asked about (level0.py). Raises OSError.
-        """
-        if version.level0_in_order is None:
-            version.level0_in_order = level0.is_in_order(version.levels[0], self.table)
-        return version.level0_in_order
+    def _close_view(self, view: View) -> None:
+        view.is_open = False
+        view.pinned = None
+        self.views.discard(view)
 
     def smallest_snapshot(self) -> int:
         """No reader of the current state asks for less than this sequence."""
         return holding(self.state_lock, self._smallest_snapshot)
 
     def _smallest_snapshot(self) -> int:
-        open_ones = [snapshot.sequence for snapshot in self.snapshots if snapshot.pinned is None]
+        open_ones = [view.sequence for view in self.views if view.pinned is None]
         return min(open_ones, default=self.sequence)
-
-    def table(self, file: FileMeta) -> Table:
-        """The file's table, opened if it isn't. Raises CorruptionError, OSError. O(1), or three reads.
-
-        A hot path looks at `file.table` first.
-        """
-        return file.table or self.tables.get(file, self._open_table)
-
-    def _open_table(self, file: FileMeta) -> Table:
-        path = f"{self.directory}/{table_name(file.number)}"
-        try:
-            try:
-                opened = self.env.open(path, "r")
-            except FileNotFoundError:
-                opened = self.env.open(path[:-4] + ".sst", "r")
-        except FileNotFoundError:
-            raise CorruptionError(path, None, f"the table is missing; {repair_advice(self.directory)}") from None
-        try:
-            table = Table(opened, file.size_bytes, self.cache, self.counters)
-        except BaseException:
-            opened.close()
-            raise
-        if table.statistics is not None:
-            file.statistics = table.statistics
-            if table.max_sequence > self.sequence:
-                raise CorruptionError(
-                    path,
-                    None,
-                    f"the table has sequences up to {table.max_sequence}, but the manifest says that "
-                    f"{self.sequence} is the last one: newer versions would be invisible; {repair_advice(self.directory)}",
-                )
-        return table
 
     # ---- changing ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +119,7 @@ class Core:
         bounds: no row has a lower sequence, a higher one.
         """
         lowest, highest = bounds
-        writer = TableWriter(self.env, self.directory, options, highest, numbers, site, min_sequence=lowest)
+        writer = self.parts.table_writer(self.env, self.directory, options, highest, numbers, site, min_sequence=lowest)
         writer.compression = self.compression()
         return writer
 
@@ -246,8 +135,11 @@ class Core:
         if deepest is None:
             return None
         try:
-            return self.table(deepest[0]).compression()
-        except (StoreError, OSError):  # it is only a question of size here; who needs the table will say what is wrong
+            return self.tables.get(deepest[0]).compression()
+        except (
+            StoreError,
+            OSError,
+        ):  # it is only a question of size here; a reader of the table will be told what is wrong
             return None
 
     def new_memtable(self) -> MemTable:

@@ -166,17 +166,17 @@ def _dump_table(path: str, env: Env) -> Iterator[str]:
     yield f"{table.size_bytes} bytes, {table.blocks} data blocks; {', '.join(table.filters) or 'no filter'}"
     yield f"statistics: {table.statistics}" if table.statistics is not None else "statistics: none"
     for number in range(table.blocks):
-        offset, size, separator = table.block_place(number)
+        (offset, size), separator = table.handles[number], table.separators[number]
         kind = table.block_compression(number)
         of_kind = f" of {kind}" if kind is not None else ""
         yield f"{offset:08x}  data block {number}, {size} bytes{of_kind}, in the index up to {show_key(separator)}"
         try:
-            block = table.read_block(number)
+            rows = list(table.block_rows(number))
         except CorruptionError as error:
             yield f"    DAMAGED: {error}"
             continue
         except ForeignFormat as error:
             yield f"    FOREIGN: {error}"
             continue
-        for stored, value in zip(block.internal_keys(), block.values):
-            yield f"    {show_key(stored)}" + (f" => {_show(value)}" if stored[-8] else "")
+        for row in rows:
+            yield f"    {show_key(row.internal_key)}" + ("" if row.is_deletion else f" => {_show(row.value)}")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engines.kvstore import Stats
+from engines.lsm.background import Background
 from engines.lsm.compaction import scores, total_bytes
 from engines.lsm.compression import PACKAGES, can_write
+from engines.lsm.core import Core
 from engines.lsm.dump import show_key
+from engines.lsm.keys import MAX_SEQUENCE
+from engines.lsm.memtable import MemTable
+from engines.lsm.merge import visible
 from engines.lsm.options import LEVELS
+from engines.lsm.statistics import TableStatistics
 from engines.lsm.version import FileMeta
-
-if TYPE_CHECKING:
-    from engines.lsm.background import Background
-    from engines.lsm.core import Core
 
 __all__ = ["approximate_size", "describe", "leveldb_property", "stats"]
 
@@ -28,13 +30,12 @@ def stats(core: Core, background: Background) -> Stats:
     and each tombstone takes an average row away. After `compact` it is exact.
     """
     counted = core.stats.copy()
-    core.counters.add_to(counted)
+    core.tables.counters.add_to(counted)
     _, frozen, version = core.state
     files = {file.number: file for _, file in version.files()}
     rows_bytes, live = 0, 0.0
     for file in files.values():
-        core.table(file)  # for its statistics, if it hasn't been opened yet
-        total, alive = _rows_bytes(file)
+        total, alive = _rows_bytes(file, file.statistics or core.tables.get(file).statistics)
         rows_bytes += total
         live += alive
     memory = core.state.memtable.size_bytes + sum([table.size_bytes for table in frozen])
@@ -48,31 +49,28 @@ def stats(core: Core, background: Background) -> Stats:
     # how many places a read may have to look at: its amplification at worst; block_lookups / gets is what it was
     counted.engine["sorted_runs"] = 1 + len(frozen) + len(version.levels[0]) + len(version.sorted_levels)
     counted.engine["memtable_bytes"] = memory
-    counted.engine["open_snapshots"] = len(core.snapshots)
+    counted.engine["open_snapshots"] = len(core.views)
     counted.engine["cached_blocks"] = len(core.cache)
     counted.engine["open_tables"] = len(core.tables)
     return counted
 
 
-def _rows_bytes(file: FileMeta) -> tuple[int, float]:
+def _rows_bytes(file: FileMeta, known: TableStatistics | None) -> tuple[int, float]:
     """(bytes of all keys and values, about how many of them are live) of a table."""
-    known = file.statistics
     if known is None:
         return file.size_bytes, float(file.size_bytes)
     total = known.key_bytes + known.value_bytes
-    if known.plain:
+    if known.simple:
         return total, float(total)
     garbage = min(known.entries, 2 * known.deletions + known.versions)
     return total, total * (1 - garbage / max(1, known.entries))
 
 
-def _live_of(memtable: Any) -> float:
-    """About how many bytes of a memtable's keys and values are live; tombstones take away what they hide."""
-    live = 0
-    for keys, values in memtable.chunks(b"", None, (1 << 56) - 1, False):
-        for key, value in zip(keys, values):
-            live += len(key) + len(value) if value is not None else 0
-    return float(live)
+def _live_of(memtable: MemTable) -> float:
+    """How many bytes of a memtable's keys and values are live."""
+    return float(
+        sum(len(key) + len(value) for key, value in visible(memtable.rows(), MAX_SEQUENCE) if value is not None)
+    )
 
 
 def _disk_bytes(core: Core) -> int:
@@ -102,11 +100,11 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
                 "level": level,
                 "bytes": version.level_bytes(level),
                 "score": round(all_scores[level], 3) if level < len(all_scores) else None,
-                "files": [_describe_file(file) for file in files],
+                "files": [_describe_file(file, core.tables.statistics(file)) for file in files],
             }
             for level, files in enumerate(version.levels)
         ],
-        "snapshots": sorted(snapshot.sequence for snapshot in core.snapshots),
+        "snapshots": sorted(view.sequence for view in core.views),
         "running_compaction": None
         if running is None
         else {
@@ -132,16 +130,16 @@ def _compression(core: Core) -> dict[str, Any]:
     return described
 
 
-def _describe_file(file: FileMeta) -> dict[str, Any]:
+def _describe_file(file: FileMeta, known: TableStatistics | None) -> dict[str, Any]:
     described: dict[str, Any] = {
         "number": file.number,
         "bytes": file.size_bytes,
         "first": file.first.decode("utf-8", "backslashreplace"),
         "last": file.last.decode("utf-8", "backslashreplace"),
     }
-    if file.statistics is not None:
-        described["entries"] = file.statistics.entries
-        described["tombstones"] = file.statistics.deletions
+    if known is not None:
+        described["entries"] = known.entries
+        described["tombstones"] = known.deletions
     return described
 
 
@@ -157,7 +155,7 @@ def approximate_size(core: Core, start: bytes, stop: bytes) -> int:
         if start <= file.first and file.last < stop:
             size += file.size_bytes
             continue
-        table = core.table(file)
+        table = core.tables.get(file)
         size += table.offset_of(stop) - table.offset_of(start)
     return max(0, size)
 

@@ -22,6 +22,8 @@ import struct
 from enum import Enum
 from typing import Final, NamedTuple
 
+from engines.coding import DecodeError
+
 __all__ = [
     "ABSENT",
     "DELETION",
@@ -77,7 +79,9 @@ class Row(NamedTuple):
 
     @classmethod
     def decode(cls, key: bytes, value: bytes) -> Row:
-        """The row of an entry in a table. Requires: `key` is an internal key."""
+        """The row of an entry in a table. Raises DecodeError if the key has no trailer."""
+        if len(key) < TRAILER_BYTES:
+            raise DecodeError(f"an internal key has at least {TRAILER_BYTES} bytes, and this is {key!r}")
         return cls(*order(key), value)
 
     @property

@@ -10,10 +10,19 @@ A store works without some parts altogether: `replace(PLAIN, block_cache=NoBlock
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from engines.kvstore import KVStore, Pair
 from engines.lsm.cache import BlockCache
+from engines.lsm.job import Job, TableWriter, compact, flush
+from engines.lsm.keys import Found
+from engines.lsm.memtable import MemTable
+from engines.lsm.sstable import Table
+from engines.lsm.state import Scan, State, View, lookup, pairs
+from engines.lsm.table_cache import TableCache
+from engines.lsm.version import FileMeta
 
 __all__ = ["PLAIN", "Parts"]
 
@@ -22,10 +31,22 @@ __all__ = ["PLAIN", "Parts"]
 class Parts:
     """What a store is made of.
 
-    block_cache    keeps blocks that were read; called with its capacity in bytes
+    block_cache     keeps blocks that were read; without it: NoBlockCache
+    table           reads a table
+    lookup          finds the newest value of a key
+    pairs           goes through the pairs of a range
+    table_writer    writes rows to tables
+    flush           writes a memtable to tables
+    compact         writes the rows of some tables to new ones
     """
 
     block_cache: type[BlockCache] = BlockCache
+    table: type[Table] = Table
+    lookup: Callable[[State, TableCache, bytes, int], Found] = lookup
+    pairs: Callable[[State, TableCache, Scan, KVStore, View | None], Iterator[Pair]] = pairs
+    table_writer: type[TableWriter] = TableWriter
+    flush: Callable[[MemTable, int, TableWriter], list[FileMeta]] = flush
+    compact: Callable[[Job, TableWriter, TableCache], list[FileMeta]] = compact
 
 
 PLAIN: Final = Parts()

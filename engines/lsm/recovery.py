@@ -24,7 +24,6 @@ from engines.lsm.core import Core
 from engines.lsm.files import CURRENT, LOCK, keep_owner, listed, repair_advice
 from engines.lsm.foreign import refuse_rocksdb
 from engines.lsm.memtable import MemTable
-from engines.lsm.merge import rows_to_flush
 from engines.lsm.options import Options
 from engines.lsm.parts import Parts
 from engines.lsm.state import State
@@ -221,7 +220,7 @@ def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> lis
         return []
     numbers = iter(core.versions.new_number, None)
     writer = core.table_writer(core.options, bounds, numbers, "lsm.table.recover")
-    files = writer.write_all(rows_to_flush(memtable, core.sequence))  # nobody has a snapshot yet
+    files = core.parts.flush(memtable, core.sequence, writer)  # nobody has a snapshot yet
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs
     return files

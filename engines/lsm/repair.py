@@ -19,7 +19,6 @@ What damage has taken is counted in the report, not guessed. Follows the idea of
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -34,11 +33,11 @@ from engines.lsm import manifest
 from engines.lsm.cache import BlockCache
 from engines.lsm.files import LOCK, listed, repair_advice
 from engines.lsm.foreign import decode_edit, refuse_rocksdb
-from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
-from engines.lsm.memtable import Rows
-from engines.lsm.merge import TableWriter, kept
+from engines.lsm.job import TableWriter, kept
+from engines.lsm.keys import VALUE, Row
+from engines.lsm.merge import merge, versions_by_key
 from engines.lsm.options import LEVELS, Options
-from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table, seal_block
+from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table, add_trailer
 from engines.lsm.statistics import Counters
 from engines.lsm.version import VersionEdit
 from engines.lsm.wal import decode_batch
@@ -46,8 +45,6 @@ from engines.lsm.wal import decode_batch
 __all__ = ["LOST", "RepairReport", "repair"]
 
 LOST: Final = "lost"
-ROWS: Final = 256
-Row = tuple[bytes, int, bytes, bytes]  # user key, inverted trailer, internal key, value
 
 
 @dataclass(slots=True)
@@ -92,15 +89,15 @@ def repair(path: str, *, env: Env | None = None, **options: object) -> RepairRep
 class _BareTable(Table):
     """A table without its filter and statistics, which may be damaged and aren't needed."""
 
-    def _read_meta(self, offset: int, size: int) -> None:
+    def read_meta(self, offset: int, size: int) -> None:
         pass
 
-    def _opened(self, stored: bytes, offset: int, size: int) -> bytes:
+    def contents(self, stored: bytes, offset: int, size: int) -> bytes:
         """As a table's; but a block that is whole and can't be decompressed is foreign, not damaged (rule 0)."""
         try:
-            return super()._opened(stored, offset, size)
+            return super().contents(stored, offset, size)
         except CorruptionError as error:
-            if len(stored) != size + BLOCK_TRAILER_BYTES or stored != seal_block(
+            if len(stored) != size + BLOCK_TRAILER_BYTES or stored != add_trailer(
                 stored[:size], stored[-BLOCK_TRAILER_BYTES]
             ):
                 raise
@@ -134,7 +131,7 @@ class _Repair:
         writer = TableWriter(self._env, self._path, self._options, None, numbers, "lsm.repair.table")
         if writer.keeps:
             writer.compression = kept(table.compression() for table in map(self._open, tables) if table is not None)
-        files = writer.write_all(self._newest(heapq.merge(*sources)))
+        files = writer.write_all(self._newest(merge(sources)))
         edit = VersionEdit(log_number=0, previous_log_number=0, last_sequence=self._report.last_sequence)
         edit.added = [(LEVELS - 1, file) for file in files]
         try:
@@ -185,17 +182,17 @@ class _Repair:
             for number in range(table.blocks if table is not None else 0):
                 assert table is not None
                 try:
-                    block = table.read_block(number)
+                    rows = list(table.block_rows(number))
                 except CorruptionError:
                     continue  # told when its rows are read
-                for key in block.internal_keys() if not self._comparator_known else ():
-                    if last is not None and order(key) < last:
+                for row in rows if not self._comparator_known else ():
+                    if last is not None and row[:2] < last:
                         raise ForeignFormat(
                             table.path,
-                            f"the key {key[:-8]!r} comes behind {last[0]!r} in a block that is whole, and no manifest is left "
+                            f"the key {row.key!r} comes after {last[0]!r} in a block that is whole, and no manifest is left "
                             "that names the order: another comparator's store, which only its own program can repair",
                         )
-                    last = order(key)
+                    last = row[:2]
 
     def _open(self, name: str) -> Table | None:
         """The table, without its filter and statistics; None if it can't be opened, and why is in the report."""
@@ -218,12 +215,11 @@ class _Repair:
             return
         for number in range(table.blocks):
             try:
-                block = table.read_block(number)
+                rows = list(table.block_rows(number))
             except CorruptionError as error:
                 self._report.losses.append(str(error))
                 continue
-            for stored, value in zip(block.internal_keys(), block.values):
-                yield (*order(stored), stored, value)
+            yield from rows
 
     def _rows_of_log(self, name: str) -> Iterator[Row]:
         """The rows of every batch that is whole."""
@@ -237,8 +233,7 @@ class _Repair:
                     self._report.losses.append(f"{self._path}/{name} at byte {offset}: {error}")
                     continue
                 for at, (key, value) in enumerate(operations):
-                    stored = internal_key(key, sequence + at, DELETION if value is None else VALUE)
-                    yield (*order(stored), stored, value or b"")
+                    yield Row.of(key, sequence + at, value)
             self._report.losses += [
                 f"{self._path}/{name} at byte {drop.offset}: {drop.why}; {drop.size_bytes:,} bytes are left out"
                 for drop in reader.drops
@@ -246,28 +241,15 @@ class _Repair:
         finally:
             file.close()
 
-    def _newest(self, rows: Iterator[Row]) -> Iterator[Rows]:
+    def _newest(self, rows: Iterator[Row]) -> Iterator[Row]:
         """The newest version of each key; tombstones go, because nothing is left that they could hide."""
         report = self._report
-        current: bytes | None = None
-        keys: list[bytes] = []
-        internal_keys: list[bytes] = []
-        values: list[bytes] = []
-        for key, _, stored, value in rows:
-            trailer = trailer_of(stored)
-            report.last_sequence = max(report.last_sequence, trailer >> 8)
-            if key == current:
-                continue
-            current = key
-            if trailer & 255 == VALUE:
-                keys.append(key)
-                internal_keys.append(stored)
-                values.append(value)
+        for _, versions in versions_by_key(rows):
+            newest = next(versions)
+            report.last_sequence = max(report.last_sequence, newest.sequence, *(row.sequence for row in versions))
+            if newest.trailer & 255 == VALUE:
                 report.entries += 1
-            if len(keys) == ROWS:
-                yield keys, internal_keys, values
-                keys, internal_keys, values = [], [], []
-        yield keys, internal_keys, values
+                yield newest
 
     def _set_aside(self) -> None:
         """Rule 1. What the new manifest doesn't know goes to lost/."""

@@ -1,7 +1,7 @@
 """Snapshots: the store as of one sequence.
 
 Taking one costs nothing: it is a number. Compaction keeps, of each key, the newest version that the oldest snapshot may
-see; so an old snapshot costs space, and one that is forgotten counts no longer (the store knows its snapshots weakly).
+see; so an old snapshot costs space, and one that is forgotten counts no longer (the core knows its view weakly).
 
 `load` replaces the content not by newer versions but by other tables: snapshots that are open then are *pinned* to the
 state from before, whose memtables and tables they keep alive.
@@ -10,36 +10,33 @@ state from before, whose memtables and tables they keep alive.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from engines.errors import StoreClosed
-from engines.kvstore import Pair, Snapshot, check_key_type, scan_bounds
-from engines.lifetime import holding
+from engines.kvstore import KVStore, Pair, Snapshot, check_key_type, scan_bounds
+from engines.lsm.core import Core
 from engines.lsm.keys import ABSENT
-from engines.lsm.state import State
-
-if TYPE_CHECKING:
-    from engines.lsm.store import LsmStore
+from engines.lsm.state import Scan, State, check_open
 
 __all__ = ["LsmSnapshot"]
 
 
 class LsmSnapshot(Snapshot):
-    """A view of one sequence; for any number of threads. get and scan cost what the store's cost."""
+    """A view of one sequence; for any number of threads. get and scan cost what the store's cost.
 
-    def __init__(self, store: LsmStore, sequence: int) -> None:
+    store: whose snapshot it is; it lives as long as the snapshot.
+    """
+
+    def __init__(self, core: Core, store: KVStore) -> None:
+        self._core = core
         self._store = store
-        self._open = True
-        self.sequence = sequence
-        self.pinned: State | None = None  # set by load
-        self.taken_at = store.core.env.now()
+        self._view = core.take_view()
+        self.sequence = self._view.sequence
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
-        self._check_open()
-        store = self._store
-        store.core.stats.gets += 1
-        found = store.core.lookup(self._state(), key, self.sequence)
+        check_open(self._store, self._view)
+        core = self._core
+        core.stats.gets += 1
+        found = core.lookup(self._state(), core.tables, key, self.sequence)
         return default if found is None or found is ABSENT else found
 
     def scan(
@@ -51,29 +48,14 @@ class LsmSnapshot(Snapshot):
         reverse: bool = False,
     ) -> Iterator[Pair]:
         start, stop = scan_bounds(start, stop, prefix)
-        self._check_open()
-        return self._store.pairs(self._state(), self.sequence, start, stop, reverse, self)
+        check_open(self._store, self._view)
+        return self._core.pairs(self._state(), Scan(start, stop, self.sequence, reverse), self._store, self._view)
 
     def _state(self) -> State:
         """What to read. In this order: `load` pins before it replaces the state."""
-        state = self._store.core.state
-        return self.pinned or state
-
-    @property
-    def is_open(self) -> bool:
-        """False after `close`."""
-        return self._open
-
-    def _check_open(self) -> None:
-        self._store.check_usable()
-        if not self._open:
-            raise StoreClosed("the snapshot is closed: take another one")
+        state = self._core.state
+        return self._view.pinned or state
 
     def close(self) -> None:
         """What only this snapshot needed goes at the next compaction of where it is."""
-        holding(self._store.core.state_lock, self._close)
-
-    def _close(self) -> None:
-        self._open = False
-        self.pinned = None
-        self._store.core.snapshots.discard(self)
+        self._core.close_view(self._view)

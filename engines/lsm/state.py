@@ -1,22 +1,130 @@
-"""What a reader reads: the memtables and the tables of one moment.
+"""What a reader reads, and the one way to read it.
 
-A reader takes the state and the last sequence, and works on these two. Nothing that happens afterwards changes them:
-a write makes rows with higher sequences, a flush or a compaction makes another state.
+    get    memtable, frozen memtables, level 0 newest first, one table of each level:  the first one that knows decides
+    scan   the rows of all of these ──merge──► rows in order ──visible──► the newest value of each key
+
+1. A reader takes the state and the last sequence, and works on these two: no lock, and nothing that happens afterwards
+   changes them. A write makes rows with higher sequences; a flush or a compaction makes another state.
+2. In this order: first the state, then the sequence. The other way round, a compaction in between could have dropped
+   what the reader asks for.
+3. A get may stop at the first place that knows its key, because a version in an older place is older. On level 0 only
+   if the numbers of its tables say which is newer (level0.py); a scan compares sequences, and needs no such rule.
+
+Follows DBImpl::Get and NewInternalIterator in LevelDB's db/db_impl.cc, and Version in db/version_set.cc.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from engines.errors import StoreClosed
+from engines.kvstore import KVStore, Pair
+from engines.lsm import level0
+from engines.lsm.keys import ABSENT, Found, Row
 from engines.lsm.memtable import MemTable
-from engines.lsm.version import Version
+from engines.lsm.merge import merge, visible
+from engines.lsm.table_cache import TableCache
+from engines.lsm.version import FileMeta, Version
 
-__all__ = ["State"]
+__all__ = ["Scan", "State", "View", "check_open", "lookup", "pairs", "rows"]
 
 
 class State(NamedTuple):
-    """One state of a store: `frozen` are the memtables that wait for their flush, newest first."""
+    """The memtables and the tables of one moment: `frozen` are the memtables that wait for their flush, newest first."""
 
     memtable: MemTable
     frozen: tuple[MemTable, ...]
     version: Version
+
+
+class Scan(NamedTuple):
+    """What a scan asks for: the keys in [start, stop) as of a sequence; None is no bound."""
+
+    start: bytes
+    stop: bytes | None
+    sequence: int
+    reverse: bool
+
+
+class View:
+    """What a snapshot holds: its sequence, and a state of its own once `load` has replaced the store's content."""
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence
+        self.pinned: State | None = None
+        self.is_open = True
+
+
+def check_open(store: KVStore, view: View | None) -> None:
+    """Raises StoreClosed, StoreFailed if the store, or the snapshot that reads, can't be used any more."""
+    store.check_usable()
+    if view is not None and not view.is_open:
+        raise StoreClosed("the snapshot is closed: take another one")
+
+
+def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
+    """The newest value of `key` not above `sequence`; None if it was deleted; ABSENT if nothing is known of it.
+
+    O(levels); at most one block is read for each table that may have the key. Raises CorruptionError, OSError.
+    """
+    for memtable in (state.memtable, *state.frozen):
+        if (found := memtable.get(key, sequence)) is not ABSENT:
+            return found
+    version = state.version
+    files = version.levels[0]
+    if not level0.is_in_order(version, tables):
+        if (found := level0.lookup(files, tables, key, sequence)) is not ABSENT:
+            return found
+        files = []
+    for file in (*(file for file in files if file.overlaps(key, key)), *_deeper(version, key)):
+        if (found := tables.get(file).get(key, sequence)) is not ABSENT:
+            return found
+    return ABSENT
+
+
+def _deeper(version: Version, key: bytes) -> Iterator[FileMeta]:
+    """The files of levels 1 to 6 that may have `key`, one of each level. (Old LevelDB split a key over two.)"""
+    for files, lasts in version.sorted_levels:
+        at = bisect_left(lasts, key)
+        while at < len(files) and files[at].first <= key:
+            yield files[at]
+            at += 1
+
+
+def pairs(state: State, tables: TableCache, scan: Scan, store: KVStore, view: View | None) -> Iterator[Pair]:
+    """The pairs that a scan asks for. Lazy. Raises as `check_open`, before each pair; CorruptionError, OSError.
+
+    store, view: who reads; the store lives as long as the iterator. O(log n) a pair.
+    """
+    check_open(store, view)
+    for key, value in visible(rows(state, tables, scan), scan.sequence):
+        check_open(store, view)
+        if value is None:
+            tables.counters.tombstones += 1
+        else:
+            yield key, value
+
+
+def rows(state: State, tables: TableCache, scan: Scan) -> Iterator[Row]:
+    """All versions of the keys that a scan asks for, in order, or against it.
+
+    The sources are each memtable, each table of level 0, each deeper level. The tables of level 0 are opened here.
+    """
+    start, stop, _, reverse = scan
+    sources = [memtable.rows(start, stop, reverse) for memtable in (state.memtable, *state.frozen)]
+    for file in state.version.levels[0]:
+        if file.last >= start and (stop is None or file.first < stop):
+            sources.append(tables.get(file).rows(start, stop, reverse))
+    for files, lasts in state.version.sorted_levels:
+        first = bisect_left(lasts, start)
+        end = len(files) if stop is None else bisect_left(files, stop, key=lambda file: file.first)
+        sources.append(_level(files[first:end], tables, scan))
+    return merge(sources, reverse)
+
+
+def _level(files: list[FileMeta], tables: TableCache, scan: Scan) -> Iterator[Row]:
+    """The tables of a level one after the other, because their ranges are disjoint. Each is opened when it is reached."""
+    for file in reversed(files) if scan.reverse else files:
+        yield from tables.get(file).rows(scan.start, scan.stop, scan.reverse)

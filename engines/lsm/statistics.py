@@ -47,7 +47,7 @@ class TableStatistics:
         return cls(*values)
 
     @property
-    def plain(self) -> bool:
+    def simple(self) -> bool:
         """True if no two rows have the same user key, and none is a tombstone."""
         return not self.deletions and not self.versions
 

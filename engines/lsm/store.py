@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Unpack
 
 from engines.env import Env, StorePath, real_env
-from engines.errors import InvalidOption, ReadOnly, StoreClosed
+from engines.errors import InvalidOption, ReadOnly
 from engines.group_commit import GroupCommit, Waiter
 from engines.keywords import LsmKeywords
 from engines.kvstore import (
@@ -53,15 +53,13 @@ from engines.lsm.checkpoint import checkpoint
 from engines.lsm.dump import dump
 from engines.lsm.fast import FAST
 from engines.lsm.foreign import is_leveldbs
-from engines.lsm.iterator import merge_chunks
 from engines.lsm.keys import ABSENT
 from engines.lsm.options import Options
 from engines.lsm.parts import PLAIN, Parts
 from engines.lsm.recovery import open_store
 from engines.lsm.repair import repair
 from engines.lsm.snapshot import LsmSnapshot
-from engines.lsm.state import State
-from engines.lsm.tombstones import Run
+from engines.lsm.state import Scan
 from engines.lsm.wal import encode_batch, encode_put
 
 __all__ = ["LsmStore"]
@@ -148,7 +146,7 @@ class LsmStore(KVStore):
         self._stats.gets += 1
         core = self.core
         state = core.state
-        found = core.lookup(state, key, core.sequence)
+        found = core.lookup(state, core.tables, key, core.sequence)
         return default if found is None or found is ABSENT else found
 
     def scan(
@@ -163,71 +161,12 @@ class LsmStore(KVStore):
         start, stop = scan_bounds(start, stop, prefix)
         self.check_usable()
         state = self.core.state
-        return self.pairs(state, self.core.sequence, start, stop, reverse, None)
-
-    def pairs(
-        self,
-        state: State,
-        sequence: int,
-        start: bytes,
-        stop: bytes | None,
-        reverse: bool,
-        snapshot: LsmSnapshot | None,
-    ) -> Iterator[Pair]:
-        """The pairs of a state as of a sequence. For snapshots, too, which end with their `close`."""
-        if stop is not None and stop <= start:
-            return
-        self._check_iteration(snapshot)
-        ranges = state.memtable.empty_ranges
-        if ranges is not None and ranges.known is not None:
-            left = ranges.narrow(start, stop, sequence, reverse)
-            if left is None:
-                return
-            start, stop = left
-        run: Run | None = None
-        is_first = True
-        while True:
-            for keys, values in merge_chunks(self.core.chunks(state, start, stop, sequence, reverse), reverse):
-                if run is not None and values[0] is not None:
-                    run.end(keys[0])
-                rest = zip(keys, values)
-                for pair in rest:
-                    if self.closed or self.failure is not None or (snapshot is not None and not snapshot.is_open):
-                        self._check_iteration(snapshot)
-                    if pair[1] is None:
-                        if run is None:
-                            at_start = is_first and pair[0] is keys[0]
-                            run = Run(ranges, self.core.counters, start, stop, sequence, reverse, at_start)
-                        live = run.step(pair[0], rest)
-                        if live is None:
-                            break
-                        pair = live
-                    yield pair  # type: ignore[misc]
-                if self.closed or (snapshot is not None and not snapshot.is_open):
-                    self._check_iteration(snapshot)  # before the next block is read
-                is_first = False
-                if run is not None and (left := run.beyond(keys[-1])) is not None:
-                    start, stop = left  # what lies between is known to be empty: the scan goes on behind it
-                    break
-            else:
-                break
-        if run is not None:
-            run.end(None)
-
-    def _check_iteration(self, snapshot: LsmSnapshot | None) -> None:
-        self.check_usable()
-        if snapshot is not None and not snapshot.is_open:
-            raise StoreClosed("the snapshot is closed: take another one")
+        return self.core.pairs(state, Scan(start, stop, self.core.sequence, reverse), self)
 
     def snapshot(self) -> LsmSnapshot:
         """O(1). Until it is closed or forgotten, compaction keeps what it can see."""
         self.check_usable()
-        return holding(self.core.state_lock, self._new_snapshot)
-
-    def _new_snapshot(self) -> LsmSnapshot:
-        snapshot = LsmSnapshot(self, self.core.sequence)
-        self.core.snapshots.add(snapshot)
-        return snapshot
+        return LsmSnapshot(self.core, self)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -365,7 +304,7 @@ class LsmStore(KVStore):
     def load(self, pairs: Iterable[Pair]) -> None:
         """As the contract says: the pairs become tables of the last level; one edit puts them in everything's place."""
         self._check_writable()
-        bulk.load(self, self.while_usable(pairs))
+        bulk.load(self, self.core, self.background, self.writer_lock, self.while_usable(pairs))
 
     def checkpoint(self, path: StorePath) -> None:
         """A store of its own at `path` with what is written now: hard links to the tables. O(memtable + tables).

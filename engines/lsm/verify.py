@@ -17,29 +17,26 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from engines.errors import CorruptionError
-from engines.lsm.keys import MAX_SEQUENCE, order, trailer_of
+from engines.lsm.core import Core
+from engines.lsm.keys import DELETION, MAX_SEQUENCE, VALUE, Row
+from engines.lsm.sstable import Table
 from engines.lsm.version import FileMeta
-
-if TYPE_CHECKING:
-    from engines.lsm.core import Core
-    from engines.lsm.sstable import Table
 
 __all__ = ["check"]
 
 MAX_FINDINGS = 100  # a table in the wrong order would have one for each row
-Row = tuple[bytes, int, int, int]  # user key, rank of the source (newest first), inverted trailer, file number
+Place = tuple[bytes, int, int, int]  # user key, rank of the source (newest first), inverted trailer, file number
 
 
 def check(core: Core) -> list[str]:
-    """Every violation that was found, as a sentence; [] is well. Raises OSError."""
+    """Every violation that was found, as a sentence; [] if there is none. Raises OSError."""
     findings: list[str] = []
     version = core.state.version
     sequence = core.sequence
     findings += version.violations()
-    sources: list[Iterator[Row]] = []
+    sources: list[Iterator[Place]] = []
     for level, files in enumerate(version.levels):
         for rank, file in enumerate(files):
             if file.number >= core.versions.next_file_number:
@@ -53,56 +50,56 @@ def check(core: Core) -> list[str]:
     return findings[:MAX_FINDINGS]
 
 
-def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[str]) -> Iterator[Row]:
+def _rows(core: Core, file: FileMeta, rank: int, sequence: int, findings: list[str]) -> Iterator[Place]:
     """The rows of a table, checked on the way; what is wrong is added to `findings`."""
     try:
-        table = core.table(file)
+        table = core.tables.get(file)
     except CorruptionError as error:
         findings.append(str(error))
         return
     entries = deletions = highest = 0
     lowest = MAX_SEQUENCE
-    previous: tuple[bytes, int] | None = None
-    block = 0
+    previous: Row | None = None
     try:
-        for keys, internal_keys, _ in table.row_chunks():
-            findings += table.index_violations(block, internal_keys[0], internal_keys[-1])
-            block += 1
-            for key, internal_key in zip(keys, internal_keys):
-                place = order(internal_key)
-                trailer = trailer_of(internal_key)
-                if previous is not None and previous >= place:
-                    findings.append(f"{table.path}: {internal_key!r} is not above the key before it")
-                previous = place
+        for number in range(table.blocks):
+            rows = list(table.block_rows(number))
+            findings += table.index_violations(number, rows[0].internal_key, rows[-1].internal_key)
+            for row in rows:
+                if previous is not None and previous[:2] >= row[:2]:
+                    findings.append(f"{table.path}: {row.internal_key!r} is not above the key before it")
+                previous = row
                 entries += 1
-                deletions += not trailer & 255
-                highest = max(highest, trailer >> 8)
-                lowest = min(lowest, trailer >> 8)
-                if trailer & 255 > 1:
-                    findings.append(f"{table.path}: {internal_key!r} is neither a value nor a deletion")
+                deletions += row.is_deletion
+                highest = max(highest, row.sequence)
+                lowest = min(lowest, row.sequence)
+                if row.trailer & 255 not in (DELETION, VALUE):
+                    findings.append(f"{table.path}: {row.internal_key!r} is neither a value nor a deletion")
                 if len(findings) > MAX_FINDINGS:
                     return
-                yield key, rank, place[1], file.number
-            findings += _denied(table, keys)
-            if previous is not None and entries == len(keys) and internal_keys[0] != file.smallest:
+                yield row.key, rank, row.inverted, file.number
+            findings += _denied(table, rows)
+            if number == 0 and rows[0].internal_key != file.smallest:
                 findings.append(
-                    f"{table.path} begins with {internal_keys[0]!r}, but the manifest says {file.smallest!r}"
+                    f"{table.path} begins with {rows[0].internal_key!r}, but the manifest says {file.smallest!r}"
                 )
     except CorruptionError as error:
         findings.append(str(error))
         return
-    findings += _summary(table, file, previous, entries, deletions, (lowest, highest), sequence)
+    last = previous.internal_key if previous is not None else None
+    findings += _summary(table, file, last, entries, deletions, (lowest, highest), sequence)
 
 
-def _denied(table: Table, keys: list[bytes]) -> list[str]:
+def _denied(table: Table, rows: list[Row]) -> list[str]:
     """The filter denies a key that is there: get() would miss it."""
-    return [f"{table.path}: the filter denies {key!r}, which is there" for key in keys if not table.may_contain(key)]
+    return [
+        f"{table.path}: the filter denies {row.key!r}, which is there" for row in rows if not table.may_contain(row.key)
+    ]
 
 
 def _summary(
     table: Table,
     file: FileMeta,
-    last: tuple[bytes, int] | None,
+    last: bytes | None,
     entries: int,
     deletions: int,
     bounds: tuple[int, int],
@@ -111,8 +108,8 @@ def _summary(
     """What can be said of a table when all of its rows have been seen; `bounds` of their sequences."""
     findings = []
     lowest, highest = bounds
-    if last != order(file.largest):
-        findings.append(f"{table.path} ends with {last and last[0]!r}, but the manifest says {file.largest!r}")
+    if last != file.largest:
+        findings.append(f"{table.path} ends with {last!r}, but the manifest says {file.largest!r}")
     if highest > min(sequence, MAX_SEQUENCE):
         findings.append(
             f"{table.path} has sequence {highest}, but {sequence} is the store's last one: newer versions are invisible"
@@ -131,7 +128,7 @@ def _summary(
     return findings
 
 
-def _recency(sources: list[Iterator[Row]]) -> list[str]:
+def _recency(sources: list[Iterator[Place]]) -> list[str]:
     """A version in an older place must be older: get() believes the newest place that knows a key."""
     findings: list[str] = []
     current: bytes | None = None

@@ -44,7 +44,6 @@ from typing import Final
 from engines.coding import DecodeError, get_slice, get_varint32, get_varint64, put_slice, put_varint
 from engines.lsm.keys import TRAILER_BYTES, order
 from engines.lsm.options import LEVELS
-from engines.lsm.sstable import Table
 from engines.lsm.statistics import TableInfo, TableStatistics
 
 __all__ = ["COMPARATOR", "FileMeta", "ForeignEdit", "Version", "VersionEdit"]
@@ -71,44 +70,30 @@ class ForeignEdit(DecodeError):
         self.level = level
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class FileMeta:
     """A table as a version knows it: number, size in bytes, first and last internal key, and their user keys.
 
-    `statistics` is what the table says about itself, None until it has been opened (or if LevelDB wrote it).
-    `table` is the open table, None if it isn't open: set and reset by the TableCache.
+    `statistics` is what a table that was written here has counted, None for one that the manifest tells of: the
+    TableCache learns them when it opens the table. Two metas that say the same of one table are equal.
     """
 
-    __slots__ = ("first", "largest", "last", "number", "size_bytes", "smallest", "statistics", "table")
+    number: int
+    size_bytes: int
+    smallest: bytes
+    largest: bytes
+    statistics: TableStatistics | None = field(default=None, compare=False)
+    first: bytes = field(init=False, compare=False)
+    last: bytes = field(init=False, compare=False)
 
-    def __init__(
-        self, number: int, size_bytes: int, smallest: bytes, largest: bytes, statistics: TableStatistics | None = None
-    ) -> None:
-        self.number = number
-        self.size_bytes = size_bytes
-        self.smallest = smallest
-        self.largest = largest
-        self.first = smallest[:-TRAILER_BYTES]
-        self.last = largest[:-TRAILER_BYTES]
-        self.statistics = statistics
-        self.table: Table | None = None
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """For the worker process: everything but the open table."""
-        return FileMeta, (self.number, self.size_bytes, self.smallest, self.largest, self.statistics)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", self.smallest[:-TRAILER_BYTES])
+        object.__setattr__(self, "last", self.largest[:-TRAILER_BYTES])
 
     @classmethod
     def of(cls, number: int, info: TableInfo) -> FileMeta:
         """The file of a table that was just built."""
         return cls(number, info.size_bytes, info.smallest, info.largest, info.statistics)
-
-    def is_same(self, other: FileMeta) -> bool:
-        """True if both say the same of one table."""
-        return (self.number, self.size_bytes, self.smallest, self.largest) == (
-            other.number,
-            other.size_bytes,
-            other.smallest,
-            other.largest,
-        )
 
     def overlaps(self, first: bytes | None, last: bytes | None) -> bool:
         """True if it may hold a user key in [first, last]; None is no bound."""
@@ -217,15 +202,19 @@ class Version:
     """The tables of a store at one moment, by level. Never changed; hashable by identity, and weakly referable.
 
     `levels[0]` is newest first, the others ascend. `sorted_levels` are those of levels 1 to 6 that have files, each with
-    its files' last user keys, for `bisect`. `level0_in_order` is None until somebody has found out (level0.py).
+    its files' last user keys, for `bisect`. `level0_in_order` is None until it is asked for (level0.py). `splits_keys` says
+    that a user key is in two files of a level (rule 2).
     """
 
-    __slots__ = ("__weakref__", "level0_in_order", "levels", "sorted_levels")
+    __slots__ = ("__weakref__", "level0_in_order", "levels", "sorted_levels", "splits_keys")
 
     def __init__(self, levels: Sequence[Sequence[FileMeta]] = ((),) * LEVELS) -> None:
         self.levels: list[list[FileMeta]] = [sorted(levels[0], key=lambda file: -file.number)]
         self.levels += [sorted(files, key=lambda file: order(file.smallest)) for files in levels[1:]]
         self.sorted_levels = [(files, [file.last for file in files]) for files in self.levels[1:] if files]
+        self.splits_keys = any(
+            before.last == after.first for files in self.levels[1:] for before, after in pairwise(files)
+        )
         self.level0_in_order: bool | None = True if len(self.levels[0]) < 2 else None
 
     def edited(self, edit: VersionEdit) -> Version:
@@ -238,7 +227,7 @@ class Version:
         known = {level: {file.number: file for file in levels[level]} for level in {level for level, _ in edit.added}}
         for level, file in edit.added:
             here = known[level].get(file.number)
-            if here is None or not here.is_same(file):
+            if here != file:
                 levels[level].append(file)
                 known[level][file.number] = file
         return Version(levels)

@@ -26,15 +26,13 @@ from typing import Any, Final
 
 from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
-from engines.kvstore import Stats
-from engines.lsm.core import Core
 from engines.lsm.fast import FAST
 from engines.lsm.files import table_name
-from engines.lsm.manifest import VersionSet
+from engines.lsm.job import Job, TableWriter
 from engines.lsm.memtable import SortedMemTable
-from engines.lsm.merge import Job, TableWriter, rows_to_flush, run
 from engines.lsm.options import Options
-from engines.lsm.parts import PLAIN
+from engines.lsm.parts import PLAIN, Parts
+from engines.lsm.table_cache import TableCache
 from engines.lsm.version import FileMeta
 from engines.lsm.wal import replay
 
@@ -72,7 +70,7 @@ class Worker:
         smallest_snapshot: int,
     ) -> Done:
         """The batches of a sealed log as tables with the given numbers and compression. bounds: its lowest and highest
-        sequence. smallest_snapshot: as for merge.rows_to_flush."""
+        sequence. smallest_snapshot: as for job.flush."""
         return self._ask(env, ("flush", log_path, bounds, numbers, compression, smallest_snapshot))
 
     def compact(self, env: Env, job: Job, numbers: Sequence[int]) -> Done:
@@ -137,6 +135,11 @@ def _serve(pipe: Connection, directory: str, options: Options) -> None:
             return
 
 
+def parts_of(options: Options) -> Parts:
+    """What the process works with, as the store does."""
+    return FAST if options.fast else PLAIN
+
+
 def _writer(
     env: Env, directory: str, options: Options, bounds: tuple[int, int], numbers: Sequence[int], job: Job | None
 ) -> TableWriter:
@@ -144,7 +147,7 @@ def _writer(
     grandparents = job.grandparents if job is not None else ()
     lowest, highest = bounds
     suffix = f".{env.pid()}"
-    return TableWriter(
+    return parts_of(options).table_writer(
         env, directory, options, highest, iter(numbers), site, grandparents, len(numbers), suffix, lowest
     )
 
@@ -164,12 +167,13 @@ def _flush(
         memtable.add_all(sequence, operations)
     writer = _writer(env, directory, options, bounds, numbers, None)
     writer.compression = compression
-    return writer.write_all(rows_to_flush(memtable, smallest_snapshot)), writer.bytes_written, writer.fsyncs
+    files = parts_of(options).flush(memtable, smallest_snapshot, writer)
+    return files, writer.bytes_written, writer.fsyncs
 
 
 def _compact(env: Env, directory: str, options: Options, job: Job, numbers: Sequence[int]) -> Done:
-    parts = FAST if options.fast else PLAIN
-    core = Core(env, directory, options, Stats(), VersionSet(env, directory, Stats()), parts)
-    core.sequence = job.last_sequence
+    parts = parts_of(options)
+    blocks = parts.block_cache(0)
+    tables = TableCache(env, directory, options.max_open_files, blocks, lambda: job.last_sequence, parts.table)
     writer = _writer(env, directory, options, (job.min_sequence, job.max_sequence), numbers, job)
-    return run(job, writer, core.table), writer.bytes_written, writer.fsyncs
+    return parts.compact(job, writer, tables), writer.bytes_written, writer.fsyncs

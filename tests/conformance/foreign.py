@@ -17,7 +17,7 @@ from engines.bitcask.record import encode_record
 from engines.btree import BTreeStore
 from engines.env import Env
 from engines.log import LogWriter
-from engines.lsm.keys import VALUE, internal_key
+from engines.lsm.keys import Row
 from engines.lsm.options import Options
 from engines.lsm.table_builder import TableBuilder
 from engines.lsm.version import COMPARATOR, FileMeta, VersionEdit
@@ -69,12 +69,10 @@ def leveldbs(env: Env, path: str, *, comparator: bytes = COMPARATOR, listed: int
     """A table with the empty key and a long one, and a log behind it: LevelDB takes them, our put doesn't."""
     env.makedirs(path, "test")
     in_table = sorted(pair for pair in LEVELDBS.items() if pair[0] != LONG + b"b")
-    keys = [internal_key(key, number, VALUE) for number, (key, _) in enumerate(in_table, 1)]
     file = env.open(f"{path}/000004.ldb", "w")
     builder = TableBuilder(file, Options(filter=None, table_statistics=False), None)
-    at = 0
-    while at < len(keys):
-        at = builder.add([key for key, _ in in_table], keys, [value for _, value in in_table], at)
+    for number, (key, value) in enumerate(in_table, 1):
+        builder.add(Row.of(key, number, value))
     edit = VersionEdit(comparator, log_number=6, next_file_number=20, last_sequence=10)
     edit.added += [(1, FileMeta.of(4, builder.finish("test")))] * listed
     file.close()

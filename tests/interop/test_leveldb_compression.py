@@ -90,7 +90,7 @@ def opened(path: Path, **options: Any) -> LsmStore:
 
 def kinds(store: LsmStore) -> set[str | None]:
     """The compression of every data block of every table."""
-    tables = [store.core.table(file) for _, file in store.core.state.version.files()]
+    tables = [store.core.tables.get(file) for _, file in store.core.state.version.files()]
     return {table.block_compression(number) for table in tables for number in range(table.blocks)}
 
 

@@ -110,7 +110,9 @@ def test_a_store_of_ours_that_leveldb_has_repaired(tmp_path: Path) -> None:
     with plyvel.DB(str(tmp_path)) as db:
         assert dict(db) == NEW and db.get(b"a") == b"old" and db.get(b"gone") == b"old"
     with ours(tmp_path, background=False) as store:
-        assert all(file.statistics or store.core.table(file).statistics for file in store.core.state.version.levels[0])
+        assert all(
+            file.statistics or store.core.tables.get(file).statistics for file in store.core.state.version.levels[0]
+        )
         assert dict(store.scan()) == NEW and {key: store.get(key) for key in OLD} == {**NEW, b"gone": None}
         store.compact()
         assert dict(store.scan()) == NEW and store.check() == []

@@ -17,7 +17,7 @@ from engines.env import real_env
 from engines.errors import CorruptionError, ForeignFormat, StoreLocked
 from engines.lsm.cache import BlockCache
 from engines.lsm.files import listed
-from engines.lsm.keys import VALUE, internal_key
+from engines.lsm.keys import Row
 from engines.lsm.options import Options
 from engines.lsm.repair import repair
 from engines.lsm.sstable import Table
@@ -146,10 +146,8 @@ def test_a_table_of_awkward_keys_is_leveldbs(tmp_path: Path) -> None:
     builder = TableBuilder(
         file, Options(**{k: v for k, v in IDENTICAL.items() if k != "background"}, block_bytes=1024), 100
     )
-    at = 0
-    internal_keys = [internal_key(key, 1 + number, VALUE) for number, key in enumerate(keys)]
-    while at < len(keys):
-        at = builder.add(keys, internal_keys, [key * 2 + b"v" * 5_000 for key in keys], at)
+    for number, key in enumerate(keys, 1):
+        builder.add(Row.of(key, number, key * 2 + b"v" * 5_000))
     builder.finish("test")
     file.close()
     assert (tmp_path / "mine").read_bytes() == theirs
@@ -250,7 +248,7 @@ def test_snapshots_that_leveldb_has_compacted_around(tmp_path: Path) -> None:
             snapshot.close()
     ((level, (number,)),) = level_numbers(tmp_path).items()
     table = opened_table(tmp_path, number)
-    keys = [key for keys, _, _ in table.row_chunks() for key in keys]
+    keys = [row.key for row in table.rows()]
     assert level > 0 and keys == [b"key"] * 200 + [b"kez"] * 200 and table.blocks > 2
     with ours(tmp_path, background=False) as store:
         assert dict(store.scan()) == {b"key": b"199" * 20, b"kez": b"199"}

@@ -7,7 +7,7 @@ from typing import Any
 import engines
 from engines.env import File
 from engines.log import LogWriter
-from engines.lsm.keys import DELETION, VALUE, internal_key, order
+from engines.lsm.keys import Row
 from engines.lsm.options import Options
 from engines.lsm.store import LsmStore
 from engines.lsm.table_builder import TableBuilder
@@ -50,22 +50,19 @@ class Directory:
     ) -> FileMeta:
         """A table that the edit knows. sort=False: its rows come as they are given. forget: its filter knows none of its keys.
         lies: of its statistics. compression: any that engines.lsm.compression knows."""
-        encoded = [
-            (key, internal_key(key, at, DELETION if value is None else VALUE), value or b"") for key, at, value in rows
-        ]
+        encoded = [Row.of(*row) for row in rows]
         if sort:
-            encoded.sort(key=lambda row: order(row[1]))
+            encoded.sort()
         file = self._file(f"{number:06d}.ldb")
         builder = TableBuilder(file, Options(**options), None, compression=compression)
         if forget:
-            assert builder._filter is not None
-            add_all = builder._filter.add_all
-            builder._filter.add_all = lambda keys: add_all([b"another key"])  # type: ignore[method-assign]
-        at = 0
-        while at < len(encoded):
-            at = builder.add([row[0] for row in encoded], [row[1] for row in encoded], [row[2] for row in encoded], at)
+            assert builder.filter is not None
+            add_all = builder.filter.add_all
+            builder.filter.add_all = lambda keys: add_all([b"another key"])  # type: ignore[method-assign]
+        for row in encoded:
+            builder.add(row)
         for name, lie in (lies or {}).items():
-            setattr(builder._statistics, name, lie)
+            setattr(builder.statistics, name, lie)
         meta = FileMeta.of(number, builder.finish("test"))
         file.close()
         self.edit.added.append((level, meta))

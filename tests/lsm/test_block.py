@@ -1,4 +1,4 @@
-"""engines/lsm/block.py: a block is built, decoded, and searched in its bytes."""
+"""engines/lsm/block.py: a block is built, and its entries are found in its bytes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.coding import DecodeError
-from engines.lsm.block import BlockBuilder, decode, decode_entries, find_raw
+from engines.lsm.block import Block, BlockBuilder
+from engines.lsm.fast.block import DecodedBlock, FastBlockBuilder
 from engines.lsm.keys import MAX_SEQUENCE, VALUE, internal_key, order
 
 KEYS = st.binary(max_size=12)
 
 
 def build(keys: list[bytes], values: list[bytes], interval: int) -> bytes:
+    """A block of these entries; the fast builder makes the same bytes."""
     builder = BlockBuilder(interval)
-    assert builder.fill(keys, values, 0, 1 << 30) == len(keys)
-    size = builder.size_bytes
-    raw = builder.finish()
+    for key, value in zip(keys, values, strict=True):
+        builder.add(key, value)
+    size, raw = builder.size_bytes, builder.finish()
     assert len(raw) == size
+    fast = FastBlockBuilder(interval)
+    assert fast.fill(keys, values, 0, 1 << 30) == len(keys)
+    assert (fast.size_bytes, fast.finish()) == (size, raw)
     return raw
 
 
@@ -31,42 +36,82 @@ def test_a_blocks_bytes() -> None:
     assert build([], [], 16).hex(" ") == "00 00 00 00 01 00 00 00"
 
 
+@pytest.mark.parametrize("kind", [Block, DecodedBlock])
 @given(st.dictionaries(KEYS, st.binary(max_size=200), max_size=40), st.sampled_from([1, 2, 16, 1024]))
-def test_a_block_comes_apart_as_it_was_put_together(pairs: dict[bytes, bytes], interval: int) -> None:
-    """table_test.cc, the harness over restart intervals: decoded, and found in the bytes."""
+def test_a_block_has_what_was_put_in(kind: type[Block], pairs: dict[bytes, bytes], interval: int) -> None:
+    """table_test.cc, the harness over restart intervals: all entries, and from any key on, forward and backward."""
     keys = [internal_key(key, 5, VALUE) for key in sorted(pairs)]
-    values = [pairs[key] for key in sorted(pairs)]
-    raw = build(keys, values, interval)
-    assert decode_entries(raw) == (keys, values)
-    block = decode(raw)
-    assert (block.keys, block.values, block.internal_keys()) == (sorted(pairs), values, keys)
-    assert block.trailer_numbers() == (5 << 8 | VALUE,) * len(keys)
+    entries = [(key, pairs[key[:-8]]) for key in keys]
+    block = kind(build(keys, [value for _, value in entries], interval))
+    assert list(block.entries()) == entries
+    assert list(block.backward()) == entries[::-1]
     for key in [*pairs, b"", b"zz", b"\xff" * 13]:
-        after = [(stored, value) for stored, value in zip(keys, values) if order(stored) >= (key, 0)]
-        assert find_raw(raw, internal_key(key, MAX_SEQUENCE, VALUE)) == (after[0] if after else None)
+        wanted = internal_key(key, MAX_SEQUENCE, VALUE)
+        assert list(block.forward(wanted)) == [entry for entry in entries if order(entry[0]) >= order(wanted)]
+        assert list(block.backward(wanted)) == [entry for entry in entries[::-1] if order(entry[0]) < order(wanted)]
 
 
+def test_a_walk_begins_at_a_restart_point() -> None:
+    """A damaged entry stops the walks that come to it, and no other."""
+    keys = [internal_key(b"%03d" % number, 1, VALUE) for number in range(64)]
+    raw = bytearray(build(keys, [b""] * 64, 16))
+    raw[0] = 5  # what the first entry shares with nothing
+    block = Block(bytes(raw))
+    assert next(block.forward(keys[20])) == (keys[20], b"")
+    assert next(block.backward()) == (keys[63], b"")
+    with pytest.raises(DecodeError):
+        next(block.entries())
+    with pytest.raises(DecodeError):
+        list(block.backward())
+
+
+@pytest.mark.parametrize("kind", [Block, DecodedBlock])
 @given(st.binary(max_size=80))
-def test_a_block_of_nonsense_is_refused_or_read(raw: bytes) -> None:
+def test_a_block_of_nonsense_is_refused_or_read(kind: type[Block], raw: bytes) -> None:
     """No IndexError, no endless loop, nothing beyond the bytes."""
-    for read in (decode, decode_entries, lambda raw: find_raw(raw, internal_key(b"k", 1, VALUE))):
+    for read in (Block.entries, Block.backward, lambda block: block.forward(internal_key(b"k", 1, VALUE))):
         try:
-            read(raw)
+            list(read(kind(raw)))
         except DecodeError:
             continue
 
 
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        ("00 00 00", "at least 8 bytes"),
+        ("00 00 00 00 00 00 00 00", "0 restart points"),
+        ("00 00 00 00 ff ff ff ff", "restart points, in 8 bytes"),
+        ("00 01 00 61 01 00 00 00 01 00 00 00", "don't ascend from 0"),
+        ("00 01 00 61 00 00 00 00 09 00 00 00 02 00 00 00", "don't ascend from 0"),
+    ],
+)
+def test_restart_points_that_cannot_be(raw: str, why: str) -> None:
+    with pytest.raises(DecodeError, match=why):
+        Block(bytes.fromhex(raw))
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        ("01 01 00 61 00 00 00 00 01 00 00 00", "shares 1 bytes with a key of 0"),
+        ("00 09 00 61 00 00 00 00 01 00 00 00", "ends after the entries do"),
+    ],
+)
+def test_entries_that_cannot_be(raw: str, why: str) -> None:
+    with pytest.raises(DecodeError, match=why):
+        list(Block(bytes.fromhex(raw)).entries())
+
+
 @pytest.mark.parametrize("interval", [1, 3, 16])
-def test_a_block_ends_at_the_entry_that_fills_it(interval: int) -> None:
+def test_the_fast_builder_ends_a_block_at_the_entry_that_fills_it(interval: int) -> None:
     """table_builder.cc: the size, restart points included, is looked at after each entry."""
     keys = [b"%04d" % number for number in range(100)]
-    sizes = []
-    for count in range(1, 40):
-        builder = BlockBuilder(interval)
-        for key in keys[:count]:
-            builder.add(key, b"v" * 20)
-        sizes.append(builder.size_bytes)
-        assert len(builder.finish()) == sizes[-1]
     builder = BlockBuilder(interval)
-    at = builder.fill(keys, [b"v" * 20] * 100, 0, 256)
-    assert at == builder.count == 1 + sum(size < 256 for size in sizes)
+    count = 0
+    while builder.size_bytes < 256:
+        builder.add(keys[count], b"v" * 20)
+        count += 1
+    fast = FastBlockBuilder(interval)
+    assert fast.fill(keys, [b"v" * 20] * 100, 0, 256) == fast.count == count
+    assert fast.finish() == builder.finish()

@@ -17,7 +17,7 @@ from engines.lsm import compression, snappy
 from engines.lsm.compression import UnknownCompression, can_write, compress, decompress, name_of
 from engines.lsm.dump import dump
 from engines.lsm.repair import repair
-from engines.lsm.sstable import seal_block
+from engines.lsm.sstable import add_trailer
 from engines.lsm.store import LsmStore
 from engines.simenv import SimEnv
 from tests.lsm.hand_made import Directory
@@ -95,7 +95,7 @@ def directory(kinds: dict[int, str | None]) -> tuple[Directory, dict[bytes, byte
 
 def kinds_of(store: LsmStore) -> set[str | None]:
     """The compression of each table."""
-    return {store.core.table(file).compression() for _, file in store.core.state.version.files()}
+    return {store.core.tables.get(file).compression() for _, file in store.core.state.version.files()}
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -176,8 +176,8 @@ def test_a_damaged_stream_in_a_table_says_where() -> None:
     made, _ = directory({2: None})
     path = "/db/000012.ldb"
     content = made.env.files()[path]
-    size = next(size for size in range(len(content)) if seal_block(content[:size], 0) == content[: size + 5])
-    made.env.poke(path, seal_block(content[:size], 4) + content[size + 5 :])
+    size = next(size for size in range(len(content)) if add_trailer(content[:size], 0) == content[: size + 5])
+    made.env.poke(path, add_trailer(content[:size], 4) + content[size + 5 :])
     damaged = pytest.raises(CorruptionError, match=r"000012\.ldb at byte 0: the block's compressed bytes are damaged: ")
     with made.open() as store, damaged:
         store.get(b"000")

@@ -45,11 +45,8 @@ def versions_of(store: LsmStore, key: bytes) -> list[bytes | None]:
     """All versions of a key in tables, newest first; None is a tombstone."""
     found = []
     for _, file in store.core.versions.current.files():
-        for _, internal_keys, values in store.core.table(file).row_chunks():
-            for stored, value in zip(internal_keys, values, strict=True):
-                if stored[:-8] == key:
-                    found.append((trailer_of(stored), value if trailer_of(stored) & 255 else None))
-    return [value for _, value in sorted(found, key=lambda version: -version[0])]
+        found += [row for row in store.core.tables.get(file).rows() if row.key == key]
+    return [None if row.is_deletion else row.value for row in sorted(found)]
 
 
 def table_bytes(env: SimEnv) -> int:

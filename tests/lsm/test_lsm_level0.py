@@ -14,6 +14,8 @@ import pytest
 import engines
 from engines.env import Env
 from engines.lsm.keys import ABSENT
+from engines.lsm.level0 import is_in_order
+from engines.lsm.state import Scan
 from engines.lsm.store import LsmStore
 from engines.simenv import Policy, SimEnv
 from tests.lsm.hand_made import Directory
@@ -126,7 +128,7 @@ def test_every_moment_of_a_level_0_in_any_order_is_read_right(
     made.manifest()
     with opened(made.env, **MANY) as store:
         state = store.core.state
-        assert not store.core.is_in_order(state.version)
+        assert not is_in_order(state.version, store.core.tables)
         model: dict[bytes, bytes | None] = {}
         for key, moment, value in versions:
             model[key] = value
@@ -134,10 +136,10 @@ def test_every_moment_of_a_level_0_in_any_order_is_read_right(
             start, stop = sorted((b"%d" % rng.randrange(12), b"%d" % rng.randrange(12)))
             for low, high in ((b"", None), (start, stop)):
                 inside = [pair for pair in alive if pair[0] >= low and (high is None or pair[0] < high)]
-                assert list(store.pairs(state, moment, low, high, False, None)) == inside
-                assert list(store.pairs(state, moment, low, high, True, None)) == inside[::-1]
+                assert list(store.core.pairs(state, Scan(low, high, moment, False), store)) == inside
+                assert list(store.core.pairs(state, Scan(low, high, moment, True), store)) == inside[::-1]
             for each in (key, start, b"12"):
-                found = store.core.lookup(state, each, moment)
+                found = store.core.lookup(state, store.core.tables, each, moment)
                 assert found == model.get(each, ABSENT)
         store.compact()
         assert list(store.scan()) == alive
@@ -166,12 +168,12 @@ def test_our_own_level_0_is_known_to_be_in_order(rng: random.Random, memtable: s
         with opened(env, memtable=memtable, **SMALL, **MANY) as store:
             levels = store.core.versions.current.levels
             assert turn in (0, 4, 5) or len(levels[0]) > 1
-            assert store.core.is_in_order(store.core.versions.current)
+            assert is_in_order(store.core.versions.current, store.core.tables)
             overwrite(store, rng, model, 200)
             store.flush()
             overwrite(store, rng, model, 200)
             assert len(store.core.versions.current.levels[0]) > 1
-            assert store.core.is_in_order(store.core.versions.current)
+            assert is_in_order(store.core.versions.current, store.core.tables)
             assert dict(store.scan()) == model
             if turn == 3:
                 store.compact()
@@ -209,9 +211,9 @@ def test_the_worker_process_tells_the_bounds_of_its_tables(tmp_path: Path, rng: 
         store.background.end()
         assert store.background.counts["workers_died"] == 0
         files = [file for _, file in store.core.versions.current.files()]
-        assert files and all(store.core.table(file).statistics is not None for file in files)
+        assert files and all(store.core.tables.get(file).statistics is not None for file in files)
         assert all(file.statistics is not None and file.statistics.min_sequence > 0 for file in files)
-        assert store.core.is_in_order(store.core.versions.current)
+        assert is_in_order(store.core.versions.current, store.core.tables)
         assert dict(store.scan()) == model
         assert store.check() == []
 
@@ -224,6 +226,6 @@ def test_tables_of_our_first_versions_are_read_by_sequence() -> None:
     made.edit.log_number = 0
     made.manifest()
     with opened(made.env) as store:
-        assert not store.core.is_in_order(store.core.versions.current)
+        assert not is_in_order(store.core.versions.current, store.core.tables)
         assert store.get(b"a") == b"new" and dict(store.scan()) == {b"a": b"new"}
         assert store.check() == []

@@ -12,7 +12,7 @@ import engines
 from engines.env import real_env
 from engines.errors import CorruptionError, ForeignFormat, NoSuchStore, StoreLocked
 from engines.lsm.repair import LOST, repair
-from engines.lsm.sstable import seal_block
+from engines.lsm.sstable import add_trailer
 from engines.lsm.store import LsmStore
 from engines.lsm.version import VersionEdit
 from engines.simenv import SimEnv
@@ -39,10 +39,10 @@ def with_kind(made: Directory, name: str, block: str, kind: int) -> None:
         (at, size)
         for at in range(len(content) - 48)
         for size in range(8, len(content) - 48 - at - 4)
-        if content[at + size] == 0 and content[at : at + size + 5] == seal_block(content[at : at + size], 0)
+        if content[at + size] == 0 and content[at : at + size + 5] == add_trailer(content[at : at + size], 0)
     ]
     at, size = {"data": places[0], "index": places[-1]}[block]
-    made.env.poke(path, content[:at] + seal_block(content[at : at + size], kind) + content[at + size + 5 :])
+    made.env.poke(path, content[:at] + add_trailer(content[at : at + size], kind) + content[at + size + 5 :])
 
 
 # ---- refused --------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_a_block_whose_compression_is_damaged_is_lost_and_the_rest_is_not() -> N
     made = good()
     made.manifest()
     content = made.env.files()["/db/000004.ldb"]
-    size = next(size for size in range(len(content)) if seal_block(content[:size], 0) == content[: size + 5])
+    size = next(size for size in range(len(content)) if add_trailer(content[:size], 0) == content[: size + 5])
     made.env.poke("/db/000004.ldb", content[:size] + b"\x04" + content[size + 1 :])
     sentences = LsmStore.repair("/db", made.env)
     assert sentences[0] == "/db: a store of 3 pairs was made from 2 tables and 1 logs"

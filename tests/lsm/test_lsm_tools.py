@@ -320,7 +320,7 @@ def test_repair_loses_what_is_damaged_and_no_more() -> None:
     model = {b"%03d" % number: b"v" * 40 for number in range(200)}
     with opened(env) as store:
         store.load(sorted(model.items()))
-        path = store.core.table(store.core.versions.current.levels[6][0]).path
+        path = store.core.tables.get(store.core.versions.current.levels[6][0]).path
     content = env.files()[path]
     env.poke(path, content[:100] + bytes((content[100] ^ 1,)) + content[101:])
     report = repair("/db", env=env)

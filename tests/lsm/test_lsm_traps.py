@@ -17,7 +17,8 @@ import engines
 from engines.coding import put_varint
 from engines.errors import CorruptionError, NoSuchStore
 from engines.lsm.keys import ABSENT, VALUE, internal_key
-from engines.lsm.sstable import seal_block
+from engines.lsm.sstable import add_trailer
+from engines.lsm.state import Scan
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.wal import encode_batch
 from engines.simenv import SimEnv
@@ -250,8 +251,8 @@ def _wrong_size(made: Directory) -> None:
 def _unreadable_compression(made: Directory) -> None:
     """It says zlib, and isn't."""
     content = made.env.files()["/db/000004.ldb"]
-    size = next(size for size in range(len(content)) if seal_block(content[:size], 0) == content[: size + 5])
-    made.env.poke("/db/000004.ldb", seal_block(content[:size], 2) + content[size + 5 :])
+    size = next(size for size in range(len(content)) if add_trailer(content[:size], 0) == content[: size + 5])
+    made.env.poke("/db/000004.ldb", add_trailer(content[:size], 2) + content[size + 5 :])
 
 
 def _old_log_again(made: Directory) -> None:
@@ -396,9 +397,9 @@ def test_old_leveldbs_user_key_in_two_tables_is_read() -> None:
         assert store.get(b"k") == b"k9"
         state = store.core.state
         for moment, value in ((9, b"k9"), (8, None), (7, b"k7"), (6, b"k2"), (2, b"k2"), (1, ABSENT)):
-            assert store.core.lookup(state, b"k", moment) == value
+            assert store.core.lookup(state, store.core.tables, b"k", moment) == value
             for reverse in (False, True):
-                pairs = dict(store.pairs(state, moment, b"k", b"l", reverse, None))
+                pairs = dict(store.core.pairs(state, Scan(b"k", b"l", moment, reverse), store))
                 assert pairs == ({b"k": value} if isinstance(value, bytes) else {})
         assert store.check() == []
         store.compact()

@@ -20,6 +20,7 @@ from typing import Any
 from raft import (
     SNAPSHOT_FAILURE,
     SNAPSHOT_FINISH,
+    ConfChange,
     Config,
     ConfState,
     Entry,
@@ -34,7 +35,7 @@ from raft import (
     may_send_before_sync,
 )
 from raft.kinds import StateType
-from raft.raftpb import ENTRY_NORMAL, MSG_SNAP
+from raft.raftpb import ENTRY_CONF_CHANGE, MSG_SNAP
 
 _APPLICATION = struct.Struct("<QI")
 
@@ -87,7 +88,7 @@ class Application:
         assert entry.index == self.index + 1, f"entry {entry.index} was handed out after {self.index}"
         self.index = entry.index
         self.checksum = zlib.crc32(entry.encode(), self.checksum)
-        if entry.data and entry.type == ENTRY_NORMAL:
+        if entry.data and entry.type != ENTRY_CONF_CHANGE:
             self.data.append(entry.data)
 
     def snapshot(self) -> bytes:
@@ -181,8 +182,8 @@ class Peer:
         for entry in ready.committed_entries:
             if entry.index > self.application.index:
                 self.application.apply(entry)
-            if entry.type != ENTRY_NORMAL:
-                self.node.apply_conf_change(entry.conf_change())
+            if entry.type == ENTRY_CONF_CHANGE:
+                self.node.apply_conf_change(ConfChange.decode(entry.data))
         self.read_states.extend(ready.read_states)
         self.node.advance()
         self.ready = None

@@ -1,8 +1,8 @@
-"""Merging: many sorted sources, one sorted stream, the newest version of each key.
+"""Sorted chunks in place of single rows, and their merge.
 
-Sources do not hand out entries but *chunks*: short sorted lists, as the block or the memtable has them. Each round
-finds the smallest of the chunks' last keys, the bound. Up to there everything is known, so every source gives what it
-has up to the bound, and that is merged at once:
+A source hands out short sorted lists, as the block or the memtable has them. Each round of a merge finds the smallest of
+the chunks' last keys, the bound. Up to there everything is known, so every source gives what it has up to the bound, and
+that is merged at once:
 
     newest   ... │ 3 7 │ 21 30          bound = 30            {3 7 21 30} over {5 7 16 24}
     oldest   ... │ 5 7 16 24 │ 42 50    (of 30 and 50)   ──►  3 5 7 16 21 24 30;  42 50 wait
@@ -12,40 +12,78 @@ has up to the bound, and that is merged at once:
 3. What is merged in one round lies entirely before what is merged in the next.
 
 Merging by a dict: the older sources' pairs first, then the newer ones over them, then one sort, which finds the runs
-that are sorted already (timsort). A heap of single entries, the textbook's way, costs three times as much in Python.
-When only one source has keys up to the bound, which is the rule for data that is compacted, its list passes through.
-
-Follows LevelDB's table/merger.cc and db/db_iter.cc in what they do, not in how.
+that are sorted already (timsort). When only one source has keys up to the bound, which is the rule for data that is
+compacted, its list passes through.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from itertools import islice
+from typing import Final
 
-from engines.lsm.memtable import Rows
+from engines.lsm.keys import Row
+from engines.lsm.memtable import MemTable
+from engines.lsm.merge import visible
+from engines.lsm.sstable import Table
 
-__all__ = ["merge_chunks", "merge_rows", "whole_keys"]
+__all__ = [
+    "Chunk",
+    "Rows",
+    "chunked",
+    "chunks_of",
+    "merge_chunks",
+    "merge_rows",
+    "row_chunks_of",
+    "whole_keys",
+]
+
+Chunk = tuple[list[bytes], list[bytes | None]]  # user keys in order, each once; values, None for a tombstone
+Rows = tuple[list[bytes], list[bytes], list[bytes]]  # user keys, internal keys, values of all versions, in order
+CHUNK: Final = 64  # rows of a plain source that are put together
 
 
-V = TypeVar("V")  # what belongs to a key: a value or a tombstone, or more than that
+def chunks_of(
+    source: MemTable | Table, start: bytes, stop: bytes | None, sequence: int, reverse: bool
+) -> Iterator[Chunk]:
+    """The keys that a source has in [start, stop) as of `sequence`; with `reverse`, each chunk descends as well.
+
+    A fast memtable or table has a method of that name; of a plain one, the visible rows are put together.
+    """
+    chunks: Callable[[bytes, bytes | None, int, bool], Iterator[Chunk]] | None = getattr(source, "chunks", None)
+    if chunks is not None:
+        return chunks(start, stop, sequence, reverse)
+    return chunked(visible(source.rows(start, stop, reverse), sequence))
 
 
-class _Source(Generic[V]):
+def chunked(pairs: Iterator[tuple[bytes, bytes | None]]) -> Iterator[Chunk]:
+    """Visible pairs in chunks."""
+    while part := list(islice(pairs, CHUNK)):
+        yield [key for key, _ in part], [value for _, value in part]
+
+
+def row_chunks_of(rows: Iterable[Row]) -> Iterator[Rows]:
+    """Rows in chunks. A user key may be in two of them."""
+    rows = iter(rows)
+    while part := list(islice(rows, CHUNK)):
+        yield [row.key for row in part], [row.internal_key for row in part], [row.value for row in part]
+
+
+class _Rest:
     """A source of chunks with the part of the current chunk that is still to come."""
 
-    __slots__ = ("_chunks", "at", "keys", "values")
+    __slots__ = ("at", "chunks", "keys", "values")
 
-    def __init__(self, chunks: Iterator[tuple[list[bytes], list[V]]]) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: Iterator[Chunk]) -> None:
+        self.chunks = chunks
         self.at = 0
         self.keys: list[bytes] = []
-        self.values: list[V] = []
+        self.values: list[bytes | None] = []
 
     def refill(self) -> bool:
         """Takes the next chunk; False at the end."""
-        chunk = next(self._chunks, None)
+        chunk = next(self.chunks, None)
         if chunk is None:
             return False
         self.keys, self.values = chunk
@@ -53,32 +91,18 @@ class _Source(Generic[V]):
         return True
 
 
-def _overlay(pieces: list[tuple[list[bytes], list[V]]], reverse: bool) -> tuple[list[bytes], list[V]]:
-    """One chunk of several; the first piece is the newest (rule 2)."""
-    merged: dict[bytes, V] = {}
-    for keys, values in reversed(pieces):
-        merged.update(zip(keys, values))
-    keys = sorted(merged, reverse=reverse)
-    return keys, [merged[key] for key in keys]
+def merge_chunks(sources: Sequence[Iterator[Chunk]], reverse: bool) -> Iterator[Chunk]:
+    """The merged stream in chunks; tombstones (None) are still in it. Sources: newest first.
 
-
-def merge_chunks(
-    sources: Sequence[Iterator[tuple[list[bytes], list[V]]]],
-    reverse: bool,
-    overlay: Callable[[list[tuple[list[bytes], list[V]]], bool], tuple[list[bytes], list[V]]] = _overlay,
-) -> Iterator[tuple[list[bytes], list[V]]]:
-    """The merged stream in chunks; tombstones (None) are still in it. Sources: newest first. overlay: what makes one
-    chunk of several, where another rule than 2 says which of two is newer (level0.py).
-
-    O(log) a key; a chunk that nobody else interferes with is passed on as it is.
+    O(log) a key; a chunk that no other source interferes with is passed on as it is.
     """
     if len(sources) == 1:
         yield from sources[0]
         return
-    active = [source for source in map(_Source, sources) if source.refill()]
+    active = [source for source in map(_Rest, sources) if source.refill()]
     while len(active) > 1:
         bound = (max if reverse else min)([source.keys[-1] for source in active])
-        pieces: list[tuple[list[bytes], list[V]]] = []
+        pieces: list[Chunk] = []
         exhausted = False
         for source in active:
             keys, at = source.keys, source.at
@@ -86,21 +110,30 @@ def merge_chunks(
                 end = len(keys)
                 exhausted = True
             else:
-                end = _place_behind(keys, bound, at, reverse)
+                end = _place_after(keys, bound, at, reverse)
             if end > at:
                 pieces.append((keys[at:end], source.values[at:end]) if at or end < len(keys) else (keys, source.values))
                 source.at = end
-        yield pieces[0] if len(pieces) == 1 else overlay(pieces, reverse)
+        yield pieces[0] if len(pieces) == 1 else _overlay(pieces, reverse)
         if exhausted:
             active = [source for source in active if source.at < len(source.keys) or source.refill()]
     for source in active:
         if source.at < len(source.keys):
             yield source.keys[source.at :], source.values[source.at :]
-        yield from source._chunks
+        yield from source.chunks
 
 
-def _place_behind(keys: list[bytes], bound: bytes, at: int, reverse: bool) -> int:
-    """The position behind the last key that is not beyond the bound."""
+def _overlay(pieces: list[Chunk], reverse: bool) -> Chunk:
+    """One chunk of several; the first piece is the newest (rule 2)."""
+    merged: dict[bytes, bytes | None] = {}
+    for keys, values in reversed(pieces):
+        merged.update(zip(keys, values))
+    keys = sorted(merged, reverse=reverse)
+    return keys, [merged[key] for key in keys]
+
+
+def _place_after(keys: list[bytes], bound: bytes, at: int, reverse: bool) -> int:
+    """The position after the last key that is not beyond the bound."""
     if not reverse:
         return bisect_right(keys, bound, at)
     low, high = at, len(keys)  # bisect has no descending order but with a key function, which would be slower

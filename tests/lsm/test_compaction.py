@@ -1,4 +1,4 @@
-"""Which compaction is next, what it keeps, where it cuts: LevelDB's rules and ours, on layouts written as text.
+"""engines/lsm/compaction.py: which compaction is next, by LevelDB's rules and ours, on layouts written as text.
 
     0: 7:a-c 8:b-f       level 0 has table 7 with user keys a to c, and table 8
     1: 3:a#9-m#5*200     table 3 from a@9 to m@5, 200 bytes (10 if not said, sequence 100)
@@ -9,24 +9,17 @@ A compaction in words: `size 0>1: 7 8 + 3 | 9` takes 7 and 8 of level 0 and 3 of
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Iterator, Sequence
-from itertools import count, pairwise
+from collections.abc import Sequence
 
 import pytest
 
-from engines.kvstore import Stats
 from engines.lsm.compaction import Compaction, in_place, manual, pick, scores
-from engines.lsm.core import Core
-from engines.lsm.keys import DELETION, VALUE, internal_key, order, trailer_of
-from engines.lsm.manifest import VersionSet
-from engines.lsm.memtable import Rows
-from engines.lsm.merge import Job, TableWriter, run
+from engines.lsm.job import Job
+from engines.lsm.keys import VALUE, internal_key
 from engines.lsm.options import LEVELS, Options
 from engines.lsm.statistics import TableStatistics
 from engines.lsm.version import FileMeta, Version
-from engines.simenv import SimEnv
 
 # a table of 100 bytes: so 1,000 are the grandparents' limit, and 2,500 that of joining in
 OPTIONS = Options(max_file_bytes=100, level_base_bytes=100, level0_files=4, tombstone_ratio=0.5)
@@ -176,117 +169,6 @@ def test_a_manual_compaction_goes_in_steps() -> None:
     assert told(in_place(version, 1, version.levels[1][0], "manual")) == "manual 1>1: 4"
 
 
-# ---- the work -------------------------------------------------------------------------------------------------------
-
-
-class Bench:
-    """Tables on a simulated disk, and jobs on them."""
-
-    def __init__(self, **options: object) -> None:
-        self.env = SimEnv()
-        self.env.makedirs("/db", "test")
-        self.options = Options.of({"block_bytes": 1, **options})
-        versions = VersionSet(self.env, "/db", Stats())
-        self.core = Core(self.env, "/db", self.options, Stats(), versions)
-        self.core.sequence = NOW
-        self.numbers = count(1)
-
-    def writer(self, **options: object) -> TableWriter:
-        return TableWriter(self.env, "/db", self.options, NOW, self.numbers, "test", **options)  # type: ignore[arg-type]
-
-    def table(self, rows: Sequence[tuple[bytes, int, bytes | None]]) -> FileMeta:
-        """One table of (user key, sequence, value or None)."""
-        encoded = sorted(
-            (
-                (key, internal_key(key, at, DELETION if value is None else VALUE), value or b"")
-                for key, at, value in rows
-            ),
-            key=lambda row: order(row[1]),
-        )
-        stream = [([row[0] for row in encoded], [row[1] for row in encoded], [row[2] for row in encoded])]
-        writer = self.writer(max_tables=1)
-        (file,) = writer.write_all(stream)
-        return file
-
-    def rows(self, files: Sequence[FileMeta]) -> list[tuple[bytes, int, bytes | None]]:
-        """What the tables hold, in their order."""
-        found = []
-        for file in files:
-            for _, internal_keys, values in self.core.table(file).row_chunks():
-                for key, value in zip(internal_keys, values, strict=True):
-                    found.append((key[:-8], trailer_of(key) >> 8, value if trailer_of(key) & 255 else None))
-        return found
-
-    def run(self, job: Job) -> list[FileMeta]:
-        return run(job, self.writer(grandparents=job.grandparents), self.core.table)
-
-
-def expected_rows(
-    rows: Sequence[tuple[bytes, int, bytes | None]], snapshot: int, deeper: set[bytes]
-) -> list[tuple[bytes, int, bytes | None]]:
-    """merge.py's rules 1 and 2, said row by row."""
-    kept = []
-    for key, sequence, value in sorted(rows, key=lambda row: (row[0], -row[1])):
-        newer = [other for other in rows if other[0] == key and sequence < other[1] <= snapshot]
-        superfluous = value is None and sequence <= snapshot and key not in deeper
-        if not newer and not superfluous:
-            kept.append((key, sequence, value))
-    return kept
-
-
-@pytest.mark.parametrize("part", range(3))
-def test_a_compaction_keeps_what_somebody_may_ask_for(rng: random.Random, part: int) -> None:
-    """Rules 1 and 2 of merge.py, and nothing else: few keys, one run or several, a snapshot anywhere or none."""
-    for _ in range(50):
-        rows: list[tuple[bytes, int, bytes | None]] = []
-        for sequence in range(1, rng.randint(2, 25)):
-            rows.append((rng.choice((b"a", b"ab", b"b", b"c")), sequence, rng.choice((None, b"", b"v%d" % sequence))))
-        snapshot = rng.randrange(len(rows) + 2)
-        deeper = {key for key in (b"a", b"b", b"c") if rng.random() < 0.4}
-        bench = Bench(block_bytes=rng.choice((1, 60)))
-        borders = [0, *sorted(rng.choices(range(len(rows)), k=rng.randrange(4))), len(rows)]
-        runs = [[bench.table(rows[low:high])] for low, high in pairwise(borders) if low < high][::-1]
-        job = Job(runs, [[(key, key)] for key in sorted(deeper)], [], snapshot, len(rows), NOW)
-        assert bench.rows(bench.run(job)) == expected_rows(rows, snapshot, deeper), (rows, borders, snapshot, deeper)
-
-
-def test_a_user_key_is_never_in_two_tables() -> None:
-    """Rule 4 of merge.py: a limit of one byte, and two hundred versions that a snapshot holds."""
-    bench = Bench(max_file_bytes=1)
-    rows = [(key, 3 * number + at, b"v") for number in range(1, 201) for at, key in enumerate((b"a", b"b", b"c"))]
-    files = bench.run(Job([[bench.table(rows)]], [], [], 0, NOW, NOW))
-    assert [(file.first, file.last) for file in files] == [(b"a", b"a"), (b"b", b"b"), (b"c", b"c")]
-    assert bench.rows(files) == sorted(rows, key=lambda row: (row[0], -row[1]))
-
-
-def test_a_table_is_cut_at_the_size_limit() -> None:
-    """Rule 3 of merge.py: a table goes on until a block passes the limit."""
-    bench = Bench(max_file_bytes=1_000)
-    files = bench.run(
-        Job([[bench.table([(b"%03d" % at, at + 1, b"v" * 80) for at in range(100)])]], [], [], NOW, NOW, NOW)
-    )
-    sizes = [file.size_bytes for file in files]
-    assert len(files) > 5
-    assert all(1_000 <= size < 2_500 for size in sizes[:-1]), sizes
-
-
-def test_a_table_is_cut_before_it_overlaps_too_many_grandparents() -> None:
-    """Rule 3 of merge.py, ShouldStopBefore: the next compaction of a table reads at most eleven files' size below."""
-    bench = Bench(max_file_bytes=10_000)
-    grandparents = [(b"%03d" % at, 30_000) for at in range(0, 100, 5)]
-    job = Job([[bench.table([(b"%03d" % at, at + 1, b"v") for at in range(100)])]], [], grandparents, NOW, NOW, NOW)
-    files = bench.run(job)
-    # four of them are 120,000 bytes, and 100,000 are the limit: cut behind the row that passes a fourth one's end
-    assert [file.first for file in files] == [b"000", b"017", b"037", b"057", b"077", b"097"]
-
-
-def test_the_last_table_takes_everything() -> None:
-    """A worker has so many numbers and no more."""
-    bench = Bench(max_file_bytes=1)
-    rows: Rows = ([b"%d" % at for at in range(9)], [internal_key(b"%d" % at, 1, VALUE) for at in range(9)], [b""] * 9)
-    assert len(bench.writer(max_tables=3).write_all([rows])) == 3
-
-
 def test_a_job_knows_its_surroundings() -> None:
     """Job.of: level 0 newest first, each table a run of its own; the ranges below the output; the grandparents."""
     version = version_of("0: 1:a-c 2:b-f 3:e-h 4:x-z\n1: 9:d-g\n2: 10:a-b 11:g-j 12:k-l\n3: 13:c-c\n6: 14:h-z 15:zz-zz")
@@ -309,19 +191,3 @@ def test_a_job_of_a_deeper_level_has_one_run_for_each_level() -> None:
     job = Job.of(chosen, version, NOW, NOW)
     assert [[file.number for file in files] for files in job.runs] == [[1, 2], [9]]
     assert job.max_sequence == 60, "what the tables say about themselves is more exact than the store's last sequence"
-
-
-def random_history(rng: random.Random) -> Iterator[tuple[bytes, bytes | None]]:
-    for number in range(400):
-        yield b"%02d" % rng.randrange(40), None if rng.random() < 0.4 else b"%d" % number
-
-
-def test_compacting_twice_is_compacting_once(rng: random.Random) -> None:
-    """What a compaction leaves, another one leaves alone."""
-    bench = Bench(max_file_bytes=300)
-    rows = [(key, sequence, value) for sequence, (key, value) in enumerate(random_history(rng), 1)]
-    once = bench.run(Job([[bench.table(rows[300:])], [bench.table(rows[:300])]], [], [], NOW, NOW, NOW))
-    twice = bench.run(Job([once], [], [], NOW, NOW, NOW))
-    assert bench.rows(once) == bench.rows(twice)
-    assert bench.rows(once) == expected_rows(rows, NOW, set())
-    assert {value for _, _, value in bench.rows(once)} & {None} == set()

@@ -1,0 +1,160 @@
+"""Blocks taken apart at once, and built from many rows at once.
+
+`DecodedBlock` stands in for `Block`. It costs 20 µs when a block is read, and then `bisect` searches it at C speed, a
+dict finds a key in it, and a scan has its lists as they are.
+
+`FastBlockBuilder` stands in for `BlockBuilder`.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from engines.coding import DecodeError
+from engines.lsm.block import RESTART_BYTES, Block, BlockBuilder, Entry, decode_lengths, encode_entry
+from engines.lsm.keys import TRAILER_BYTES, order
+
+__all__ = ["DecodedBlock", "FastBlockBuilder"]
+
+# what an entry costs besides its bytes: two objects, two places in lists, one in the dict of places
+ENTRY_BYTES: Final = 2 * (33 + 8) + 36
+
+
+class DecodedBlock(Block):
+    """A data block as parallel lists in the order of internal keys. Raises DecodeError as a Block does.
+
+    `trailers` has the keys' 8-byte trailers one after the other: they are rarely asked for, and a list of numbers would
+    take four times the memory. `places` is what `index` has made, for gets: a scan needs none.
+    """
+
+    __slots__ = ("keys", "places", "trailers", "values")
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        stored, self.values = decode(raw, self.end)
+        if stored and min(map(len, stored)) < TRAILER_BYTES:
+            raise DecodeError(f"an internal key has at least {TRAILER_BYTES} bytes, and the block has a shorter one")
+        self.memory_bytes = len(raw) + ENTRY_BYTES * len(stored)
+        self.raw = b""
+        self.keys = [key[:-TRAILER_BYTES] for key in stored]  # user keys
+        self.trailers = b"".join([key[-TRAILER_BYTES:] for key in stored])
+        self.places: dict[bytes, int] | None = None
+
+    def index(self) -> dict[bytes, int]:
+        """User key → position of its newest version, kept in `places`: one step where `bisect` takes five. O(n)."""
+        last = len(self.keys) - 1
+        self.places = dict(zip(reversed(self.keys), range(last, -1, -1)))  # the first of equal keys is put last
+        return self.places
+
+    def internal_keys(self) -> list[bytes]:
+        """The keys as stored. O(n)."""
+        trailers = self.trailers
+        return [key + trailers[at : at + 8] for key, at in zip(self.keys, range(0, len(trailers), TRAILER_BYTES))]
+
+    def trailer_numbers(self) -> tuple[int, ...]:
+        """All trailers: `>> 8` is the sequence, `& 255` the kind. O(n)."""
+        return struct.unpack(f"<{len(self.keys)}Q", self.trailers)
+
+    def trailer(self, at: int) -> int:
+        """The trailer of one entry. O(1)."""
+        return int.from_bytes(self.trailers[TRAILER_BYTES * at : TRAILER_BYTES * (at + 1)], "little")
+
+    def entries(self) -> Iterator[Entry]:
+        return zip(self.internal_keys(), self.values)
+
+    def forward(self, key: bytes) -> Iterator[Entry]:
+        return zip(self.internal_keys()[self._place(key) :], self.values[self._place(key) :])
+
+    def backward(self, key: bytes | None = None) -> Iterator[Entry]:
+        end = len(self.keys) if key is None else self._place(key)
+        return zip(self.internal_keys()[:end][::-1], self.values[:end][::-1])
+
+    def _place(self, key: bytes) -> int:
+        """The position of the first entry that is not before the internal key `key`."""
+        return bisect_left(self.internal_keys(), order(key), key=order)
+
+
+def decode(raw: bytes, end: int) -> tuple[list[bytes], list[bytes]]:
+    """The keys as stored, and the values, of the entries before byte `end`. Raises DecodeError. O(bytes)."""
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    add_key, add_value = keys.append, values.append
+    key = b""
+    at = 0
+    while at + 3 <= end:
+        shared, unshared, value_size = raw[at], raw[at + 1], raw[at + 2]
+        if shared < 128 and unshared < 128 and value_size < 128:
+            at += 3
+        else:
+            shared, unshared, value_size, at = decode_lengths(raw, at)
+        middle = at + unshared
+        if shared:
+            if shared > len(key):
+                raise DecodeError(f"the entry before byte {at} shares {shared} bytes with a key of {len(key)}")
+            key = key[:shared] + raw[at:middle]
+        else:
+            key = raw[at:middle]
+        at = middle + value_size
+        add_key(key)
+        add_value(raw[middle:at])
+    if at != end:
+        raise DecodeError(f"the entries end at byte {at}, but the restart points begin at {end}")
+    return keys, values
+
+
+class FastBlockBuilder(BlockBuilder):
+    """A BlockBuilder that takes many entries at once."""
+
+    def fill(self, keys: Sequence[bytes], values: Sequence[bytes], at: int, limit_bytes: int) -> int:
+        """As `add` for each entry from position `at` on, until the block has `limit_bytes`. Returns the position after
+        the last one added. The search for the shared prefix begins with the length of the last one: neighbours in a
+        sorted table share about as much as their neighbours do.
+        """
+        restarts, interval, last, size, count = (
+            self.restarts,
+            self.interval,
+            self.last,
+            self.entries_bytes,
+            self.count,
+        )
+        limit_bytes -= RESTART_BYTES * (len(restarts) + 1)
+        append = self.entries.append
+        guess = 0
+        end = len(keys)
+        while at < end:
+            key, value = keys[at], values[at]
+            if count % interval:
+                shared = guess = _shared(last, key, guess)
+            else:
+                shared = 0
+                if count:
+                    restarts.append(size)
+                    limit_bytes -= RESTART_BYTES
+            unshared, value_size = len(key) - shared, len(value)
+            if shared < 128 and unshared < 128 and value_size < 128:
+                entry = bytes((shared, unshared, value_size)) + key[shared:] + value
+            else:
+                entry = encode_entry(shared, key, value)
+            append(entry)
+            size += len(entry)
+            last = key
+            count += 1
+            at += 1
+            if size >= limit_bytes:
+                break
+        self.last, self.entries_bytes, self.count = last, size, count
+        return at
+
+
+def _shared(last: bytes, key: bytes, guess: int) -> int:
+    """The length of the common prefix of two different keys. `guess` is only a hint."""
+    limit = min(len(last), len(key))
+    at = min(guess, limit)
+    if last[:at] != key[:at]:
+        at = 0
+    while at < limit and last[at] == key[at]:
+        at += 1
+    return at

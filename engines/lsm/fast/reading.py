@@ -1,0 +1,127 @@
+"""A get that looks before it calls, and a scan by chunks that skips ranges known to be empty.
+
+`lookup` and `pairs` stand in for those of state.py. A memtable has an index (fast/memtable.py): a dict lookup says whether it
+has a key.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any
+
+from engines.kvstore import KVStore, Pair
+from engines.lsm import level0
+from engines.lsm.fast.chunks import Chunk, chunked, chunks_of, merge_chunks
+from engines.lsm.keys import ABSENT, Found
+from engines.lsm.merge import visible
+from engines.lsm.state import Scan, State, View, check_open, rows
+from engines.lsm.table_cache import TableCache
+from engines.lsm.tombstones import EmptyRanges, Run
+from engines.lsm.version import FileMeta
+
+__all__ = ["lookup", "pairs"]
+
+
+def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
+    """As state.lookup."""
+    memtable, frozen, version = state
+    if (found := memtable.get(key, sequence)) is not ABSENT:
+        return found
+    for older in frozen:
+        if (found := older.get(key, sequence)) is not ABSENT:
+            return found
+    opened = tables.opened
+    files = version.levels[0]
+    if files:
+        if not (version.level0_in_order or level0.is_in_order(version, tables)):
+            found = level0.lookup(files, tables, key, sequence)
+            if found is not ABSENT:
+                return found
+            files = []
+        for file in files:
+            if file.first <= key <= file.last:
+                found = (opened.get(file.number) or tables.get(file)).get(key, sequence)
+                if found is not ABSENT:
+                    return found
+    for files, lasts in version.sorted_levels:
+        at = bisect_left(lasts, key)
+        while at < len(files) and (file := files[at]).first <= key:
+            found = (opened.get(file.number) or tables.get(file)).get(key, sequence)
+            if found is not ABSENT:
+                return found
+            at += 1
+    return ABSENT
+
+
+def pairs(state: State, tables: TableCache, scan: Scan, store: KVStore, view: View | None) -> Iterator[Pair]:
+    """As state.pairs."""
+    check_open(store, view)
+    start, stop, sequence, reverse = scan
+    ranges = _empty_ranges(state)
+    if ranges is not None and ranges.known is not None:
+        left = ranges.narrow(start, stop, sequence, reverse)
+        if left is None:
+            return
+        start, stop = left
+    run: Run | None = None
+    is_first = True
+    while True:
+        for keys, values in _chunks(state, tables, start, stop, sequence, reverse):
+            if run is not None and values[0] is not None:
+                run.end(keys[0])
+            rest = zip(keys, values)
+            for pair in rest:
+                if store.closed or store.failure is not None or (view is not None and not view.is_open):
+                    check_open(store, view)
+                if pair[1] is None:
+                    if run is None:
+                        at_start = is_first and pair[0] is keys[0]
+                        run = Run(ranges, tables.counters, start, stop, sequence, reverse, at_start)
+                    live = run.step(pair[0], rest)
+                    if live is None:
+                        break
+                    pair = live
+                yield pair  # type: ignore[misc]
+            if store.closed or (view is not None and not view.is_open):
+                check_open(store, view)  # before the next block is read
+            is_first = False
+            if run is not None and (left := run.beyond(keys[-1])) is not None:
+                start, stop = left  # what lies between is known to be empty: the scan goes on after it
+                break
+        else:
+            break
+    if run is not None:
+        run.end(None)
+
+
+def _empty_ranges(state: State) -> EmptyRanges | None:
+    """Those that the memtable keeps, if it does."""
+    memtable: Any = state.memtable
+    return getattr(memtable, "empty_ranges", None)
+
+
+def _chunks(
+    state: State, tables: TableCache, start: bytes, stop: bytes | None, sequence: int, reverse: bool
+) -> Iterator[Chunk]:
+    """The merged chunks of a range. The tables of level 0 are opened here."""
+    memtable, frozen, version = state
+    if version.splits_keys or not level0.is_in_order(version, tables):
+        return chunked(visible(rows(state, tables, Scan(start, stop, sequence, reverse)), sequence))
+    sources = [chunks_of(source, start, stop, sequence, reverse) for source in (memtable, *frozen) if len(source)]
+    for file in version.levels[0]:
+        if file.last >= start and (stop is None or file.first < stop):
+            sources.append(chunks_of(tables.get(file), start, stop, sequence, reverse))
+    for files, lasts in version.sorted_levels:
+        first = bisect_left(lasts, start)
+        end = len(files) if stop is None else bisect_left(files, stop, key=lambda file: file.first)
+        if first < end:
+            sources.append(_level(files[first:end], tables, start, stop, sequence, reverse))
+    return merge_chunks(sources, reverse)
+
+
+def _level(
+    files: list[FileMeta], tables: TableCache, start: bytes, stop: bytes | None, sequence: int, reverse: bool
+) -> Iterator[Chunk]:
+    for file in reversed(files) if reverse else files:
+        yield from chunks_of(tables.get(file), start, stop, sequence, reverse)

@@ -1,0 +1,60 @@
+"""engines/lsm/cache.py: which blocks stay in memory."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from engines.lsm.block import Block, BlockBuilder
+from engines.lsm.cache import BlockCache, NoBlockCache
+
+
+def block(memory_bytes: int) -> Block:
+    """A block that takes so much memory."""
+    made = Block(BlockBuilder(16).finish())
+    made.memory_bytes = memory_bytes
+    return made
+
+
+def test_the_block_cache_stays_below_its_capacity(rng: random.Random) -> None:
+    """Rule 3, whatever is added and asked; and what it counts is what it holds."""
+    cache = BlockCache(10_000)
+    sizes: dict[int, int] = {}
+    for _ in range(2_000):
+        key = rng.randrange(300)
+        if cache.find(key) is None or rng.random() < 0.2:
+            sizes[key] = rng.randrange(1, 900)
+            cache.add(key, block(sizes[key]))
+        assert cache.size_bytes <= 10_000
+    held = [key for key in range(300) if cache.find(key) is not None]
+    assert cache.size_bytes == sum(sizes[key] for key in held)
+    assert len(cache) == len(held)
+    assert cache.size_bytes > 8_000
+
+
+def test_what_is_used_is_not_evicted() -> None:
+    """Rule 1: the second chance. What was asked for since the generations changed stays, what was not goes, in turn."""
+    cache = BlockCache(1_000)
+    for key in range(11):
+        cache.add(key, block(100))
+    assert cache.find(0) is None, "the oldest one goes when the eleventh comes"
+    assert cache.find(1) is not None
+    for key in range(11, 20):
+        cache.add(key, block(100))
+        assert cache.size_bytes == 1_000
+    assert [key for key in range(20) if cache.find(key) is not None] == [1, *range(11, 20)]
+
+
+@pytest.mark.parametrize("cache", [BlockCache(0), NoBlockCache(1_000)], ids=["no room", "no cache"])
+def test_a_cache_of_nothing_keeps_nothing(cache: BlockCache) -> None:
+    cache.add(1, block(5))
+    assert cache.find(1) is None
+    assert (len(cache), cache.size_bytes) == (0, 0)
+
+
+def test_every_opened_table_has_its_own_place_in_the_cache() -> None:
+    """A table that is opened twice, or another one under the same number, must not find the first one's blocks."""
+    cache = BlockCache(100)
+    assert cache.first_key() < cache.first_key()
+    assert cache.first_key() + (1 << 23) < cache.first_key()

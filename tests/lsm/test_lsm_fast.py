@@ -1,0 +1,223 @@
+"""engines/lsm/fast: the accelerations give the same answers and the same bytes as what they stand in for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from itertools import islice
+from operator import methodcaller
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.kvstore import Snapshot
+from engines.lsm.fast import FAST
+from engines.lsm.fast.chunks import Chunk, Rows, merge_chunks, merge_rows, whole_keys
+from engines.lsm.fast.sstable import FastTable
+from engines.lsm.keys import VALUE, internal_key, order
+from engines.lsm.parts import PLAIN, Parts
+from engines.lsm.sstable import Table
+from engines.lsm.store import LsmStore
+from engines.simenv import SimEnv
+from tests.lsm.tables import build, opened
+
+
+class PlainStore(LsmStore):
+    """Without accelerations, whatever METCD_PLAIN says."""
+
+    parts = PLAIN
+
+
+class FastStore(LsmStore):
+    """With all of them."""
+
+    parts = FAST
+
+
+SMALL: dict[str, Any] = {
+    "write_buffer_bytes": 3_000,
+    "max_file_bytes": 2_000,
+    "block_bytes": 200,
+    "level_base_bytes": 8_000,
+    "sync": False,
+    "background": False,
+}
+
+
+@pytest.mark.parametrize("memtable", ["skiplist", "sorted"])
+def test_the_same_operations_make_the_same_files_and_answers(memtable: str, rng: random.Random) -> None:
+    """Writes, flushes, compactions, snapshots, a load and a reopen, in two stores side by side."""
+    envs = SimEnv(0), SimEnv(0)
+    stores: list[LsmStore] = []
+
+    def reopen() -> None:
+        for store in stores:
+            store.close()
+        kinds = (PlainStore, FastStore)
+        stores[:] = [kind("/db", env=env, memtable=memtable, **SMALL) for kind, env in zip(kinds, envs)]
+
+    def both(ask: Callable[[Any], Any]) -> Any:
+        one, two = (ask(store) for store in stores)
+        assert one == two
+        return one
+
+    reopen()
+    snapshots: list[list[Snapshot]] = []
+    for step in range(2_500):
+        key = b"%03d" % rng.randrange(200)
+        choice = rng.random()
+        if choice < 0.5:
+            both(methodcaller("put", key, b"%d" % step * rng.randrange(12)))
+        elif choice < 0.75:
+            both(methodcaller("delete", key))
+        elif choice < 0.85:
+            reader, start, stop = (
+                rng.randrange(len(snapshots) + 1),
+                b"%03d" % rng.randrange(200),
+                b"%03d" % rng.randrange(200),
+            )
+            reverse = rng.random() < 0.5
+            pairs = [list(islice(each.scan(start, stop, reverse=reverse), 30)) for each in [*snapshots, stores][reader]]
+            assert pairs[0] == pairs[1]
+            values = [each.get(key) for each in [*snapshots, stores][reader]]
+            assert values[0] == values[1]
+        elif choice < 0.87:
+            snapshots.append([store.snapshot() for store in stores])
+            if len(snapshots) > 3:
+                for snapshot in snapshots.pop(rng.randrange(3)):
+                    snapshot.close()
+        elif choice < 0.88:
+            both(rng.choice((LsmStore.flush, LsmStore.compact)))
+        elif choice < 0.882:
+            content = both(lambda store: list(store.scan()))
+            both(methodcaller("load", content[::2]))
+        elif choice < 0.884:
+            for pair in snapshots:
+                for snapshot in pair:
+                    snapshot.close()
+            snapshots.clear()
+            reopen()
+    both(lambda store: (list(store.scan()), list(store.scan(reverse=True)), store.check()))
+    both(lambda store: [[file.number for file in files] for files in store.core.versions.current.levels])
+    for store in stores:
+        store.close()
+    assert envs[0].files() == envs[1].files()
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Parts)])
+def test_each_acceleration_works_without_the_others(name: str, rng: random.Random) -> None:
+    """Every part is cut through its own seam."""
+    parts = replace(PLAIN, **{name: getattr(FAST, name)})
+
+    class Store(LsmStore):
+        pass
+
+    Store.parts = parts
+    model: dict[bytes, bytes] = {}
+    with Store("/db", env=SimEnv(0), **SMALL) as store:
+        for step in range(1_200):
+            key = b"%02d" % rng.randrange(80)
+            if rng.random() < 0.3:
+                store.delete(key)
+                model.pop(key, None)
+            else:
+                model[key] = b"%d" % step
+                store.put(key, model[key])
+        assert dict(store.scan()) == model
+        assert list(store.scan(reverse=True)) == sorted(model.items(), reverse=True)
+        assert all(store.get(key) == value for key, value in model.items())
+        store.compact()
+        assert dict(store.scan()) == model and store.check() == []
+
+
+SOURCE = st.dictionaries(st.binary(max_size=2), st.none() | st.binary(max_size=1), max_size=25)
+
+
+def in_chunks(pairs: list[tuple[bytes, bytes | None]], sizes: random.Random) -> Iterator[Chunk]:
+    """The pairs, in lists of chance's length."""
+    at = 0
+    while at < len(pairs):
+        part = pairs[at : at + sizes.randint(1, 6)]
+        at += len(part)
+        yield [key for key, _ in part], [value for _, value in part]
+
+
+@given(st.lists(SOURCE, max_size=5), st.booleans(), st.integers())
+def test_a_merge_is_a_dict_laid_over_dicts(
+    sources: list[dict[bytes, bytes | None]], reverse: bool, chance: int
+) -> None:
+    """Rules 1 to 3, in both directions: newest first, each key once, in order, tombstones included."""
+    expected: dict[bytes, bytes | None] = {}
+    for source in reversed(sources):
+        expected |= source
+    sizes = random.Random(chance)
+    chunks = [in_chunks(sorted(source.items(), reverse=reverse), sizes) for source in sources]
+    merged = [pair for keys, values in merge_chunks(chunks, reverse) for pair in zip(keys, values, strict=True)]
+    assert merged == sorted(expected.items(), reverse=reverse)
+
+
+def test_a_source_that_nobody_meets_is_passed_on_as_it_is() -> None:
+    """The rule for compacted data: the lists of the cache, without a copy."""
+    low, high = ([b"a", b"b"], [b"1", b"2"]), ([b"x", b"y"], [b"3", b"4"])
+    merged = list(merge_chunks([iter([high]), iter([low])], False))
+    assert merged[0][0] is low[0]
+    assert merged[1][0] is high[0] or merged[1][0] == high[0]
+
+
+@given(st.lists(st.lists(st.tuples(st.binary(max_size=1), st.integers(1, 9)), max_size=30), max_size=4), st.integers())
+def test_rounds_of_a_compaction_hold_whole_keys(runs: list[list[tuple[bytes, int]]], chance: int) -> None:
+    """merge_rows over whole_keys: every row once, a user key in one round, rounds in order, pieces newest source first."""
+    sizes = random.Random(chance)
+
+    def chunks(run: list[tuple[bytes, int]], source: int) -> Iterator[Rows]:
+        rows = sorted(((key, internal_key(key, at, VALUE)) for key, at in set(run)), key=lambda row: order(row[1]))
+        while rows:
+            size = sizes.randint(1, 5)
+            part, rows = rows[:size], rows[size:]
+            yield [key for key, _ in part], [stored for _, stored in part], [b"%d" % source] * len(part)
+
+    seen: list[bytes] = []
+    keys_before: set[bytes] = set()
+    for pieces in merge_rows([whole_keys(chunks(run, number)) for number, run in enumerate(runs)]):
+        keys = {key for piece in pieces for key in piece[0]}
+        assert not keys_before or min(keys) > max(keys_before)
+        assert [piece[2][0] for piece in pieces] == sorted(piece[2][0] for piece in pieces)
+        keys_before = keys
+        seen += [stored for piece in pieces for stored in piece[1]]
+    assert sorted(seen) == sorted(internal_key(key, at, VALUE) for run in runs for key, at in set(run))
+
+
+def chunks(table: Table, *asked: Any) -> list[Chunk]:
+    assert isinstance(table, FastTable)
+    return list(table.chunks(*asked))
+
+
+def test_a_block_is_decoded_at_its_second_reading() -> None:
+    """And the file is read once."""
+    env = SimEnv()
+    build(env, [(b"a", 1, b"1"), (b"b", 2, b"2")])
+    table = opened(env, table=FastTable)
+    counters, before = table.counters, table.counters.blocks_read
+    cache = table.cache
+    for kind in ("Block", "DecodedBlock", "DecodedBlock"):
+        assert table.get(b"b", 9) == b"2"
+        assert type(cache.find(table.first_key)).__name__ == kind
+    assert (counters.blocks_read - before, counters.cache_misses, counters.block_lookups) == (1, 1, 3)
+
+
+def test_a_scan_reads_ahead_and_stops_in_time() -> None:
+    """Many blocks with one read; none behind the bound."""
+    env = SimEnv()
+    build(env, [(b"%05d" % at, at + 1, b"v" * 90) for at in range(4_000)])
+    table = opened(env, table=FastTable)
+    blocks, reads, counted = table.blocks, env.reads, table.counters.blocks_read
+    assert sum(len(keys) for keys, _ in chunks(table, b"", None, 9_999, False)) == 4_000
+    assert env.reads - reads < blocks / 10
+    assert table.counters.blocks_read - counted == blocks > 80
+    table = opened(env, table=FastTable)
+    counted = table.counters.blocks_read
+    assert len(chunks(table, b"00001", b"00009", 9_999, False)) == 1
+    assert table.counters.blocks_read - counted <= 2
