@@ -15,7 +15,7 @@ from __future__ import annotations
 from raft.confchange import Changer
 from raft.core import Core
 from raft.errors import DecodeError
-from raft.raftpb import ENTRY_CONF_CHANGE, ConfChange, ConfChangeSingle, ConfChangeV2, ConfState, Entry
+from raft.raftpb import ConfChange, ConfChangeSingle, ConfChangeV2, ConfState, Entry
 from raft.replication import broadcast_append, maybe_commit, maybe_send_append
 from raft.state import STATE_LEADER
 from raft.util import NONE
@@ -31,7 +31,7 @@ def checked(r: Core, entry: Entry, index: int) -> Entry:
     """
     change: ConfChange | ConfChangeV2 | None = None
     try:
-        change = _decode(entry)
+        change = entry.conf_change()
         reason = "" if r.config.disable_conf_change_validation else _refusal(r, change)
     except DecodeError as error:
         reason = str(error)
@@ -42,10 +42,6 @@ def checked(r: Core, entry: Entry, index: int) -> Entry:
         return Entry(0, 0)
     r.pending_conf_index = index
     return entry
-
-
-def _decode(entry: Entry) -> ConfChange | ConfChangeV2:
-    return ConfChange.decode(entry.data) if entry.type == ENTRY_CONF_CHANGE else ConfChangeV2.decode(entry.data)
 
 
 def _refusal(r: Core, change: ConfChange | ConfChangeV2) -> str:

@@ -177,6 +177,10 @@ class Entry:
         """The bytes of this entry. O(size)."""
         return _ENTRY.pack(self.type, self.term, self.index) + self.data
 
+    def conf_change(self) -> ConfChange | ConfChangeV2:
+        """The membership change in it. Requires: type is not ENTRY_NORMAL. Raises `DecodeError`."""
+        return ConfChange.decode(self.data) if self.type == ENTRY_CONF_CHANGE else ConfChangeV2.decode(self.data)
+
     @classmethod
     def decode(cls, data: bytes) -> Entry:
         """The entry that `data`, all of it, encodes. Raises `DecodeError`. O(size)."""

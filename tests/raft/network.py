@@ -20,7 +20,6 @@ from typing import Any
 from raft import (
     SNAPSHOT_FAILURE,
     SNAPSHOT_FINISH,
-    ConfChange,
     Config,
     ConfState,
     Entry,
@@ -35,7 +34,7 @@ from raft import (
     may_send_before_sync,
 )
 from raft.kinds import StateType
-from raft.raftpb import ENTRY_CONF_CHANGE, MSG_SNAP
+from raft.raftpb import ENTRY_NORMAL, MSG_SNAP
 
 _APPLICATION = struct.Struct("<QI")
 
@@ -88,7 +87,7 @@ class Application:
         assert entry.index == self.index + 1, f"entry {entry.index} was handed out after {self.index}"
         self.index = entry.index
         self.checksum = zlib.crc32(entry.encode(), self.checksum)
-        if entry.data and entry.type != ENTRY_CONF_CHANGE:
+        if entry.data and entry.type == ENTRY_NORMAL:
             self.data.append(entry.data)
 
     def snapshot(self) -> bytes:
@@ -182,8 +181,8 @@ class Peer:
         for entry in ready.committed_entries:
             if entry.index > self.application.index:
                 self.application.apply(entry)
-            if entry.type == ENTRY_CONF_CHANGE:
-                self.node.apply_conf_change(ConfChange.decode(entry.data))
+            if entry.type != ENTRY_NORMAL:
+                self.node.apply_conf_change(entry.conf_change())
         self.read_states.extend(ready.read_states)
         self.node.advance()
         self.ready = None

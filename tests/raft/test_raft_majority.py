@@ -1,4 +1,4 @@
-"""Majorities, against definitions that are too slow to use."""
+"""A majority (raft/quorum/majority.py), against definitions that are too slow to use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raft.quorum import INFINITE_INDEX, VOTE_LOST, VOTE_PENDING, VOTE_WON, JointConfig, MajorityConfig
+from raft.quorum import INFINITE_INDEX, VOTE_LOST, VOTE_PENDING, VOTE_WON, MajorityConfig
 
 IDS = st.sets(st.integers(1, 9), max_size=7)
 ACKS = st.dictionaries(st.integers(1, 9), st.integers(0, 20))
@@ -56,16 +56,10 @@ def test_a_vote_is_decided_when_the_missing_ones_cannot_change_it(ids: set[int],
     assert MajorityConfig(ids).vote_result(votes) == expected
 
 
-@given(incoming=IDS, outgoing=IDS, acks=ACKS, votes=VOTES)
-def test_a_joint_configuration_needs_both_majorities(
-    incoming: set[int], outgoing: set[int], acks: dict[int, int], votes: dict[int, bool]
-) -> None:
-    first, second = MajorityConfig(incoming), MajorityConfig(outgoing)
-    joint = JointConfig(first, second)
-    assert joint.committed_index(acks) == min(first.committed_index(acks), second.committed_index(acks))
-    results = {first.vote_result(votes), second.vote_result(votes)}
-    if VOTE_LOST in results:
-        assert joint.vote_result(votes) == VOTE_LOST
-    else:
-        assert joint.vote_result(votes) == (VOTE_WON if results == {VOTE_WON} else VOTE_PENDING)
-    assert joint.ids() == tuple(sorted(incoming | outgoing))
+def test_a_set_of_voters_is_sorted_and_has_each_once() -> None:
+    """So that every walk over it is the same in every run."""
+    config = MajorityConfig((3, 1, 2, 3))
+    assert list(config) == [1, 2, 3]
+    assert (len(config), 2 in config, 4 in config) == (3, True, False)
+    assert config == MajorityConfig({1, 2, 3})
+    assert str(config) == "(1 2 3)"
