@@ -1,7 +1,7 @@
 """The accelerations of the Bitcask engine, each in place of a plain one of the same signature.
 
 Read this last: nothing here is needed to understand the engine, and `plain=True` runs it without.
-tests/bitcask/test_fast.py holds both forms to the same files, byte for byte, and the same answers.
+tests/bitcask/test_bitcask_fast.py holds both forms to the same files, byte for byte, and the same answers.
 
 Tried, and left out because it saves less than a third of the plain form: places packed into one int each (140 bytes for
 a key of 16 bytes in place of 190, and no time), and a get and a scan with all their calls inlined (get 0.62 µs in place

@@ -3,15 +3,16 @@ by hand as Riak might have left them."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 from engines.bitcask.hint import TOMBSTONE_BIT, encode_entry, encode_hint
 from engines.bitcask.record import encode_record, is_tombstone
 from engines.bitcask.store import BitcaskStore
-from engines.simenv import SimEnv
+from engines.simenv import Policy, SimEnv
 
-__all__ = ["PATH", "content", "data_path", "open_sim", "put_file", "sealed_ids", "write_segment"]
+__all__ = ["PATH", "content", "data_path", "killed", "open_sim", "put_file", "sealed_ids", "write_segment"]
 
 PATH = "/db"
 
@@ -30,6 +31,11 @@ def content(env: SimEnv, **options: Any) -> dict[bytes, bytes]:
     with open_sim(env, **options) as store:
         assert store.check() == []
         return dict(store.scan())
+
+
+def killed(env: SimEnv) -> SimEnv:
+    """The disk after the process was killed: all that it wrote is there."""
+    return env.crash(Policy.EVERYTHING, random.Random(0))
 
 
 def sealed_ids(store: BitcaskStore) -> list[int]:

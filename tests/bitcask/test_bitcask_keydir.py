@@ -1,11 +1,13 @@
-"""The keydir: keys in order, and what views remember."""
+"""The keydir: places, keys in order, and what undo maps remember."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
+from engines.bitcask.hint import TOMBSTONE_BIT
 from engines.bitcask.keydir import Keydir, KeyOrder, Undo
+from engines.bitcask.segment import Segment
 from engines.simenv import SimEnv
 from tests.bitcask.riak_files import open_sim
 
@@ -38,6 +40,18 @@ def test_an_order_that_missed_a_change_is_found() -> None:
     assert not order.check(places)
 
 
+def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() -> None:
+    """One scan, and then a queue: the notes of keys that have come and gone don't pile up."""
+    order, places = KeyOrder(), dict.fromkeys((b"%03d" % number for number in range(800)), 1)
+    order.range(places, b"", None, (True, True), False)
+    most = 0
+    for number in range(10_000):
+        if order.made:
+            order.note(b"job%d" % number)
+        most = max(most, len(order.changed))
+    assert most <= 100 and order.check(places)
+
+
 def test_a_view_remembers_the_first_place_of_each_key() -> None:
     keydir, first, second = Keydir(), Undo(), Undo()
     keydir.places.update({b"a": (1, 0, 16), b"b": (1, 16, 16)})
@@ -46,25 +60,6 @@ def test_a_view_remembers_the_first_place_of_each_key() -> None:
     assert dict(first) == {b"a": (1, 0, 16), b"c": None, b"b": (1, 16, 16)}
     assert dict(second) == {b"a": (2, 0, 16), b"b": (1, 16, 16)}
     assert keydir.places == {b"b": (2, 32, 16), b"c": (2, 16, 16)}
-
-
-def test_a_queue_that_runs_through_leaves_an_open_view_no_notes() -> None:
-    """Each key is absent again, as it was when the view was opened; what the view had, it keeps."""
-    with open_sim(SimEnv(), max_file_size=1 << 20) as store:
-        store.put(b"kept", b"1")
-        with store.snapshot() as snapshot:
-            list(snapshot.scan())
-            for number in range(500):
-                store.put(b"job%d" % number, b"")
-                assert snapshot.get(b"job%d" % number) is None
-                store.delete(b"job%d" % number)
-            assert len(snapshot.moment.undo) == 0
-            store.delete(b"kept")
-            store.put(b"kept", b"2")
-            store.delete(b"kept")
-            assert list(snapshot.moment.undo) == [b"kept"]
-            assert list(snapshot.scan()) == [(b"kept", b"1")] == list(snapshot.scan(reverse=True))
-            assert store.check() == []
 
 
 def test_a_view_sees_no_later_value_while_its_note_is_dropped() -> None:
@@ -86,13 +81,11 @@ def test_a_view_sees_no_later_value_while_its_note_is_dropped() -> None:
         assert deleting == [b"k"] and len(snapshot.moment.undo) == 0
 
 
-def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() -> None:
-    """One scan, and then a queue: the notes of keys that have come and gone don't pile up."""
-    order, places = KeyOrder(), dict.fromkeys((b"%03d" % number for number in range(800)), 1)
-    order.range(places, b"", None, (True, True), False)
-    most = 0
-    for number in range(10_000):
-        if order.made:
-            order.note(b"job%d" % number)
-        most = max(most, len(order.changed))
-    assert most <= 100 and order.check(places)
+def test_loading_a_segment_takes_the_live_bytes_of_what_it_replaces() -> None:
+    """The later position wins; a tombstone removes the key."""
+    keydir, segments = Keydir(), {1: Segment(1, 100), 2: Segment(2, 100)}
+    keydir.load(segments[1], [(5, 20, 0, b"a"), (5, 30, 20, b"b"), (5, 50, 50, b"c")], segments)
+    assert segments[1].live_bytes == 100
+    keydir.load(segments[2], [(5, 40, 0, b"a"), (5, 36, 40 | TOMBSTONE_BIT, b"b")], segments)
+    assert keydir.places == {b"a": (2, 0, 40), b"c": (1, 50, 50)}
+    assert (segments[1].live_bytes, segments[2].live_bytes, segments[2].tombstone_bytes) == (50, 40, 36)

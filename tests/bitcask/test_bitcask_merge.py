@@ -1,4 +1,4 @@
-"""Merges: which segments, what stays of them, and that a deleted key never comes back."""
+"""Merges: what stays of the inputs, and that a deleted key never comes back."""
 
 from __future__ import annotations
 
@@ -8,34 +8,17 @@ from itertools import combinations
 
 import pytest
 
-from engines import InvalidOption
-from engines.bitcask.policy import choose
-from engines.bitcask.record import encode_record, encode_tombstone, is_tombstone, read_records, tombstone_file
-from engines.bitcask.segment import Segment
+from engines.bitcask.record import (
+    encode_record,
+    encode_tombstone,
+    is_tombstone,
+    read_records,
+    tombstone_file,
+)
 from engines.bitcask.store import BitcaskStore
 from engines.env import File
 from engines.simenv import Call, Policy, SimEnv
-from tests.bitcask.riak_files import PATH, content, data_path, open_sim, put_file, sealed_ids
-
-
-def segments(*sizes: tuple[int, int]) -> list[Segment]:
-    """Of (end, live bytes), with the ids 1, 2, ..."""
-    made = []
-    for file_id, (end, live_bytes) in enumerate(sizes, 1):
-        segment = Segment(file_id, end)
-        segment.live_bytes = live_bytes
-        made.append(segment)
-    return made
-
-
-def test_the_shortest_run_of_oldest_segments_that_is_worth_while_is_chosen() -> None:
-    """By the share of garbage first, by its bytes if no run has that share."""
-    assert choose(segments((100, 40), (100, 0)), 0.6, 1000) == [1]
-    assert choose(segments((100, 41), (100, 0)), 0.6, 1000) == [1, 2]
-    assert choose(segments((100, 90), (100, 90), (100, 90)), 0.6, 20) == [1, 2]
-    assert choose(segments((100, 90), (100, 0), (100, 0)), 0.6, 5) == [1, 2, 3], "the share comes first"
-    assert choose(segments((100, 90)), 0.6, 11) == []
-    assert choose([], 0.6, 1) == []
+from tests.bitcask.riak_files import content, data_path, open_sim, put_file, sealed_ids
 
 
 def three_generations(env: SimEnv) -> None:
@@ -207,39 +190,6 @@ def test_what_is_written_during_a_merge_stands() -> None:
     assert content(env) == expected
 
 
-def test_snapshots_stay_true_while_merges_and_writes_go_on(rng: random.Random) -> None:
-    """Old files stay until the last reader that was there before the merge leaves; then they go."""
-    env = SimEnv()
-    with open_sim(env) as store:
-        model: dict[bytes, bytes] = {}
-        views = []
-        for turn in range(12):
-            for _ in range(12):
-                key = b"key%d" % rng.randrange(12)
-                if rng.random() < 0.3:
-                    store.delete(key)
-                    model.pop(key, None)
-                else:
-                    model[key] = b"%d of turn %d" % (rng.randrange(100), turn)
-                    store.put(key, model[key])
-            views.append((store.snapshot(), dict(model)))
-            ids = sealed_ids(store)
-            store.merge(rng.sample(ids, min(len(ids), 3)))
-            for snapshot, items in views:
-                assert dict(snapshot.scan()) == items
-                assert [snapshot.get(key) for key in items] == list(items.values())
-            if turn % 3 == 2:
-                views.pop(rng.randrange(len(views)))[0].close()
-        assert store.stats().engine["retired_segments"] > 0
-        while views:
-            snapshot, items = views.pop(0)
-            assert list(snapshot.scan(reverse=True)) == sorted(items.items(), reverse=True)
-            snapshot.close()
-        assert store.stats().engine["retired_segments"] == 0
-        on_disk = sum(path.endswith(".data") for path in env.files())
-        assert on_disk == store.stats().engine["segments"]
-
-
 def test_a_failed_merge_leaves_no_output_and_loses_nothing() -> None:
     """A record of an input is damaged: the merge is refused, the rest stays readable."""
     env = SimEnv()
@@ -255,26 +205,3 @@ def test_a_failed_merge_leaves_no_output_and_loses_nothing() -> None:
         assert store.get(b"key11") == b"v" * 20
         assert any("checksum" in sentence for sentence in store.check())
         assert [path for path in env.files() if path.endswith(".new")] == []
-
-
-def test_writes_keep_a_store_within_its_bound_by_merging() -> None:
-    """Overwriting few keys for long: inline merges keep the garbage below the share that was asked for."""
-    env = SimEnv()
-    with open_sim(env, merge="inline", garbage_share=0.5, max_file_size=1000) as store:
-        sizes = []
-        for number in range(1500):
-            store.put(b"key%02d" % (number % 20), b"%04d" % number * 5)
-            sizes.append(store.stats().disk_bytes)
-        stats = store.stats()
-        assert stats.engine["merges"] > 5
-        assert max(sizes) < 6 * stats.live_bytes + 4000, "a plateau: 1 / (1 - share), the active segment, and hints"
-        assert dict(store.scan()) == {b"key%02d" % (n % 20): b"%04d" % n * 5 for n in range(1480, 1500)}
-
-
-def test_an_unknown_segment_is_refused() -> None:
-    env = SimEnv()
-    with open_sim(env) as store:
-        store.put(b"k", b"v")
-        with pytest.raises(InvalidOption, match="no sealed segment has the id 1"):
-            store.merge([1])
-        assert f"{PATH}/1.bitcask.data" in env.files()

@@ -1,16 +1,48 @@
-"""Keys that only Riak writes, the empty one and those above 32,768 bytes: what a scan shows can be read and deleted."""
+"""Writing: what is refused, and the empty key, which a user of Riak may have."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from engines import InvalidKey
-from engines.bitcask.record import encode_record
+from engines import (
+    InvalidKey,
+    InvalidValue,
+    ReservedValue,
+    WriteBatch,
+)
+from engines.bitcask.record import (
+    TOMBSTONE,
+    encode_record,
+)
 from engines.bitcask.segment import MARK_EVERY_BYTES
 from engines.simenv import Policy, SimEnv
 from tests.bitcask.riak_files import content, open_sim, put_file
+
+
+@given(st.binary(max_size=40))
+def test_a_value_that_would_be_a_deletion_is_refused(rest: bytes) -> None:
+    """Riak stores it, answers not_found, and forgets it at the next opening; there is no escape in the format."""
+    env = SimEnv()
+    with open_sim(env) as store:
+        store.put(b"k", b"kept")
+        batch = WriteBatch()
+        batch.put(b"other", b"1")
+        batch.put(b"k", TOMBSTONE + rest)
+        for attempt in (
+            lambda: store.put(b"k", TOMBSTONE + rest),
+            lambda: store.write(batch),
+            lambda: store.load([(b"k", TOMBSTONE + rest)]),
+        ):
+            with pytest.raises(ReservedValue, match="is a deletion"):
+                attempt()
+        store.put(b"fine", TOMBSTONE[:-1] + b"?" + rest)
+    assert content(env) == {b"k": b"kept", b"fine": TOMBSTONE[:-1] + b"?" + rest}
+    assert issubclass(ReservedValue, InvalidValue)
+
 
 LONG = (b"l" * 32_769, b"m" * 65_535)
 
