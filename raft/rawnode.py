@@ -54,6 +54,7 @@ from raft.raftpb import (
     MSG_FORGET_LEADER,
     MSG_HEARTBEAT_RESP,
     MSG_HUP,
+    MSG_PRE_VOTE_RESP,
     MSG_PROP,
     MSG_READ_INDEX,
     MSG_SNAP_STATUS,
@@ -63,6 +64,7 @@ from raft.raftpb import (
     MSG_STORAGE_APPLY_RESP,
     MSG_TRANSFER_LEADER,
     MSG_UNREACHABLE,
+    MSG_VOTE_RESP,
     ConfChange,
     ConfChangeV2,
     ConfState,
@@ -96,7 +98,7 @@ _LOCAL: Final = frozenset(
 )
 _FROM_THREADS: Final = frozenset((MSG_STORAGE_APPEND_RESP, MSG_STORAGE_APPLY_RESP))
 _REQUESTS: Final = frozenset((MSG_PROP, MSG_READ_INDEX))
-_PROGRESS_RESPONSES: Final = frozenset((MSG_APP_RESP, MSG_HEARTBEAT_RESP))
+_ANSWERS: Final = frozenset((MSG_APP_RESP, MSG_HEARTBEAT_RESP, MSG_VOTE_RESP, MSG_PRE_VOTE_RESP))
 
 
 @dataclass(slots=True)
@@ -261,7 +263,7 @@ class RawNode:
                 raise StepLocalMsgError(f"a message of type {kind} at term {message.term} can't come from a peer")
         if message.to != r.id:
             raise StepPeerNotFoundError(f"a message for node {message.to} reached node {r.id}")
-        if kind in _PROGRESS_RESPONSES and message.from_ not in r.tracker.progress:
+        if kind in _ANSWERS and message.from_ not in r.tracker.progress:
             raise StepPeerNotFoundError(f"node {message.from_} answered, but it isn't in the configuration")
         r.step(message)
 

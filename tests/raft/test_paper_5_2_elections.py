@@ -81,7 +81,7 @@ def test_a_vote_counts_once_however_often_it_arrives() -> None:
     for _ in range(5):
         peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=2, term=1))
     assert peer.node.status().raft_state == StateType.CANDIDATE
-    peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=9, term=1))
+    peer.node.raft.step(Message(MSG_VOTE_RESP, to=1, from_=9, term=1))
     assert peer.node.status().raft_state == StateType.CANDIDATE, "nor does that of a stranger"
 
 

@@ -73,3 +73,4 @@ def test_a_change_of_one_node_is_one_of_several() -> None:
     change = ConfChange(ConfChangeType.REMOVE_NODE, 3, b"ctx").as_v2()
     assert change == ConfChangeV2(changes=(ConfChangeSingle(ConfChangeType.REMOVE_NODE, 3),), context=b"ctx")
     assert ConfChangeV2(context=b"x").leave_joint()
+    assert not ConfChangeV2(ConfChangeTransition.JOINT_EXPLICIT).leave_joint(), "it enters one, of the same set twice"

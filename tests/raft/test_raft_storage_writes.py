@@ -11,10 +11,12 @@ from raft import Config, ConfState, MemoryStorage, Message, RaftPanic, RawNode, 
 from raft.raftpb import (
     MSG_APP,
     MSG_APP_RESP,
+    MSG_HEARTBEAT,
     MSG_STORAGE_APPEND,
     MSG_STORAGE_APPEND_RESP,
     MSG_STORAGE_APPLY,
     MSG_STORAGE_APPLY_RESP,
+    MSG_VOTE,
     MSG_VOTE_RESP,
     HardState,
 )
@@ -134,3 +136,26 @@ def test_only_the_own_threads_answer() -> None:
     for kind, from_ in ((MSG_STORAGE_APPEND_RESP, 3), (MSG_STORAGE_APPEND, LOCAL_APPEND_THREAD)):
         with pytest.raises(StepLocalMsgError):
             node.step(Message(kind, to=1, from_=from_, term=1))
+
+
+def test_a_vote_for_another_waits_for_the_write() -> None:
+    node, storage = make_node(2, (1, 2, 3))
+    node.step(Message(MSG_VOTE, to=2, from_=1, term=1))
+    ready = node.ready()
+    assert [m.type for m in ready.messages] == [MSG_STORAGE_APPEND]
+    answers = write(storage, thread_message(ready, MSG_STORAGE_APPEND))
+    assert [(m.type, m.to, m.reject) for m in answers] == [(MSG_VOTE_RESP, 1, False)]
+    assert storage.initial_state()[0].vote == 1
+
+
+def test_a_write_that_promises_nothing_has_no_answer() -> None:
+    """A commit index alone, which needs no sync either."""
+    node, storage = make_node(2, (1, 2, 3))
+    node.step(Message(MSG_APP, to=2, from_=1, term=1, entries=entries(1, (1,))))
+    for response in write(storage, thread_message(node.ready(), MSG_STORAGE_APPEND)):
+        if response.to == 2:
+            node.step(response)
+    node.step(Message(MSG_HEARTBEAT, to=2, from_=1, term=1, commit=1))
+    ready = node.ready()
+    append = thread_message(ready, MSG_STORAGE_APPEND)
+    assert (append.commit, append.responses, ready.must_sync) == (1, [], False)

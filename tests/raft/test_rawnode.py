@@ -35,6 +35,7 @@ from raft.raftpb import (
     MSG_HEARTBEAT,
     MSG_HEARTBEAT_RESP,
     MSG_HUP,
+    MSG_PRE_VOTE_RESP,
     MSG_PROP,
     MSG_READ_INDEX,
     MSG_READ_INDEX_RESP,
@@ -295,7 +296,7 @@ def test_a_message_without_a_term_is_no_message_of_a_peer() -> None:
             peer.node.step(Message(kind, to=1, from_=2))
 
 
-@pytest.mark.parametrize("kind", [MSG_APP_RESP, MSG_HEARTBEAT_RESP])
+@pytest.mark.parametrize("kind", [MSG_APP_RESP, MSG_HEARTBEAT_RESP, MSG_VOTE_RESP, MSG_PRE_VOTE_RESP])
 def test_answers_of_strangers_are_refused(kind: MessageType) -> None:
     peer = make_peer()
     with pytest.raises(StepPeerNotFoundError, match="node 9"):
