@@ -27,7 +27,7 @@ FUNCTION_LINES_MAX = 60
 # Everything durable reaches disk, clock and chance through an Env. These few are the doors themselves.
 DOORS = {"engines/env.py", "engines/locks.py", "engines/simenv.py", "engines/faultenv.py"}
 # Programs around the Raft library, which read and print files that people name; the library imports none of them.
-PROGRAMS = {"raft/interaction/__main__.py"}
+PROGRAMS = {"raft/interaction/__main__.py", "raft/simulator.py"}
 DURABLE_IN_SERVER = {"server/wal.py", "server/snapshot.py", "server/statemachine.py"}
 OUTSIDE_MODULES = {
     "os", "posix", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "time", "datetime", "random",

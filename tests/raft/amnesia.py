@@ -2,8 +2,9 @@
 
 A node's directory is emptied while it is down, or a copy of an earlier time is put back. Its members remember it: each
 pair of nodes judges each other with the server's own Roster before a message between them counts, and a node that learns
-that it is kept out neither ticks nor sends. What must hold is all of simulation.py, Leader Completeness and One Vote
-among it: a node that voted again, or acknowledged without knowing what it has promised, would break them.
+that it is kept out neither ticks nor sends. What must hold are all properties of raft/simulation/invariants.py, Leader
+Completeness and One Vote among them: a node that voted again, or acknowledged without knowing what it has promised,
+would break them.
 
 A directory is lost only when every other node has heard of it; server/IDENTITY.md, "What can't be told", is why.
 """
@@ -11,22 +12,29 @@ A directory is lost only when every other node has heard of it; server/IDENTITY.
 from __future__ import annotations
 
 import copy
+import heapq
+import random
 from dataclasses import dataclass, field
 
-from raft import SNAPSHOT_FAILURE, ConfState, Message, RaftError
+from raft import SNAPSHOT_FAILURE, ConfState, Message
+from raft.simulation.application import Application
+from raft.simulation.disk import Disk
+from raft.simulation.peer import Peer
+from raft.simulation.plan import TICK, USUAL, Kind, Plan, Profile, draw_as
+from raft.simulation.simulation import Simulation, play
 from server.identity import Identity, Met
 from server.roster import Roster
-from tests.raft.network import Application, Disk, Peer
-from tests.raft.simulation import History, Profile, Simulation, Violation
 
-__all__ = ["PROFILES", "Forgetful", "play"]
+__all__ = ["PROFILES", "Forgetful", "forget"]
 
+_WEIGHTS = {**USUAL, Kind.CRASH: 18, Kind.PARTITION: 12, Kind.SNAPSHOT: 0}
 PROFILES = {
-    "three": Profile(crash=14, start=30, propose=60, partition=12, tick=150),
-    "five": Profile(nodes=5, crash=20, start=50, propose=60, partition=14, tick=150),
-    "snapshots": Profile(crash=14, start=30, propose=60, partition=12, tick=150, snapshot=8),
+    "three": Profile(weights=_WEIGHTS),
+    "five": Profile((5,), steps=140, weights={**_WEIGHTS, Kind.CRASH: 24}),
+    "snapshots": Profile(weights={**_WEIGHTS, Kind.SNAPSHOT: 12}),
 }
-LOSE_EVERY = 60  # events, about, between two attempts to lose a directory
+LOSE_EVERY = 6 * TICK
+"""Between two attempts to lose a directory."""
 
 
 @dataclass
@@ -35,7 +43,7 @@ class Directory:
 
     identity: Identity
     roster: Roster = field(init=False)
-    heard: dict[int, Met] = field(default_factory=dict)  # the directories that its connections of now began with
+    heard: dict[int, Met] = field(default_factory=dict)  # the directories that its current connections began with
     older: tuple[Disk, Identity] | None = None
 
     def start(self, session: int) -> None:
@@ -48,38 +56,27 @@ class Directory:
         self.identity = self.identity.remembering(met)
 
 
-class _History(History):
-    """A node that is kept out may still vote for itself, before it hears of it; it doesn't matter, for nobody hears it."""
-
-    def __init__(self, lost: set[int]) -> None:
-        super().__init__()
-        self.lost = lost
-
-    def see_vote(self, node_id: int, term: int, candidate: int) -> None:
-        if node_id not in self.lost:
-            super().see_vote(node_id, term, candidate)
-
-
 class Forgetful(Simulation):
     """One run. `losses` tells what was lost, for a test that wants to know that something was."""
 
-    def __init__(self, seed: int, profile: Profile) -> None:
-        super().__init__(seed, profile)
-        self.directories = {node_id: Directory(self._new_identity(node_id)) for node_id in self.ids}
+    def __init__(self, plan: Plan) -> None:
+        self.luck = random.Random(f"amnesia/{plan.seed}")
+        self.members = tuple(range(1, plan.nodes + 1))
+        self.directories = {node_id: Directory(self._new_identity(node_id)) for node_id in self.members}
         for directory in self.directories.values():
-            directory.start(self.rng.getrandbits(64))
-        self.lost: set[int] = set()
+            directory.start(self.luck.getrandbits(64))
         self.losses = {"emptied": 0, "older": 0}
-        self.history = _History(self.lost)
+        super().__init__(plan, random.Random)
+        self.lost = self.invariants.lost
 
     def _new_identity(self, node_id: int) -> Identity:
-        members = {each: f"node{each}:1" for each in self.ids}
-        return Identity(1, node_id, self.rng.getrandbits(64), "memory", members)
+        members = {each: f"node{each}:1" for each in self.members}
+        return Identity(1, node_id, self.luck.getrandbits(64), "memory", members)
 
-    def run(self, events: int) -> None:
-        for _ in range(events // LOSE_EVERY):
-            super().run(LOSE_EVERY)
-            self._lose_a_directory()
+    def run(self) -> None:
+        for at in range(LOSE_EVERY, self.plan.length, LOSE_EVERY):
+            self.after(at, self._lose_a_directory)
+        super().run()
 
     # Losing.
 
@@ -90,12 +87,12 @@ class Forgetful(Simulation):
         down = [peer for peer in self.peers.values() if not peer.up and peer.id not in self.lost]
         if not down:
             return
-        peer = self.rng.choice(down)
+        peer = self.luck.choice(down)
         directory = self.directories[peer.id]
         if directory.older is not None and self._is_remembered(directory.older[1], starts=1):
             peer.disk, directory.identity = directory.older
             self._lose_it(peer, "older")
-        elif self.rng.random() < 0.3:
+        elif self.luck.random() < 0.3:
             directory.older = copy.deepcopy((peer.disk, directory.identity))
         elif self._is_remembered(directory.identity, starts=0):
             peer.disk = Disk(ConfState(self.ids))
@@ -112,38 +109,34 @@ class Forgetful(Simulation):
         self.lost.add(peer.id)
         self.losses[what] += 1
         # Its connections have ended with its process, and what was on them.
-        self.flying = [data for data in self.flying if Message.decode(data).from_ != peer.id]
+        self.heap[:] = [event for event in self.heap if not _is_from(peer.id, event[3])]
+        heapq.heapify(self.heap)
+        peer.storage = peer.disk.replay()
         peer.application = Application()
-        snapshot = peer.disk.replay().snapshot()
-        if not snapshot.is_empty():
-            peer.application.install(snapshot.data)
+        if not peer.storage.snapshot().is_empty():
+            peer.application.install(peer.storage.snapshot().data)
 
     # Being kept out.
 
-    def _is_kept_out(self, node_id: int) -> bool:
-        return bool(self.directories[node_id].roster.kept_out)
+    def takes_part(self, peer: Peer) -> bool:
+        return super().takes_part(peer) and not self.directories[peer.id].roster.kept_out
 
-    def _some_peer(self) -> Peer | None:
-        peer = super()._some_peer()
-        return None if peer is None or self._is_kept_out(peer.id) else peer
-
-    def _drive_peer(self, peer: Peer) -> bool:
-        return not self._is_kept_out(peer.id) and super()._drive_peer(peer)
-
-    def _up(self) -> list[Peer]:
-        return [peer for peer in super()._up() if not self._is_kept_out(peer.id)]
-
-    def _agreed(self, leader: Peer, target: int) -> bool:
+    def agreed(self, leader: Peer, target: int) -> bool:
         indexes = {peer.application.index for peer in self.peers.values() if peer.id not in self.lost}
         return len(indexes) == 1 and indexes.pop() >= target
 
-    def _start(self, peer: Peer) -> None:
+    def started(self, peer: Peer) -> None:
         """It introduces itself to all that it reaches, before anything else."""
-        super()._start(peer)
-        self.directories[peer.id].start(self.rng.getrandbits(64))
+        super().started(peer)
+        if peer.starts == 1:
+            return
+        self.directories[peer.id].start(self.luck.getrandbits(64))
         for other in self.peers.values():
-            if other is not peer and other.up and self.group[other.id] == self.group[peer.id]:
+            if other is not peer and other.up and self._are_connected(peer.id, other.id):
                 self._shake_hands(peer.id, other.id)
+
+    def _are_connected(self, one: int, other: int) -> bool:
+        return not {(one, other), (other, one)} & self.network.cut
 
     def _shake_hands(self, one: int, other: int) -> None:
         """A new connection: each says who it is and what it remembers, and judges the other."""
@@ -152,26 +145,29 @@ class Forgetful(Simulation):
             second.heard[one] = first.roster.hello().met
             first.heard[other] = second.roster.hello().met
 
-    def _arrive(self, data: bytes) -> None:
-        message = Message.decode(data)
+    def arrive(self, message: Message) -> None:
         sender, receiver = message.from_, message.to
-        if self.peers[receiver].up and self.group[sender] == self.group[receiver]:
+        if not self._are_connected(sender, receiver):
+            self.report(message, SNAPSHOT_FAILURE)  # a connection needs both directions
+            return
+        if self.peers[receiver].up:
             first, second = self.directories[sender], self.directories[receiver]
             new = second.heard.get(sender) != first.roster.hello().met or first.roster.known() != second.roster.known()
             if new and self.peers[sender].up:
                 self._shake_hands(sender, receiver)
-            if second.heard.get(sender) != first.roster.hello().met or self._is_kept_out(receiver):
-                self._report(message, SNAPSHOT_FAILURE)
+            if second.heard.get(sender) != first.roster.hello().met or not self.takes_part(self.peers[receiver]):
+                self.report(message, SNAPSHOT_FAILURE)
                 return
-        super()._arrive(data)
+        super().arrive(message)
 
 
-def play(seed: int, profile: Profile, events: int) -> Forgetful:
-    """One run from beginning to end, as simulation.play."""
-    simulation = Forgetful(seed, profile)
-    try:
-        simulation.run(events)
-        simulation.converge()
-    except (RaftError, AssertionError) as error:
-        raise Violation(f"seed {seed}: {error}") from error
+def _is_from(node_id: int, arguments: tuple[object, ...]) -> bool:
+    return isinstance(arguments[0], Message) and arguments[0].from_ == node_id if arguments else False
+
+
+def forget(seed: int, profile: str) -> Forgetful:
+    """One run from beginning to end."""
+    plan = draw_as(seed, random.Random(f"plan/{seed}"), profile, PROFILES[profile])
+    simulation = Forgetful(plan)
+    play(simulation)
     return simulation

@@ -1,173 +1,189 @@
-"""Raft with one rule left out: bugs that real implementations had, each as a function that plants it.
+"""Raft with one rule left out: bugs that real implementations had, each a small patch, and what finds it.
 
-A random run that can't fail proves nothing. Each of these must be found by the runs of simulation.py. Bugs that chance
-meets too rarely have tests of their own in test_raft_traps.py.
+    python -m tests.raft.mutants                a table: what caught each, and after how many seeds
+    python -m tests.raft.mutants NAME --seeds 5000
+
+A random run that can't fail proves nothing. Each patch in mutants/ is planted in a private copy of the library (imported
+from patched sources, beside the real one), and has to be found by the simulator within 2,000 seeds, or else by a unit
+test or an interaction script on a patched copy of the repository.
+
+A patch is a unified diff without line numbers: what it takes away has to be in the file exactly once, wherever that is.
+The text before the first file says which rule is left out, and who suffered from it. "Sample:" marks those that a few
+seeds find; the fast tier plays these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import pytest
+__all__ = ["MUTANTS", "SEEDS", "Caught", "Mutant", "hunt", "parse", "planted"]
 
-from raft import Entry, HardState, Message, Raft
-from raft import election as election_module
-from raft import leader as leader_module
-from raft import membership as membership_module
-from raft import raft as raft_module
-from raft import reads as reads_module
-from raft.log import RaftLog
-from raft.raftpb import MSG_APP_RESP, MSG_HEARTBEAT, MSG_READ_INDEX, MSG_VOTE
-from raft.tracker import Progress
-from tests.raft import network
-
-__all__ = ["MUTANTS"]
-
-Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-def vote_is_not_synced(patch: pytest.MonkeyPatch) -> None:
-    """PySyncObj#84, #202: a restarted node has forgotten its vote, and votes again in the same term."""
-
-    def must_sync(state: HardState, previous: HardState, entry_count: int) -> bool:
-        return entry_count > 0
-
-    patch.setattr("raft.rawnode.must_sync", must_sync)
+REPOSITORY = Path(__file__).parents[2]
+FOLDER = Path(__file__).with_name("mutants")
+SEEDS = 2_000
+UNIT_TESTS = ["tests/raft", "--ignore=tests/raft/test_mutants.py", "--ignore=tests/raft/test_simulator.py"]
 
 
-def vote_goes_to_any_log(patch: pytest.MonkeyPatch) -> None:
-    """Section 5.4.1 left out: a node that lacks committed entries is elected."""
-    patch.setattr(RaftLog, "is_up_to_date", lambda self, index, term: True)
+@dataclass(frozen=True)
+class Hunk:
+    """One place of one file: what stands there, and what the mutant has instead."""
+
+    path: str
+    old: str
+    new: str
 
 
-def vote_is_given_twice(patch: pytest.MonkeyPatch) -> None:
-    """Section 5.2 left out: whoever asks gets a vote."""
-    original = election_module.answer_vote_request
+@dataclass(frozen=True)
+class Mutant:
+    """One planted bug. why: the rule that is left out. sample: whether a few seeds find it."""
 
-    def answer(r: Raft, m: Message) -> None:
-        r.vote = m.from_
-        original(r, m)
+    name: str
+    why: str
+    sample: bool
+    hunks: tuple[Hunk, ...]
 
-    patch.setitem(raft_module._HANDLERS, MSG_VOTE, answer)
-
-
-def leader_counts_its_entries_before_they_are_written(patch: pytest.MonkeyPatch) -> None:
-    """etcd#14370: what the leader of a small cluster has committed is lost with its own crash."""
-    original = Raft.send
-
-    def send(self: Raft, message: Message) -> None:
-        original(self, message)
-        if message.type == MSG_APP_RESP and message.to == self.id:
-            self.messages_after_append.remove(message)
-            self.step(message)
-
-    patch.setattr(Raft, "send", send)
-
-
-def follower_acknowledges_before_it_has_written(patch: pytest.MonkeyPatch) -> None:
-    """etcd#8455 and many others: everything is sent before the sync."""
-    patch.setattr(network, "may_send_before_sync", lambda message: True)
+    def sources(self) -> dict[str, str]:
+        """The patched text of each file. Raises `LookupError` if the library no longer has what is to be replaced."""
+        texts: dict[str, str] = {}
+        for hunk in self.hunks:
+            text = texts.get(hunk.path) or (REPOSITORY / hunk.path).read_text("utf-8")
+            if text.count(hunk.old) != 1:
+                raise LookupError(
+                    f"mutants/{self.name}.patch: {hunk.path} has {text.count(hunk.old)} times what the patch expects "
+                    f"once; write the patch for the file as it is now:\n{hunk.old}"
+                )
+            texts[hunk.path] = text.replace(hunk.old, hunk.new)
+        return texts
 
 
-def old_terms_are_committed_by_counting(patch: pytest.MonkeyPatch) -> None:
-    """Figure 8; PySyncObj#110, #169."""
-
-    def maybe_commit(self: RaftLog, index: int, term: int) -> bool:
-        if index <= self.committed:
-            return False
-        self.commit_to(index)
-        return True
-
-    patch.setattr(RaftLog, "maybe_commit", maybe_commit)
-
-
-def a_match_truncates(patch: pytest.MonkeyPatch) -> None:
-    """raftos#26, akka-raft#66: a late message deletes what came behind it, acknowledged or not."""
-
-    def maybe_append(
-        self: RaftLog, prev_index: int, prev_term: int, entries: Sequence[Entry], leader_commit: int
-    ) -> int | None:
-        if not self.match_term(prev_index, prev_term):
-            return None
-        fresh = [entry for entry in entries if entry.index > self.committed]
-        if fresh:
-            self.append(fresh)
-        last_new = prev_index + len(entries)
-        self.commit_to(min(leader_commit, last_new))
-        return last_new
-
-    patch.setattr(RaftLog, "maybe_append", maybe_append)
+def parse(name: str, text: str) -> Mutant:
+    """A mutant from the text of its patch."""
+    head, _, rest = text.partition("\n--- ")
+    hunks = []
+    for file in f"\n{rest}".split("\n--- "):
+        path, *parts = file.strip("\n").split("\n@@\n")
+        for part in parts:
+            lines = part.split("\n")
+            old = "".join(line[1:] + "\n" for line in lines if not line.startswith("+"))
+            new = "".join(line[1:] + "\n" for line in lines if not line.startswith("-"))
+            hunks.append(Hunk(path.strip(), old, new))
+    assert hunks, f"mutants/{name}.patch has no hunk"
+    sample = head.endswith("\nSample: yes")
+    return Mutant(name, head.removesuffix("\nSample: yes").strip(), sample, tuple(hunks))
 
 
-def heartbeat_commits_more_than_the_follower_has(patch: pytest.MonkeyPatch) -> None:
-    original = Raft.send
-
-    def send(self: Raft, message: Message) -> None:
-        if message.type == MSG_HEARTBEAT:
-            message.commit = self.log.committed
-        original(self, message)
-
-    patch.setattr(Raft, "send", send)
+MUTANTS = [parse(path.stem, path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.patch"))]
 
 
-def reads_ask_no_quorum(patch: pytest.MonkeyPatch) -> None:
-    """A leader that was replaced, and doesn't know it, answers with what it has."""
+class _Planter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the patched modules from their patched sources; leaves all others to the usual way."""
 
-    def confirm(r: Raft, requests: Sequence[Message]) -> None:
-        for request in requests:
-            reads_module._answer(r, request, r.log.committed)
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts = {path.removesuffix(".py").replace("/", "."): (path, text) for path, text in texts.items()}
+        self.planted: set[str] = set()
 
-    patch.setattr(reads_module, "_confirm", confirm)
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname in self.texts else None
 
-
-def reads_do_not_wait_for_the_term_to_open(patch: pytest.MonkeyPatch) -> None:
-    """etcd#7331: a new leader doesn't know yet what the last one has committed."""
-    patch.setitem(leader_module._HANDLERS, MSG_READ_INDEX, lambda r, m: reads_module._confirm(r, [m]))
-
-
-def a_leader_alone_answers_reads_at_once(patch: pytest.MonkeyPatch) -> None:
-    """A restarted node's commit index may be older than what it acknowledged: it isn't synced when it changes alone."""
-    original = reads_module.handle_read_index
-
-    def handle(r: Raft, m: Message) -> None:
-        if len(r.tracker.progress) == 1:
-            reads_module._answer(r, m, r.log.committed)
-        else:
-            original(r, m)
-
-    patch.setitem(leader_module._HANDLERS, MSG_READ_INDEX, handle)
+    def exec_module(self, module: ModuleType) -> None:
+        path, text = self.texts[module.__name__]
+        self.planted.add(module.__name__)
+        exec(compile(text, path, "exec"), module.__dict__)
 
 
-def refusals_lower_what_was_matched(patch: pytest.MonkeyPatch) -> None:
-    """Late refusals are believed, and match falls with them; then what is sent is not what is missing."""
-
-    def maybe_decrease(self: Progress, rejected: int, match_hint: int) -> bool:
-        self.match = min(self.match, match_hint)
-        self.next = match_hint + 2
-        return True
-
-    patch.setattr(Progress, "maybe_decrease", maybe_decrease)
+def _private() -> list[str]:
+    return [name for name in sys.modules if name == "raft" or name.startswith("raft.")]
 
 
-def several_membership_changes_are_under_way(patch: pytest.MonkeyPatch) -> None:
-    """Thesis 4.1: two changes at a time make majorities that don't meet."""
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[ModuleType]:
+    """The module raft.simulator of a private copy of the library with the bug in it. The real one is untouched."""
+    planter = _Planter(mutant.sources())
+    real = {name: sys.modules.pop(name) for name in _private()}
+    sys.meta_path.insert(0, planter)
+    try:
+        simulator = importlib.import_module("raft.simulator")
+        assert planter.planted == set(planter.texts), f"{set(planter.texts) - planter.planted} was never imported"
+        yield simulator
+    finally:
+        sys.meta_path.remove(planter)
+        for name in _private():
+            del sys.modules[name]
+        sys.modules.update(real)
 
-    patch.setattr(membership_module, "_refusal", lambda r, change: "")
+
+@dataclass(frozen=True)
+class Caught:
+    """What found a mutant: the simulator after so many seeds (0: it didn't), and what it said."""
+
+    by: str
+    seeds: int
+    words: str
 
 
-MUTANTS: list[tuple[Plant, str]] = [
-    (vote_is_not_synced, "five"),
-    (vote_goes_to_any_log, "calm"),
-    (vote_is_given_twice, "five"),
-    (leader_counts_its_entries_before_they_are_written, "solo"),
-    (follower_acknowledges_before_it_has_written, "calm"),
-    (old_terms_are_committed_by_counting, "split"),
-    (a_match_truncates, "calm"),
-    (heartbeat_commits_more_than_the_follower_has, "calm"),
-    (reads_ask_no_quorum, "split"),
-    (reads_do_not_wait_for_the_term_to_open, "split"),
-    (a_leader_alone_answers_reads_at_once, "solo"),
-    (refusals_lower_what_was_matched, "calm"),
-    (several_membership_changes_are_under_way, "members"),
-]
-"""Each with the profile of simulation.py that finds it soonest."""
+def hunt(mutant: Mutant, seeds: Iterable[int]) -> Caught | None:
+    """Plays seeds until one violates a property."""
+    with planted(mutant) as simulator:
+        for count, seed in enumerate(seeds, 1):
+            violation = simulator.violation_of(simulator.plan_of(seed))
+            if violation:
+                return Caught("simulator", count, violation)
+    return None
+
+
+def hunt_with_tests(mutant: Mutant) -> Caught | None:
+    """Runs the unit tests and the interaction scripts on a copy of the repository with the bug in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("engines", "raft", "server", "tests"):
+            shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(REPOSITORY / "pyproject.toml", copy)
+        for path, text in mutant.sources().items():
+            (copy / path).write_text(text, "utf-8")
+        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *UNIT_TESTS]
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        ran = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+        failed = [line.removeprefix("FAILED ") for line in ran.stdout.splitlines() if line.startswith("FAILED ")]
+    return Caught("test", 0, failed[0]) if failed else None
+
+
+def catch(mutant: Mutant, seeds: Iterable[int]) -> Caught | None:
+    """By the simulator, or else by the tests."""
+    return hunt(mutant, seeds) or hunt_with_tests(mutant)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Prints the table; exit code 1 if a mutant wasn't found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.raft.mutants", description="What finds each planted bug.")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--first", type=int, default=int(os.environ.get("METCD_SEED", "0")) * 1_000_000)
+    arguments = parser.parse_args(words)
+    missed = 0
+    for mutant in MUTANTS:
+        if arguments.names and mutant.name not in arguments.names:
+            continue
+        caught = catch(mutant, range(arguments.first, arguments.first + arguments.seeds))
+        missed += caught is None
+        by, seeds, said = (caught.by, caught.seeds or "-", caught.words) if caught else ("NOTHING", "-", mutant.why)
+        print(f"{mutant.name:<58} {by:<10} {seeds:>5}  {said.splitlines()[0][:110]}", flush=True)
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
