@@ -115,7 +115,7 @@ class Block:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.memory_bytes = len(raw) + OBJECT_BYTES  # about: the cache's charge
-        self.restarts = [*_restart_points(raw), _end_of_entries(raw)]  # each run of entries ends where the next begins
+        self.restarts = _restart_points(raw)  # each run of entries ends where the next begins
         if self.restarts[0] != 0 or self.restarts != sorted(self.restarts):
             raise DecodeError("the block's restart points don't ascend from 0")
 
@@ -181,18 +181,12 @@ def _order(key: bytes) -> tuple[bytes, int]:
     return order(key)
 
 
-def _end_of_entries(raw: bytes) -> int:
-    """Where the restart points begin. Raises DecodeError."""
+def _restart_points(raw: bytes) -> list[int]:
+    """The offsets of the entries that have their keys in full, and of the end of the entries. Raises DecodeError."""
     if len(raw) < 2 * RESTART_BYTES:
         raise DecodeError(f"a block has at least {2 * RESTART_BYTES} bytes, and this one {len(raw)}")
     (count,) = u32.unpack_from(raw, len(raw) - RESTART_BYTES)
     end = len(raw) - RESTART_BYTES * (count + 1)
     if count < 1 or end < 0:
         raise DecodeError(f"the block says that it has {count} restart points, in {len(raw)} bytes")
-    return int(end)
-
-
-def _restart_points(raw: bytes) -> tuple[int, ...]:
-    """The offsets of the entries that have their keys in full. Raises DecodeError."""
-    end = _end_of_entries(raw)
-    return struct.unpack_from(f"<{(len(raw) - end) // RESTART_BYTES - 1}I", raw, end)
+    return [*struct.unpack_from(f"<{count}I", raw, end), end]

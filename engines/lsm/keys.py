@@ -28,6 +28,7 @@ __all__ = [
     "ABSENT",
     "DELETION",
     "MAX_SEQUENCE",
+    "MAX_TRAILER",
     "TRAILER_BYTES",
     "VALUE",
     "Absent",
@@ -47,7 +48,7 @@ MAX_SEQUENCE: Final = (1 << 56) - 1
 TRAILER_BYTES: Final = 8
 
 pack_trailer = struct.Struct("<Q").pack
-_MAX_TRAILER: Final = (1 << 64) - 1
+MAX_TRAILER: Final = (1 << 64) - 1
 _FIRST_TRAILER: Final = pack_trailer(MAX_SEQUENCE << 8 | VALUE)  # rule 4
 
 
@@ -75,7 +76,7 @@ class Row(NamedTuple):
     def of(cls, key: bytes, sequence: int, value: bytes | None) -> Row:
         """The row of a write; a value of None deletes."""
         kind = DELETION if value is None else VALUE
-        return cls(key, _MAX_TRAILER - (sequence << 8 | kind), value or b"")
+        return cls(key, MAX_TRAILER - (sequence << 8 | kind), value or b"")
 
     @classmethod
     def decode(cls, key: bytes, value: bytes) -> Row:
@@ -87,7 +88,7 @@ class Row(NamedTuple):
     @property
     def trailer(self) -> int:
         """Sequence and kind in one number, as in the internal key."""
-        return _MAX_TRAILER - self.inverted
+        return MAX_TRAILER - self.inverted
 
     @property
     def sequence(self) -> int:
@@ -117,7 +118,7 @@ def trailer_of(key: bytes) -> int:
 
 def order(key: bytes) -> tuple[bytes, int]:
     """What internal keys are compared by (rule 2)."""
-    return key[:-TRAILER_BYTES], _MAX_TRAILER - trailer_of(key)
+    return key[:-TRAILER_BYTES], MAX_TRAILER - trailer_of(key)
 
 
 def separator(last: bytes, first: bytes) -> bytes:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from engines.lsm.keys import Row
+from engines.lsm.keys import MAX_TRAILER, Row, pack_trailer
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import visible
 from engines.lsm.sstable import Table
@@ -67,7 +67,8 @@ def row_chunks_of(rows: Iterable[Row]) -> Iterator[Rows]:
     """Rows in chunks. A user key may be in two of them."""
     rows = iter(rows)
     while part := list(islice(rows, CHUNK)):
-        yield [row.key for row in part], [row.internal_key for row in part], [row.value for row in part]
+        stored = [key + pack_trailer(MAX_TRAILER - inverted) for key, inverted, _ in part]
+        yield [row[0] for row in part], stored, [row[2] for row in part]
 
 
 class _Rest:

@@ -106,7 +106,7 @@ def _chunks(
 ) -> Iterator[Chunk]:
     """The merged chunks of a range. The tables of level 0 are opened here."""
     memtable, frozen, version = state
-    if version.splits_keys or not level0.is_in_order(version, tables):
+    if version.splits_keys or not (version.level0_in_order or level0.is_in_order(version, tables)):
         return chunked(visible(rows(state, tables, Scan(start, stop, sequence, reverse)), sequence))
     sources = [chunks_of(source, start, stop, sequence, reverse) for source in (memtable, *frozen) if len(source)]
     for file in version.levels[0]:

@@ -72,12 +72,14 @@ class FastTable(Table):
             return _version(block, bisect_left(block.keys, key), key, sequence)
         self.counters.block_lookups += 1
         self.counters.cache_misses += 1
-        raw = Block(self.read(*self.handles[number]))
-        self.cache.add(place, raw)
-        row = next(self.decoded(number, raw.forward(internal_key(key, sequence, VALUE))), None)
-        if row is None or row.key != key:
+        stored = self.read(*self.handles[number])
+        with self.damage(self.handles[number][0], "the block"):
+            raw = Block(stored)
+            self.cache.add(place, raw)
+            found, value = next(raw.forward(internal_key(key, sequence, VALUE)), (b"", b""))
+        if found[:-TRAILER_BYTES] != key or not found:
             return ABSENT
-        return None if row.is_deletion else row.value
+        return value if found[-TRAILER_BYTES] else None
 
     def block(self, number: int) -> DecodedBlock:
         """As Table.block, decoded."""
