@@ -41,6 +41,7 @@ and then what a cluster runs well without, each with a default that leaves it ou
     transfer.py          the leader hands over                         thesis section 3.10
     storage_writes.py    writes that overlap                           etcd's doc.go
     bootstrap.py         members as the first entries of the log
+    outcomes.py          what became of a proposal                     thesis section 6.3
 
 The safety properties (figure 3 of the paper) and where they are kept:
 
@@ -78,6 +79,7 @@ from raft.kinds import (
     StateType,
     VoteResult,
 )
+from raft.outcomes import Outcome, Outcomes, Place
 from raft.raft import Raft
 from raft.raftpb import (
     ConfChange,
@@ -134,8 +136,11 @@ __all__ = [
     "MemoryStorage",
     "Message",
     "MessageType",
+    "Outcome",
+    "Outcomes",
     "Peer",
     "PeerStatus",
+    "Place",
     "ProgressState",
     "ProposalDroppedError",
     "Raft",

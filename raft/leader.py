@@ -124,8 +124,9 @@ def _handle_proposal(r: Core, m: Message) -> None:
     broadcast_append(r)
 
 
-def propose(r: Core, datas: Sequence[bytes]) -> None:
-    """The leader's own driver proposes; as a MsgProp with these data, whose entries would be made twice.
+def propose(r: Core, datas: Sequence[bytes]) -> int:
+    """The leader's own driver proposes; as a MsgProp with these data, whose entries would be made twice. Returns the
+    index of the first one.
 
     Measured in batches of 64 on three nodes in one process: 0.35 us less for each entry.
     """
@@ -136,6 +137,7 @@ def propose(r: Core, datas: Sequence[bytes]) -> None:
     first = r.log.last_index() + 1
     _append(r, [Entry(term, index, ENTRY_NORMAL, data) for index, data in enumerate(datas, first)])
     broadcast_append(r)
+    return first
 
 
 def _require_open(r: Core) -> None:

@@ -43,6 +43,7 @@ from raft.bootstrap import Peer, bootstrap
 from raft.config import Config
 from raft.errors import RaftPanic, StepLocalMsgError, StepPeerNotFoundError
 from raft.kinds import SnapshotStatus, StateType
+from raft.outcomes import Place
 from raft.raft import Raft
 from raft.raftpb import (
     ENTRY_CONF_CHANGE,
@@ -194,26 +195,28 @@ class RawNode:
         """Asks for the leadership now instead of after a timeout."""
         self.raft.step(Message(MSG_HUP))
 
-    def propose(self, data: bytes) -> None:
+    def propose(self, data: bytes) -> Place | None:
         """Asks for one entry; `propose_batch` with one. Raises `ProposalDroppedError`."""
-        self.propose_batch([data])
+        return self.propose_batch([data])
 
-    def propose_batch(self, datas: Sequence[bytes], context: bytes = b"") -> None:
+    def propose_batch(self, datas: Sequence[bytes], context: bytes = b"") -> Place | None:
         """Asks for entries with these data, in this order, all of them or none. Requires: at least one.
+
+        Returns the place of the first one in this leader's log; None if they were passed on to the leader.
 
         `context` travels with them to the leader, and is not looked at here: what the driver there has to know of them.
 
-        Nothing here says that they were committed: the driver finds them in committed_entries, or doesn't. A follower
+        Nothing here says that they were committed: the driver finds them in committed_entries, or others at their place
+        (outcomes.py). A follower
         sends them to its leader, and they may be lost on the way, silently. Raises `ProposalDroppedError` if there is
         no leader or too much waits already; then nothing of them was written anywhere.
         """
         r = self.raft
         if r.state == STATE_LEADER and datas:
-            leader.propose(r, datas)  # its entries are made once, with their term and index
-        else:
-            self._propose([Entry(0, 0, ENTRY_NORMAL, data) for data in datas], context)
+            return Place(leader.propose(r, datas), r.term)  # its entries are made once, with their term and index
+        return self._propose([Entry(0, 0, ENTRY_NORMAL, data) for data in datas], context)
 
-    def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> None:
+    def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> Place | None:
         """Asks for a membership change. It takes effect when its entry is committed, applied by the driver, and handed
         to `apply_conf_change`, on each node.
 
@@ -221,12 +224,14 @@ class RawNode:
         entry. Raises `ProposalDroppedError`.
         """
         kind = ENTRY_CONF_CHANGE if isinstance(change, ConfChange) else ENTRY_CONF_CHANGE_V2
-        self._propose([Entry(0, 0, kind, change.encode())])
+        return self._propose([Entry(0, 0, kind, change.encode())])
 
-    def _propose(self, entries: list[Entry], context: bytes = b"") -> None:
+    def _propose(self, entries: list[Entry], context: bytes = b"") -> Place | None:
         if not entries:
             raise ValueError("a proposal needs at least one entry")
-        self.raft.step(Message(MSG_PROP, from_=self.raft.id, entries=entries, context=context))
+        r = self.raft
+        r.step(Message(MSG_PROP, from_=r.id, entries=entries, context=context))
+        return Place(r.log.last_index() - len(entries) + 1, r.term) if r.state == STATE_LEADER else None
 
     def apply_conf_change(self, change: ConfChange | ConfChangeV2) -> ConfState:
         """Puts a committed membership change in force; returns the configuration, which snapshots have to carry.
