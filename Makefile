@@ -4,13 +4,15 @@
 #   make test                           the fast tier: under three minutes on two cores
 #   make lint                           ruff format, ruff check, mypy --strict
 #   make crash                          the long power-cut run, and every test that is marked slow
-#   make nightly                        all of that on three seeds, and the real systems
+#   make plain                          the engines' tests again, without the accelerations
+#   make nightly                        the long run on three seeds, and the real systems; then both in plain form
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
 #   make bench                          microbenchmarks of the engines, in one table
 #
 #   METCD_SEED=7 make test              another seed
 #   make test ARGS="-k scan -x"         more words for the command behind the target
+#   make test PLAIN=1                   every engine without its accelerations; any target takes it
 #   make test WORKERS=4                 on more cores; WORKERS=0 in one process, for a debugger
 #   make bench KEYS=100000              a larger store
 #   make test PYTHON=python3.13         another Python for .venv
@@ -24,7 +26,11 @@ SOURCES := engines raft server tests examples
 BIN := $(VENV)/bin
 BENCH_JSON := .benchmarks/last.json
 
-.PHONY: cluster test lint crash nightly interop bench clean
+ifdef PLAIN
+export METCD_PLAIN := $(PLAIN)
+endif
+
+.PHONY: cluster test lint crash plain nightly interop bench clean
 
 cluster: $(VENV)/.installed
 	$(BIN)/metcd cluster $(ARGS)
@@ -41,11 +47,18 @@ crash: $(VENV)/.installed
 	$(BIN)/python -m tests.crash $(ARGS)
 	$(BIN)/python -m pytest -m slow --ignore=tests/interop
 
+# What `make test` asks of the engines, asked of their plain form.
+plain: $(VENV)/.installed
+	METCD_PLAIN=1 $(BIN)/python -m pytest -n $(WORKERS) tests/conformance tests/engines tests/lsm tests/btree tests/bitcask tests/crash $(ARGS)
+
 nightly:
 	$(MAKE) crash METCD_SEED=0
 	$(MAKE) crash METCD_SEED=1
 	$(MAKE) crash METCD_SEED=2
 	$(MAKE) interop
+	$(MAKE) plain
+	$(MAKE) crash PLAIN=1
+	$(MAKE) interop PLAIN=1
 
 # A venv for each Python, with the engines' libraries and nothing else: how a process ends is each version's own matter.
 pythons: $(VENV)/.installed

@@ -71,6 +71,22 @@ class Policy(Enum):
     TORN = "torn"
     GARBAGE = "garbage"
 
+    @property
+    def meaning(self) -> str:
+        """In half a line, for reports."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Policy.EVERYTHING: "all that was written: the process was killed, and the disk goes on",
+    Policy.NOTHING: "only what was synced",
+    Policy.DATA_WITHOUT_NAMES: "all that was written to files, and of names (create, rename, unlink) the synced ones",
+    Policy.NAMES_WITHOUT_DATA: "all names, and of files what was synced; they may have grown, by zeros",
+    Policy.PREFIX: "what was synced, and the first few changes since then of each file and directory",
+    Policy.REORDER: "what was synced, and any of the changes since then: a later one without an earlier",
+    Policy.TORN: "as reorder, and of a write any of its sectors of 512 bytes",
+    Policy.GARBAGE: "as torn, but files keep their new length: what is missing there is zeros, or old bytes",
+}
 
 FIXED = (Policy.EVERYTHING, Policy.NOTHING, Policy.DATA_WITHOUT_NAMES, Policy.NAMES_WITHOUT_DATA)
 RANDOM = (Policy.PREFIX, Policy.REORDER, Policy.TORN, Policy.GARBAGE)

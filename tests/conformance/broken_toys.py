@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from engines.env import Env, StorePath
 from engines.errors import StoreLocked
 from engines.kvstore import Pair, WriteBatch
 from examples.toy import HEADER, Items, ToyStore, encode, frame
@@ -17,6 +18,15 @@ class NeverSyncs(ToyStore):
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         super().write(batch, sync=False)
+
+
+class GoesPastItsEnv(ToyStore):
+    """Opens its files itself, as if there were no Env."""
+
+    caught_by: ClassVar = "test_every_file_is_reached_through_the_env"
+
+    def __init__(self, path: StorePath, *, env: Env | None = None, sync: bool = True) -> None:
+        super().__init__(path, sync=sync)
 
 
 class DeletesAreNotLogged(ToyStore):

@@ -37,6 +37,7 @@ from engines.simenv import Policy, SimEnv
 from tests.conformance.engine_table import Engine
 from tests.conformance.model import Model, expected_scan
 from tests.conformance.operations import BOUNDS, KEYS, OPERATIONS, SYNCS, VALUES, batch_of
+from tests.conformance.past_env import only_through_env
 
 __all__ = ["StoreMachine", "run_machine"]
 
@@ -248,4 +249,5 @@ class StoreMachine(RuleBasedStateMachine):
 def run_machine(engine: Engine, machine_settings: settings) -> None:
     """Runs the machine on one engine; raises what the store did wrong, with the history that led there as a note."""
     machine = type("StoreMachine", (StoreMachine,), {"engine": engine})
-    run_state_machine_as_test(machine, settings=machine_settings)
+    with only_through_env(PATH):
+        run_state_machine_as_test(machine, settings=machine_settings)

@@ -13,16 +13,36 @@ from pathlib import Path
 import pytest
 
 from engines import KVStore, StoreClosed, StoreFailed
+from engines.simenv import SimEnv
 from tests.conformance.calls import calls_on
 from tests.conformance.engine_table import Engine
 from tests.conformance.hooked_env import HookedEnv
 from tests.conformance.layouts import ITEMS, arrange
+from tests.conformance.past_env import only_through_env
 
 PATIENCE_S = 30.0  # for a thread that ought to be done at once
+NOWHERE = "/nowhere/at/all"  # on the simulated disk; the real one hasn't got it
+GOES_PAST = (
+    "the engine made no sync of the `env` that its constructor was given: every file is to be opened, written, synced and "
+    "renamed by it, or no test can make the disk fail, wait or lose its power (engines/WRITE_AN_ENGINE.md)"
+)
 
 
 def fail(site: str) -> None:
     raise OSError(errno.EIO, f"the disk fails at {site}")
+
+
+@pytest.mark.persistent
+def test_every_file_is_reached_through_the_env(engine: Engine, tmp_path: Path) -> None:
+    """engines.env: "the only door". Without it no test can make the disk fail, wait or lose its power."""
+    env = HookedEnv()
+    sites: list[str] = []
+    env.before_sync = sites.append
+    with engine.open(str(tmp_path / "store"), env=env) as store:
+        store.put(b"key", b"value", sync=True)
+    assert sites, GOES_PAST
+    with only_through_env(NOWHERE):
+        engine.open(f"{NOWHERE}/store", env=SimEnv()).close()
 
 
 @pytest.mark.persistent
@@ -104,18 +124,23 @@ def test_readers_do_not_wait_for_the_writer(engine: Engine, tmp_path: Path, writ
     """Contract 4: while a write is stuck in its sync, every read is answered, and none of them sees half of it."""
     env = HookedEnv()
     stuck, go_on = threading.Event(), threading.Event()
+    sites: list[str] = []
 
     def wait(site: str) -> None:
+        sites.append(site)
         stuck.set()
         assert go_on.wait(PATIENCE_S)
 
     def write_it() -> None:
-        if write == "load":
-            store.load([(b"loaded", b"1")])
-        else:
-            with store.batch() as batch:
-                batch.put(b"a", b"new")
-                batch.put(b"b", b"new")
+        try:
+            if write == "load":
+                store.load([(b"loaded", b"1")])
+            else:
+                with store.batch() as batch:
+                    batch.put(b"a", b"new")
+                    batch.put(b"b", b"new")
+        finally:
+            stuck.set()  # or else a write that makes no sync would be waited for
 
     def read() -> None:
         with store.snapshot() as snapshot:
@@ -130,9 +155,10 @@ def test_readers_do_not_wait_for_the_writer(engine: Engine, tmp_path: Path, writ
         env.before_sync = wait
         writer, reader = threading.Thread(target=write_it), threading.Thread(target=read)
         writer.start()
+        stuck.wait(PATIENCE_S)
+        reader.start()
         try:
-            assert stuck.wait(PATIENCE_S), "a write with sync=True gets as far as its sync"
-            reader.start()
+            assert sites, GOES_PAST
             reader.join(PATIENCE_S)
             assert not reader.is_alive(), "the reader waits for the writer"
         finally:

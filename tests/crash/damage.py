@@ -25,7 +25,7 @@ from typing import Any
 from engines.errors import CorruptionError
 from engines.faultenv import FaultEnv
 from engines.simenv import KINDS, Policy, SimEnv
-from tests.crash.machine import SEED, History, Subject, run_step, short
+from tests.crash.machine import SEED, History, Subject, run_step
 
 __all__ = ["DamageReport", "Hang", "flip_every_byte"]
 
@@ -138,7 +138,7 @@ def _attempt(
         report.shorter += 1
         return
     else:
-        what = f"a wrong answer: {short(outcome)}, expected {short(states[-1])}"
+        what = f"a wrong answer: {subject.lost(outcome, states[-1:])}"
     report.failed += 1
     if len(report.failures) < FAILURES_KEPT:
         report.failures.append(f"{where}: {what}")

@@ -23,7 +23,7 @@ from typing import Any
 
 from engines.faultenv import OPENS, FaultEnv
 from engines.simenv import Call, Policy, SimEnv
-from tests.crash.machine import KILL, REOPEN, SEED, Handle, History, Step, Subject, recover, short
+from tests.crash.machine import KILL, REOPEN, SEED, Handle, History, Step, Subject, recover
 
 __all__ = ["FAULTS", "FaultReport", "every_call_fails"]
 
@@ -194,7 +194,7 @@ class _Run:
             self._fail(f"then reading raised {type(error).__name__}: {error}")
             return
         if seen not in self.history.states[self.history.returned :]:
-            self._fail(f"then reading found {short(seen)}")
+            self._fail(f"then reading: {self.subject.lost(seen, self.history.states[self.history.returned :])}")
 
     # ---- what is on disk after the failure ----------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class _Run:
         if isinstance(outcome, Exception):
             self._fail(f"{when}, recovery raised {type(outcome).__name__}: {outcome}")
         elif outcome not in allowed:
-            self._fail(f"{when}, recovery found {short(outcome)}, expected one of {short(allowed)}")
+            self._fail(f"{when}, {self.subject.lost(outcome, allowed)}")
 
     def _open_again(self) -> None:
         """In the same process, on a disk that is well again: close has to give up the lock even after a failure."""

@@ -5,8 +5,10 @@ A forgotten fsync is not among them, because leaving out its site in SimEnv is t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from engines.kvstore import Pair
 from examples.toy import Items, ToyStore, encode, frame
 
 
@@ -124,6 +126,13 @@ class SyncsTwice(ToyStore):
     def _recover(self) -> None:
         super()._recover()
         self._env.sync_dir(self._directory, "toy.twice")
+
+
+class CannotScan(ToyStore):
+    """Raises with the power on."""
+
+    def scan(self, *bounds: Any, **rest: Any) -> Iterator[Pair]:
+        raise KeyError("scan")
 
 
 class Hangs(ToyStore):

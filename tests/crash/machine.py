@@ -115,6 +115,11 @@ class Subject(ABC):
     def probe(self, state: State) -> Step:
         """A durable step that changes any recovered state."""
 
+    def lost(self, found: State, allowed: Sequence[State]) -> str:
+        """What is wrong with a state, none of those that may be found: in words, and in full."""
+        later = f", or one of {len(allowed) - 1} later states" if len(allowed) > 1 else ""
+        return f"{found!r} was found, where {allowed[0]!r} was due{later}"
+
     def close(self, handle: Handle) -> None:
         """An orderly end."""
         handle.close()
@@ -213,11 +218,6 @@ class Report:
             raise AssertionError("\n".join(lines))
 
 
-def short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:200]} ... {text[-90:]}"
-
-
 def recover(subject: Subject, env: SimEnv) -> State | Exception:
     """The state that is found on the disk, or what opening or reading raises."""
     try:
@@ -308,7 +308,7 @@ class PowerCut:
         """With the power on, the subject shows the last state of the model, or the workload is void."""
         seen = self.subject.state(handle)
         expected = self.history.states[-1]
-        assert seen == expected, f"after {step.kind}, with the power on: {short(seen)}, expected {short(expected)}"
+        assert seen == expected, f"after {step.kind}, with the power on, {self.subject.lost(seen, [expected])}"
 
     # ---- images -------------------------------------------------------------------------------------------------
 
@@ -355,7 +355,7 @@ class PowerCut:
         if isinstance(outcome, Exception):
             return self._fail(policy, f"{when}recovery raised {type(outcome).__name__}: {outcome}")
         if outcome not in allowed:
-            return self._fail(policy, f"{when}found {short(outcome)}, expected one of {short(allowed)}")
+            return self._fail(policy, f"{when}{self.subject.lost(outcome, allowed)}")
         return True
 
     def _fail(self, policy: Policy, what: str) -> bool:
@@ -379,7 +379,12 @@ class PowerCut:
         except Exception as error:
             self._fail(policy, f"a write to the recovered store raised {type(error).__name__}: {error}")
             return
-        for image, when in ((images[0], "write, power cut: "), (images[1], "write, power cut: "), (env, "reopen: ")):
+        after = "then a durable write, and after another power cut: "
+        for image, when in (
+            (images[0], after),
+            (images[1], after),
+            (env, "then a durable write, and after a reopen: "),
+        ):
             self._judge(self._recover(image), policy, [expected], when)
 
     def _cut_recovery(self, env: SimEnv, policy: Policy, allowed: Sequence[State], levels: int) -> None:
@@ -397,7 +402,7 @@ class PowerCut:
                     self.outcomes[key] = self._recover(image)
                     if again is not None and self.chance.random() < 0.2:
                         self._cut_recovery(again, policy, allowed, levels - 1)
-                when = f"cut again in recovery after {call.kind} {call.path} {call.site}, {second.value}: "
+                when = f"then cut again in recovery after {call.kind} {call.path} {call.site}, {second.value}: "
                 self._judge(self.outcomes[key], policy, allowed, when)
 
         env.after_call = cut

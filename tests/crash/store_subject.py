@@ -115,6 +115,20 @@ class StoreSubject(Subject):
                 items[key] = value
         return [tuple(sorted(items.items()))]
 
+    def lost(self, found: Pairs, allowed: Sequence[Pairs]) -> str:
+        """Pair by pair, against the state that comes nearest."""
+        due = min(allowed, key=lambda state: len(set(state) ^ set(found)))
+        has, had = dict(found), dict(due)
+        sorts = {
+            "lost": [f"{key!r} = {had[key]!r}" for key in had if key not in has],
+            "changed": [
+                f"{key!r} = {has[key]!r}, not {had[key]!r}" for key in had if has.get(key, had[key]) != had[key]
+            ],
+            "there, and should not be": [f"{key!r} = {has[key]!r}" for key in has if key not in had],
+        }
+        told = [f"{sort}: {', '.join(pairs)}" for sort, pairs in sorts.items() if pairs]
+        return "; ".join(told) or super().lost(found, allowed)
+
     def probe(self, state: Pairs) -> Step:
         return Step("write", ((b"probe", b"%d" % len(state)), (b"key00", None)), durable=True)
 

@@ -1,13 +1,15 @@
 """The table of what the power-cut machine runs on.
 
-An engine joins with one line; tests/crash/machine.py tells how anything else does.
+An engine joins with one line; tests/crash/machine.py tells how anything else does. An engine of one's own needs no line:
+`subject_named("path/to/file.py:Class")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engines import engine_class
 from tests.crash.bitcask_subject import BitcaskSubject
 from tests.crash.btree_subject import BTreeSubject
 from tests.crash.directory_subject import DirectorySubject
@@ -15,7 +17,7 @@ from tests.crash.machine import Subject
 from tests.crash.raft_subjects import SnapshotSubject, WalSubject
 from tests.crash.store_subject import StoreSubject
 
-__all__ = ["SUBJECTS", "TOY"]
+__all__ = ["SUBJECTS", "TOY", "subject_named"]
 
 TOY = f"{Path(__file__).parents[2]}/examples/toy.py:ToyStore"
 
@@ -30,3 +32,20 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "snapshot": SnapshotSubject,
     "directory": DirectorySubject,
 }
+
+
+def subject_named(name: str, logs: Sequence[str] = ("*",)) -> Subject:
+    """A subject of the table, or an engine by its place, "path/to/file.py:Class" or "package.module:Class".
+
+    `logs` are the names (fnmatch) of an engine's files whose end may be torn; "*" lets damage anywhere shorten history.
+    Raises UnknownEngine, and ValueError for an engine that keeps no files.
+    """
+    if name in SUBJECTS:
+        return SUBJECTS[name]()
+    if not engine_class(name).persistent:
+        raise ValueError(
+            f"{name} keeps no files (persistent = False): a power cut takes all of it, and that is no failure"
+        )
+    subject = StoreSubject(name, logs=logs)
+    subject.name = name
+    return subject
