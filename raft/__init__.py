@@ -1,6 +1,6 @@
 """Raft, in the shape of etcd-io/raft: a pure state machine that leaves disk, network, clock and chance to its driver.
 
-Raft keeps one log on several nodes the same, so that whoever applies it in order ends in the same state. One node, the
+Raft keeps one log on several nodes the same, so that all that apply it in order end in the same state. One node, the
 leader, decides what comes next in the log; a majority has to have an entry before it is *committed*, which is for ever;
 and since any two majorities share a node, a new leader always knows what the old one has committed.
 
@@ -34,7 +34,7 @@ Reading order, each file a little harder than the last:
     rawnode.py           the driver's side: Ready, advance, and the contract between them
     config.py state.py status.py util.py errors.py
 
-and then what a cluster runs well without, each with a default that leaves it out:
+and then what a cluster can do without, each with a default that leaves it out:
 
     pre_vote.py          a node that was cut off disturbs nobody       thesis section 9.6
     lease.py             check_quorum, and what lease reads stand on   thesis section 6.2, 6.4

@@ -83,7 +83,7 @@ class Core:
     def __init__(self, config: Config) -> None:
         """Starts, or starts again, from what config.storage holds. Raises `ValueError` for a bad configuration.
 
-        The commit index is the largest that anything saved vouches for. The hard state may be behind the others,
+        The commit index is the largest that anything saved vouches for. The hard state may be older than the others,
         because a Ready that only raises the commit index isn't synced: a snapshot holds committed entries only, and
         the application has applied committed entries only.
         """
@@ -178,7 +178,8 @@ class Core:
         own.become_replicate()
         own.recent_active = True
         # Somewhere in the log there may be a membership change that isn't applied. Rather than look for it, allow none
-        # until everything that is there now is applied.
+        # until everything that is there now is applied. A change after that comes after this term's first entry, so it
+        # can't be committed before that is (openraft#2051).
         self.pending_conf_index = self.log.last_index()
 
     def reset(self, term: int) -> None:
@@ -215,7 +216,7 @@ class Core:
         """Hands a message out with the next Ready; those that promise something only once that is on disk.
 
         Fills in the sender and, except for votes (which name the term that they are about) and requests that are passed
-        on (which are local to whoever made them), the term.
+        on (which are local to the node that made them), the term.
         """
         if message.from_ == NONE:
             message.from_ = self.id

@@ -118,8 +118,8 @@ def ask_for_votes(r: Core, request: MessageType, response: MessageType, term: in
 def answer_vote_request(r: Core, m: Message) -> None:
     """Grants or refuses a vote in this term (paper section 5.2 and 5.4.1).
 
-    A node that is no voter in its own view of the configuration votes all the same: it may be behind in applying the
-    change that made it one, and the candidate's majority may need it (etcd#10998).
+    A node that is no voter in its own view of the configuration votes all the same: it may not have applied the
+    change that made it one yet, and the candidate's majority may need it (etcd#10998).
     """
     can_vote = r.vote == m.from_ or (r.vote == NONE and r.lead == NONE)
     if can_vote and r.log.is_up_to_date(m.index, m.log_term):

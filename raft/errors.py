@@ -3,7 +3,7 @@
     DecodeError                             a peer or a file handed in bytes that are no message; drop them
     ProposalDroppedError                    no leader, or too much is waiting: nothing was written, try again
     SnapshotTemporarilyUnavailableError     Storage has no snapshot ready yet: the leader asks again later
-    CompactedError, UnavailableError        Storage's answers for an index before or behind what it holds
+    CompactedError, UnavailableError        Storage's answers for an index before or after what it holds
     SnapshotOutOfDateError                  a snapshot older than the one already there
     ConfChangeError                         a membership change that is not valid, or not supported yet
     StepLocalMsgError, StepPeerNotFoundError   a message that must not come from outside
@@ -52,7 +52,7 @@ class CompactedError(RaftError):
 
 
 class UnavailableError(RaftError):
-    """The index asked for is behind the last entry."""
+    """The index asked for is after the last entry."""
 
 
 class SnapshotOutOfDateError(RaftError):

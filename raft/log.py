@@ -179,9 +179,10 @@ class RaftLog:
 
         None if the log has no entry (prev_index, prev_term). Else appends what is new, and returns the index of the
         last entry that is now known to be the leader's. Only an entry that conflicts truncates the log: a message that
-        came late or twice finds its entries here already, and what follows them, maybe acknowledged since, stays.
+        came late or twice finds its entries here already, and what follows them, maybe acknowledged since, stays
+        (akka-raft#66, raftos#26).
 
-        The commit index rises to leader_commit, but not beyond that last entry: behind it this log may hold entries
+        The commit index rises to leader_commit, but not beyond that last entry: after it this log may hold entries
         that the leader doesn't have.
         """
         if not self.match_term(prev_index, prev_term):
@@ -206,7 +207,7 @@ class RaftLog:
     def find_conflict(self, entries: Sequence[Entry]) -> int:
         """The index of the first entry that this log doesn't have, or has with another term; 0 if it has them all.
 
-        O(entries that the log may have already): entries behind its end, the usual case, aren't looked up.
+        O(entries that the log may have already): entries after its end, the usual case, aren't looked up.
         """
         last = self.last_index()
         for entry in entries:
@@ -218,8 +219,8 @@ class RaftLog:
         """The largest i ≤ index whose term is ≤ `term`, and its term; the term is 0 if it isn't known.
 
         Both sides use it to back up by a whole term for each message instead of by one entry. The follower, refusing an
-        entry of `term`: nothing of mine behind i can be in the leader's log before that entry. The leader, told that
-        the follower has (index, term): nothing of mine behind i can be in the follower's log up to `index`.
+        entry of `term`: nothing of mine after i can be in the leader's log before that entry. The leader, told that
+        the follower has (index, term): nothing of mine after i can be in the follower's log up to `index`.
 
         O(log n) lookups, because terms never decrease along the log.
         """
@@ -270,7 +271,7 @@ class RaftLog:
     # How far it is committed.
 
     def commit_to(self, index: int) -> None:
-        """Raises the commit index; a smaller one changes nothing: it never decreases."""
+        """Raises the commit index; a smaller one changes nothing: it never decreases (PySyncObj#166)."""
         if index <= self.committed:
             return
         if index > self.last_index():
@@ -284,7 +285,7 @@ class RaftLog:
         """The leader's rule (paper section 5.4.2): a quorum has `index`, and it is of the leader's own `term`.
 
         An entry of an earlier term is never committed by counting, because a leader that doesn't have it could still
-        be elected (figure 8); it is committed with the first entry of the own term behind it.
+        be elected (figure 8; PySyncObj#110, #169); it is committed with the first entry of the own term after it.
         """
         if index > self.committed and self.match_term(index, term):
             self.commit_to(index)

@@ -9,7 +9,7 @@
 
 Invariants
  1. entries[i] has index offset + i.
- 2. offset ≤ offset_in_progress ≤ offset + len(entries): a Ready hands out what lies behind offset_in_progress.
+ 2. offset ≤ offset_in_progress ≤ offset + len(entries): a Ready hands out what lies after offset_in_progress.
  3. offset follows what storage has or is about to have: without entries here, offset - 1 is the last index of the log,
     that of storage or of the snapshot that waits.
  4. offset may lie at or before what storage holds: the entries of storage from offset on are about to be overwritten,
@@ -110,7 +110,7 @@ class Unstable:
             self.snapshot_in_progress = False
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Forgets all entries: the log begins behind this snapshot."""
+        """Forgets all entries: the log begins after this snapshot."""
         self.offset = snapshot.metadata.index + 1
         self.offset_in_progress = self.offset
         self.entries = []
@@ -118,7 +118,7 @@ class Unstable:
         self.snapshot_in_progress = False
 
     def truncate_and_append(self, entries: Sequence[Entry]) -> None:
-        """Appends, after dropping whatever is here at or behind the first entry's index. O(entries).
+        """Appends, after dropping whatever is here at or after the first entry's index. O(entries).
 
         Requires: not empty, contiguous, and no hole (RaftLog.append, which checks it against the committed entries).
         """
@@ -138,7 +138,7 @@ class Unstable:
             if self.logger is not None:
                 self.logger.info("truncate the unstable entries before index %d", first)
             self.entries[first - self.offset :] = entries
-            # What was being written behind `first` is no longer what the log says: it is handed out again.
+            # What was being written after `first` is no longer what the log says: it is handed out again.
             self.offset_in_progress = min(self.offset_in_progress, first)
 
     def slice(self, lo: int, hi: int, max_size_bytes: int) -> list[Entry]:

@@ -8,7 +8,7 @@
 
 An entry that is replaced can't come back: index 7 is committed with another one. A proposal that a follower has passed
 on has no place here; its driver marks the data and looks for the mark among the applied entries, or doesn't learn more
-than UNKNOWN. Unknown is never the same as failed: it may be committed yet, so whoever tries again may do it twice
+than UNKNOWN. Unknown is never the same as failed: it may be committed yet, so a client that tries again may do it twice
 (thesis section 6.3 has sessions for that).
 
 Follows hashicorp/raft's futures in purpose; etcd leaves this to its server.

@@ -103,7 +103,7 @@ class Raft(Core):
         _ROLES[self.state](self, message)
 
     def _note_higher_term(self, message: Message) -> None:
-        """Whoever sees a higher term follows it (paper section 5.1). Only a leader's message says who leads in it.
+        """A node that sees a higher term follows it (paper section 5.1). Only a leader's message says who leads in it.
 
         Pre-votes are about a term that hasn't begun: a question raises nobody's term (salt#69087), and a grant carries
         the term that was asked about. A refusal carries the term of its sender, which is real.

@@ -399,7 +399,7 @@ class Message:
 
 
 def _decode_entries(data: bytes, at: int, count: int) -> tuple[list[Entry], int]:
-    """The `count` entries whose lengths start at `at`, and the offset behind them. Requires: the lengths fit."""
+    """The `count` entries whose lengths start at `at`, and the offset after them. Requires: the lengths fit."""
     entries: list[Entry] = []
     if count == 0:
         return entries, at

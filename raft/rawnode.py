@@ -18,16 +18,18 @@ The driver's contract
  1. One thread. Between ready() and advance(), step, tick and propose may be called; what follows from them is in the
     next Ready.
  2. The write is one unit: after a crash in the middle of it, either nothing or a prefix of it is there, in the order
-    snapshot, entries, hard state, so that the hard state's commit index never points behind the log (etcd#10219).
+    snapshot, entries, hard state, so that the hard state's commit index is never beyond the log's end (etcd#10219).
     Entries replace what the log has from the first one's index on.
  3. No message but the early ones leaves before what its Ready holds is durable. Where must_sync is False, there is
     nothing in it that would have to be.
- 4. `advance` means: all of the Ready is durable, and its committed entries are applied.
+ 4. Committed entries are applied after the write: those of this Ready may be among them. `advance` means: all of the
+    Ready is durable, and its committed entries are applied.
  5. Messages may be lost, repeated, delayed and reordered; `report_unreachable` tells of a loss, and `report_snapshot`
     of the end of a transfer, whichever it was: until then its follower gets nothing else.
  6. After a node is added, a snapshot is taken once that is applied: older ones are of a configuration without the node,
     and it can't be sent them.
- 7. An exception from a call other than the documented ones means that the node must stop.
+ 7. With `Config.async_storage_writes` writes and applications are messages instead (storage_writes.py).
+ 8. An exception from a call other than the documented ones means that the node must stop.
 
 Follows etcd-io/raft: rawnode.go and node.go (Ready).
 """
@@ -111,7 +113,7 @@ class Ready:
     read_states: reads that may be done as soon as their index is applied.
     entries: to be written to the log, replacing what is there from the first one's index on.
     snapshot: to be written and installed, before the entries.
-    committed_entries: to be applied. They are on this node's disk already, written with an earlier Ready.
+    committed_entries: to be applied, after the entries are written: those of this Ready may be among them.
     messages: to be sent, in this order to each peer; see `may_send_before_sync`.
     must_sync: whether hard_state and entries have to be on disk before anything else goes on. A snapshot always has.
     """

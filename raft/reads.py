@@ -9,7 +9,7 @@ Invariants
     be older than what it had acknowledged, because a commit index by itself is not synced.
  2. The index is the commit index of the moment when the read was asked for; the confirmation comes after that.
  3. A lease holds only if clocks run alike: after a pause of the whole process the leader's ticks, and so its check of
-    the quorum, come late. Whoever can't count on that reads with READ_ONLY_SAFE, the default (jraft#26).
+    the quorum, come late. Where that can't be counted on, READ_ONLY_SAFE, the default, is right (jraft#26).
 
 Follows etcd-io/raft: raft.go (MsgReadIndex, sendMsgReadIndexResponse); thesis section 6.4.
 """

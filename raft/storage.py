@@ -13,7 +13,7 @@ before. `MemoryStorage` is what most drivers use next to a write-ahead log: afte
 Invariants
  1. first_index == dummy.index + 1, and last_index == dummy.index + number of real entries.
  2. The entries are contiguous: entry i lies at _entries[i - dummy.index].
- 3. The snapshot, if there is one, is at or behind the dummy's index: what was cut away is in the snapshot.
+ 3. The snapshot, if there is one, is at or after the dummy's index: what was cut away is in the snapshot.
 
 A new cluster needs no log entries to agree on its members: every node starts with the same
 `MemoryStorage(conf_state=ConfState(voters=(1, 2, 3)))` at index 0. A node that joins later starts with that same first
@@ -68,11 +68,11 @@ class Storage(Protocol):
         ...
 
     def first_index(self) -> int:
-        """The first index that `entries` can give (it may be behind the last, if all is cut away)."""
+        """The first index that `entries` can give (it may be after the last, if all is cut away)."""
         ...
 
     def last_index(self) -> int:
-        """The index of the last entry, or of the snapshot if there is none behind it."""
+        """The index of the last entry, or of the snapshot if there is none after it."""
         ...
 
     def snapshot(self) -> Snapshot:
@@ -178,7 +178,7 @@ class MemoryStorage:
         return self._snapshot
 
     def compact(self, index: int) -> None:
-        """Cuts away all entries up to and with `index`. Requires: index ≤ applied, and a snapshot at or behind it.
+        """Cuts away all entries up to and with `index`. Requires: index ≤ applied, and a snapshot at or after it.
 
         Raises `CompactedError` if that was done before. O(entries kept).
         """

@@ -102,8 +102,9 @@ def take_within(entries: list[Entry], start: int, stop: int, max_size_bytes: int
 def must_sync(state: HardState, previous: HardState, entry_count: int) -> bool:
     """Whether a Ready has to be on disk before its messages leave and before `advance`.
 
-    Figure 2 of the paper: currentTerm, votedFor and the log are persistent state. The commit index isn't: after a crash
-    it is learned again, so a Ready that only raises it needs no fsync, and its hard state rides with the next write.
+    Figure 2 of the paper: currentTerm, votedFor and the log are persistent state; a vote that a crash takes back is
+    given a second time (PySyncObj#84, #202). The commit index isn't: after a crash it is learned again, so a Ready that
+    only raises it needs no fsync, and its hard state rides with the next write.
     """
     return entry_count > 0 or state.vote != previous.vote or state.term != previous.term
 

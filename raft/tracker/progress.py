@@ -55,14 +55,14 @@ class Progress:
         self.inflights.reset()
 
     def become_probe(self) -> None:
-        """To PROBE. Coming from SNAPSHOT, whose snapshot may have arrived, the guess is the entry behind it."""
+        """To PROBE. Coming from SNAPSHOT, whose snapshot may have arrived, the guess is the entry after it."""
         behind_snapshot = self.pending_snapshot + 1 if self.state == STATE_SNAPSHOT else 0
         self._reset_state(STATE_PROBE)
         self.next = max(self.match + 1, behind_snapshot)
         self.sent_commit = min(self.sent_commit, self.next - 1)
 
     def become_replicate(self) -> None:
-        """To REPLICATE, from the entry behind match."""
+        """To REPLICATE, from the entry after match."""
         self._reset_state(STATE_REPLICATE)
         self.next = self.match + 1
 
@@ -99,7 +99,7 @@ class Progress:
         return True
 
     def maybe_decrease(self, rejected: int, match_hint: int) -> bool:
-        """The follower refused a message behind entry `rejected`; it may have match_hint. False if that is old news."""
+        """The follower refused a message after entry `rejected`; it may have match_hint. False if that is old news."""
         if self.state == STATE_REPLICATE:
             # Everything up to match was acknowledged, so a refusal of it was sent before the acknowledgement.
             if rejected <= self.match:
@@ -107,7 +107,7 @@ class Progress:
             self.next = self.match + 1
             self.sent_commit = min(self.sent_commit, self.next - 1)
             return True
-        # A probe is sent behind next - 1; another refusal answers an earlier probe.
+        # A probe is sent after next - 1; another refusal answers an earlier probe.
         if self.next - 1 != rejected:
             return False
         self.next = max(min(rejected, match_hint + 1), self.match + 1)
