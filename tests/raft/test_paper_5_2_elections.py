@@ -142,12 +142,16 @@ def test_a_candidate_takes_what_the_leader_sends_in_the_message_that_ends_its_ca
     assert (answer.to, answer.index, answer.reject) == (2, 1, False)
 
 
-def test_timeouts_are_random_in_their_interval(seed: int) -> None:
+@pytest.mark.parametrize("role", ["follower", "candidate"])
+def test_timeouts_are_random_in_their_interval(seed: int, role: str) -> None:
     """The paper: "Election timeouts are chosen randomly from a fixed interval": all of [10, 19], none outside."""
     drawn: Counter[int] = Counter()
     peer = make_peer(seed=seed)
     for term in range(1, 1000):
-        peer.node.raft.become_follower(term, 0)
+        if role == "follower":
+            peer.node.raft.become_follower(term, 0)
+        else:
+            peer.node.raft.become_candidate()
         drawn[peer.node.raft.randomized_election_timeout] += 1
     assert set(drawn) == set(range(10, 20))
     assert max(drawn.values()) < 200

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from raft import (
-    READ_ONLY_LEASE_BASED,
     STATE_CANDIDATE,
     Config,
     ConfState,
@@ -23,10 +22,8 @@ from raft import (
     SoftState,
     StepLocalMsgError,
     StepPeerNotFoundError,
-    may_send_before_sync,
-    must_sync,
 )
-from raft.kinds import MessageType, ProgressState
+from raft.kinds import MessageType
 from raft.raftpb import (
     MSG_APP,
     MSG_APP_RESP,
@@ -36,9 +33,6 @@ from raft.raftpb import (
     MSG_HEARTBEAT_RESP,
     MSG_HUP,
     MSG_PRE_VOTE_RESP,
-    MSG_PROP,
-    MSG_READ_INDEX,
-    MSG_READ_INDEX_RESP,
     MSG_SNAP,
     MSG_SNAP_STATUS,
     MSG_STORAGE_APPEND,
@@ -134,21 +128,6 @@ def test_a_quorum_of_others_commits_but_nothing_is_applied_before_it_is_written_
     assert [entry.data for entry in ready.committed_entries] == [b"x"]
 
 
-@pytest.mark.parametrize(
-    ("state", "entry_count", "expected"),
-    [
-        (HardState(2, 1, 5), 0, False),
-        (HardState(2, 1, 9), 0, False),  # a commit index is learned again
-        (HardState(3, 1, 5), 0, True),
-        (HardState(2, 2, 5), 0, True),
-        (HardState(2, 1, 5), 1, True),
-    ],
-)
-def test_term_vote_and_entries_must_be_synced(state: HardState, entry_count: int, expected: bool) -> None:
-    """Figure 2 of the paper: persistent state."""
-    assert must_sync(state, HardState(2, 1, 5), entry_count) is expected
-
-
 def test_a_leaders_entries_may_leave_before_its_own_write() -> None:
     """Thesis 10.2.1. Whatever else is in its Ready waits."""
     leader = make_leader()
@@ -156,12 +135,6 @@ def test_a_leaders_entries_may_leave_before_its_own_write() -> None:
         acknowledge(leader, node_id, 1)
     leader.node.propose(b"x")
     assert [(m.type, m.to) for m in leader.take()] == [(MSG_APP, 2), (MSG_APP, 3)]
-
-
-def test_which_messages_promise_nothing_about_the_disk() -> None:
-    early = {kind for kind in range(24) if may_send_before_sync(Message(kind))}
-    assert early == {MSG_PROP, MSG_APP, MSG_SNAP, MSG_HEARTBEAT, MSG_READ_INDEX, MSG_READ_INDEX_RESP}
-    assert not early & {MSG_VOTE, MSG_VOTE_RESP, MSG_APP_RESP, MSG_HEARTBEAT_RESP}
 
 
 def test_a_candidates_requests_wait_for_its_term() -> None:
@@ -322,42 +295,6 @@ def test_every_kind_of_message_is_taken_or_ignored(role: str) -> None:
         with contextlib.suppress(StepLocalMsgError, ProposalDroppedError):
             peer.node.step(Message(kind, to=1, from_=2, term=term))
         drain(peer)
-
-
-def test_the_status_is_a_copy_with_every_peer() -> None:
-    leader = make_leader()
-    acknowledge(leader, 2, 1)
-    status = leader.node.status()
-    assert (status.id, status.term, status.vote, status.lead) == (1, 1, 1, 1)
-    assert (status.commit, status.applied, status.last_index) == (1, 1, 1)
-    assert status.conf_state == ConfState((1, 2, 3))
-    assert {node_id: (p.match, p.state) for node_id, p in status.progress.items()} == {
-        1: (1, ProgressState.REPLICATE),
-        2: (1, ProgressState.REPLICATE),
-        3: (0, ProgressState.PROBE),
-    }
-    assert {node_id: p.recent_active for node_id, p in status.progress.items()} == {1: True, 2: True, 3: False}
-    leader.node.propose(b"x")
-    assert status.last_index == 1
-    assert make_peer(2).node.status().progress == {}
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"id": 0}, "id must be"),
-        ({"id": 2**64}, "id must be"),
-        ({"heartbeat_tick": 0}, "heartbeat_tick"),
-        ({"election_tick": 1}, "election_tick"),
-        ({"max_inflight_msgs": 0}, "max_inflight_msgs"),
-        ({"max_inflight_bytes": 5}, "max_inflight_bytes"),
-        ({"read_only_option": READ_ONLY_LEASE_BASED}, "needs check_quorum"),
-        ({"read_only_option": 7}, "READ_ONLY_SAFE"),
-    ],
-)
-def test_a_bad_configuration_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        RawNode(make_config(**changes))
 
 
 def test_committed_entries_are_handed_out_in_bounded_portions() -> None:

@@ -1,0 +1,45 @@
+"""What a node has to be told (raft/config.py), and what it is refused."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from raft import READ_ONLY_LEASE_BASED, Config, ConfState, MemoryStorage, RawNode
+
+
+def make_config(**changes: Any) -> Config:
+    settings: dict[str, Any] = {
+        "id": 1,
+        "election_tick": 10,
+        "heartbeat_tick": 1,
+        "storage": MemoryStorage(ConfState((1, 2, 3))),
+        "rng": random.Random(0),
+    }
+    return Config(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"id": 0}, "id must be"),
+        ({"id": 2**64}, "id must be"),
+        ({"heartbeat_tick": 0}, "heartbeat_tick"),
+        ({"election_tick": 1}, "election_tick"),
+        ({"max_inflight_msgs": 0}, "max_inflight_msgs"),
+        ({"max_inflight_bytes": 5}, "max_inflight_bytes"),
+        ({"read_only_option": READ_ONLY_LEASE_BASED}, "needs check_quorum"),
+        ({"read_only_option": 7}, "READ_ONLY_SAFE"),
+    ],
+)
+def test_a_bad_configuration_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RawNode(make_config(**changes))
+
+
+def test_lease_reads_need_the_check_of_the_quorum() -> None:
+    """Without it no follower gives a lease, and no leader gives it up."""
+    node = RawNode(make_config(read_only_option=READ_ONLY_LEASE_BASED, check_quorum=True))
+    assert node.raft.config.read_only_option == READ_ONLY_LEASE_BASED
