@@ -5,7 +5,11 @@ another one for most of them, with the same signature and the same answers. The 
 
     parts = FAST if options.fast else PLAIN
 
-A store works without some parts altogether: `replace(PLAIN, block_cache=NoBlockCache)` reads each block from the file.
+A store works without some things altogether, so that each can be built after the others:
+
+    the cache       replace(PLAIN, block_cache=NoBlockCache): each block is read from the file
+    filters         the option filter=None: no table has one, and `may_contain` says True
+    snapshots       the core then knows no view, and a compaction keeps only the newest versions
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.kvstore import Snapshot
+from engines.lsm.cache import NoBlockCache
 from engines.lsm.fast import FAST
+from engines.lsm.fast.block import DecodedBlock
 from engines.lsm.fast.chunks import Chunk, Rows, merge_chunks, merge_rows, whole_keys
 from engines.lsm.fast.sstable import FastTable
 from engines.lsm.keys import VALUE, internal_key, order
@@ -107,15 +109,31 @@ def test_the_same_operations_make_the_same_files_and_answers(memtable: str, rng:
     assert envs[0].files() == envs[1].files()
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Parts)])
-def test_each_acceleration_works_without_the_others(name: str, rng: random.Random) -> None:
-    """Every part is cut through its own seam."""
-    parts = replace(PLAIN, **{name: getattr(FAST, name)})
+class UnfilteredTable(Table):
+    """A table as it is before there are filters."""
+
+    def may_contain(self, key: bytes) -> bool:
+        return True
+
+
+CUTS = {
+    f"only {field.name} is fast": replace(PLAIN, **{field.name: getattr(FAST, field.name)}) for field in fields(Parts)
+}
+CUTS |= {f"all but {field.name}": replace(FAST, **{field.name: getattr(PLAIN, field.name)}) for field in fields(Parts)}
+CUTS |= {
+    "without a cache": replace(PLAIN, block_cache=NoBlockCache),
+    "without filters": replace(PLAIN, table=UnfilteredTable),
+    "fast without a cache": replace(FAST, block_cache=NoBlockCache),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_store_works_with_any_choice_of_parts(name: str, rng: random.Random) -> None:
+    """Each acceleration without the others, all without each one, and a store that has no cache or filter yet."""
 
     class Store(LsmStore):
-        pass
+        parts = CUTS[name]
 
-    Store.parts = parts
     model: dict[bytes, bytes] = {}
     with Store("/db", env=SimEnv(0), **SMALL) as store:
         for step in range(1_200):
@@ -195,16 +213,14 @@ def chunks(table: Table, *asked: Any) -> list[Chunk]:
     return list(table.chunks(*asked))
 
 
-def test_a_block_is_decoded_at_its_second_reading() -> None:
-    """And the file is read once."""
+def test_a_block_is_read_and_decoded_once() -> None:
     env = SimEnv()
     build(env, [(b"a", 1, b"1"), (b"b", 2, b"2")])
     table = opened(env, table=FastTable)
     counters, before = table.counters, table.counters.blocks_read
-    cache = table.cache
-    for kind in ("Block", "DecodedBlock", "DecodedBlock"):
+    for _ in range(3):
         assert table.get(b"b", 9) == b"2"
-        assert type(cache.find(table.first_key)).__name__ == kind
+        assert type(table.cache.find(table.first_key)) is DecodedBlock
     assert (counters.blocks_read - before, counters.cache_misses, counters.block_lookups) == (1, 1, 3)
 
 

@@ -5,7 +5,7 @@ Read this last: nothing here is needed to understand the engine, and `plain=True
 
 from typing import Final
 
-from engines.lsm.fast.job import FastTableWriter, compact, flush
+from engines.lsm.fast.job import FastTableWriter, compact
 from engines.lsm.fast.reading import lookup, pairs
 from engines.lsm.fast.sstable import FastTable
 from engines.lsm.parts import Parts
@@ -17,6 +17,5 @@ FAST: Final = Parts(
     lookup=lookup,
     pairs=pairs,
     table_writer=FastTableWriter,
-    flush=flush,
     compact=compact,
 )

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from engines.env import File
-from engines.lsm.block import Block
 from engines.lsm.cache import BlockCache
 from engines.lsm.fast.block import DecodedBlock
 from engines.lsm.fast.chunks import Chunk, Rows
-from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, VALUE, Found, internal_key
+from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, Found
 from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table
 from engines.lsm.statistics import Counters
 
@@ -28,7 +27,8 @@ ROWS_BYTES: Final = 1 << 20  # a compaction reads so much at once
 
 
 class FastTable(Table):
-    """Stands in for Table."""
+    """Stands in for Table. It costs 20 µs for each block that is read, and the memory of the decoded blocks; it saves, in a
+    warm cache, 14 of 15 µs of a get, and 2.1 of 2.2 µs for each pair of a scan."""
 
     block_class = DecodedBlock
 
@@ -57,38 +57,18 @@ class FastTable(Table):
             elif not self.may_contain(key):
                 return ABSENT
             else:
-                found = self._get_cold(number, key, sequence)
+                block = self.block(number)
+                found = _version(block, bisect_left(block.keys, key), key, sequence)
             if found is not ABSENT or separators[number] != key:
                 return found
             number += 1  # the key's versions go on in the next block, or the separator was shortened to this key
         return ABSENT
 
-    def _get_cold(self, number: int, key: bytes, sequence: int) -> Found:
-        """In a block that isn't there, decoded: read from the file, it is searched as Table does, and decoded when it is
-        asked for again. Most blocks that a get meets in a store larger than its cache never are: 30 µs -> 18 µs."""
-        place = self.first_key + number
-        if self.cache.find(place) is not None:
-            block = self.block(number)
-            return _version(block, bisect_left(block.keys, key), key, sequence)
-        self.counters.block_lookups += 1
-        self.counters.cache_misses += 1
-        stored = self.read(*self.handles[number])
-        with self.damage(self.handles[number][0], "the block"):
-            raw = Block(stored)
-            self.cache.add(place, raw)
-            found, value = next(raw.forward(internal_key(key, sequence, VALUE)), (b"", b""))
-        if found[:-TRAILER_BYTES] != key or not found:
-            return ABSENT
-        return value if found[-TRAILER_BYTES] else None
-
     def block(self, number: int) -> DecodedBlock:
         """As Table.block, decoded."""
         block = super().block(number)
-        if isinstance(block, DecodedBlock):
-            return block
-        decoded = self.new_block(number, block.raw)
-        self.cache.add(self.first_key + number, decoded)
-        return decoded
+        assert isinstance(block, DecodedBlock)
+        return block
 
     def new_block(self, number: int, raw: bytes) -> DecodedBlock:
         """As Table.new_block, decoded."""

@@ -14,7 +14,7 @@ __all__ = ["FastTableBuilder"]
 
 
 class FastTableBuilder(TableBuilder):
-    """Stands in for TableBuilder."""
+    """Stands in for TableBuilder: it can take a list. Part of what a compaction saves (job.py)."""
 
     block_builder = FastBlockBuilder
 
