@@ -31,7 +31,6 @@ from contextlib import suppress
 
 from engines.errors import StoreError, StoreFailed
 from engines.kvstore import WriteBatch
-from engines.lifetime import holding
 
 __all__ = ["Commit", "GroupCommit", "Waiter"]
 
@@ -73,7 +72,7 @@ class GroupCommit:
         waiter = Waiter(batch, sync)
         try:
             self.waiting.append(waiter)
-            holding(self.lock, self._lead, waiter, commit)
+            with self.lock: self._lead(waiter, commit)  # fmt: skip  # noqa: E701  (lifetime.py says why in one line)
         except BaseException:
             with suppress(ValueError):  # interrupted while it waited: nobody is to take it
                 self.waiting.remove(waiter)
@@ -91,12 +90,12 @@ class GroupCommit:
     def take(self) -> list[Waiter]:
         """Takes the next group from the queue. Requires: the lock, and a batch that waits."""
         group = [self.waiting.popleft()]
+        if not self.waiting:
+            return group
         size_bytes = group[0].batch.size_bytes
         limit = self._max_bytes
         if limit is not None and size_bytes <= self._small_bytes:
             limit = size_bytes + self._small_bytes
-        if not self.waiting:
-            return group
         with suppress(IndexError):  # a writer that is interrupted may take its batch out of the queue meanwhile
             while self.waiting and (limit is None or size_bytes + self.waiting[0].batch.size_bytes <= limit):
                 group.append(self.waiting.popleft())

@@ -54,7 +54,7 @@ class _Level:
             pieces = self._pieces()
             rest = pieces.pop()
             self._pass_up(pieces)
-            self._keys, self._children, self._size = rest.keys, rest.children, rest.size_bytes - HEADER_BYTES
+            self._keys, self._children, self._size = rest.keys, list(rest.children), rest.size_bytes - HEADER_BYTES
 
     def _pieces(self) -> list[Node]:
         return Node.branch(self._keys, self._children).split(self._writer.pager.page_bytes, FILL)

@@ -1,9 +1,11 @@
 """Finding one's way in a tree: one key, a range in either direction, and a cursor that can be moved.
 
-    path of a scan     [(root, 2), (branch, 0)]     and the leaf: what comes next is known without asking the tree again
+    scan     root, child 2 ->  branch, child 0 -> leaf       the way down to a leaf is kept: what comes next is known
+             root, child 2 ->  branch, child 1 -> leaf       without asking the tree again
+             root, child 3 ->  branch, child 0 -> leaf
 
 Leaves have no links to their neighbours, because a copy-on-write leaf could not be replaced without its neighbours then;
-a scan keeps the path from the root, and an index at each level.
+a scan keeps the way down from the root, a generator for each level that stands at one of its children.
 
 A `Cursor` doesn't remember a place in a page, but the key it stands on. So it survives every delete, its own included:
 `next` is the first key after the one it stood on, whatever happened to that. (bbolt's cursor skips the following key
@@ -44,53 +46,35 @@ def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
     return node.values[index] if index < len(keys) and keys[index] == key else None
 
 
-def leaves_forward(pager: Pager, root: Node, start: bytes) -> Iterator[Node]:
-    """The leaves of the tree in order, from the one that `start` belongs to."""
-    path: list[tuple[Node, int]] = []  # from the root down: a branch, and which of its children comes next
-    node = root
-    while node.children:
-        index = node.child_index(start)
-        path.append((node, index + 1))
-        node = _child(pager, node, index, path)
-    yield node
-    while path:
-        branch, index = path.pop()
-        if index == len(branch.children):
-            continue  # the last child of this branch was shown: up to the branch above
-        path.append((branch, index + 1))
-        node = _child(pager, branch, index, path)
-        while node.children:
-            path.append((node, 1))
-            node = _child(pager, node, 0, path)
+def leaves_forward(pager: Pager, node: Node, start: bytes, levels: int = MAX_LEVELS) -> Iterator[Node]:
+    """The leaves of the tree under `node` in order, from the one that `start` belongs to."""
+    if not node.children:
         yield node
-
-
-def leaves_backward(pager: Pager, root: Node, stop: bytes | None) -> Iterator[Node]:
-    """The leaves of the tree against their order, from the one with the last key below `stop`."""
-    path: list[tuple[Node, int]] = []  # as above
-    node = root
-    while node.children:
-        index = len(node.children) - 1 if stop is None else max(bisect_left(node.keys, stop) - 1, 0)
-        path.append((node, index - 1))
-        node = _child(pager, node, index, path)
-    yield node
-    while path:
-        branch, index = path.pop()
-        if index < 0:
-            continue
-        path.append((branch, index - 1))
-        node = _child(pager, branch, index, path)
-        while node.children:
-            path.append((node, len(node.children) - 2))
-            node = _child(pager, node, len(node.children) - 1, path)
-        yield node
-
-
-def _child(pager: Pager, branch: Node, index: int, path: list[tuple[Node, int]]) -> Node:
-    """A child of a branch. Raises CorruptionError if the path is too long for a tree."""
-    if len(path) > MAX_LEVELS:
+        return
+    if not levels:
         raise pager.too_deep()
-    return pager.load(branch.children[index])
+    for index in range(node.child_index(start), len(node.children)):
+        child = pager.load(node.children[index])
+        if child.children:
+            yield from leaves_forward(pager, child, start, levels - 1)
+        else:
+            yield child
+
+
+def leaves_backward(pager: Pager, node: Node, stop: bytes | None, levels: int = MAX_LEVELS) -> Iterator[Node]:
+    """The leaves of the tree under `node` against their order, from the one with the last key below `stop`."""
+    if not node.children:
+        yield node
+        return
+    if not levels:
+        raise pager.too_deep()
+    last = len(node.children) if stop is None else max(bisect_left(node.keys, stop), 1)
+    for index in reversed(range(last)):
+        child = pager.load(node.children[index])
+        if child.children:
+            yield from leaves_backward(pager, child, stop, levels - 1)
+        else:
+            yield child
 
 
 def scan_tree(
@@ -109,9 +93,11 @@ def scan_tree(
     is exhausted, closed or collected.
     """
     for node in leaves_backward(pager, root, stop) if reverse else leaves_forward(pager, root, start):
-        low = bisect_left(node.keys, start)
-        high = len(node.keys) if stop is None else bisect_left(node.keys, stop)
-        keys, values = node.keys[low:high], node.values[low:high]
+        keys, values = node.keys, node.values
+        low = bisect_left(keys, start) if keys and keys[0] < start else 0
+        high = bisect_left(keys, stop) if stop is not None and keys and keys[-1] >= stop else len(keys)
+        if low > 0 or high < len(keys):
+            keys, values = keys[low:high], values[low:high]
         pairs = zip(reversed(keys), reversed(values)) if reverse else zip(keys, values)
         for pair in without_buckets(pairs) if node.has_buckets else pairs:
             if not alive:

@@ -22,7 +22,7 @@ from engines.btree.commit import Committer
 from engines.btree.current import Current, State
 from engines.btree.freelist import Freelist
 from engines.btree.meta import FNV_PRIME, MAGIC, MASK_64, NO_FREELIST, VERSION, Meta, fnv1a_64
-from engines.btree.node import Node
+from engines.btree.node import NO_CHILDREN, Node
 from engines.btree.page import (
     ELEMENT_BYTES,
     HEADER_BYTES,
@@ -36,7 +36,7 @@ from engines.btree.page import (
 )
 from engines.btree.pager import MAX_LEVELS, Pager
 from engines.btree.parts import Parts
-from engines.btree.provisional import Provisional, add_sum, next_txid, summand
+from engines.btree.provisional import SUMMAND_FACTOR, Provisional, add_sum, next_txid
 from engines.btree.tree import SMALL, Changes, TreeWriter
 
 __all__ = ["FAST", "PointCommits", "Splicing", "read_one", "splice_leaf"]
@@ -76,6 +76,8 @@ def read_one(current: Current, key: bytes) -> bytes | None:
 # ------------------------------------------------------------------------------------------------------------ splicing
 
 SPLICE_LIMIT = 256  # elements; beyond it the long integers cost more than encoding anew
+
+_CHILD = HEADER_BYTES + 8  # where element 0 of a branch has its page id
 
 # _POS[n] has a 1 in the place of `pos` of each of n leaf elements, read as one little-endian integer
 _POS = list(accumulate((1 << (128 * i + 32) for i in range(SPLICE_LIMIT)), initial=0))
@@ -143,11 +145,11 @@ def _changed_leaf(
         keys = keys.copy()
         keys.insert(index, key)
         values.insert(index, value)
-    return Node(keys, values, [], size), body
+    return Node(keys, values, NO_CHILDREN, size), body
 
 
 class Splicing(TreeWriter):
-    """TreeWriter, but a leaf with one changed element is spliced.
+    """TreeWriter, but a leaf with one changed element is spliced, and so is a branch with one changed child.
 
     Costs: the bodies of the nodes that are to be written are kept beside them.
     """
@@ -170,6 +172,24 @@ class Splicing(TreeWriter):
         self._bodies[changed[0]] = changed[1]
         return [changed[0]]
 
+    def rebuild(self, pgid: int, node: Node, replaced: dict[int, list[Node]], rightmost: bool) -> list[Node]:
+        """One child that remains one, under the same key, is another page id: 8 bytes of the page are different."""
+        index, pieces = next(iter(replaced.items()))
+        piece = pieces[0] if pieces else node
+        same_shape = len(replaced) == len(pieces) == 1 and not piece.shrunk and piece.keys[0] == node.keys[index]
+        if not same_shape or not node.packed or not pgid or node.size_bytes + TRAILER_BYTES > self.page_bytes:
+            return super().rebuild(pgid, node, replaced, rightmost)
+        child = self.write(piece)
+        children = node.children[:]
+        children[index] = child
+        branch = Node(node.keys, [], children, node.size_bytes)
+        start = pgid * self.page_bytes
+        place = start + _CHILD + ELEMENT_BYTES * index
+        view = self.pager.map
+        rest = view[place + 8 : start + node.size_bytes]
+        self._bodies[branch] = b"".join((view[start + HEADER_BYTES : place], _u64(child), rest))
+        return [branch]
+
     def encode(self, node: Node) -> bytes:
         return self._bodies.pop(node, None) or super().encode(node)
 
@@ -177,22 +197,26 @@ class Splicing(TreeWriter):
 # -------------------------------------------------------------------------------------------------------------- metas
 
 _FNV_POWERS = [pow(FNV_PRIME, n, 1 << 64) for n in range(9)]
+_FNV_OF_ONES = [  # by the low byte of a hash: what 8 bytes of 0xFF add to hash x prime**8
+    (fnv1a_64(b"\xff" * 8, low) - low * _FNV_POWERS[8]) & MASK_64 for low in range(256)
+]
 _prefix = struct.Struct("<IIII")
 _fields = struct.Struct("<6Q")
 
 
 def encode_meta(meta: Meta) -> bytes:
-    """Meta.encode, with FNV-1a over 8-byte words in place of bytes.
+    """Meta.encode, with FNV-1a over 8-byte words in place of bytes: 4.1 µs -> 1.3 µs.
 
-    A word's high bytes are mostly zeros, and a run of those is one multiplication by a power of the prime; the 16 bytes
-    that never change are hashed once.
+    A word's high bytes are mostly zeros, and a run of those is one multiplication by a power of the prime. So is a word of
+    ones, which every provisional meta has for its freelist: an xor with 0xFF adds what only the low byte decides, and the
+    low bytes of a hash depend on nothing but its low byte. The 16 bytes that never change are hashed once.
     """
-    start, found = _prefix_of(meta.page, meta.page_bytes, meta.flags)
-    words = (meta.root, meta.sequence, meta.freelist, meta.high_water, meta.txid)
+    page_bytes, root, freelist, high_water, txid, sequence, flags, _ = meta
+    start, found = _prefix_of(txid % 2, page_bytes, flags)
+    words = (root, sequence, freelist, high_water, txid)
     for word in words:
-        if word == NO_FREELIST:  # to cut back at every second step is enough
-            for _ in range(4):
-                found = ((found ^ 0xFF) * FNV_PRIME ^ 0xFF) * FNV_PRIME & MASK_64
+        if word == NO_FREELIST:
+            found = found * _FNV_POWERS[8] + _FNV_OF_ONES[found & 0xFF] & MASK_64
             continue
         zeros = 8
         while word:
@@ -213,7 +237,6 @@ def _prefix_of(page: int, page_bytes: int, flags: int) -> tuple[bytes, int]:
 # -------------------------------------------------------------------------------------------------------- point commits
 
 Path = list[tuple[int, Node, int]]  # (page id, branch, index of the child that comes next), from the root down
-_CHILD = HEADER_BYTES + 8  # where element 0 of a branch has its page id
 
 
 class PointCommits(Provisional):
@@ -239,6 +262,9 @@ class PointCommits(Provisional):
             if done is not None:
                 return done
         return super().apply(changes)
+
+    def encode_meta(self, meta: Meta) -> bytes:
+        return encode_meta(meta)
 
     def _apply_one(self, key: bytes, value: bytes | None) -> bool | None:
         """True if it is committed, False if it changes nothing; None if it is a case for the plain form."""
@@ -279,7 +305,7 @@ class PointCommits(Provisional):
         It stays where it is, because our commits change nothing else in the root bucket.
         """
         state = self.committer.current.state
-        if not state.root_id:
+        if not state.root_id or not self.possible:
             return 0
         top = self.pager.load(state.meta.root)
         index = bisect_left(top.keys, self.committer.bucket)
@@ -292,7 +318,8 @@ class PointCommits(Provisional):
     def _write(self, state: State, path: Path, old: int, born: int, leaf: Node, body: bytes, place: int) -> None:
         """Writes the leaf, the branches above it, the root bucket's leaf and the meta, each to a page of its own."""
         committer, pager, meta = self.committer, self.pager, state.meta
-        self.restart_sum()
+        if self.base != committer.durable:
+            self.restart_sum()
         if released := committer.freelist.release([committer.durable]):
             committer.free(released)
         nodes, page_bytes = pager.nodes, pager.page_bytes
@@ -301,15 +328,15 @@ class PointCommits(Provisional):
         view = pager.writable
         new = pages[0]
         padding = bytes(page_bytes - HEADER_BYTES - len(body) - TRAILER_BYTES)
-        images = [b"".join((header.pack(new, LEAF, len(leaf.keys), 0), body, padding, TRAILER_MAGIC))]
+        self._write_page(new, b"".join((header.pack(new, LEAF, len(leaf.keys), 0), body, padding, TRAILER_MAGIC)))
         nodes[new] = root = leaf
         dropped = [(old, born)]
         for (old, branch, index), page in zip(reversed(path), pages[1:]):
             start = old * page_bytes
             at = start + _CHILD + ELEMENT_BYTES * index
             rest = view[at + 8 : start + page_bytes - TRAILER_BYTES]
-            images.append(b"".join((_u64(page), view[start + 8 : at], _u64(new), rest, TRAILER_MAGIC)))
-            children = branch.children.copy()
+            self._write_page(page, b"".join((_u64(page), view[start + 8 : at], _u64(new), rest, TRAILER_MAGIC)))
+            children = branch.children[:]
             children[index] = new
             new = page
             nodes[new] = root = Node(branch.keys, [], children, branch.size_bytes)
@@ -319,54 +346,61 @@ class PointCommits(Provisional):
         start = meta.root * page_bytes
         at = start + place
         rest = view[at + 8 : start + page_bytes - TRAILER_BYTES]
-        images.append(b"".join((_u64(top), view[start + 8 : at], _u64(new), rest, TRAILER_MAGIC)))
+        self._write_page(top, b"".join((_u64(top), view[start + 8 : at], _u64(new), rest, TRAILER_MAGIC)))
         dropped.append((meta.root, 0))
-        dropped += [(pgid, 0) for pgid in committer.freelist_run]
-        self._write_images(pages, images)
-        young, old_pages = self._let_go_of_sum(dropped)
+        if committer.freelist_run:
+            dropped += [(pgid, 0) for pgid in committer.freelist_run]
+        young, aged = self._take_from_sum(dropped)
         high_water = committer.freelist.high_water
         meta = Meta(page_bytes, top, NO_FREELIST, high_water, txid, meta.sequence, meta.flags)
-        self.write_meta(txid % 2, add_sum(encode_meta(meta), self.base, self.total))
+        data = add_sum(encode_meta(meta), self.base, self.total)
+        start = txid % 2 * page_bytes
+        view[start + self.spare_place : start + self.spare_place + len(data)] = data
+        view[start : start + len(data)] = data
+        pager.stats.bytes_written += page_bytes * len(pages) + 2 * len(data)
         committer.freelist_run = range(0)
         committer.current.state = State(pager, meta, new, root, state.sequence)
         if pager.pins.arrived:  # a reader of the old tree, since `_apply_one` has looked
-            committer.free(committer.freelist.drop(young + old_pages, txid, committer.pins()))
+            aged += [(pgid, self.base + 1) for pgid in young]
+            committer.free(committer.freelist.drop(aged, txid, committer.pins()))
             return
-        ids = [pgid for pgid, _ in young]  # nobody reads, and the durable tree doesn't reach them
-        committer.freelist.add(ids)
-        committer.free(ids)
-        if old_pages:
-            committer.free(committer.freelist.drop(old_pages, txid, [committer.durable]))
+        committer.freelist.add(young)  # nobody reads, and the durable tree doesn't reach them
+        committer.free(young)
+        if aged:
+            committer.free(committer.freelist.drop(aged, txid, [committer.durable]))
 
-    def _write_images(self, pages: list[int], images: list[bytes]) -> None:
-        """Writes pages that lack their checksums only, and adds them to the sum."""
-        page_bytes, view, summands, total = self.pager.page_bytes, self.pager.writable, self.summands, self.total
-        for pgid, image in zip(pages, images):
-            crc = crc32c(image)
-            view[pgid * page_bytes : (pgid + 1) * page_bytes] = image + _u32(crc)
-            summands[pgid] = added = summand(pgid, crc)
-            total += added
-        self.total = total
-        self.pager.stats.bytes_written += page_bytes * len(pages)
+    def _write_page(self, pgid: int, image: bytes) -> None:
+        """Writes a page that lacks only its checksum, and adds it to the sum."""
+        crc = crc32c(image)
+        start = pgid * self.pager.page_bytes
+        self.pager.writable[start : start + self.pager.page_bytes] = image + _u32(crc)
+        self.summands[pgid] = added = crc * (pgid * SUMMAND_FACTOR | 1) & MASK_64  # summand, without the call
+        self.total += added
 
-    def _let_go_of_sum(self, dropped: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """Takes dropped pages out of the sum: (those that were in it, those that the durable tree reaches)."""
+    def _take_from_sum(self, dropped: list[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int]]]:
+        """Takes dropped pages out of the sum: (those written since the base, the others, which the base's tree reaches)."""
         summands, total = self.summands, self.total
-        young: list[tuple[int, int]] = []
-        old: list[tuple[int, int]] = []
-        for pgid, born in dropped:
+        young: list[int] = []
+        aged: list[tuple[int, int]] = []
+        for page in dropped:
+            pgid = page[0]
             if pgid in summands:
                 total -= summands.pop(pgid)
-                young.append((pgid, born or self.base + 1))
+                young.append(pgid)
             else:
-                old.append((pgid, born))
+                aged.append(page)
         self.total = total & MASK_64
-        return young, old
+        return young, aged
 
     def _allocate(self, count: int) -> list[int]:
         """Ids of so many single pages, which the file has room for. Raises StoreFull, OSError."""
         freelist = self.committer.freelist
         high_water = freelist.high_water
+        free = freelist.free
+        if len(free) >= count:
+            pages = free[: -count - 1 : -1].tolist()  # in the order in which `allocate` would give them
+            del free[-count:]
+            return pages
         pages = [freelist.allocate(1) for _ in range(count)]
         if freelist.high_water > high_water:
             try:

@@ -114,7 +114,7 @@ class Freelist:
     def release(self, pins: list[int]) -> list[int]:
         """Places again what waited for pins that are gone; `pins` as for `drop`. Returns the ids that became free."""
         freed: list[int] = []
-        for pin in [pin for pin in self._waiting if pin not in pins]:
+        for pin in self._waiting.keys() - pins:
             freed += self._place(self._waiting.pop(pin), pins)
         return freed
 

@@ -72,9 +72,8 @@ class NoChecksum(MetaError):
         self.txid = txid
 
 
-def fnv1a_64(data: bytes) -> int:
-    """FNV-1a: h = (h xor byte) x prime for each byte, modulo 2**64."""
-    found = FNV_BASIS
+def fnv1a_64(data: bytes, found: int = FNV_BASIS) -> int:
+    """FNV-1a: h = (h xor byte) x prime for each byte, modulo 2**64; `found` is the hash of what comes before."""
     for byte in data:
         found = (found ^ byte) * FNV_PRIME & MASK_64
     return found

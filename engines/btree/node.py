@@ -20,7 +20,9 @@ Follows bbolt's node.go. Left out: its mutable nodes with parent pointers; here 
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 from itertools import accumulate
 
 from engines.btree.page import (
@@ -38,20 +40,22 @@ from engines.btree.page import (
     read_leaf,
 )
 
-__all__ = ["EMPTY", "MIN_KEYS", "Node", "inline_leaf"]
+__all__ = ["EMPTY", "MIN_KEYS", "NO_CHILDREN", "Node", "inline_leaf"]
 
 MIN_KEYS = 2  # keys that each side of a split has
+NO_CHILDREN = array("Q")
 
 
 class Node:
     """A branch (with children) or a leaf (with values). `children` is empty for a leaf, and for a leaf only.
 
-    A class with slots and not a dataclass, because every page that is read or written makes one.
+    A class with slots and not a dataclass, because every page that is read or written makes one. Page ids are an array:
+    a list would be a hundred objects, each to be touched when a branch is copied.
     """
 
     __slots__ = ("born", "children", "has_buckets", "keys", "packed", "pages", "shrunk", "size_bytes", "values")
 
-    def __init__(self, keys: list[bytes], values: list[bytes], children: list[int], size_bytes: int) -> None:
+    def __init__(self, keys: list[bytes], values: list[bytes], children: array[int], size_bytes: int) -> None:
         self.keys = keys
         self.values = values
         self.children = children
@@ -65,14 +69,14 @@ class Node:
     @classmethod
     def leaf(cls, keys: list[bytes], values: list[bytes]) -> Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys)) + sum(map(len, values))
-        node = cls(keys, values, [], size)
+        node = cls(keys, values, NO_CHILDREN, size)
         node.has_buckets = BucketValue in map(type, values)
         return node
 
     @classmethod
-    def branch(cls, keys: list[bytes], children: list[int]) -> Node:
+    def branch(cls, keys: list[bytes], children: Iterable[int]) -> Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys))
-        return cls(keys, [], children, size)
+        return cls(keys, [], array("Q", children), size)
 
     @property
     def flags(self) -> int:
@@ -134,7 +138,7 @@ class Node:
         return Node.leaf(keys, self.values[start:end])
 
 
-EMPTY = Node([], [], [], HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there
+EMPTY = Node([], [], NO_CHILDREN, HEADER_BYTES)  # the tree of a bucket that has nothing, or isn't there
 
 
 def inline_leaf(page: bytes) -> Node:

@@ -34,7 +34,7 @@ order, and so its files don't travel between the two kinds either).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from crc32c import crc32c
 
@@ -194,7 +194,7 @@ def leaf_body(keys: list[bytes], values: list[bytes]) -> bytes:
     return b"".join(elements + data)
 
 
-def branch_body(keys: list[bytes], children: list[int]) -> bytes:
+def branch_body(keys: list[bytes], children: Sequence[int]) -> bytes:
     """The elements and the data of a branch."""
     elements: list[bytes] = []
     pos = ELEMENT_BYTES * len(keys)

@@ -60,6 +60,7 @@ from engines.errors import CorruptionError
 
 __all__ = [
     "SPARE_PLACE",
+    "SUMMAND_FACTOR",
     "PageSum",
     "Provisional",
     "add_sum",
@@ -74,6 +75,7 @@ __all__ = [
 
 SPARE_PLACE = 512  # in a page: another sector than the meta's own
 SUM_MAGIC = b"PROV"
+SUMMAND_FACTOR = 0x9E3779B97F4A7C15  # 2**64 / the golden ratio: its multiples differ in all bits
 _fields = struct.Struct("<4sQQI")
 _u32 = struct.Struct("<I")
 
@@ -103,7 +105,7 @@ class PageSum(NamedTuple):
 
 def summand(pgid: int, crc: int) -> int:
     """What one page adds to the sum: its checksum times an odd number of its own, so that two errors don't cancel out."""
-    return crc * (pgid * 0x9E3779B97F4A7C15 | 1) & MASK_64
+    return crc * (pgid * SUMMAND_FACTOR | 1) & MASK_64
 
 
 def add_sum(encoded: bytes, base: int, total: int) -> bytes:
@@ -210,7 +212,7 @@ class Provisional:
     @property
     def possible(self) -> bool:
         """False in pages too small for a spare place; and while no txid would tell this commit from a durable one, because
-        the newest meta lies in the wrong page. Each commit is a durable one then."""
+        the newest meta lies in the wrong page."""
         return self.spare_place > 0 and not self.committer.misplaced
 
     def apply(self, changes: Changes) -> bool:
@@ -219,8 +221,10 @@ class Provisional:
         return self.commit(lambda writer: writer.apply_to_node(state.root_id, state.root, changes))
 
     def commit(self, build: Build) -> bool:
-        """As Committer.commit, without the fsyncs and without a freelist. Requires: `possible`."""
+        """As Committer.commit, without the fsyncs and without a freelist; or with them, where it isn't `possible`."""
         committer = self.committer
+        if not self.possible:
+            return committer.commit(build)
         old = committer.current.state
         self.restart_sum()
         writer = committer.begin(next_txid(old.meta.txid, self.base))
@@ -237,7 +241,7 @@ class Provisional:
         meta = old.meta._replace(
             root=top, freelist=NO_FREELIST, high_water=committer.freelist.high_water, txid=writer.txid
         )
-        self.write_meta(meta.page, add_sum(meta.encode(), self.base, self.total))
+        self.write_meta(meta.page, add_sum(self.encode_meta(meta), self.base, self.total))
         committer.freelist_run = range(0)
         committer.current.state = State(self.pager, meta, root, node, old.sequence)
         committer.let_go(writer)
@@ -262,6 +266,10 @@ class Provisional:
                 # The base's tree doesn't reach it, even if nobody remembers which commit wrote it.
                 writer.dropped[index] = pgid, born or self.base + 1
         self.total = total & MASK_64
+
+    def encode_meta(self, meta: Meta) -> bytes:
+        """The page header and the meta."""
+        return meta.encode()
 
     def write_meta(self, page: int, data: bytes) -> None:
         """Writes a provisional meta twice, so that a kill at any byte leaves a whole one."""

@@ -127,7 +127,8 @@ class BTreeStore(KVStore):
     ) -> Iterator[Pair]:
         """As the contract says; O(height) to begin with, and one page for some thirty pairs of 100 bytes."""
         start, stop = scan_bounds(start, stop, prefix)
-        self.check_usable()
+        if self.closed or self.failure is not None:
+            self.refuse()
         state, pin = self._current.pinned()
         return scan_tree(state.pager, state.root, start, stop, reverse, self._alive, self.refuse, pin)
 
@@ -156,9 +157,10 @@ class BTreeStore(KVStore):
         self._group.submit(batch, self._options.sync if sync is None else sync, self._commit_group)
 
     def _commit_group(self, group: list[Waiter]) -> None:
-        self.check_usable()
-        assert self._writer is not None
-        self._guarded(self._writer.commit_group, group)
+        writer = self._writer
+        if self.closed or self.failure is not None or writer is None:  # since it was submitted
+            self.refuse()
+        self._guarded(writer.commit_group, group)
 
     @contextmanager
     def update(self, *, sync: bool | None = None) -> Iterator[Update]:

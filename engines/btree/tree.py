@@ -134,7 +134,7 @@ class TreeWriter:
 
     def rebuild(self, pgid: int, node: Node, replaced: dict[int, list[Node]], rightmost: bool) -> list[Node]:
         """The branch with pieces in the place of some children. Writes the pieces, the small ones joined before."""
-        keys, children = node.keys.copy(), node.children.copy()
+        keys, children = node.keys.copy(), list(node.children)
         slots: list[Node | None] = [None] * len(keys)  # beside each child: its piece, or None for one that stays
         for index in reversed(replaced):  # from the right, so that the places to the left stay where they are
             pieces = replaced[index]

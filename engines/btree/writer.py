@@ -17,6 +17,7 @@ In bbolt all of this is Tx and DB in one (tx.go, db.go).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 from engines.btree.bulk import replace_tree
 from engines.btree.commit import Build, Committer
@@ -33,6 +34,8 @@ from engines.kvstore import Pair, Stats
 
 __all__ = ["Writer"]
 
+_value_of = itemgetter(1)
+
 
 class Writer:
     """Changes the current state. For one thread at a time."""
@@ -48,22 +51,24 @@ class Writer:
 
     def commit_group(self, group: list[Waiter]) -> None:
         """One commit for the batches of a group, in their order."""
-        operations = group[0].batch.operations
-        if len(group) > 1:
+        first, *others = group
+        operations, sync, size_bytes = first.batch.operations, first.sync, first.batch.size_bytes
+        if others:
             operations = [operation for waiter in group for operation in waiter.batch.operations]
+            sync = any(waiter.sync for waiter in group)
+            size_bytes = sum(waiter.batch.size_bytes for waiter in group)
         merged = dict(operations)  # of two operations on a key, the later stands
         keys = sorted(merged)
-        self.apply(Changes(keys, [merged[key] for key in keys]), True in [waiter.sync for waiter in group])
-        deletes = [value for _, value in operations].count(None)
+        self.apply(Changes(keys, list(map(merged.get, keys))), sync)
+        deletes = list(map(_value_of, operations)).count(None)
         stats = self._stats
         stats.deletes += deletes
         stats.puts += len(operations) - deletes
-        stats.user_bytes += sum([waiter.batch.size_bytes for waiter in group])
+        stats.user_bytes += size_bytes
 
     def apply(self, changes: Changes, sync: bool) -> None:
         """One commit of sorted changes."""
-        commits = self.committer if sync or not self.provisional.possible else self.provisional
-        self._committed |= commits.apply(changes)
+        self._committed |= (self.committer if sync else self.provisional).apply(changes)
 
     def load(self, pairs: Iterable[Pair]) -> None:
         """Replaces the content, durably; the old tree is let go by the same commit. Raises bulk.StreamFailed."""
