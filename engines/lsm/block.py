@@ -107,6 +107,9 @@ def _common_prefix(one: bytes, two: bytes) -> int:
 class Block:
     """A block as it was read: entries are decoded from its bytes as they are asked for.
 
+    The entries from one restart point up to the next are a *run*. A search bisects the first keys of the runs, and then
+    walks through one run. `restarts` has where each run begins, and at its end where the last one ends.
+
     Raises DecodeError if the restart points can't be right; each walk does, at an entry that doesn't fit.
     """
 
@@ -115,7 +118,7 @@ class Block:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.memory_bytes = len(raw) + OBJECT_BYTES  # about: the cache's charge
-        self.restarts = _restart_points(raw)  # each run of entries ends where the next begins
+        self.restarts = _restart_points(raw)
         if self.restarts[0] != 0 or self.restarts != sorted(self.restarts):
             raise DecodeError("the block's restart points don't ascend from 0")
 
@@ -145,7 +148,7 @@ class Block:
             yield from (entry for entry in reversed(entries) if wanted is None or _order(entry[0]) < wanted)
 
     def _run_of(self, wanted: tuple[bytes, int]) -> int:
-        """The last restart point whose own key is before the wanted one, or the first one: where its search begins."""
+        """The last run that begins before the wanted key, or the first run: the key is in it, or is the next run's first."""
         low, high = 0, len(self.restarts) - 2
         while low < high:
             middle = (low + high + 1) // 2
@@ -157,7 +160,7 @@ class Block:
         return low
 
     def _walk(self, run: int, end_run: int = -1) -> Iterator[Entry]:
-        """The entries from one restart point on, up to another one or to the end."""
+        """The entries from the beginning of one run up to the beginning of another one, or to the end."""
         raw = self.raw
         at, end = self.restarts[run], self.restarts[end_run]
         key = b""

@@ -26,7 +26,7 @@ TABLE_SHIFT: Final = 24  # a block's key is its table's number in this cache << 
 
 
 class BlockCache:
-    """Blocks of all tables of a store: (table's id << 24) + number of the block → the block."""
+    """Blocks of all tables of a store: (table's id << 24) + number of the block → the block. `young` is for reading."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self.young: dict[int, Block] = {}

@@ -8,7 +8,7 @@
 
 1. The level with the highest score from 1 on is next. Level 0 counts files and not bytes: each one costs every read a
    look, and with a large memtable bytes would mean rewriting level 1 too often. Level 6 has no score.
-2. In a level, the file behind the last compaction's end is next (round robin, persisted as the compact pointer).
+2. In a level, the file after the last compaction's end is next (round robin, persisted as the compact pointer).
 3. The inputs are closed under overlap: all of level 0 that overlaps transitively, all of the next level that overlaps,
    and every file that begins with the user key that another one ends with. Otherwise an older version would be left
    above a newer one (google/leveldb#320, #339).

@@ -1,7 +1,7 @@
-"""Compressions of blocks: what the byte behind a block means, who writes it, and what reads and writes it here.
+"""Compressions of blocks: what the byte after a block means, who writes it, and what reads and writes it here.
 
     byte  name     written by                                          read with           written with
-    0     none     everybody
+    0     none     every program
     1     snappy   LevelDB, goleveldb, Chromium                        snappy.py           cramjam
     2     zlib     Mojang's LevelDB: Minecraft's older worlds          zlib                zlib
     2     zstd     LevelDB's main branch, from 2023 on                 compression.zstd    compression.zstd
@@ -47,7 +47,7 @@ KINDS: Final = {"snappy": SNAPPY, "zlib": ZLIB_OR_ZSTD, "zstd": ZLIB_OR_ZSTD, "d
 
 
 class UnknownCompression(Exception):
-    """A sound block that can't be read here; the message goes on behind "the block at byte N"."""
+    """A sound block that can't be read here; the message follows on "the block at byte N"."""
 
 
 def _zstd() -> Any:
@@ -61,7 +61,7 @@ def _zstd() -> Any:
 
 
 def name_of(kind: int, begin: bytes) -> str | None:
-    """The compression of a block that has `kind` behind it and begins with the bytes; None: it has none, or nobody's."""
+    """The compression of a block that is followed by `kind` and begins with the bytes; None: it has none, or an unknown one."""
     if kind == ZLIB_OR_ZSTD:
         return "zstd" if begin[:4] == ZSTD_MAGIC else "zlib"
     return {SNAPPY: "snappy", DEFLATE: "deflate"}.get(kind)
@@ -75,7 +75,7 @@ def can_write(name: str) -> bool:
 
 
 def compress(data: bytes, name: str) -> tuple[bytes, int]:
-    """(compressed bytes, the byte behind them). Requires: `can_write(name)`."""
+    """(compressed bytes, the byte that follows them). Requires: `can_write(name)`."""
     if name == "snappy":
         made = snappy.compress(data)
     elif name == "zstd":
@@ -118,5 +118,5 @@ def _inflate(data: bytes, decompressor: Any, failure: type[Exception]) -> bytes:
     if len(made) > limit:
         raise DecodeError(f"{len(data)} bytes become more than {limit:,}, the most that is allowed")
     if not decompressor.eof:
-        raise DecodeError(f"the compressed stream goes on behind the {len(data)} bytes that are there")
+        raise DecodeError(f"the compressed stream goes on after the {len(data)} bytes that are there")
     return made

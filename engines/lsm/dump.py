@@ -6,7 +6,7 @@
     *.ldb, *.sst    footer, meta blocks, and every entry of every data block: 'key' @ sequence : kind => 'value'
 
 Takes no lock and writes nothing, so that it shows what a running store has on disk at the moment. Damage is shown where
-it is met, and the dump goes on behind it. LevelDB's `leveldbutil dump FILE` prints the same entries in the same form
+it is met, and the dump goes on after it. LevelDB's `leveldbutil dump FILE` prints the same entries in the same form
 (db/dumpfile.cc).
 """
 
@@ -90,7 +90,7 @@ def describe_edit(record: bytes) -> str:
     for name in ("log_number", "previous_log_number", "next_file_number", "last_sequence"):
         if (number := getattr(edit, name)) is not None:
             parts.append(f"{name} {number}")
-    parts += [f"level {level} goes on behind {show_key(key)}" for level, key in edit.compact_pointers]
+    parts += [f"level {level} goes on after {show_key(key)}" for level, key in edit.compact_pointers]
     parts += [f"level {level} loses {number}" for level, number in edit.deleted]
     parts += [f"level {level} gets {_show_file(file)}" for level, file in edit.added]
     return "; ".join(parts) or "an empty edit"

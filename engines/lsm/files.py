@@ -6,10 +6,10 @@
     000004.ldb         a table (engines/lsm/sstable.py); old LevelDB called it .sst, which is read as well
     000005.dbtmp       what will be CURRENT
     000007.ldb.4711    a table that a worker process is writing (engines/lsm/worker.py)
-    LOCK               empty; who has the store open holds a lock on it
+    LOCK               empty; a program that has the store open holds a lock on it
     LOG, LOG.old       LevelDB's diary; we write none
 
-Files with any other name are somebody else's, and left alone. Follows LevelDB's db/filename.cc.
+Files with any other name are left alone. Follows LevelDB's db/filename.cc.
 """
 
 from __future__ import annotations
@@ -101,5 +101,5 @@ def listed(env: Env, directory: str) -> list[tuple[str, int, str]]:
 
 
 def repair_advice(directory: str) -> str:
-    """For whoever is told of damage that `repair` can mend."""
+    """The sentence that follows on damage that `repair` can mend."""
     return f"`metcd repair {directory}` makes a store of what is whole"

@@ -24,7 +24,7 @@ CURRENT_BYTES = len(b"MANIFEST-000001\n")
 
 
 def stats(core: Core, background: Background) -> Stats:
-    """A copy of the counters, with the sizes of now.
+    """A copy of the counters, with the current sizes.
 
     live_bytes is an estimate while tables overlap: every row but tombstones and older versions in its own table counts,
     and each tombstone takes an average row away. After `compact` it is exact.

@@ -21,7 +21,7 @@ Where a table is cut:
 4. Never between two versions of a user key.
 
 A job is made of numbers, ranges and file metas only, so that it can be done by another process: what it reads never
-changes, what it writes has numbers that nobody else has, and only the store that asked for it knows its result.
+changes, what it writes has numbers that no other file has, and only the store that asked for it knows its result.
 Follows DoCompactionWork in LevelDB's db/db_impl.cc.
 """
 
@@ -243,7 +243,7 @@ def compact(job: Job, writer: TableWriter, tables: TableCache) -> list[FileMeta]
 
 
 def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> list[FileMeta]:
-    """Writes the rows of a memtable, without the older versions that nobody needs if those are many. O(rows).
+    """Writes the rows of a memtable, without the older versions that no reader needs, if those are many. O(rows).
 
     Requires: no reader of what is written asks for less than `smallest_snapshot`.
     """
@@ -254,7 +254,7 @@ def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> li
 def needed(
     rows: Iterable[Row], smallest_snapshot: int, is_base: Callable[[bytes], bool] = lambda key: False
 ) -> Iterator[Row]:
-    """The rows that somebody may ask for: rules 1 and 2. is_base: no deeper level may hold the user key."""
+    """The rows that a reader may ask for: rules 1 and 2. is_base: no deeper level may hold the user key."""
     for key, versions in versions_by_key(rows):
         for row in versions:
             is_seen_by_all = row.sequence <= smallest_snapshot

@@ -124,7 +124,7 @@ def order(key: bytes) -> tuple[bytes, int]:
 def separator(last: bytes, first: bytes) -> bytes:
     """A short internal key K with last <= K < first, for the index between two blocks.
 
-    Requires: last < first, both internal keys. Shortened to one byte behind the user keys' common prefix if the byte
+    Requires: last < first, both internal keys. Shortened to one byte after the user keys' common prefix if the byte
     there can grow by one and stay below `first`'s; otherwise `last` itself. O(len(last)).
     """
     start, limit = last[:-TRAILER_BYTES], first[:-TRAILER_BYTES]

@@ -6,10 +6,10 @@ had on whatever level: there, a compaction's output has a higher number than tab
 get and iterator disagree on such a store, until a compaction has gone over it; the iterator is right.
 
 1. What decides between two versions of a key is the sequence, and nothing else.
-2. The numbers decide as well if for every two tables that share keys, the lowest sequence of the one with the higher
+2. The numbers decide, too, if for every two tables that share keys, the lowest sequence of the one with the higher
    number is above the highest of the other. Our tables carry both bounds (statistics.py). So our own stores are read in
    the order of numbers, and only stores that hold tables of LevelDB, or of RepairDB's making, by the functions here.
-3. Deeper levels need nothing of this: what compaction puts there was closed under overlap on level 0.
+3. Deeper levels need none of this: what compaction puts there was closed under overlap on level 0.
 
 A get that finds a level 0 of this kind asks every table that may have the key. A scan merges by sequence anyway.
 """

@@ -72,7 +72,7 @@ def decompress_here(data: bytes) -> bytes:
                 high = int.from_bytes(data[at : at + extra], "little")
                 at += extra
             if at + high + 1 > end:
-                raise DecodeError(f"a literal of {high + 1} bytes at byte {at} ends behind the {end} that are there")
+                raise DecodeError(f"a literal of {high + 1} bytes at byte {at} ends after the {end} that are there")
             output += data[at : at + high + 1]
             at += high + 1
             continue
@@ -82,7 +82,7 @@ def decompress_here(data: bytes) -> bytes:
         else:
             length, width, offset = high + 1, 2 if kind == 2 else 4, 0
         if at + width > end:
-            raise DecodeError(f"a copy at byte {at} ends behind the {end} bytes that are there")
+            raise DecodeError(f"a copy at byte {at} ends after the {end} bytes that are there")
         offset += int.from_bytes(data[at : at + width], "little")
         at += width
         _copy(output, offset, length)

@@ -149,7 +149,7 @@ class Table:
         self._order = [order(separator) for separator in self.separators]
 
     def read_meta(self, offset: int, size: int) -> None:
-        """Reads the filter and the statistics that it knows; other meta blocks are somebody else's."""
+        """Reads the filter and the statistics that are known here; other meta blocks are another program's."""
         meta = self.read(offset, size)
         with self.damage(offset, "the metaindex"):
             handles = {name: decode_handle(handle) for name, handle in Block(meta).entries()}

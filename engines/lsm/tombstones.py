@@ -161,7 +161,7 @@ class Run:
         self.tombstones = 0
 
     def step(self, key: bytes, rest: Iterator[tuple[bytes, bytes | None]]) -> tuple[bytes, bytes] | None:
-        """The next live pair of the chunk of which `rest` is left behind the tombstone `key`; None: there is none.
+        """The next live pair of the chunk of which `rest` is left after the tombstone `key`; None: there is none.
 
         O(tombstones).
         """
@@ -194,7 +194,7 @@ class Run:
         self._fresh = False
 
     def beyond(self, last: bytes) -> tuple[bytes, bytes | None] | None:
-        """What is left of the scan behind `last`, the last tombstone so far, if it lies in a range known to be empty."""
+        """What is left of the scan after `last`, the last tombstone so far, if it lies in a range known to be empty."""
         if self._ranges is None or self._ranges.known is None or self.tombstones < WORTH_NOTING:
             return None
         start, stop = (self._start, last) if self._reverse else (last, self._stop)

@@ -26,7 +26,7 @@ An edit is one record of the manifest. TAG and fields, all varints but for what 
    two neighbours; then the first has the newer ones. It is read, and never written.)
 3. On level 0, the file with the higher number is newer, in what LevelDB and we write. RepairDB keeps no such order, and
    then the sequences decide (level0.py).
-4. An unknown tag is damage: nobody may add tags, not even we. (RocksDB did, and goleveldb added levels: a ForeignEdit.)
+4. An unknown tag is damage: no program may add tags, ours neither. (RocksDB did, and goleveldb added levels: a ForeignEdit.)
 5. A table that is added twice to one level, with the same size and the same keys, is one table: goleveldb writes that
    whenever it has replayed a log into a table: its manifest's first record is the edit and the version after it.
 
@@ -141,7 +141,7 @@ class VersionEdit:
     @classmethod
     def decode(cls, record: bytes, levels: int = LEVELS) -> VersionEdit:
         """From a manifest record. Raises DecodeError for whatever rules 1 and 4 forbid: ForeignEdit if another program
-        writes that. levels: how many there may be; only who shows an edit to people wants more."""
+        writes that. levels: how many there may be; a dump allows more."""
         edit = cls()
         at = 0
         while at < len(record):
@@ -194,7 +194,7 @@ def _get_file(record: bytes, at: int) -> tuple[FileMeta, int]:
     smallest, at = _get_key(record, at)
     largest, at = _get_key(record, at)
     if order(smallest) > order(largest):
-        raise DecodeError(f"file {number} is said to begin at {smallest!r}, behind its end {largest!r}")
+        raise DecodeError(f"file {number} is said to begin at {smallest!r}, after its end {largest!r}")
     return FileMeta(number, size_bytes, smallest, largest), at
 
 

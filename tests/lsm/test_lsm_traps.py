@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[Callable[[Directory], None], str]] = {
     "overlapping tables": (_file(1, 7, KEY_C, KEY_X), "files of a level must not overlap"),
     "a table around another one": (_file(1, 7, KEY_A, KEY_X), "files of a level must not overlap"),
     "a key without a trailer": (_file(2, 7, b"short", KEY_X), "5 bytes, at least 8 are needed"),
-    "a table that ends before it begins": (_file(2, 7, KEY_X, KEY_A), "behind its end"),
+    "a table that ends before it begins": (_file(2, 7, KEY_X, KEY_A), "after its end"),
     "the log number is too high": (_edit(log_number=9), "000009.log does not exist, although the manifest asks"),
     "the log is gone": (_gone("000006.log"), "000006.log does not exist"),
     "a batch counts wrong": (
