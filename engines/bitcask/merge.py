@@ -74,7 +74,7 @@ class Merge:
     def run(self) -> None:
         """Copies, publishes, retires. The store goes on meanwhile. O(bytes of the inputs).
 
-        Raises CorruptionError for a damaged input, OSError. If it raises before all is published, the inputs stay.
+        Raises CorruptionError for a damaged input, OSError; then the inputs stay.
         """
         try:
             for file_id in sorted(
@@ -176,8 +176,8 @@ class Merge:
             else:
                 outdated.add(key)
         if outdated:
-            # The copies of keys that were written meanwhile are dead before they have a name. Their tombstones are on
-            # the disk before that: else Riak, or we after the newer record's file is merged, could take them for live
+            # The keys were written since they were copied, so the copies are dead, and Riak needs a tombstone for each.
+            # It is on the disk before the copies have a name: a crash in between must not leave them without
             self._bury(outdated, segment.id)
         output.publish()
         table.sync_names("bitcask.merge.rename")  # before the inputs go, whose records are then only here

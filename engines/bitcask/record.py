@@ -15,9 +15,9 @@ v0 is those 17 bytes alone; v1 appends `1` and a u32, the last file that may hol
 u32, the file that holds it. We write v2. The format knows no escape, so a user's value that begins with these bytes
 would be a deletion: `ReservedValue` refuses it.
 
-A tombstone with timestamp 0 that names an *older* file is half of an overwrite. Riak wants such a
-tombstone before a new value whose predecessor lies in an older file; its merges rely on it. If the power is cut between
-the two halves, the old value has to stay, so recovery takes this tombstone only together with the value after it.
+A tombstone with timestamp 0 that names an *older* file is half of an overwrite. Riak's merges rely on a tombstone before
+a new value whose predecessor lies in an older file. If the power is cut between the two halves, the old value has to
+stay, so recovery takes this tombstone only together with the value after it.
 
 **A mark.** The key is empty, which no key of a user of ours is, and the value is 44 bytes of ours:
 
@@ -73,12 +73,13 @@ __all__ = [
     "tombstone_file",
 ]
 
-# (offset, timestamp, key, value): a plain tuple, made half a million times a second
+# (offset, timestamp, key, value): a plain tuple, since a file is read at half a million records a second
 Record = tuple[int, int, bytes, bytes]
 
 HEADER = Struct(">IIHI")
 HEADER_BYTES = HEADER.size
 CRC = Struct(">I")
+AFTER_CRC = Struct(">IHI")  # the rest of the header, which the checksum covers with the key and the value
 
 HALF_TIMESTAMP = 0  # of a tombstone that is half of an overwrite
 MAX_TIMESTAMP = 0xFFFF_FFFF  # of 2106
@@ -87,15 +88,13 @@ TOMBSTONE = b"bitcask_tombstone"
 TOMBSTONE_V1 = b"bitcask_tombstone1"
 TOMBSTONE_V2 = b"bitcask_tombstone2"
 
+V2 = Struct(">18sI")  # the value of a v2 tombstone
+
 MARK_MAGIC = b"METCDv1\n"
 MARK = Struct(">8sIQQIQI")
 MARK_BYTES = HEADER_BYTES + MARK.size
 
 WINDOW_BYTES = 1 << 20  # how much of a file is copied at once while it is read from end to end
-
-_pack_body = Struct(">IHI").pack
-_pack_crc = CRC.pack
-_pack_v2 = Struct(">18sI").pack
 
 
 class BadRecord(ValueError):
@@ -125,13 +124,13 @@ class Mark(NamedTuple):
 
 def encode_record(timestamp: int, key: bytes, value: bytes) -> bytes:
     """The bytes of one record. Requires: 0 <= timestamp < 2**32, at most 65,535 bytes of key."""
-    body = _pack_body(timestamp, len(key), len(value)) + key + value
-    return _pack_crc(crc32(body)) + body
+    body = AFTER_CRC.pack(timestamp, len(key), len(value)) + key + value
+    return CRC.pack(crc32(body)) + body
 
 
 def encode_tombstone(timestamp: int, key: bytes, file_id: int) -> bytes:
     """A v2 tombstone: `key` is dead, and its last value was in the file `file_id`."""
-    return encode_record(timestamp, key, _pack_v2(TOMBSTONE_V2, file_id))
+    return encode_record(timestamp, key, V2.pack(TOMBSTONE_V2, file_id))
 
 
 def encode_mark(timestamp: int, mark: Mark) -> bytes:
@@ -173,23 +172,22 @@ def read_records(view: View, start: int, stop: int, window_bytes: int = WINDOW_B
     that leads beyond `stop`, and no more than WINDOW_BYTES or one record is held at a time; `window_bytes` is how much
     the first look takes, for a caller that may soon begin elsewhere. Some 0.7 µs a record.
     """
-    unpack, crc_of = HEADER.unpack_from, crc32
     offset = start
     while offset < stop:
-        window = view[offset : min(stop, offset + window_bytes)]
+        window = view[offset : min(stop, offset + window_bytes)]  # one copy for many records
         at, size = 0, len(window)
         while at + HEADER_BYTES <= size:
-            crc, timestamp, key_size, value_size = unpack(window, at)
+            crc, timestamp, key_size, value_size = HEADER.unpack_from(window, at)
             value_at = at + HEADER_BYTES + key_size
             end = value_at + value_size
             if end > size:
-                break
-            if crc_of(window[at + 4 : end]) != crc:
+                break  # the record goes on after the window, and the next window begins with it
+            if crc32(window[at + 4 : end]) != crc:
                 raise BadRecord(offset + at, _why_bad(window, at, crc))
             yield offset + at, timestamp, window[at + HEADER_BYTES : value_at], window[value_at:end]
             at = end
         window_bytes = WINDOW_BYTES
-        if at == 0:
+        if at == 0:  # no record was whole: the next window is as large as the first one, if that can be
             window_bytes = _size_of_first(window, offset, stop)
         offset += at
 

@@ -64,7 +64,8 @@ def recover(table: SegmentTable, keydir: Keydir) -> None:
     for file_id in found.data:
         segment = _open_segment(table, keydir, file_id, newest=file_id == found.data[-1])
         if segment.end == 0:
-            table.env.unlink(hint_path(table.directory, file_id))
+            if segment.hint_bytes:
+                table.env.unlink(hint_path(table.directory, file_id))
             table.env.unlink(data_path(table.directory, file_id))
             table.views.pop(file_id, None)
             del table.live[file_id]

@@ -11,7 +11,7 @@ from engines.bitcask.policy import Merging
 from engines.bitcask.segment import Segment, SegmentTable
 from engines.bitcask.snapshot import BitcaskSnapshot
 from engines.bitcask.store import BitcaskStore
-from engines.kvstore import Pair, scan_bounds
+from engines.kvstore import Pair, check_key_type, scan_bounds
 from engines.lifetime import holding
 
 __all__ = ["HALF_BUILT", "WithoutHints", "WithoutMerges", "WithoutSnapshots"]
@@ -47,6 +47,7 @@ class CopiedSnapshot(BitcaskSnapshot):
         core.moments.pop(self.moment.number)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        check_key_type(key)
         self.check_open()
         return dict(self._pairs_of_then).get(key, default)
 

@@ -1,4 +1,4 @@
-"""A store runs before all of its parts are written. The conformance suite runs on it: --engine tests.bitcask.half_built:WithoutHints"""
+"""A store runs before all of its parts are written."""
 
 from __future__ import annotations
 
