@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.lsm.keys import DELETION, MAX_SEQUENCE, VALUE, internal_key, order, separator, successor
+from engines.coding import DecodeError
+from engines.lsm.keys import DELETION, MAX_SEQUENCE, VALUE, Row, internal_key, order, separator, successor
 
 KEYS = st.binary(max_size=12)
 
@@ -51,3 +52,18 @@ def test_a_separator_lies_between_its_keys(one: bytes, two: bytes, first: int, s
     last, following = sorted((internal_key(one, first, VALUE), internal_key(two, second + 50, VALUE)), key=order)
     assert order(last) <= order(separator(last, following)) < order(following)
     assert order(last) <= order(successor(last))
+
+
+@given(st.lists(st.tuples(KEYS, st.integers(1, 99), st.none() | st.binary(max_size=2)), max_size=20))
+def test_rows_sort_as_their_internal_keys_do(versions: list[tuple[bytes, int, bytes | None]]) -> None:
+    """InternalKeyComparator; and what goes into a row comes out of it."""
+    rows = [Row.of(*version) for version in versions]
+    assert [row.internal_key for row in sorted(rows)] == sorted([row.internal_key for row in rows], key=order)
+    for row, (key, sequence, value) in zip(rows, versions):
+        assert (row.key, row.sequence, None if row.is_deletion else row.value) == (key, sequence, value)
+        assert row == Row.decode(row.internal_key, row.value)
+
+
+def test_a_key_without_a_trailer_is_no_row() -> None:
+    with pytest.raises(DecodeError, match="at least 8 bytes"):
+        Row.decode(b"7 bytes", b"")
