@@ -143,6 +143,10 @@ class ForeignFormat(StoreError):
         self.path = path
         self.what = what
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """So that it can be sent from a process to another one."""
+        return type(self), (self.path, self.what)
+
 
 class UnknownEngine(StoreError, LookupError):
     """No engine is registered under the name, or it can't be imported."""
@@ -161,3 +165,7 @@ class CorruptionError(StoreError):
         self.path = path
         self.offset = offset
         self.why = why
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """So that it can be sent from a process to another one."""
+        return type(self), (self.path, self.offset, self.why)

@@ -87,6 +87,11 @@ class GroupCommit:
                 raise StoreFailed("the write was taken together with one that was interrupted: its outcome is unknown")
             self._commit(self.take(), commit)
 
+    def leave_to_parent(self) -> None:
+        """In the child of a fork, whose threads are not there: nobody gives up the lock, or takes what waits."""
+        self.lock = threading.Lock()
+        self.waiting.clear()
+
     def take(self) -> list[Waiter]:
         """Takes the next group from the queue. Requires: the lock, and a batch that waits."""
         group = [self.waiting.popleft()]

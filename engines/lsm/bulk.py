@@ -14,9 +14,8 @@ The last level, because everything that is written later belongs above it, and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from threading import Lock
 
-from engines.kvstore import KVStore, Pair
+from engines.kvstore import Pair
 from engines.lifetime import holding
 from engines.lsm.background import Background
 from engines.lsm.core import Core
@@ -24,32 +23,30 @@ from engines.lsm.keys import Row
 from engines.lsm.options import LEVELS
 from engines.lsm.state import State
 from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.writer import Writer
 from engines.pairs import ascending
 
 __all__ = ["load"]
 
 
-def load(store: KVStore, core: Core, lanes: Background, writer_lock: Lock, pairs: Iterable[Pair]) -> None:
-    """Replaces the content of `store`, whose parts the others are.
-
-    Raises InvalidKey, InvalidValue, what `pairs` raises (the old content stays), OSError.
-    """
+def load(core: Core, background: Background, writer: Writer, pairs: Iterable[Pair]) -> None:
+    """Replaces the content of a store, whose parts the others are. Raises InvalidKey, InvalidValue, what `pairs` raises (the old content stays), OSError."""
     sequence = core.sequence + 1
     stream = _Stream(pairs, sequence)
     try:
         with core.numbers() as numbers:
-            writer = core.table_writer(core.options, (sequence, sequence), numbers, "lsm.table.load")
-            files = writer.write_all(stream.rows())
-            core.stats.bytes_written += writer.bytes_written
-            core.stats.fsyncs += writer.fsyncs
+            tables = core.table_writer(core.options, (sequence, sequence), numbers, "lsm.table.load")
+            files = tables.write_all(stream.rows())
+            core.stats.bytes_written += tables.bytes_written
+            core.stats.fsyncs += tables.fsyncs
             core.stats.user_bytes += stream.size_bytes
-            holding(writer_lock, _stand_still, store, core, lanes, files, sequence)
+            holding(writer.lock, _stand_still, core, background, files, sequence)
         core.delete_obsolete()
     except BaseException as failure:
         if not stream.failed:
-            store.poison(failure)
+            core.poison(failure)
             raise
-        if store.failure is None:  # else it is the next open's, or the parent's of a forked process
+        if core.failure is None:  # else it is the next open's, or the parent's of a forked process
             core.delete_obsolete()  # what was written of the refused content
         raise
 
@@ -75,13 +72,13 @@ class _Stream:
             raise
 
 
-def _stand_still(store: KVStore, core: Core, lanes: Background, files: list[FileMeta], sequence: int) -> None:
-    holding(lanes.flush_lock, holding, lanes.compaction_lock, _replace, store, core, files, sequence)
+def _stand_still(core: Core, background: Background, files: list[FileMeta], sequence: int) -> None:
+    holding(background.flusher.lock, holding, background.compactor.lock, _replace, core, files, sequence)
 
 
-def _replace(store: KVStore, core: Core, files: list[FileMeta], sequence: int) -> None:
+def _replace(core: Core, files: list[FileMeta], sequence: int) -> None:
     """Rules 2 and 4. Requires: the three locks."""
-    store.check_usable()
+    core.check_usable()
     old_log = core.log
     assert old_log is not None
     core.new_log()  # this syncs the directory, and with it the tables' names

@@ -18,17 +18,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engines.env import Env
 from engines.errors import StoreError
-from engines.kvstore import KVStore, Pair, Stats
+from engines.kvstore import KVStore, Pair, Stats, Usable
 from engines.lifetime import holding
 from engines.lsm.files import listed, log_name
 from engines.lsm.job import TableWriter, kept
 from engines.lsm.manifest import VersionSet
-from engines.lsm.memtable import REPRESENTATIONS, MemTable
+from engines.lsm.memtable import MemTable
 from engines.lsm.options import Options
 from engines.lsm.parts import PLAIN, Parts
 from engines.lsm.state import Scan, State, View
@@ -50,12 +50,16 @@ class Frozen:
     last_sequence: int
 
 
-class Core:
+class Core(Usable):
     """The shared parts of one open store; `store.py` has the public ones."""
 
     def __init__(
         self, env: Env, directory: str, options: Options, stats: Stats, versions: VersionSet, parts: Parts = PLAIN
     ) -> None:
+        # On the class, too; but for an instance's own attributes Python remembers the place, which is a fourth off each
+        # pair of a scan.
+        self.closed = False
+        self.failure: BaseException | None = None
         self.env = env
         self.parts = parts
         self.directory = directory
@@ -75,7 +79,6 @@ class Core:
         self.log_number = 0
         self.views: weakref.WeakSet[View] = weakref.WeakSet()  # those of the snapshots that are open
         self.pending: set[int] = set()  # numbers of tables in the making
-        self.on_failure: Callable[[BaseException], None] = lambda failure: None
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +114,11 @@ class Core:
         open_ones = [view.sequence for view in self.views if view.pinned is None]
         return min(open_ones, default=self.sequence)
 
+    def poison_if_final(self, failure: BaseException) -> None:
+        """A failure of the disk is, and an interrupt in the middle of a change; damage that was found is not."""
+        if isinstance(failure, OSError) or not isinstance(failure, Exception):
+            self.poison(failure)
+
     # ---- changing ---------------------------------------------------------------------------------------------------
 
     def table_writer(self, options: Options, bounds: tuple[int, int], numbers: Iterator[int], site: str) -> TableWriter:
@@ -144,7 +152,7 @@ class Core:
 
     def new_memtable(self) -> MemTable:
         """An empty memtable of the chosen representation."""
-        return REPRESENTATIONS[self.options.memtable](self.env.rng, self.sequence)
+        return self.parts.new_memtable(self.options.memtable, self.env.rng, self.sequence)
 
     def new_log(self) -> None:
         """Begins the next log; its name is on disk when this returns. Raises OSError."""

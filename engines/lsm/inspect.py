@@ -43,7 +43,8 @@ def stats(core: Core, background: Background) -> Stats:
     counted.live_bytes = max(0, int(live))
     counted.disk_bytes = _disk_bytes(core)
     counted.dead_bytes = max(0, rows_bytes - counted.live_bytes)
-    counted.engine |= background.counts
+    counted.engine |= background.work.counts()
+    counted.engine["workers_died"] = background.executor.workers_died
     counted.engine |= {f"level{level}_bytes": version.level_bytes(level) for level in range(LEVELS)}
     counted.engine |= {f"level{level}_files": len(version.levels[level]) for level in range(LEVELS)}
     # how many places a read may have to look at: its amplification at worst; block_lookups / gets is what it was
@@ -86,7 +87,7 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
     """The structure, ready for JSON. Keys are shown as text, bytes that are none as \\\\x.."""
     memtable, frozen, version = core.state
     all_scores = scores(version, core.options)
-    running = background.running
+    running = background.compactor.running
     return {
         "engine": "lsm",
         "last_sequence": core.sequence,
@@ -189,9 +190,9 @@ def _compaction_table(core: Core, background: Background) -> str:
     heading = "Level  Files Size(MB) Time(sec) Read(MB) Write(MB)"
     lines = [f"{'Compactions':>42}", heading, "-" * len(heading)]
     version = core.state.version
-    for level, (seconds, read, written) in enumerate(background.level_work):
+    for level, work in enumerate(background.work.levels):
         files = len(version.levels[level])
-        if files or seconds:
-            size, read, written = version.level_bytes(level) / MIB, read / MIB, written / MIB
-            lines.append(f"{level:3d} {files:8d} {size:8.0f} {seconds:9.0f} {read:8.0f} {written:9.0f}")
+        if files or work.seconds:
+            size, read, written = version.level_bytes(level) / MIB, work.bytes_read / MIB, work.bytes_written / MIB
+            lines.append(f"{level:3d} {files:8d} {size:8.0f} {work.seconds:9.0f} {read:8.0f} {written:9.0f}")
     return "\n".join(lines) + "\n"

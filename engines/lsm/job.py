@@ -266,7 +266,7 @@ def needed(
 
 def is_crowded(memtable: MemTable) -> bool:
     """True if a flush leaves out versions."""
-    return len(memtable) >= CROWDED * len(memtable.index)
+    return len(memtable) >= CROWDED * memtable.key_count()
 
 
 def keep_compression(job: Job, writer: TableWriter, tables: TableCache) -> None:

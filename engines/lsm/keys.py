@@ -79,6 +79,11 @@ class Row(NamedTuple):
         return cls(key, MAX_TRAILER - (sequence << 8 | kind), value or b"")
 
     @classmethod
+    def first_of(cls, key: bytes) -> Row:
+        """A bound: no version of `key` sorts before it, and every version of a smaller key does."""
+        return cls(key, 0, b"")
+
+    @classmethod
     def decode(cls, key: bytes, value: bytes) -> Row:
         """The row of an entry in a table. Raises DecodeError if the key has no trailer."""
         if len(key) < TRAILER_BYTES:

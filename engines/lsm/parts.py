@@ -14,19 +14,21 @@ A store works without some things altogether, so that each can be built after th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engines.kvstore import KVStore, Pair
+from engines.kvstore import KVStore, Operation, Pair
 from engines.lsm.cache import BlockCache
 from engines.lsm.job import Job, TableWriter, compact, flush
 from engines.lsm.keys import Found
-from engines.lsm.memtable import MemTable
+from engines.lsm.memtable import MemTable, new_memtable
 from engines.lsm.sstable import Table
 from engines.lsm.state import Scan, State, View, lookup, pairs
 from engines.lsm.table_cache import TableCache
 from engines.lsm.version import FileMeta
+from engines.lsm.wal import encode_batch
 
 __all__ = ["PLAIN", "Parts"]
 
@@ -35,6 +37,9 @@ __all__ = ["PLAIN", "Parts"]
 class Parts:
     """What a store is made of.
 
+    new_memtable    makes a memtable of the given representation
+    encode_batch    makes the log's record of a batch
+    fast_put        True: a put takes the fast path of fast/writer.py
     block_cache     keeps blocks that were read; without it: NoBlockCache
     table           reads a table
     lookup          finds the newest value of a key
@@ -44,6 +49,9 @@ class Parts:
     compact         writes the rows of some tables to new ones
     """
 
+    new_memtable: Callable[[str, random.Random, int], MemTable] = new_memtable
+    encode_batch: Callable[[int, Sequence[Operation]], bytes] = encode_batch
+    fast_put: bool = False
     block_cache: type[BlockCache] = BlockCache
     table: type[Table] = Table
     lookup: Callable[[State, TableCache, bytes, int], Found] = lookup

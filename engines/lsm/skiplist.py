@@ -1,178 +1,132 @@
-"""A skiplist: a sorted linked list with express lanes, the order of the memtable.
+"""A skiplist: a sorted linked list with express lanes above it. It keeps the rows of a memtable in order.
 
-    lane     7 ────────────────────────────► 42 ─────────────        an array, for bisect: one node in 64
-    level 2  7 ───────────────► 21 ────────► 42 ───────────► ■       one in 16
-    level 1  7 ───► 9 ────────► 21 ────────► 42 ──► 50 ────► ■       one in 4
-    level 0  7 ───► 9 ──► 16 ─► 21 ──► 30 ─► 42 ──► 50 ─► 61 ■       each node; the next higher level has chance 1/4
+    level 2   head ─────────────────► 21 ────────────────────────► ■
+    level 1   head ───────► 9 ──────► 21 ─────────► 42 ──────────► ■
+    level 0   head ─► 7 ──► 9 ─► 16 ► 21 ─► 30 ───► 42 ──► 50 ───► ■        every node, in order
 
-A search begins on the highest level, goes right while the next key is smaller, and down when it is not: O(log n)
-steps, by luck and not by rebalancing. So nothing that was linked is ever moved, and a reader needs no lock.
+A node has a *height*: it is on so many levels, from 0 up, and has one forward link on each. Its height is drawn by
+chance: every node is on level 0, one in four is on level 1 as well, one in sixteen on level 2, and so on.
 
-All nodes live in one flat list, the *arena*, and a node is the position of its first cell:
+A search begins at the head, on the highest level. It goes right while the next row is smaller, and down where it is
+not. To find 30:
 
-    cells   key │ sequence │ value │ next on level 0 │ next on level 1 │ next on level 2       (0 is both head and end)
+    level 2   head ─► 21       the next one is the end: down
+    level 1           21       the next one is 42, too large: down
+    level 0           21       the next one is 30: found
 
-1. Order: keys ascend; of equal keys, the one that was inserted last comes first. So a memtable, which inserts in the
-   order of sequences, has the newest version of a key in front without ever comparing sequences.
-2. Nodes are never changed but for their links, never removed, and a node's links are set before it is linked, from
-   level 0 up. A reader may go on while the one writer inserts: it sees the new node or doesn't.
-3. All levels from the third on are one array, the *lane*: `bisect` finds a place in it at the speed of C, in the time
-   of two steps along links. With links to the top, as Pugh has it, an insertion of the 30,000th key takes 18 steps; so
-   it takes 8. The array has 500 places then, and an insertion into it, once in 64 nodes, moves 2 KiB.
-4. In the lane, the node is put before the key. So a reader that comes in between, and bisects the old keys, gets the
-   right node or the one before it, and merely begins its walk too early.
-5. One writer at a time: the caller's lock.
+On each level it takes four steps on average, because one node in four is on the level above, and there are log4(n)
+levels: so O(log n) steps. A balanced tree takes as many, but has to move nodes to stay balanced. Here chance keeps the
+balance, and a node never moves:
 
-Why an arena and not an object for each node: the garbage collector looks at containers. Thirty thousand nodes would
-be thirty thousand of them, and inserting would spend a third of its time being collected; the arena is one. LevelDB's
-nodes come from an arena too, for another reason: they are freed all at once.
+1. Rows ascend along the links of each level, as Row compares: by user key, then the newest first. No two are equal.
+2. The nodes of a level are also on the level below.
+3. A row is never changed, and a node is never removed.
+4. One writer at a time (the caller holds a lock); readers need none. For a new node's own links are set before any
+   other node links to it: a reader who follows a link finds a complete node. It sees a row that is being inserted, or
+   it does not.
 
-Left out: deletion (a memtable writes a tombstone), and backward links (`stretch_before` serves reverse scans).
+Left out: removing, because a memtable never does (a deletion is a row, too), and links backwards: a step back is a
+search of its own, as in LevelDB.
+
 Follows LevelDB's db/skiplist.h, and Pugh, "Skip Lists: A Probabilistic Alternative to Balanced Trees" (1990).
 """
 
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-__all__ = ["HEAD", "LEVELS", "LINKS", "SkipList"]
+from engines.lsm.keys import Row
 
-HEAD: Final = 0
-LINKS: Final = 3  # a node's cells before its links: key, sequence, value
-LEVELS: Final = 3  # that have links
-_DOWN: Final = range(LINKS + LEVELS - 1, LINKS - 1, -1)  # from the highest level to the lowest
-DRAWN_BITS: Final = 6  # decide a height: each pair of zero bits at their end is one more level
+__all__ = ["BRANCHING", "MAX_HEIGHT", "Node", "SkipList"]
+
+MAX_HEIGHT: Final = 12  # enough for 4**12 rows, 16 million
+BRANCHING: Final = 4  # one node in so many is on the next level, too; as fast as 2, with fewer links (Pugh, section 3)
+
+
+class Node:
+    """A row with its forward links: `next[level]` is the next node on that level, or None at the end."""
+
+    __slots__ = ("next", "row")
+
+    def __init__(self, row: Row, height: int) -> None:
+        self.row = row
+        self.next: list[Node | None] = [None] * height
 
 
 class SkipList:
-    """Keys with a sequence and a value each. `cells` is readable by the memtable; only `insert` writes it.
-
-    rng: decides the heights; a simulation hands in its own.
-    """
-
-    __slots__ = ("_draw", "_lane_keys", "_lane_nodes", "_latest", "_path", "cells", "length")
+    """Rows in order. rng: decides the heights; a simulation hands in its own."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.cells: list[Any] = [b"", 0, None, *[HEAD] * LEVELS]
-        self.length = 0
-        self._draw = rng.getrandbits
-        self._lane_keys: list[bytes] = []
-        self._lane_nodes: list[int] = []
-        self._latest = HEAD  # the node that was inserted last, and for each level it or the last node before it:
-        self._path = [HEAD] * (LINKS + LEVELS)
+        self._rng = rng
+        self._head = Node(Row(b"", 0, b""), MAX_HEIGHT)  # its row is never looked at
+        self._height = 1  # of the highest node so far: the levels above are empty
+        self._length = 0
 
-    def insert(self, key: bytes, sequence: int, value: bytes | None) -> int:
-        """Adds a node before all nodes of the same key, and returns it. O(log n) comparisons; O(1) when keys ascend.
+    def insert(self, row: Row) -> None:
+        """Adds a row. O(log n). Requires: one writer at a time, and no equal row."""
+        height = self._random_height()
+        path = self._path(row)
+        self._height = max(self._height, height)
+        node = Node(row, height)
+        for level in range(height):
+            node.next[level] = path[level].next[level]
+        # Only now do others link to it (invariant 4); from level 0 up, so that invariant 2 holds at any moment.
+        for level in range(height):
+            path[level].next[level] = node
+        self._length += 1
 
-        Requires: one writer at a time, and a sequence above those of the same key (rule 1).
+    def seek(self, row: Row) -> Node | None:
+        """The first node whose row is not smaller than `row`; None if all are smaller. O(log n)."""
+        return self._path(row)[0].next[0]
+
+    def before(self, row: Row | None) -> Node | None:
+        """The last node whose row is smaller than `row`, or the last node of all for None; None if there is none. O(log n).
+
+        LevelDB's FindLessThan and FindLast.
         """
-        cells, path = self.cells, self._path
-        node = self._latest
-        after = HEAD
-        if cells[node + LINKS] != HEAD or cells[node] >= key:  # else it goes to the end, behind the latest
-            lane = self._lane_nodes
-            at = bisect_left(self._lane_keys, key)
-            node = lane[at - 1] if at else HEAD
-            bound = lane[at] if at < len(lane) else HEAD  # the first node of the level above that is not smaller
-            for link in _DOWN:
-                after = cells[node + link]
-                while after != bound and cells[after] < key:
-                    node = after
-                    after = cells[node + link]
-                path[link] = node
-                bound = after
-        self._latest = new = len(cells)
-        draw = self._draw(DRAWN_BITS)
-        if draw & 3:  # three of four nodes are on level 0 only
-            cells += (key, sequence, value, after)
-            cells[node + LINKS] = path[LINKS] = new
-        else:
-            self._insert_tower(key, sequence, value, draw)
-        self.length += 1
-        return new
+        node = self._path(row)[0]
+        return None if node is self._head else node
 
-    def _insert_tower(self, key: bytes, sequence: int, value: bytes | None, draw: int) -> None:
-        """Adds a node that is on level 1 at least. Requires: `_path` is that of `key`."""
-        cells, path = self.cells, self._path
-        new = len(cells)
-        links = range(LINKS, LINKS + (2 if draw & 15 else 3))
-        cells += (key, sequence, value, *[cells[path[link] + link] for link in links])
-        for link in links:
-            cells[path[link] + link] = path[link] = new
-        if not draw:
-            keys = self._lane_keys
-            at = bisect_left(keys, key) if keys and keys[-1] >= key else len(keys)
-            self._lane_nodes.insert(at, new)  # rule 4
-            keys.insert(at, key)
+    def ascend(self, start: Row) -> Iterator[Row]:
+        """The rows from the first one that is not smaller than `start`. O(log n), then O(1) for each.
 
-    def seek(self, key: bytes) -> int:
-        """The first node whose key is not smaller than `key`, HEAD if there is none. O(log n) comparisons."""
-        cells = self.cells
-        node = self._lane_before(key)
-        bound = after = HEAD
-        for link in _DOWN:
-            after = cells[node + link]
-            while after != bound and cells[after] < key:
-                node = after
-                after = cells[node + link]
-            bound = after
-        return after
-
-    def _lane_before(self, key: bytes | None) -> int:
-        """The last node of the lane whose key is smaller than `key` (None: the last one), HEAD if there is none."""
-        at = len(self._lane_keys) if key is None else bisect_left(self._lane_keys, key)
-        return self._lane_nodes[at - 1] if at else HEAD
-
-    def stretch_before(self, stop: bytes | None) -> int:
-        """The first node of a short stretch that ends just before `stop` (None: the end), HEAD if nothing is before it.
-
-        All nodes from there on with keys below `stop` are what a reverse scan returns next; they are some 64, because
-        the stretch begins at a node of the lane. The node before it has another key. O(log n) comparisons.
+        A row that is inserted meanwhile is among them if the iterator has not passed its place yet.
         """
-        cells = self.cells
-        node = self._lane_before(stop)
-        first: int = self.seek(cells[node]) if node != HEAD else cells[HEAD + LINKS]
-        return first if first != HEAD and (stop is None or cells[first] < stop) else HEAD
+        node = self.seek(start)
+        while node is not None:
+            yield node.row
+            node = node.next[0]
 
-    def arrivals(self, position: int, sequence: int) -> Iterator[tuple[bytes, bytes | None, int]]:
-        """(key, value, position behind it) of the nodes from a position of the arena on, in the order of insertion, up
-        to `sequence`. Requires: sequences ascend in that order. O(1) each.
-        """
-        cells = self.cells
-        end = len(cells)
-        while position < end and cells[position + 1] <= sequence:
-            key, value = cells[position], cells[position + 2]
-            position += LINKS + 1
-            while position < end and type(cells[position]) is int:  # the links; a node begins with its key
-                position += 1
-            yield key, value, position
-
-    def position_after(self, sequence: int, limit: int) -> int | None:
-        """The arena's position behind the last node up to `sequence`; None if more than `limit` nodes follow it.
-
-        Requires: as `arrivals`. O(nodes that follow it).
-        """
-        cells = self.cells
-        position = len(cells)
-        for _ in range(limit + 1):
-            value = position - 1
-            while type(cells[value]) is int:
-                value -= 1
-            if cells[value - 1] <= sequence:
-                return position
-            position = value - 2
-        return None
-
-    def __iter__(self) -> Iterator[tuple[bytes, int, bytes | None]]:
-        """(key, sequence, value) of each node in order, those too that are inserted ahead meanwhile. O(1) each."""
-        cells = self.cells
-        node = cells[HEAD + LINKS]
-        while node != HEAD:
-            yield cells[node], cells[node + 1], cells[node + 2]
-            node = cells[node + LINKS]
+    def descend(self, stop: Row | None) -> Iterator[Row]:
+        """The rows smaller than `stop` (None: all), the largest one first. O(log n) for each: there is no link back."""
+        node = self.before(stop)
+        while node is not None:
+            yield node.row
+            node = self.before(node.row)
 
     def __len__(self) -> int:
-        return self.length
+        return self._length
+
+    def _path(self, row: Row | None) -> list[Node]:
+        """For each level, the last node whose row is smaller than `row`; the head if there is none. None is above all rows.
+
+        The heart of the skiplist: a search wants what stands on level 0, an insertion links the new node to all of it.
+        """
+        path = [self._head] * MAX_HEIGHT
+        node = self._head
+        for level in reversed(range(self._height)):
+            after = node.next[level]
+            while after is not None and (row is None or after.row < row):
+                node = after
+                after = node.next[level]
+            path[level] = node  # and the search goes on from here, one level down
+        return path
+
+    def _random_height(self) -> int:
+        """1 with chance 3/4, 2 with chance 3/16, 3 with chance 3/64, ..."""
+        height = 1
+        while height < MAX_HEIGHT and self._rng.randrange(BRANCHING) == 0:
+            height += 1
+        return height

@@ -51,7 +51,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from engines.coding import DecodeError, get_slice, put_varint
+from engines.coding import DecodeError, get_slice, put_slice
 from engines.env import Env, MutableView
 from engines.errors import CorruptionError
 from engines.kvstore import Operation, Stats
@@ -59,39 +59,22 @@ from engines.log import BLOCK_BYTES, LogReader, encode_record
 from engines.lsm.files import begin_file, repair_advice
 from engines.lsm.keys import DELETION, MAX_SEQUENCE, VALUE
 
-__all__ = ["LogFile", "decode_batch", "encode_batch", "encode_put", "replay"]
+__all__ = ["LogFile", "decode_batch", "encode_batch", "replay"]
 
 _HEADER: Final = struct.Struct("<QI")
 HEADER_BYTES: Final = _HEADER.size
-_pack_put = struct.Struct("<QIBB").pack  # header of a batch of one put whose key is shorter than 128 bytes
 _pack_header = _HEADER.pack
-_ONE_BYTE: Final = [bytes((i,)) for i in range(128)]
-_PUT: Final = [bytes((VALUE, i)) for i in range(128)]  # kind and length of a short key
-_DELETE: Final = [bytes((DELETION, i)) for i in range(128)]
 ALLOCATE_BYTES: Final = 1 << 20  # a log grows by so much at most
 
 
-def encode_put(sequence: int, key: bytes, value: bytes) -> bytes:
-    """The record of a batch of one put. O(bytes)."""
-    size = len(value)
-    if len(key) < 128:
-        head = _pack_put(sequence, 1, VALUE, len(key))
-        return head + key + (_ONE_BYTE[size] if size < 128 else put_varint(size)) + value
-    return b"".join((_pack_header(sequence, 1), _PUT[0][:1], put_varint(len(key)), key, put_varint(size), value))
-
-
 def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
-    """The record of a batch whose first operation has `sequence`. O(bytes); half a microsecond an operation."""
+    """The record of a batch whose first operation has `sequence`. O(bytes)."""
     parts = [_pack_header(sequence, len(operations))]
-    append = parts.append
     for key, value in operations:
-        size = len(key)
         if value is None:
-            append((_DELETE[size] if size < 128 else b"\x00" + put_varint(size)) + key)
-            continue
-        head = _PUT[size] if size < 128 else b"\x01" + put_varint(size)
-        size = len(value)
-        append(head + key + (_ONE_BYTE[size] if size < 128 else put_varint(size)) + value)
+            parts += [bytes((DELETION,)), put_slice(key)]
+        else:
+            parts += [bytes((VALUE,)), put_slice(key), put_slice(value)]
     return b"".join(parts)
 
 

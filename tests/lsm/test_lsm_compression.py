@@ -226,7 +226,7 @@ def test_a_compaction_that_meets_it_stops_the_writes(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compression, "_zstd", lambda: None)
     with engines.open("/db", "lsm", env=made.env, **options) as store:
         assert isinstance(store, LsmStore)
-        for lane in list(store.background._lanes.values()):
+        for lane in list(store.background._running.values()):
             lane.join(60)
         with pytest.raises(ForeignFormat, match=r"pip install backports.zstd .found by a compaction: writing has"):
             store.put(b"k", b"v")

@@ -204,7 +204,7 @@ def test_a_tombstone_goes_when_nothing_is_below() -> None:
         store.delete(b"foo")
         store.flush()
         assert versions_of(store, b"foo") == [None, b"v1"]
-        store.background._compact(must(store, 0))
+        store.background.compactor.compact(must(store, 0))
         assert versions_of(store, b"foo") == [None, b"v1"], "level 0 to 1: v1 is below"
         assert store.get(b"foo") is None
         store.compact()

@@ -209,7 +209,7 @@ def test_the_worker_process_tells_the_bounds_of_its_tables(tmp_path: Path, rng: 
         overwrite(store, rng, model, 900)
         store.flush()
         store.background.end()
-        assert store.background.counts["workers_died"] == 0
+        assert store.background.executor.workers_died == 0
         files = [file for _, file in store.core.versions.current.files()]
         assert files and all(store.core.tables.get(file).statistics is not None for file in files)
         assert all(file.statistics is not None and file.statistics.min_sequence > 0 for file in files)

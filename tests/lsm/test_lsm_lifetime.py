@@ -21,7 +21,7 @@ from engines.lsm.files import listed, log_name
 from engines.lsm.manifest import recover
 from engines.lsm.store import LsmStore
 from engines.lsm.version import VersionEdit
-from engines.lsm.wal import LogFile, encode_put
+from engines.lsm.wal import LogFile, encode_batch
 from engines.simenv import Policy, SimEnv
 
 ENOUGH_S = 60.0
@@ -88,22 +88,6 @@ def test_a_dropped_store_ends_its_processes(tmp_path: Path) -> None:
         gc.enable()
 
 
-def test_a_worker_that_finds_its_log_rotten_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memtable still knows what the log said: the flush goes on without it."""
-
-    class Rotten:
-        def flush(self, *_: Any) -> Any:
-            raise CorruptionError("the log", 0, "rotten")
-
-    with opened(tmp_path) as store:
-        monkeypatch.setattr(store.background, "_worker", lambda lane: Rotten() if lane == "flush" else None)
-        fill(store)
-        store.flush()
-        assert len(list(store.scan())) == 300
-        assert store.stats().engine["flushes"] > 0
-        assert store.check() == []
-
-
 # ---- manifests ------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +147,7 @@ def test_an_old_log_that_knows_more_is_not_deleted() -> None:
         number = store.core.log_number
         store.flush()
     log = LogFile(env, f"/db/{log_name(number)}", engines.Stats(), 4096)
-    log.append(encode_put(2, b"b", b"2"), 2, True)
+    log.append(encode_batch(2, [(b"b", b"2")]), 2, True)
     log.sync("test")
     log.seal(3, "test")
     before = env.files()

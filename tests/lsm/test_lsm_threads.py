@@ -118,11 +118,11 @@ def test_waiting_writers_share_one_fsync(tmp_path: Path, start: Start) -> None:
         assert gate.reached.wait(PATIENCE_S)
         for number in range(8):
             start(lambda number=number: store.put(b"%d" % number, b"v", sync=number % 2 == 0))  # type: ignore[misc]
-        until(lambda: len(store.group_commit.waiting) == 8)
+        until(lambda: len(store.writer.group_commit.waiting) == 8)
         assert store.get(b"first") is None, "not visible before it is durable"
         gate.open()
         until(lambda: store.describe()["last_sequence"] == 9)
-        until(lambda: not store.group_commit.waiting)
+        until(lambda: not store.writer.group_commit.waiting)
         assert gate.count == 2
         assert store.stats().fsyncs - before == 2
         assert store.stats().engine["write_groups"] == 1
@@ -151,7 +151,7 @@ def test_a_group_fails_together(tmp_path: Path, start: Start) -> None:
     first = start(lambda: write(0))
     assert gate.reached.wait(PATIENCE_S)
     others = [start(lambda number=number: write(number)) for number in range(1, 5)]  # type: ignore[misc]
-    until(lambda: len(store.group_commit.waiting) == 4)
+    until(lambda: len(store.writer.group_commit.waiting) == 4)
     gate.failure = OSError(errno.EIO, "the disk fails")
     gate.open()
     for thread in (first, *others):
@@ -167,7 +167,7 @@ def test_a_group_fails_together(tmp_path: Path, start: Start) -> None:
 
 
 def test_writers_stop_while_two_memtables_are_full(tmp_path: Path, start: Start) -> None:
-    """Rule 4 of background.py: and go on when the flush is done; counted."""
+    """Rule 4 of writer.py: and go on when the flush is done; counted."""
     env = HookedEnv()
     gate = Gate(env, "lsm.table.flush")
     with opened(tmp_path, env, max_frozen=1) as store:
@@ -182,7 +182,7 @@ def test_writers_stop_while_two_memtables_are_full(tmp_path: Path, start: Start)
         writer = start(write)
         assert gate.reached.wait(PATIENCE_S)
         until(lambda: len(store.core.frozen) == 1 and store.core.state.memtable.size_bytes >= 2_000)
-        until(lambda: store.writer_lock.locked())
+        until(lambda: store.writer.lock.locked())
         assert writer.is_alive()
         assert len(written) < 100
         assert store.get(b"000") == b"v" * 50, "readers don't wait"
@@ -194,17 +194,17 @@ def test_writers_stop_while_two_memtables_are_full(tmp_path: Path, start: Start)
 
 
 def test_writers_slow_down_while_level_0_is_full(tmp_path: Path, start: Start) -> None:
-    """Rule 4 of background.py: a millisecond a write, which is counted; and stop at twice that."""
+    """Rule 4 of writer.py: a millisecond a write, which is counted; and stop at twice that."""
     env = HookedEnv()
     gate = Gate(env, "lsm.table.compact")
     options = {"level0_files": 2, "level0_slowdown_files": 3, "level0_stop_files": 5}
     with opened(tmp_path, env, **options) as store:
         gate.shut()
         start(lambda: [store.put(b"%04d" % (number * 7 % 400), b"v" * 50) for number in range(400)] and None)
-        until(lambda: store.background.level0() >= 5)
-        until(lambda: store.writer_lock.locked() and store.core.state.memtable.size_bytes >= 2_000)
+        until(lambda: len(store.core.versions.current.levels[0]) >= 5)
+        until(lambda: store.writer.lock.locked() and store.core.state.memtable.size_bytes >= 2_000)
         assert store.stats().engine["write_slowdowns"] >= 1
-        assert store.background.too_full
+        assert store.writer.must_slow_down()
         gate.open()
         until(lambda: len(list(store.scan())) == 400)
         assert store.stats().engine["write_stops"] >= 1

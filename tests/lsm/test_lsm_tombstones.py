@@ -14,12 +14,11 @@ import pytest
 
 import engines
 from engines import MappingView
-from engines.lsm import tombstones
-from engines.lsm.fast import FAST
-from engines.lsm.memtable import SkipListMemTable
-from engines.lsm.skiplist import SkipList
+from engines.lsm.fast import FAST, tombstones
+from engines.lsm.fast.memtable import ArenaMemTable
+from engines.lsm.fast.skiplist import ArenaSkipList
+from engines.lsm.fast.tombstones import MAX_BACK, MAX_RANGES, WORTH_NOTING, EmptyRanges
 from engines.lsm.store import LsmStore
-from engines.lsm.tombstones import MAX_BACK, MAX_RANGES, WORTH_NOTING, EmptyRanges
 from engines.simenv import SimEnv
 
 JOBS = 2000
@@ -159,7 +158,7 @@ class CountingList(list[Any]):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_key_that_is_overwritten_all_the_time_is_one_step(reverse: bool) -> None:
     """A counter: its older versions lie behind the newest in the memtable, and a scan searches its way past them."""
-    memtable = SkipListMemTable(random.Random(0))
+    memtable = ArenaMemTable(random.Random(0), 0)
     memtable.add(1, b"a", b"first")
     for sequence in range(2, 5000):
         memtable.add(sequence, b"counter", b"%d" % sequence)
@@ -209,10 +208,10 @@ def entries(store: LsmStore) -> list[tuple[bytes, int]]:
 # ---- the facts ------------------------------------------------------------------------------------------------------
 
 
-def ranges_of(skiplist: SkipList) -> tuple[EmptyRanges, list[tuple[bytes, bytes | None]]]:
+def ranges_of(skiplist: ArenaSkipList) -> tuple[EmptyRanges, list[tuple[bytes, bytes | None]]]:
     """Ten tombstones from "b" on, noted as a range up to "m"."""
     for sequence in range(1, 11):
-        skiplist.insert(b"b%d" % sequence, sequence, None)
+        skiplist.add(b"b%d" % sequence, sequence, None)
     ranges = EmptyRanges(skiplist, 0)
     ranges.note(b"b", b"m", 10, 20)
     return ranges, []
@@ -223,7 +222,7 @@ def known(ranges: EmptyRanges) -> list[tuple[bytes, bytes | None]]:
 
 
 def test_a_scan_begins_behind_an_empty_range() -> None:
-    ranges, _ = ranges_of(SkipList(random.Random(0)))
+    ranges, _ = ranges_of(ArenaSkipList(random.Random(0)))
     assert ranges.narrow(b"b", None, 10, False) == (b"m", None)
     assert ranges.narrow(b"c", b"x", 10, False) == (b"m", b"x")
     assert ranges.narrow(b"a", None, 10, False) == (b"a", None), "something may live between a and b"
@@ -237,7 +236,7 @@ def test_a_scan_begins_behind_an_empty_range() -> None:
 
 def test_a_range_without_a_bound() -> None:
     """A scan that met nothing but tombstones up to the end."""
-    ranges = EmptyRanges(SkipList(random.Random(0)), 0)
+    ranges = EmptyRanges(ArenaSkipList(random.Random(0)), 0)
     ranges.note(b"q", None, 0, 20)
     assert ranges.narrow(b"r", None, 0, False) is None
     assert ranges.narrow(b"", None, 0, True) == (b"", b"q")
@@ -246,12 +245,12 @@ def test_a_range_without_a_bound() -> None:
 
 def test_a_put_splits_a_range() -> None:
     """It is found among the arrivals when the next scan asks; deletes change nothing."""
-    skiplist = SkipList(random.Random(0))
+    skiplist = ArenaSkipList(random.Random(0))
     ranges, _ = ranges_of(skiplist)
-    skiplist.insert(b"d", 11, None)
-    skiplist.insert(b"f", 12, b"alive")
-    skiplist.insert(b"z", 13, b"elsewhere")
-    skiplist.insert(b"h", 14, b"not yet seen")
+    skiplist.add(b"d", 11, None)
+    skiplist.add(b"f", 12, b"alive")
+    skiplist.add(b"z", 13, b"elsewhere")
+    skiplist.add(b"h", 14, b"not yet seen")
     assert ranges.narrow(b"b", None, 13, False) == (b"f", None)
     assert known(ranges) == [(b"b", b"f"), (b"f\x00", b"m")]
     assert ranges.narrow(b"g", None, 13, False) == (b"m", None), "as of 13, h isn't there"
@@ -259,7 +258,7 @@ def test_a_put_splits_a_range() -> None:
 
 
 def test_an_older_scan_uses_nothing_newer() -> None:
-    ranges, _ = ranges_of(SkipList(random.Random(0)))
+    ranges, _ = ranges_of(ArenaSkipList(random.Random(0)))
     assert ranges.narrow(b"b", None, 9, False) == (b"b", None)
     before = ranges.known
     ranges.note(b"m", b"p", 9, 20)
@@ -268,7 +267,7 @@ def test_an_older_scan_uses_nothing_newer() -> None:
 
 def test_a_snapshot_older_than_the_memtable_notes_nothing() -> None:
     """What was put between the two is in another memtable, where no later scan would look for it."""
-    ranges = EmptyRanges(SkipList(random.Random(0)), 7)
+    ranges = EmptyRanges(ArenaSkipList(random.Random(0)), 7)
     ranges.note(b"b", b"m", 6, 20)
     assert ranges.known is None
     ranges.note(b"b", b"m", 7, 20)
@@ -276,7 +275,7 @@ def test_a_snapshot_older_than_the_memtable_notes_nothing() -> None:
 
 
 def test_neighbours_become_one_range_and_the_least_useful_goes() -> None:
-    ranges, _ = ranges_of(SkipList(random.Random(0)))
+    ranges, _ = ranges_of(ArenaSkipList(random.Random(0)))
     ranges.note(b"m", b"p", 10, 16)
     ranges.note(b"a", b"b1", 10, 16)
     assert known(ranges) == [(b"a", b"p")]
@@ -288,10 +287,10 @@ def test_neighbours_become_one_range_and_the_least_useful_goes() -> None:
 
 def test_what_costs_more_than_it_spares_is_forgotten() -> None:
     """After a burst of writes, looking at all of them would take longer than stepping over the tombstones."""
-    skiplist = SkipList(random.Random(0))
+    skiplist = ArenaSkipList(random.Random(0))
     ranges, _ = ranges_of(skiplist)
     for sequence in range(11, 11 + 2 * MAX_BACK):
-        skiplist.insert(b"y%06d" % sequence, sequence, b"")
+        skiplist.add(b"y%06d" % sequence, sequence, b"")
     assert ranges.narrow(b"b", None, 10 + 2 * MAX_BACK, False) == (b"b", None)
     assert ranges.known is None
     ranges.note(b"b", b"m", 10, 20)
@@ -300,12 +299,12 @@ def test_what_costs_more_than_it_spares_is_forgotten() -> None:
 
 def test_the_arena_in_the_order_of_arrival() -> None:
     """Nodes of all heights, both ways."""
-    skiplist, rng = SkipList(random.Random(0)), random.Random(1)
+    skiplist, rng = ArenaSkipList(random.Random(0)), random.Random(1)
     expected: list[tuple[bytes, bytes | None]] = []
     positions = []
     for sequence in range(1, 500):
         key, value = b"%d" % rng.randrange(300), None if rng.random() < 0.5 else b"v"
-        skiplist.insert(key, sequence, value)
+        skiplist.add(key, sequence, value)
         expected.append((key, value))
         positions.append(len(skiplist.cells))
     for sequence in (0, 1, 250, 499):

@@ -346,7 +346,7 @@ def test_we_write_exactly_the_last_flushed_sequence() -> None:
         store.core.rotate()
         for at in range(7):
             store.put(b"%d" % at, b"in the log")
-        store.background.work()
+        store.background.do_all()
         assert store.core.frozen == []
         assert store.core.versions.last_sequence == 5
         assert store.describe()["last_sequence"] == 12

@@ -1,4 +1,7 @@
-"""engines/lsm/skiplist.py: the order of its nodes, how many keys it compares, and its heights."""
+"""engines/lsm/skiplist.py: order, searches in both directions, heights, cost, and readers beside the writer.
+
+The arena of engines/lsm/fast/skiplist.py answers all of it alike, but for the heights.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,117 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.lsm.skiplist import HEAD, LEVELS, LINKS, SkipList
+from engines.lsm.fast.skiplist import HEAD, LINKED_LEVELS, LINKS, ArenaSkipList
+from engines.lsm.keys import Row
+from engines.lsm.skiplist import BRANCHING, MAX_HEIGHT, Node, SkipList
 
-KEYS = st.binary(max_size=12)
+KEYS = st.binary(max_size=3)  # short, so that some are equal
+Rows = SkipList | ArenaSkipList
+both = pytest.mark.parametrize("kind", [SkipList, ArenaSkipList])
 
 
-@given(st.lists(KEYS, max_size=60))
-def test_a_skiplist_is_sorted_and_equal_keys_are_newest_first(keys: list[bytes]) -> None:
-    """skiplist_test.cc, InsertAndLookup."""
-    skiplist = SkipList(random.Random(1))
-    for sequence, key in enumerate(keys, 1):
-        skiplist.insert(key, sequence, b"%d" % sequence)
-    expected = sorted(((key, sequence) for sequence, key in enumerate(keys, 1)), key=lambda pair: (pair[0], -pair[1]))
-    assert [(key, sequence) for key, sequence, _ in skiplist] == expected
-    assert len(skiplist) == len(keys)
-    for key in [*keys, b"", b"\xff" * 13]:
-        node = skiplist.seek(key)
-        at_or_after = [pair for pair in expected if pair[0] >= key]
-        assert (node == HEAD) == (not at_or_after)
-        if node != HEAD:
-            assert (skiplist.cells[node], skiplist.cells[node + 1]) == at_or_after[0]
+def filled(kind: type[Rows], keys: list[bytes]) -> tuple[Rows, list[Row]]:
+    """A skiplist with a row for each key, and the same rows sorted."""
+    rows = [Row.of(key, sequence, b"%d" % sequence) for sequence, key in enumerate(keys, 1)]
+    skiplist = kind(random.Random(1))
+    for row in rows:
+        skiplist.insert(row)
+    return skiplist, sorted(rows)
+
+
+def bounds(keys: list[bytes]) -> list[Row]:
+    """Before, between and after the versions of each key."""
+    return [
+        bound for key in [*keys, b"", b"\xff" * 4] for bound in (Row.first_of(key), Row.of(key, len(keys) // 2, b""))
+    ]
+
+
+@both
+@given(keys=st.lists(KEYS, max_size=60))
+def test_rows_ascend_and_of_equal_keys_the_newest_is_first(kind: type[Rows], keys: list[bytes]) -> None:
+    """skiplist_test.cc, InsertAndLookup; from each bound on, forwards."""
+    skiplist, rows = filled(kind, keys)
+    assert list(skiplist.ascend(Row.first_of(b""))) == rows
+    assert len(skiplist) == len(rows)
+    for bound in bounds(keys):
+        assert list(skiplist.ascend(bound)) == [row for row in rows if row >= bound]
+
+
+@both
+@given(keys=st.lists(KEYS, max_size=60))
+def test_rows_descend_from_any_bound(kind: type[Rows], keys: list[bytes]) -> None:
+    """skiplist_test.cc, InsertAndLookup, its part with Prev."""
+    skiplist, rows = filled(kind, keys)
+    assert list(skiplist.descend(None)) == rows[::-1]
+    for bound in bounds(keys):
+        assert list(skiplist.descend(bound)) == [row for row in rows if row < bound][::-1]
+
+
+def test_a_search_ends_at_the_first_node_that_is_not_smaller() -> None:
+    """And the one before it is FindLessThan's; None where there is none."""
+    skiplist, rows = filled(SkipList, [b"b", b"d"])
+
+    def row_of(node: Node | None) -> Row | None:
+        return None if node is None else node.row
+
+    b, d = rows
+    for bound, before, found in ((b"a", None, b), (b"b", None, b), (b"c", b, d), (b"d", b, d), (b"e", d, None)):
+        assert row_of(skiplist.seek(Row.first_of(bound))) == found
+        assert row_of(skiplist.before(Row.first_of(bound))) == before
+    assert row_of(skiplist.before(None)) == d
+    assert SkipList(random.Random(1)).before(None) is None
+
+
+@both
+def test_a_reader_goes_on_while_rows_are_inserted(kind: type[Rows], rng: random.Random) -> None:
+    """Invariant 4: whatever comes in between, a reader meets all rows that were there before, in order; and those that are
+    inserted ahead of it."""
+    numbers = list(range(0, 2_000, 2))
+    rng.shuffle(numbers)
+    skiplist, before = filled(kind, [b"%04d" % number for number in numbers])
+    late = list(range(1, 2_000, 2))
+    rng.shuffle(late)
+    seen = []
+    ahead = []
+    for row in skiplist.ascend(Row.first_of(b"")):
+        seen.append(row)
+        if late:
+            new = Row.of(b"%04d" % late.pop(), 5_000 - len(late), b"")
+            skiplist.insert(new)
+            if new > row:
+                ahead.append(new)
+    assert seen == sorted(seen)
+    assert set(before) <= set(seen)
+    assert set(seen) - set(before) == set(ahead)
+
+
+def test_a_reader_on_any_level_finds_complete_nodes(rng: random.Random) -> None:
+    """Invariant 4, between any two steps of an insertion: whoever walks along any level finds rows in order to the end."""
+    skiplist = SkipList(rng)
+
+    class Watched(list):  # type: ignore[type-arg]
+        """The links of a node, and a reader who walks along all levels whenever one of them is set."""
+
+        def __setitem__(self, level, node) -> None:  # type: ignore[no-untyped-def]
+            super().__setitem__(level, node)
+            for each in range(MAX_HEIGHT):
+                rows, at = [], skiplist._head.next[each]
+                while at is not None:
+                    rows.append(at.row)
+                    at = at.next[each]
+                assert rows == sorted(rows)
+                assert len(rows) >= len(before[each]), "nothing that was there is missed"
+                before[each] = rows
+
+    before: list[list[Row]] = [[] for _ in range(MAX_HEIGHT)]
+    skiplist._head.next = Watched(skiplist._head.next)
+    for number in range(100):
+        skiplist.insert(Row.of(b"%03d" % rng.randrange(1_000), number, b""))
+        node = skiplist._head.next[0]
+        while node is not None:
+            node.next = node.next if isinstance(node.next, Watched) else Watched(node.next)
+            node = node.next[0]
+    assert len(before[0]) == 100
 
 
 class CountingKey(bytes):
@@ -46,30 +140,60 @@ class CountingKey(bytes):
         return bytes.__ge__(self, other)
 
 
+@both
 @pytest.mark.parametrize("count", [1_000, 8_000])
-def test_a_skiplist_compares_log_n_keys(count: int, rng: random.Random) -> None:
-    """Pugh, section 2: with p = 1/4, L(n)/p = 4 log4(n) comparisons on average; sequential keys need one."""
-    skiplist = SkipList(rng)
+def test_an_insertion_compares_log_n_keys(kind: type[Rows], count: int, rng: random.Random) -> None:
+    """Pugh, section 2: with p = 1/4, L(n)/p = 4 log4(n) comparisons on average, and a few at the top."""
+    skiplist = kind(rng)
     keys = [CountingKey(b"%08d" % number) for number in range(count)]
     rng.shuffle(keys)
     CountingKey.compared = 0
     for sequence, key in enumerate(keys):
-        skiplist.insert(key, sequence, b"")
-    assert CountingKey.compared / count <= 4 * math.log(count, 4)
-    skiplist, ascending = SkipList(rng), sorted(keys)
-    CountingKey.compared = 0
-    for sequence, key in enumerate(ascending):
-        skiplist.insert(key, sequence, b"")
-    assert CountingKey.compared <= count + count // 32  # one, and for each node of the lane another one
+        skiplist.insert(Row.of(key, sequence, b""))
+    assert CountingKey.compared / count <= 4 * math.log(count, 4) + 2
 
 
-def test_a_skiplists_heights_fall_by_four(rng: random.Random) -> None:
-    """Each level has about a quarter of the nodes of the one below; the lane stands for all levels above the links."""
+def test_heights_fall_by_four(rng: random.Random) -> None:
+    """Each level has about a quarter of the nodes of the one below; they are on the level below, too (invariant 2)."""
     skiplist = SkipList(rng)
     for number in range(8_000):
-        skiplist.insert(b"%05d" % rng.randrange(100_000), number, b"")
+        skiplist.insert(Row.of(b"%05d" % rng.randrange(100_000), number, b""))
+    levels: list[list[Row]] = []
+    for level in range(MAX_HEIGHT):
+        rows = []
+        node = skiplist._head.next[level]
+        while node is not None:
+            rows.append(node.row)
+            node = node.next[level]
+        levels.append(rows)
+    assert len(levels[0]) == 8_000
+    for below, above in itertools.pairwise(levels):
+        assert set(above) <= set(below)
+        assert above == sorted(above)
+        if len(below) >= 100:
+            assert 0.6 / BRANCHING < len(above) / len(below) < 1.6 / BRANCHING
+
+
+# ---- what only the arena has (engines/lsm/fast/skiplist.py) ---------------------------------------------------------
+
+
+def test_the_arena_compares_once_when_keys_ascend(rng: random.Random) -> None:
+    """The path of the latest insertion is kept; a node of the lane needs one comparison more."""
+    skiplist = ArenaSkipList(rng)
+    keys = [CountingKey(b"%08d" % number) for number in range(8_000)]
+    CountingKey.compared = 0
+    for sequence, key in enumerate(keys):
+        skiplist.add(key, sequence, b"")
+    assert CountingKey.compared <= len(keys) + len(keys) // 32
+
+
+def test_the_arenas_lane_stands_for_all_levels_from_the_third_on(rng: random.Random) -> None:
+    """Each linked level has about a quarter of the nodes of the one below, and the lane of the highest one."""
+    skiplist = ArenaSkipList(rng)
+    for number in range(8_000):
+        skiplist.add(b"%05d" % rng.randrange(100_000), number, b"")
     counts = []
-    for link in range(LINKS, LINKS + LEVELS):
+    for link in range(LINKS, LINKS + LINKED_LEVELS):
         node, count = skiplist.cells[HEAD + link], 0
         while node != HEAD:
             node, count = skiplist.cells[node + link], count + 1
@@ -79,3 +203,16 @@ def test_a_skiplists_heights_fall_by_four(rng: random.Random) -> None:
     assert [skiplist.cells[node] for node in skiplist._lane_nodes] == skiplist._lane_keys == sorted(skiplist._lane_keys)
     for below, above in itertools.pairwise(counts):
         assert 0.15 < above / below < 0.4, counts
+
+
+def test_the_arena_keeps_the_order_of_insertion(rng: random.Random) -> None:
+    """For fast/tombstones.py: what has come after a sequence, and up to another one."""
+    skiplist = ArenaSkipList(rng)
+    written = [(b"%03d" % rng.randrange(1_000), None if rng.random() < 0.3 else b"v") for _ in range(300)]
+    for sequence, (key, value) in enumerate(written, 1):
+        skiplist.add(key, sequence, value)
+    for known in (0, 1, 150, 299, 300):
+        position = skiplist.position_after(known, limit=300)
+        assert position is not None
+        assert [(key, value) for key, value, _ in skiplist.arrivals(position, 280)] == written[known:280]
+    assert skiplist.position_after(100, limit=199) is None, "it doesn't look at more than that"

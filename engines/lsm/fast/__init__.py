@@ -5,7 +5,9 @@ Read this last: nothing here is needed to understand the engine, and `plain=True
 
 from typing import Final
 
+from engines.lsm.fast.batch import encode_batch
 from engines.lsm.fast.job import FastTableWriter, compact
+from engines.lsm.fast.memtable import new_memtable
 from engines.lsm.fast.reading import lookup, pairs
 from engines.lsm.fast.sstable import FastTable
 from engines.lsm.parts import Parts
@@ -13,6 +15,9 @@ from engines.lsm.parts import Parts
 __all__ = ["FAST"]
 
 FAST: Final = Parts(
+    new_memtable=new_memtable,
+    encode_batch=encode_batch,
+    fast_put=True,
     table=FastTable,
     lookup=lookup,
     pairs=pairs,

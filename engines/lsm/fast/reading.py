@@ -13,11 +13,11 @@ from typing import Any
 from engines.kvstore import KVStore, Pair
 from engines.lsm import level0
 from engines.lsm.fast.chunks import Chunk, chunked, chunks_of, merge_chunks
+from engines.lsm.fast.tombstones import EmptyRanges, Run
 from engines.lsm.keys import ABSENT, Found
 from engines.lsm.merge import visible
 from engines.lsm.state import Scan, State, View, check_open, rows
 from engines.lsm.table_cache import TableCache
-from engines.lsm.tombstones import EmptyRanges, Run
 from engines.lsm.version import FileMeta
 
 __all__ = ["lookup", "pairs"]

@@ -31,7 +31,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
 
-from engines.lsm.skiplist import SkipList
+from engines.lsm.fast.skiplist import ArenaSkipList
 from engines.lsm.statistics import Counters
 
 __all__ = ["EmptyRanges", "Run"]
@@ -52,7 +52,7 @@ class EmptyRanges:
 
     __slots__ = ("_list", "_oldest", "known")
 
-    def __init__(self, skiplist: SkipList, sequence: int) -> None:
+    def __init__(self, skiplist: ArenaSkipList, sequence: int) -> None:
         self._list = skiplist
         self._oldest = sequence
         self.known: Known | None = None
