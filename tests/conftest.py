@@ -92,6 +92,12 @@ def pytest_report_header() -> list[str]:
     return [f"METCD_SEED={SEED}" + (" METCD_PLAIN=1" if plain_everywhere() else ""), corpus.header()]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says once more, also where the head is not shown (-q), that etcd's files were not there to be run."""
+    if not corpus.FILES:
+        terminalreporter.write_line(corpus.header())
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Adds the command that repeats a failure to its report."""
