@@ -339,7 +339,7 @@ class Message:
 
     def encode(self) -> bytes:
         """The bytes of this message, without its responses. O(bytes)."""
-        encoded = [entry.encode() for entry in self.entries]
+        entries = self.entries
         flags = (_REJECT if self.reject else 0) | (_HAS_SNAPSHOT if self.snapshot is not None else 0)
         header = _MESSAGE.pack(
             self.type,
@@ -353,10 +353,14 @@ class Message:
             self.reject_hint,
             self.vote,
             len(self.context),
-            len(encoded),
+            len(entries),
         )
+        if not entries and self.snapshot is None:
+            return header + self.context
         parts = [header, self.context]
-        if encoded:
+        if entries:
+            pack = _ENTRY.pack
+            encoded = [pack(entry.type, entry.term, entry.index) + entry.data for entry in entries]
             parts.append(struct.pack(f"<{len(encoded)}I", *map(len, encoded)))
             parts.extend(encoded)
         if self.snapshot is not None:
@@ -366,7 +370,8 @@ class Message:
     @classmethod
     def decode(cls, data: bytes) -> Message:
         """The message that `data`, all of it, encodes. Raises `DecodeError`. O(len(data))."""
-        _require(data, _MESSAGE.size, "a message")
+        if len(data) < _MESSAGE.size:
+            raise DecodeError(f"a message needs at least {_MESSAGE.size} bytes, but there are {len(data)}")
         header = _MESSAGE.unpack_from(data)
         type_, flags, to, from_, term, log_term, index, commit, reject_hint, vote, context_size, count = header
         if type_ > MSG_FORGET_LEADER:
@@ -374,8 +379,12 @@ class Message:
         if flags > _REJECT | _HAS_SNAPSHOT:
             raise DecodeError(f"a message's flags are 0 to 3, but this one's are {flags}")
         at = _MESSAGE.size + context_size
-        _require(data, at + 4 * count, f"a message with {context_size} bytes of context and {count} entries")
-        entries, end = _decode_entries(data, at, count)
+        if len(data) < at + 4 * count:
+            raise DecodeError(
+                f"a message with {context_size} bytes of context and {count} entries needs at least {at + 4 * count} "
+                f"bytes, but there are {len(data)}"
+            )
+        entries, end = _decode_entries(data, at, count) if count else ([], at)
         snapshot = None
         if flags & _HAS_SNAPSHOT:
             snapshot = Snapshot.decode(data[end:])
@@ -401,17 +410,16 @@ class Message:
 def _decode_entries(data: bytes, at: int, count: int) -> tuple[list[Entry], int]:
     """The `count` entries whose lengths start at `at`, and the offset after them. Requires: the lengths fit."""
     entries: list[Entry] = []
-    if count == 0:
-        return entries, at
     lengths = struct.unpack_from(f"<{count}I", data, at)
     start = at + 4 * count
     if start + sum(lengths) > len(data):
         raise DecodeError(f"{count} entries of {sum(lengths)} bytes don't fit into {len(data) - start}")
     # As Entry.decode does it, but without a copy of each entry's bytes beside its data.
+    if min(lengths) < 17:
+        raise DecodeError(f"an entry needs at least 17 bytes, but there are {min(lengths)}")
+    unpack = _ENTRY.unpack_from
     for length in lengths:
-        if length < 17:
-            raise DecodeError(f"an entry needs at least 17 bytes, but there are {length}")
-        type_, term, index = _ENTRY.unpack_from(data, start)
+        type_, term, index = unpack(data, start)
         if type_ > ENTRY_CONF_CHANGE_V2:
             raise DecodeError(f"an entry's type is 0, 1 or 2, but this one's is {type_}")
         end = start + length
