@@ -79,6 +79,8 @@ class RaftLog:
             if at < len(unstable.entries):
                 return unstable.entries[at].term
             raise UnavailableError(f"entry {index} was asked for, but the last is {self.last_index()}")
+        if at == -1 and unstable.term_before:
+            return unstable.term_before
         snapshot = unstable.snapshot
         if snapshot is not None and index <= snapshot.metadata.index:
             if index == snapshot.metadata.index:

@@ -32,7 +32,8 @@ __all__ = ["Unstable"]
 class Unstable:
     """Entries and snapshot that wait for the driver. Methods are O(1) unless they say otherwise."""
 
-    __slots__ = ("entries", "logger", "offset", "offset_in_progress", "snapshot", "snapshot_in_progress")
+    # term_before: the term of the entry offset - 1, which is asked for with every message; 0 if it isn't known here.
+    __slots__ = ("entries", "logger", "offset", "offset_in_progress", "snapshot", "snapshot_in_progress", "term_before")
 
     def __init__(self, offset: int, logger: Logger | None = None) -> None:
         self.logger = logger
@@ -41,6 +42,7 @@ class Unstable:
         self.entries: list[Entry] = []
         self.offset = offset
         self.offset_in_progress = offset
+        self.term_before = 0
 
     def first_index(self) -> int | None:
         """The first index of the whole log, if a snapshot here decides it."""
@@ -88,6 +90,7 @@ class Unstable:
             return
         del self.entries[: index + 1 - self.offset]
         self.offset = index + 1
+        self.term_before = term
         self.offset_in_progress = max(self.offset_in_progress, self.offset)
 
     def _explain_unstable(self, index: int, term: int) -> None:
@@ -112,6 +115,7 @@ class Unstable:
     def restore(self, snapshot: Snapshot) -> None:
         """Forgets all entries: the log begins after this snapshot."""
         self.offset = snapshot.metadata.index + 1
+        self.term_before = snapshot.metadata.term
         self.offset_in_progress = self.offset
         self.entries = []
         self.snapshot = snapshot
@@ -132,6 +136,7 @@ class Unstable:
                 self.logger.info("replace the unstable entries from index %d", first)
             self.entries = list(entries)
             self.offset = first
+            self.term_before = 0
             self.offset_in_progress = first
         else:
             self._check_bounds(first, first)

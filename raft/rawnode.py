@@ -304,13 +304,12 @@ class RawNode:
         r = self.raft
         log = r.log
         unstable = log.unstable
-        return bool(
-            r.messages
-            or r.messages_after_append
-            or r.read_states
-            or unstable.has_next_entries()
+        if r.messages or r.messages_after_append or r.read_states:
+            return True
+        return (
+            (bool(unstable.entries) and unstable.has_next_entries())
             or unstable.next_snapshot() is not None
-            or log.has_next_committed_entries(not self._asynchronous)
+            or (log.applying < log.committed and log.has_next_committed_entries(not self._asynchronous))
             or self._hard_state_changed()
             or (r.lead, r.state) != self._previous_soft
         )
@@ -326,22 +325,24 @@ class RawNode:
         hard_state = r.hard_state() if self._hard_state_changed() else None
         entries = log.unstable.next_entries()
         committed, payload_bytes = log.next_committed_and_size(not self._asynchronous)
+        snapshot = log.unstable.next_snapshot()
         before = self._previous_hard_state
         ready = Ready(
             None if soft == self._previous_soft else SoftState(*soft),
             hard_state,
             r.read_states,
             entries,
-            log.unstable.next_snapshot(),
+            snapshot,
             committed,
             r.messages,
-            must_sync(hard_state or before, before, len(entries)),
+            bool(entries) if hard_state is None else must_sync(hard_state, before, len(entries)),
         )
         if self._asynchronous:
             self._hand_to_threads(ready)
         else:
-            own = self._promises(ready)
-            self._handed_out = _HandedOut(own, append_response(r, ready.snapshot), committed, payload_bytes)
+            own = self._promises(ready) if r.messages_after_append else []
+            stored = append_response(r, snapshot) if log.unstable.entries or snapshot is not None else None
+            self._handed_out = _HandedOut(own, stored, committed, payload_bytes)
         self._previous_soft = soft
         self._previous_hard_state = hard_state or self._previous_hard_state
         r.messages, r.messages_after_append, r.read_states = [], [], []
