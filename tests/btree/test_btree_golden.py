@@ -3,7 +3,6 @@ take the place of tests/interop. And FORMAT.md's hex, byte for byte."""
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 from pathlib import Path
@@ -41,13 +40,6 @@ def write_ours(path: str) -> None:
             store.put(b"%04d" % number, b"for a while", sync=number % 100 == 1)
         for number in range(1, 700, 3):
             store.delete(b"%04d" % number, sync=False)
-
-
-@pytest.fixture
-def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    path = tmp_path / "golden.db"
-    path.write_bytes(gzip.decompress((GOLDEN / f"{request.param}.db.gz").read_bytes()))
-    return path
 
 
 def content(view: View, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
@@ -221,28 +213,3 @@ def test_the_hex_in_format_md_is_true(tmp_path: Path) -> None:
     for offset, words in shown:
         told[int(offset, 16) : int(offset, 16) + 16] = bytes.fromhex(words)
     assert told == data
-
-
-@pytest.mark.parametrize("golden", ["bbolt", "etcd", "ours"], indirect=True)
-def test_a_golden_file_is_shown_in_words(golden: Path) -> None:
-    """dump: every page once, in the order of the file."""
-    lines = list(BTreeStore.dump(str(golden), real_env()))
-    pages = [int(line.split()[1].rstrip(":")) for line in lines if line.startswith("page ")]
-    assert pages == sorted(set(pages)) and len(pages) > 2
-    assert not [line for line in lines if "damaged" in line or "violation" in line]
-
-
-@pytest.mark.parametrize("golden", ["ours"], indirect=True)
-def test_a_dump_shows_damage_and_goes_on(golden: Path) -> None:
-    """Any byte may be wrong, and the file may end anywhere: lines come out, and no exception."""
-    data = golden.read_bytes()
-    well = list(BTreeStore.dump(str(golden), real_env()))
-    assert any(": leaf" in line for line in well) and any(": branch" in line for line in well)
-    assert any("provisional" in line for line in well) is False
-    for at in range(0, len(data), 331):
-        golden.write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
-        assert list(BTreeStore.dump(str(golden), real_env()))
-        golden.write_bytes(data[:at])
-        list(BTreeStore.dump(str(golden), real_env()))
-    golden.write_bytes(b"none of this" * 900)
-    assert list(BTreeStore.dump(str(golden), real_env())) == []

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import random
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,29 +189,3 @@ def test_a_writer_keeps_readers_out_and_the_other_way_round(tmp_path: Path) -> N
         assert check_file(real_env(), str(path)) == []
     with BTreeStore(path, read_only=True), BTreeStore(path, read_only=True), pytest.raises(StoreLocked):
         BTreeStore(path)
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
-def test_compaction_keeps_link_mode_and_owner(tmp_path: Path, mode: int) -> None:
-    """The file is replaced where it is, and not the symbolic link that leads to it; it stays who it belonged to.
-
-    Without the right to give files away, the owner is whoever compacts: only root is tried with another one here.
-    """
-    (tmp_path / "disk").mkdir()
-    real, link = tmp_path / "disk" / "real.db", tmp_path / "link.db"
-    link.symlink_to(Path("disk") / "real.db")
-    with BTreeStore(link) as store:  # and so is a file made where the link leads
-        store.put(b"a", b"1")
-        os.chmod(real, mode)
-        if os.geteuid() == 0:
-            os.chown(real, 12_345, 54_321)
-        before = real.stat()
-        store.compact()
-        after = real.stat()
-        assert after.st_ino != before.st_ino
-        assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (before.st_uid, before.st_gid, mode)
-        store.put(b"b", b"2")
-    assert link.is_symlink() and sorted(os.listdir(tmp_path)) == ["disk", "link.db"]
-    assert os.listdir(tmp_path / "disk") == ["real.db"]
-    with BTreeStore(real, read_only=True) as store:
-        assert dict(store.scan()) == {b"a": b"1", b"b": b"2"}

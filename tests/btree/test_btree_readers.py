@@ -6,9 +6,8 @@ import random
 import sys
 import threading
 
-from engines.btree import BTreeStore, StoreFull
+from engines.btree import BTreeStore
 from tests.btree.poisoning import PoisoningStore
-from tests.conformance.hooked_env import HookedEnv
 
 PAGE = 4096
 PATIENCE_S = 60.0
@@ -96,93 +95,3 @@ def test_threads_read_while_a_writer_churns(path: str) -> None:
         if failures:
             raise failures[0]
         assert store.check() == []
-
-
-def test_writes_are_committed_in_the_order_of_their_submission(path: str) -> None:
-    """Three writers of one key wait for the same commit: the last one's value stays."""
-    env = HookedEnv()
-    with BTreeStore(path, env=env) as store:
-        stuck, go_on = threading.Event(), threading.Event()
-
-        def before_sync(site: str) -> None:
-            if not stuck.is_set():
-                stuck.set()
-                assert go_on.wait(PATIENCE_S)
-
-        env.before_sync = before_sync
-        writers = [threading.Thread(target=store.put, args=(b"key", b"%d" % number)) for number in range(4)]
-        for number, writer in enumerate(writers):
-            writer.start()
-            assert stuck.wait(PATIENCE_S)
-            while len(store._group.waiting) < number:
-                threading.Event().wait(0.001)
-        go_on.set()
-        for writer in writers:
-            writer.join(PATIENCE_S)
-        env.before_sync = lambda site: None
-        assert store.get(b"key") == b"3"
-
-
-def test_waiting_writers_share_a_commit(path: str) -> None:
-    """Group commit: while one writer's fsync takes its time, twenty others arrive; they need one more pair of fsyncs."""
-    env = HookedEnv()
-    with BTreeStore(path, env=env) as store:
-        stuck, go_on = threading.Event(), threading.Event()
-        sites: list[str] = []
-
-        def before_sync(site: str) -> None:
-            sites.append(site)
-            if len(sites) == 1:
-                stuck.set()
-                assert go_on.wait(PATIENCE_S)
-
-        env.before_sync = before_sync
-        writers = [threading.Thread(target=store.put, args=(b"%02d" % number, b"v")) for number in range(21)]
-        writers[0].start()
-        assert stuck.wait(PATIENCE_S)
-        for writer in writers[1:]:
-            writer.start()
-        while len(store._group.waiting) < 20:
-            threading.Event().wait(0.001)
-        go_on.set()
-        for writer in writers:
-            writer.join(PATIENCE_S)
-        env.before_sync = lambda site: None
-        assert sites == ["btree.commit.data", "btree.commit.meta"] * 2
-        assert len(list(store.scan())) == 21
-        assert store.stats().puts == 21
-
-
-def test_one_refused_write_does_not_spoil_its_group(path: str) -> None:
-    """StoreFull for the one that is too large; the others, who waited with it, are committed."""
-    env = HookedEnv()
-    with BTreeStore(path, env=env, max_size=20 * PAGE) as store:
-        stuck, go_on = threading.Event(), threading.Event()
-        refused: list[BaseException] = []
-
-        def before_sync(site: str) -> None:
-            if not stuck.is_set():
-                stuck.set()
-                assert go_on.wait(PATIENCE_S)
-
-        def put(key: bytes, value: bytes) -> None:
-            try:
-                store.put(key, value)
-            except StoreFull as refusal:
-                refused.append(refusal)
-
-        env.before_sync = before_sync
-        sizes = [1, 5, 100_000, 7]
-        writers = [threading.Thread(target=put, args=(b"%d" % size, b"v" * size)) for size in sizes]
-        writers[0].start()
-        assert stuck.wait(PATIENCE_S)
-        for writer in writers[1:]:
-            writer.start()
-        while len(store._group.waiting) < 3:
-            threading.Event().wait(0.001)
-        go_on.set()
-        for writer in writers:
-            writer.join(PATIENCE_S)
-        env.before_sync = lambda site: None
-        assert len(refused) == 1
-        assert {key for key, _ in store.scan()} == {b"1", b"5", b"7"}
