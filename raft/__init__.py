@@ -43,6 +43,11 @@ and then what a cluster can do without, each with a default that leaves it out:
     bootstrap.py         members as the first entries of the log
     outcomes.py          what became of a proposal                     thesis section 6.3
 
+and beside the library, importing it and not imported by it:
+
+    describe.py          all of it as text, in etcd's formats
+    interaction/         runs as scripts: `python -m raft.interaction FILE…`; tests/raft/scripts has some to read first
+
 The safety properties (figure 3 of the paper) and where they are kept:
 
     Election Safety          election.py invariant 1, with the vote in the hard state before the answer leaves
