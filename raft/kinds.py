@@ -3,8 +3,7 @@
 `MessageType.APP` is 3 and prints as `MsgApp`, as etcd writes it. Modules that compare a kind for every message use the
 constants of the same meaning (`MSG_APP`), because a member looked up through its class costs an attribute lookup more.
 
-Members are ints with a name: they go into a struct as they are, and compare at the speed of ints. `hash` is taken from
-int, too: the one that Enum defines hashes the name, and makes a lookup in a table of handlers four times as slow.
+Members are ints with a name: they go into a struct as they are, and compare and hash at the speed of ints.
 
 Follows etcd-io/raft: raftpb/raft.proto, raft.go (StateType, ReadOnlyOption), node.go (SnapshotStatus), tracker/state.go
 and quorum/quorum.go (VoteResult).
@@ -42,8 +41,6 @@ _PREFIXES = {
 
 class Kind(IntEnum):
     """An enumeration whose members print under etcd's name."""
-
-    __hash__ = int.__hash__
 
     def __str__(self) -> str:
         return _PREFIXES[type(self).__name__] + self.name.title().replace("_", "")

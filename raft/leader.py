@@ -128,7 +128,7 @@ def propose(r: Core, datas: Sequence[bytes]) -> int:
     """The leader's own driver proposes; as a MsgProp with these data, whose entries would be made twice. Returns the
     index of the first one.
 
-    Measured in batches of 64 on three nodes in one process: 0.35 us less for each entry.
+    Measured in batches of 64: 0.31 us -> 0.16 us for each entry.
     """
     _require_open(r)
     payload_bytes = sum(map(len, datas))
