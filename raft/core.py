@@ -21,7 +21,7 @@ Follows etcd-io/raft: raft.go (raft, newRaft, reset, send, becomeFollower and th
 from __future__ import annotations
 
 from raft import confchange
-from raft.config import Config
+from raft.config import READ_ONLY_LEASE_BASED, Config
 from raft.errors import RaftPanic
 from raft.log import RaftLog
 from raft.raftpb import (
@@ -60,6 +60,7 @@ class Core:
     __slots__ = (
         "config",
         "election_elapsed",
+        "heard_elapsed",
         "heartbeat_elapsed",
         "id",
         "lead",
@@ -110,6 +111,9 @@ class Core:
         self.uncommitted_size = 0
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
+        # Ticks since a leader was last heard, in whatever term. A node that starts again may have promised its leader
+        # something right before; a new one has promised nothing.
+        self.heard_elapsed = 0 if hard_state.term else config.election_tick
         self.randomized_election_timeout = 0
 
         self.set_configuration(*confchange.restore(self.tracker, conf_state, self.log.last_index()))
@@ -135,6 +139,11 @@ class Core:
         """Whether this node may campaign: it is a voter, and its log is not about to be replaced by a snapshot."""
         progress = self.tracker.progress.get(self.id)
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
+
+    def is_bound_by_lease(self) -> bool:
+        """Whether a leader may count on this node for its lease reads: it was heard within the election timeout."""
+        config = self.config
+        return config.read_only_option == READ_ONLY_LEASE_BASED and self.heard_elapsed < config.election_tick
 
     # Roles.
 

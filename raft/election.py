@@ -122,6 +122,8 @@ def answer_vote_request(r: Core, m: Message) -> None:
     change that made it one yet, and the candidate's majority may need it (etcd#10998).
     """
     can_vote = r.vote == m.from_ or (r.vote == NONE and r.lead == NONE)
+    if r.is_bound_by_lease() and m.context != CAMPAIGN_TRANSFER:
+        can_vote = False
     if can_vote and r.log.is_up_to_date(m.index, m.log_term):
         explain_vote(r, m, "cast", "for")
         r.send(Message(MSG_VOTE_RESP, to=m.from_, term=m.term))

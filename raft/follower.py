@@ -51,7 +51,7 @@ def step_follower(r: Core, m: Message) -> None:
 
 
 def _hear_from_leader(r: Core, m: Message) -> None:
-    r.election_elapsed = 0
+    r.election_elapsed = r.heard_elapsed = 0
     r.lead = m.from_
 
 

@@ -59,6 +59,7 @@ def tick(r: Core) -> None:
     """A leader's unit of time: heartbeats, and once in an election timeout a look at the quorum and the transfer."""
     r.heartbeat_elapsed += 1
     r.election_elapsed += 1
+    r.read_only.ticks += 1
     if r.election_elapsed >= r.config.election_tick:
         r.election_elapsed = 0
         if r.config.check_quorum:

@@ -77,6 +77,7 @@ class Raft(Core):
             leader.tick(self)
             return
         self.election_elapsed += 1
+        self.heard_elapsed += 1
         if self.election_elapsed >= self.randomized_election_timeout and self.promotable():
             self.election_elapsed = 0
             self.step(Message(MSG_HUP, from_=self.id))
@@ -146,7 +147,11 @@ class Raft(Core):
             )
 
     def hup(self, message: Message) -> None:
-        """The election timeout has passed, or the driver wants a campaign."""
+        """The election timeout has passed, or the driver wants a campaign, which must not break a lease."""
+        if self.is_bound_by_lease():
+            if self.logger is not None:
+                self.logger.warning("%x can not campaign: a leader with lease reads counts on it", self.id)
+            return
         election.hup(self, pre_vote.campaign if self.config.pre_vote else election.campaign)
 
     # What the driver reports.

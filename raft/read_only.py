@@ -19,6 +19,9 @@ The positions are this leader's own. Earlier versions of etcd sent the client's 
 by it; a client that asked again with the same context was then confirmed by the late answers to its first request,
 heartbeats that were sent before the second (stale reads, etcd#20418).
 
+A lease (lease.py) is the same the other way round: every heartbeat gets a position, and the newest one that a quorum has
+answered says when a majority was last known to follow.
+
 One heartbeat confirms all reads queued before it. The queue is bounded: when it is full, a request is dropped like a
 message that the network has lost, and its sender asks again.
 
@@ -44,10 +47,15 @@ _POSITION = struct.Struct("<Q")
 class ReadOnly:
     """The reads that wait at a leader, in order of position."""
 
-    __slots__ = ("_acknowledged", "_last_position", "_pending")
+    __slots__ = ("_acknowledged", "_last_position", "_pending", "_rounds", "lease_is_void", "ticks")
 
     def __init__(self) -> None:
         self._last_position = 0
+        self._rounds: deque[tuple[int, int]] = (
+            deque()
+        )  # (position, tick) of heartbeats that may still prolong the lease
+        self.ticks = 0
+        self.lease_is_void = False
         self._pending: deque[tuple[int, int, Message]] = deque()
         self._acknowledged: dict[int, int] = {}
 
@@ -63,8 +71,28 @@ class ReadOnly:
         self._acknowledged[leader_id] = self._last_position
 
     def heartbeat_context(self) -> bytes:
-        """What the next heartbeat carries: the last position, or nothing if no read waits."""
-        return _POSITION.pack(self._last_position) if self._pending else b""
+        """What the next heartbeat carries: the last position, or nothing if no read and no lease waits for it."""
+        return _POSITION.pack(self._last_position) if self._pending or self._rounds else b""
+
+    def open_round(self, leader_id: int) -> None:
+        """The heartbeats that are sent now have a position of their own, so that their answers prolong the lease."""
+        self._last_position += 1
+        self._acknowledged[leader_id] = self._last_position
+        self._rounds.append((self._last_position, self.ticks))
+
+    def has_lease(self, voters: JointConfig, duration_ticks: int) -> bool:
+        """Whether a quorum has answered a heartbeat that was sent less than duration_ticks ago. O(rounds that ended).
+
+        Counted from the sending and not from the answer, because a follower's promise begins when the heartbeat arrives.
+        """
+        rounds = self._rounds
+        if self.lease_is_void or not rounds:
+            return False
+        confirmed = voters.committed_index(self._acknowledged)
+        while len(rounds) > 1 and rounds[1][0] <= confirmed:
+            rounds.popleft()
+        position, tick = rounds[0]
+        return position <= confirmed and self.ticks - tick < duration_ticks
 
     def receive_ack(self, node_id: int, context: bytes) -> None:
         """A heartbeat response; one that carries anything but a position given out here is ignored."""

@@ -1,15 +1,15 @@
 """Reads without a log entry: the leader says which index a read has to wait for (ReadIndex).
 
     asked ──► an entry of this term is committed? ──► READ_ONLY_SAFE: a quorum still follows? ──► index
-                  no: it waits for that              READ_ONLY_LEASE_BASED: at once           ──► index
+                  no: it waits for that              READ_ONLY_LEASE_BASED: at once while there is a lease (lease.py)
 
 Invariants
  1. No read is answered before an entry of the leader's term is committed: until then it may not know of all commits of
     earlier terms (etcd#7331). Reads that come earlier wait, at a leader alone too: after a restart its commit index may
     be older than what it had acknowledged, because a commit index by itself is not synced.
  2. The index is the commit index of the moment when the read was asked for; the confirmation comes after that.
- 3. A lease holds only if clocks run alike: after a pause of the whole process the leader's ticks, and so its check of
-    the quorum, come late. Where that can't be counted on, READ_ONLY_SAFE, the default, is right (jraft#26).
+ 3. A lease holds only if no node's clock runs much faster than the leader's. After a pause of the whole process the
+    leader's ticks come late. Where that can't be counted on, READ_ONLY_SAFE, the default, is right (jraft#26).
 
 Follows etcd-io/raft: raft.go (MsgReadIndex, sendMsgReadIndexResponse); thesis section 6.4.
 """
@@ -47,7 +47,10 @@ def release_pending(r: Core) -> None:
 
 def _confirm(r: Core, requests: Sequence[Message]) -> None:
     """Asks a quorum whether this is still the leader, and notes what was committed when it was asked."""
-    if r.config.read_only_option == ReadOnlyOption.LEASE_BASED:
+    # Half an election timeout: the followers' promises last for a whole one less a tick, counted by clocks of their own.
+    duration_ticks = r.config.election_tick // 2
+    by_lease = r.config.read_only_option == ReadOnlyOption.LEASE_BASED
+    if by_lease and r.read_only.has_lease(r.tracker.voters, duration_ticks):
         for request in requests:
             _answer(r, request, r.log.committed)
         return

@@ -47,7 +47,7 @@ def handle_transfer(r: Core, m: Message, progress: Progress) -> None:
     r.election_elapsed = 0  # it has an election timeout to succeed: see leader.tick
     r.lead_transferee = transferee
     if progress.match == r.log.last_index():
-        r.send(Message(MSG_TIMEOUT_NOW, to=transferee))
+        _send_timeout_now(r, transferee)
         if r.logger is not None:
             r.logger.info(
                 "%x sends MsgTimeoutNow to %x immediately as %x already has up-to-date log",
@@ -62,4 +62,10 @@ def continue_transfer(r: Core, progress: Progress) -> None:
     if progress.match == r.log.last_index():
         if r.logger is not None:
             r.logger.info("%x sent MsgTimeoutNow to %x after received MsgAppResp", r.id, r.lead_transferee)
-        r.send(Message(MSG_TIMEOUT_NOW, to=r.lead_transferee))
+        _send_timeout_now(r, r.lead_transferee)
+
+
+def _send_timeout_now(r: Core, to: int) -> None:
+    # The campaign that this asks for passes all leases, and the message may arrive late: no lease is left in this term.
+    r.read_only.lease_is_void = True
+    r.send(Message(MSG_TIMEOUT_NOW, to=to))

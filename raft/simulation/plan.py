@@ -14,6 +14,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from raft.kinds import ReadOnlyOption
 from raft.simulation.peer import Chance
 
 __all__ = [
@@ -147,6 +148,12 @@ PROFILES = {
     "slow": Profile(slow=True, weights={**USUAL, Kind.PARTITION: 12, Kind.SLOW_DISK: 8}),
     "snapshots": Profile(weights={**USUAL, Kind.SNAPSHOT: 16, Kind.CRASH: 10, Kind.PARTITION: 12}),
     "members": Profile((2, 3, 4), 2, steps=140, weights={**USUAL, Kind.CHANGE: 22, Kind.PARTITION: 12}),
+    "lease": Profile(
+        # A lease is true while no clock is faster than the leader's by half (raft/lease.py), and no leader is paused.
+        drift=(0, 180),
+        options={"read_only_option": ReadOnlyOption.LEASE_BASED, "check_quorum": True},
+        weights={**USUAL, Kind.READ: 90, Kind.PARTITION: 30, Kind.CAMPAIGN: 4, Kind.TRANSFER: 8, Kind.PAUSE: 0},
+    ),
     "handovers": Profile(steps=140, weights={**USUAL, Kind.TRANSFER: 24, Kind.PARTITION: 12}),
 }
 """Every seed is of one of these kinds, each as often as the others."""
