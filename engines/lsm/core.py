@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from engines.env import Env
 from engines.errors import StoreError
-from engines.kvstore import KVStore, Pair, Stats, Usable
+from engines.kvstore import Pair, Stats, Usable
 from engines.lifetime import holding
 from engines.lsm.files import listed, log_name
 from engines.lsm.job import TableWriter, kept
@@ -82,11 +82,11 @@ class Core(Usable):
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
-    def pairs(self, state: State, scan: Scan, store: KVStore, view: View | None = None) -> Iterator[Pair]:
+    def pairs(self, state: State, scan: Scan, store: object, view: View | None = None) -> Iterator[Pair]:
         """The pairs that a scan asks for (state.py), in [start, stop) as scan_bounds gives them."""
         if scan.stop is not None and scan.stop <= scan.start:
             return iter(())
-        return self.parts.pairs(state, self.tables, scan, store, view)
+        return self.parts.pairs(state, self.tables, scan, self, view, store)
 
     def take_view(self) -> View:
         """A snapshot's: of what is visible now, until it is closed or forgotten."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engines.kvstore import KVStore, Operation, Pair
+from engines.kvstore import Operation, Pair, Usable
 from engines.lsm.cache import BlockCache
 from engines.lsm.job import Job, TableWriter, compact, flush
 from engines.lsm.keys import Found
@@ -55,7 +55,7 @@ class Parts:
     block_cache: type[BlockCache] = BlockCache
     table: type[Table] = Table
     lookup: Callable[[State, TableCache, bytes, int], Found] = lookup
-    pairs: Callable[[State, TableCache, Scan, KVStore, View | None], Iterator[Pair]] = pairs
+    pairs: Callable[[State, TableCache, Scan, Usable, View | None, object], Iterator[Pair]] = pairs
     table_writer: type[TableWriter] = TableWriter
     flush: Callable[[MemTable, int, TableWriter], list[FileMeta]] = flush
     compact: Callable[[Job, TableWriter, TableCache], list[FileMeta]] = compact

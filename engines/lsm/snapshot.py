@@ -33,7 +33,7 @@ class LsmSnapshot(Snapshot):
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
-        check_open(self._store, self._view)
+        check_open(self._core, self._view)
         core = self._core
         core.stats.gets += 1
         found = core.lookup(self._state(), core.tables, key, self.sequence)
@@ -48,7 +48,7 @@ class LsmSnapshot(Snapshot):
         reverse: bool = False,
     ) -> Iterator[Pair]:
         start, stop = scan_bounds(start, stop, prefix)
-        check_open(self._store, self._view)
+        check_open(self._core, self._view)
         return self._core.pairs(self._state(), Scan(start, stop, self.sequence, reverse), self._store, self._view)
 
     def _state(self) -> State:

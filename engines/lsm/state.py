@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from engines.errors import StoreClosed
-from engines.kvstore import KVStore, Pair
+from engines.kvstore import Pair, Usable
 from engines.lsm import level0
 from engines.lsm.keys import ABSENT, Found, Row
 from engines.lsm.memtable import MemTable
@@ -57,9 +57,9 @@ class View:
         self.is_open = True
 
 
-def check_open(store: KVStore, view: View | None) -> None:
+def check_open(core: Usable, view: View | None) -> None:
     """Raises StoreClosed, StoreFailed if the store, or the snapshot that reads, can't be used any more."""
-    store.check_usable()
+    core.check_usable()
     if view is not None and not view.is_open:
         raise StoreClosed("the snapshot is closed: take another one")
 
@@ -93,14 +93,17 @@ def _deeper(version: Version, key: bytes) -> Iterator[FileMeta]:
             at += 1
 
 
-def pairs(state: State, tables: TableCache, scan: Scan, store: KVStore, view: View | None) -> Iterator[Pair]:
+def pairs(
+    state: State, tables: TableCache, scan: Scan, core: Usable, view: View | None, store: object
+) -> Iterator[Pair]:
     """The pairs that a scan asks for. Lazy. Raises as `check_open`, before each pair; CorruptionError, OSError.
 
-    store, view: who reads; the store lives as long as the iterator. O(log n) a pair.
+    core, view: what says whether the store, or the snapshot that reads, is still open. store: it is not used here, but a
+    store that has an iterator is not dropped (and so not closed) before the iterator is. O(log n) a pair.
     """
-    check_open(store, view)
+    check_open(core, view)
     for key, value in visible(rows(state, tables, scan), scan.sequence):
-        check_open(store, view)
+        check_open(core, view)
         if value is None:
             tables.counters.tombstones += 1
         else:

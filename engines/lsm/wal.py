@@ -13,11 +13,12 @@ had not been synced; otherwise it is bit rot, and must be refused. So the log sa
     a mark           an empty batch. Everything before it is on disk. It changes the mode.
 
 1. Before the first record that isn't going to be synced: a mark, a sync of its own, and the mode is relaxed. (The sync
-   is needed: if the mark could be lost with the record behind it, a third one would look like a witness.)
+   is needed: if the mark could be lost with the record after it, a third one would look like a witness.)
 2. Before a record that is going to be synced, while the mode is relaxed and everything is synced: a mark, and the mode
    is strict again.
 3. A log that is closed, and a log that gives way to the next one, ends in a mark: the last record has a witness, too.
-4. Damage at byte X is bit rot if a valid record follows and the mode at X was strict, or if a mark follows.
+4. Damage at byte X is bit rot if a valid record follows and the mode at X was strict, or if a mark follows. Otherwise
+   it is a torn tail: the log ends there.
 
 LevelDB skips empty batches, and so does goleveldb. Its own logs have no marks, and read as strict: after a power cut
 LevelDB's store may therefore be refused here, where LevelDB would open it and be silent about what is lost; repair
@@ -31,15 +32,15 @@ for the end (but for goleveldb with opt.StrictJournal, which is off by default);
 6. Sequences ascend without gaps. A reader that finds a gap has lost a record: CorruptionError.
 
 **A hole**: a process of ours was killed and left allocated space, and then a program that reuses logs (LevelDB with
-`reuse_logs`, as in Chromium) has gone on behind it. LevelDB reads past any zeros up to the end of a block. Here:
+`reuse_logs`, as in Chromium) has gone on after it. LevelDB reads past any zeros up to the end of a block. Here:
 
-7. The zeros are read past if the first record behind them has the very sequence that comes next: then no operation is
+7. The zeros are read past if the first record after them has the very sequence that comes next: then no operation is
    missing. Otherwise they are damage as any other, and rule 4 decides. Before the log's first record, the sequence that
    comes next is known only to a caller who has read the manifest.
-8. Behind a hole the mode is strict: whoever wrote there knows no marks, and its logs read as strict. (What another
-   program writes behind the mark that closes a log of ours reads as relaxed: nothing tells it from our own unsynced
+8. After a hole the mode is strict: the program that wrote there knows no marks, and its logs read as strict. (What
+   another program writes after the mark that closes a log of ours reads as relaxed: nothing tells it from our own unsynced
    writes, and damage in it ends the log.)
-9. Space is allocated in whole blocks of the log, so that a hole ends where a block does. (Behind one that ends within a
+9. Space is allocated in whole blocks of the log, so that a hole ends where a block does. (After one that ends within a
    block, LevelDB loses what the other program wrote.) Only a write buffer that is smaller than a block gets less.
 
 Follows LevelDB's db/write_batch.cc; the marks are ours.
@@ -125,13 +126,13 @@ class LogFile:
         self._map: MutableView | None = None
 
     def append(self, record: bytes, next_sequence: int, sync: bool) -> None:
-        """Writes one batch, behind a mark if the mode changes (rules 1 and 2). The caller syncs.
+        """Writes one batch, after a mark if the mode changes (rules 1 and 2). The caller syncs.
 
         next_sequence: that of the batch, which the mark carries as well. sync: whether the caller is going to.
         """
         if sync is not self._strict and (self._strict or self.synced):
             self._write(_pack_header(next_sequence, 0))
-            if self._strict:
+            if self._strict:  # rule 1; in the other direction the batch's own sync covers the mark
                 self.sync("lsm.wal.mark")
             self._strict = not self._strict
         self.synced = False
@@ -161,7 +162,7 @@ class LogFile:
         self.synced = True
 
     def seal(self, next_sequence: int, site: str) -> None:
-        """Ends the log: syncs, if need be, writes a mark (rule 3), and closes the file."""
+        """Closes the log for good: syncs, if need be, writes a mark (rule 3), and cuts off the space that is left."""
         if not self.synced:
             self.sync(site)
         if self.size_bytes:
@@ -184,43 +185,57 @@ class LogFile:
 def replay(env: Env, path: str, first: int | None = None) -> Iterator[tuple[int, list[Operation]]]:
     """Iterates over the batches of a log: (sequence of the first operation, operations); marks are not among them.
 
-    first: the sequence that the log should begin with, if somebody knows; only rule 7 asks for it. Stops at a torn tail.
+    first: the sequence that the log should begin with, if the caller knows it; only rule 7 asks for it. Stops at a torn tail.
     Raises CorruptionError (rules 4 and 6), OSError.
     """
     file = env.open(path, "r")
     try:
-        strict = True
-
-        def testimony(offset: int, record: bytes) -> int:
-            return offset if strict or _is_mark(record) else 0
-
-        expected: int | None = None
-
-        def goes_on(record: bytes) -> bool:
-            return len(record) >= HEADER_BYTES and _HEADER.unpack_from(record)[0] == (expected or first)
-
-        reader = LogReader(file, path, testimony, goes_on, repair_advice(path.rpartition("/")[0]))
+        so_far = _SoFar(first)
+        reader = LogReader(file, path, so_far.testimony, so_far.goes_on, repair_advice(path.rpartition("/")[0]))
         holes = 0
         for offset, record in reader:
             if len(reader.holes) > holes:
-                holes, strict = len(reader.holes), True  # rule 8
+                holes, so_far.is_strict = len(reader.holes), True  # rule 8
             if _is_mark(record):
-                strict = not strict
+                so_far.is_strict = not so_far.is_strict
                 continue
             try:
                 sequence, operations = decode_batch(record)
             except DecodeError as error:
                 raise CorruptionError(path, offset, f"the batch is damaged: {error}") from error
-            if expected is not None and sequence != expected:
+            if so_far.next is not None and sequence != so_far.next:  # rule 6
                 raise CorruptionError(
                     path,
                     offset,
-                    f"a batch with sequence {expected} was expected, but this one has {sequence}: a record is missing",
+                    f"a batch with sequence {so_far.next} was expected, but this one has {sequence}: a record is missing",
                 )
-            expected = sequence + len(operations)
+            so_far.next = sequence + len(operations)
             yield sequence, operations
     finally:
         file.close()
+
+
+class _SoFar:
+    """What the records of a log have said so far: the mode, and the sequence that comes next (None before the first one).
+
+    The log's reader asks it about the records that it finds after damage, or after a hole.
+    """
+
+    def __init__(self, first: int | None) -> None:
+        self._first = first
+        self.is_strict = True  # a log begins so
+        self.next: int | None = None
+
+    def testimony(self, offset: int, record: bytes) -> int:
+        """How much of the log is known to have been on disk before `record` was written at `offset`: all, or nothing.
+
+        Rule 4. In strict mode every record says so, in relaxed mode a mark does.
+        """
+        return offset if self.is_strict or _is_mark(record) else 0
+
+    def goes_on(self, record: bytes) -> bool:
+        """True if a record after zeros has the sequence that comes next (rule 7)."""
+        return len(record) >= HEADER_BYTES and _HEADER.unpack_from(record)[0] == (self.next or self._first)
 
 
 def _is_mark(record: bytes) -> bool:

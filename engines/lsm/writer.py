@@ -61,9 +61,10 @@ class Writer:
         Raises StoreClosed, StoreFailed, ReadOnly; OSError for the failure that poisons the store; CorruptionError,
         ForeignFormat if a compaction has found damage.
         """
-        self.check_writable()
         if batch.operations:
             self.group_commit.submit(batch, sync, self._commit)
+        else:
+            self.check_writable()
 
     def check_writable(self) -> None:
         """Raises StoreClosed, StoreFailed, ReadOnly."""
@@ -74,7 +75,9 @@ class Writer:
     def _commit(self, group: list[Waiter]) -> None:
         """One record, one fsync, and then visible. Requires: the writer lock."""
         self.make_room()
-        operations = [operation for waiter in group for operation in waiter.batch.operations]
+        operations = group[0].batch.operations
+        if len(group) > 1:
+            operations = [operation for waiter in group for operation in waiter.batch.operations]
         sync = any(waiter.sync for waiter in group)
         core = self.core
         log = core.log

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
-from engines.kvstore import KVStore, Pair
+from engines.kvstore import Pair, Usable
 from engines.lsm import level0
 from engines.lsm.fast.chunks import Chunk, chunked, chunks_of, merge_chunks
 from engines.lsm.fast.tombstones import EmptyRanges, Run
@@ -54,12 +54,14 @@ def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found
     return ABSENT
 
 
-def pairs(state: State, tables: TableCache, scan: Scan, store: KVStore, view: View | None) -> Iterator[Pair]:
+def pairs(
+    state: State, tables: TableCache, scan: Scan, core: Usable, view: View | None, store: object
+) -> Iterator[Pair]:
     """As state.pairs, a chunk at a time, and without the ranges that an earlier scan has found empty (tombstones.py).
 
     2.3 µs -> 0.09 µs a pair, with fast tables.
     """
-    check_open(store, view)
+    check_open(core, view)
     start, stop, sequence, reverse = scan
     ranges = _empty_ranges(state)
     if ranges is not None and ranges.known is not None:
@@ -75,8 +77,8 @@ def pairs(state: State, tables: TableCache, scan: Scan, store: KVStore, view: Vi
                 run.end(keys[0])
             rest = zip(keys, values)
             for pair in rest:
-                if store.closed or store.failure is not None or (view is not None and not view.is_open):
-                    check_open(store, view)
+                if core.closed or core.failure is not None or (view is not None and not view.is_open):
+                    check_open(core, view)
                 if pair[1] is None:
                     if run is None:
                         at_start = is_first and pair[0] is keys[0]
@@ -86,8 +88,8 @@ def pairs(state: State, tables: TableCache, scan: Scan, store: KVStore, view: Vi
                         break
                     pair = live
                 yield pair  # type: ignore[misc]
-            if store.closed or (view is not None and not view.is_open):
-                check_open(store, view)  # before the next block is read
+            if core.closed or (view is not None and not view.is_open):
+                check_open(core, view)  # before the next block is read
             is_first = False
             if run is not None and (left := run.beyond(keys[-1])) is not None:
                 start, stop = left  # what lies between is known to be empty: the scan goes on after it
