@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from raft import ConfState, Entry, HardState, Message
+from raft import Config, ConfState, Entry, HardState, MemoryStorage, Message
 from raft.kinds import MessageType, StateType
 from raft.raftpb import MSG_APP_RESP, MSG_VOTE_RESP
 from tests.raft.network import Peer
 
-__all__ = ["drain", "entries", "make_leader", "make_peer", "of_type", "terms_of"]
+__all__ = ["drain", "entries", "make_config", "make_leader", "make_peer", "of_type", "terms_of"]
+
+
+def make_config(**changes: Any) -> Config:
+    """Node 1 of three, with nothing on its disk."""
+    settings: dict[str, Any] = {
+        "id": 1,
+        "election_tick": 10,
+        "heartbeat_tick": 1,
+        "storage": MemoryStorage(ConfState((1, 2, 3))),
+        "rng": random.Random(0),
+    }
+    return Config(**{**settings, **changes})
 
 
 def entries(first: int, terms: Sequence[int], data: bytes = b"") -> list[Entry]:

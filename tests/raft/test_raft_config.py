@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
-from raft import READ_ONLY_LEASE_BASED, Config, ConfState, MemoryStorage, RawNode
-
-
-def make_config(**changes: Any) -> Config:
-    settings: dict[str, Any] = {
-        "id": 1,
-        "election_tick": 10,
-        "heartbeat_tick": 1,
-        "storage": MemoryStorage(ConfState((1, 2, 3))),
-        "rng": random.Random(0),
-    }
-    return Config(**{**settings, **changes})
+from raft import READ_ONLY_LEASE_BASED, RawNode
+from tests.raft.nodes import make_config
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from typing import Any
 
 import pytest
 
 from raft import (
     STATE_CANDIDATE,
-    Config,
     ConfState,
     Entry,
     HardState,
@@ -44,18 +42,7 @@ from raft.raftpb import (
     MSG_VOTE_RESP,
 )
 from tests.raft.network import Network
-from tests.raft.nodes import acknowledge, drain, entries, make_leader, make_peer
-
-
-def make_config(**changes: Any) -> Config:
-    settings: dict[str, Any] = {
-        "id": 1,
-        "election_tick": 10,
-        "heartbeat_tick": 1,
-        "storage": MemoryStorage(ConfState((1, 2, 3))),
-        "rng": random.Random(0),
-    }
-    return Config(**{**settings, **changes})
+from tests.raft.nodes import acknowledge, drain, entries, make_config, make_leader, make_peer
 
 
 def test_a_new_node_has_nothing_to_do() -> None:
