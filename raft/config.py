@@ -45,7 +45,8 @@ class Config:
     pre_vote: a node asks whether it could win before it raises its term, so that one that was cut off doesn't depose a
         leader when it returns (pre_vote.py; thesis section 9.6).
     read_only_option: READ_ONLY_SAFE asks a quorum for each read (batched by heartbeat). READ_ONLY_LEASE_BASED answers
-        at once, and counts on clocks that run at the same speed; it needs check_quorum.
+        at once while the leader has a lease, which counts on clocks of about the same speed (lease.py); it needs
+        check_quorum, and must be the same on all nodes.
     disable_proposal_forwarding: a follower refuses proposals instead of sending them to the leader.
     disable_conf_change_validation: the leader appends every membership change that is proposed, also one at the wrong
         time; for a driver that orders and checks them itself. One that can't be applied stops the node.
