@@ -50,10 +50,11 @@ class Simulation(Cluster):
     def run(self) -> None:
         """All steps, each at its time."""
         for step in self.plan.steps:
-            self.after(step.at, self._do, step)
+            self.after(step.at, self.carry_out, step)
         self.run_until(self.plan.length)
 
-    def _do(self, step: Step) -> None:
+    def carry_out(self, step: Step) -> None:
+        """Does what a step says, on the node that it means."""
         if step.node >= 0:
             peer = self.peers[self.ids[step.node]]
         else:
