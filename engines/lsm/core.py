@@ -82,11 +82,11 @@ class Core(Usable):
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
-    def pairs(self, state: State, scan: Scan, store: object, view: View | None = None) -> Iterator[Pair]:
-        """The pairs that a scan asks for (state.py), in [start, stop) as scan_bounds gives them."""
+    def pairs(self, state: State, scan: Scan, owner: object, view: View | None = None) -> Iterator[Pair]:
+        """The pairs that a scan asks for (state.py). owner: the store, which lives as long as the iterator."""
         if scan.stop is not None and scan.stop <= scan.start:
             return iter(())
-        return self.parts.pairs(state, self.tables, scan, self, view, store)
+        return self.parts.pairs(state, self.tables, scan, self, view, owner)
 
     def take_view(self) -> View:
         """A snapshot's: of what is visible now, until it is closed or forgotten."""

@@ -57,9 +57,9 @@ class View:
         self.is_open = True
 
 
-def check_open(core: Usable, view: View | None) -> None:
+def check_open(usable: Usable, view: View | None) -> None:
     """Raises StoreClosed, StoreFailed if the store, or the snapshot that reads, can't be used any more."""
-    core.check_usable()
+    usable.check_usable()
     if view is not None and not view.is_open:
         raise StoreClosed("the snapshot is closed: take another one")
 
@@ -94,16 +94,16 @@ def _deeper(version: Version, key: bytes) -> Iterator[FileMeta]:
 
 
 def pairs(
-    state: State, tables: TableCache, scan: Scan, core: Usable, view: View | None, store: object
+    state: State, tables: TableCache, scan: Scan, usable: Usable, view: View | None, owner: object
 ) -> Iterator[Pair]:
     """The pairs that a scan asks for. Lazy. Raises as `check_open`, before each pair; CorruptionError, OSError.
 
-    core, view: what says whether the store, or the snapshot that reads, is still open. store: it is not used here, but a
-    store that has an iterator is not dropped (and so not closed) before the iterator is. O(log n) a pair.
+    usable, view: whether the store, and the snapshot that reads, are open. owner: the store, which lives as long as the
+    iterator. O(log n) a pair.
     """
-    check_open(core, view)
+    check_open(usable, view)
     for key, value in visible(rows(state, tables, scan), scan.sequence):
-        check_open(core, view)
+        check_open(usable, view)
         if value is None:
             tables.counters.tombstones += 1
         else:

@@ -133,9 +133,10 @@ class LsmStore(KVStore):
     ) -> Iterator[Pair]:
         """As the contract says. Pins the memtables and tables of the moment until it is exhausted or collected."""
         start, stop = scan_bounds(start, stop, prefix)
-        self.check_usable()
-        state = self.core.state
-        return self.core.pairs(state, Scan(start, stop, self.core.sequence, reverse), self)
+        core = self.core
+        core.check_usable()
+        state = core.state
+        return core.pairs(state, Scan(start, stop, core.sequence, reverse), self)
 
     def snapshot(self) -> LsmSnapshot:
         """O(1). Until it is closed or forgotten, compaction keeps what it can see."""

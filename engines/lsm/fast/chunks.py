@@ -97,9 +97,6 @@ def merge_chunks(sources: Sequence[Iterator[Chunk]], reverse: bool) -> Iterator[
 
     O(log) a key; a chunk that no other source interferes with is passed on as it is.
     """
-    if len(sources) == 1:
-        yield from sources[0]
-        return
     active = [source for source in map(_Rest, sources) if source.refill()]
     while len(active) > 1:
         bound = (max if reverse else min)([source.keys[-1] for source in active])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import Any
 
 from engines.kvstore import Pair, Usable
 from engines.lsm import level0
@@ -26,44 +25,49 @@ __all__ = ["lookup", "pairs"]
 def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
     """As state.lookup, without a call for each step. 2.2 µs -> 1.1 µs, with a fast table."""
     memtable, frozen, version = state
-    if (found := memtable.get(key, sequence)) is not ABSENT:
+    try:
+        is_here = key in memtable.index  # type: ignore[attr-defined]
+    except AttributeError:  # a plain memtable has no index
+        is_here = True
+    if is_here and (found := memtable.get(key, sequence)) is not ABSENT:
         return found
     for older in frozen:
         if (found := older.get(key, sequence)) is not ABSENT:
             return found
-    opened = tables.opened
     files = version.levels[0]
-    if files:
-        if not (version.level0_in_order or level0.is_in_order(version, tables)):
-            found = level0.lookup(files, tables, key, sequence)
+    if files and not (version.level0_in_order or level0.is_in_order(version, tables)):
+        if (found := level0.lookup(files, tables, key, sequence)) is not ABSENT:
+            return found
+        files = []
+    opened = tables.opened
+    for file in files:
+        if file.first <= key <= file.last:
+            found = (opened.get(file.number) or tables.get(file)).get(key, sequence)
             if found is not ABSENT:
                 return found
-            files = []
-        for file in files:
-            if file.first <= key <= file.last:
-                found = (opened.get(file.number) or tables.get(file)).get(key, sequence)
-                if found is not ABSENT:
-                    return found
     for files, lasts in version.sorted_levels:
         at = bisect_left(lasts, key)
         while at < len(files) and (file := files[at]).first <= key:
-            found = (opened.get(file.number) or tables.get(file)).get(key, sequence)
-            if found is not ABSENT:
+            try:
+                table = opened[file.number]
+            except KeyError:
+                table = tables.get(file)
+            if (found := table.get(key, sequence)) is not ABSENT:
                 return found
             at += 1
     return ABSENT
 
 
 def pairs(
-    state: State, tables: TableCache, scan: Scan, core: Usable, view: View | None, store: object
+    state: State, tables: TableCache, scan: Scan, usable: Usable, view: View | None, owner: object
 ) -> Iterator[Pair]:
     """As state.pairs, a chunk at a time, and without the ranges that an earlier scan has found empty (tombstones.py).
 
     2.3 µs -> 0.09 µs a pair, with fast tables.
     """
-    check_open(core, view)
+    check_open(usable, view)
     start, stop, sequence, reverse = scan
-    ranges = _empty_ranges(state)
+    ranges: EmptyRanges | None = getattr(state.memtable, "empty_ranges", None)  # a plain memtable keeps none
     if ranges is not None and ranges.known is not None:
         left = ranges.narrow(start, stop, sequence, reverse)
         if left is None:
@@ -77,8 +81,8 @@ def pairs(
                 run.end(keys[0])
             rest = zip(keys, values)
             for pair in rest:
-                if core.closed or core.failure is not None or (view is not None and not view.is_open):
-                    check_open(core, view)
+                if usable.closed or usable.failure is not None or (view is not None and not view.is_open):
+                    check_open(usable, view)
                 if pair[1] is None:
                     if run is None:
                         at_start = is_first and pair[0] is keys[0]
@@ -88,8 +92,8 @@ def pairs(
                         break
                     pair = live
                 yield pair  # type: ignore[misc]
-            if core.closed or (view is not None and not view.is_open):
-                check_open(core, view)  # before the next block is read
+            if usable.closed or (view is not None and not view.is_open):
+                check_open(usable, view)  # before the next block is read
             is_first = False
             if run is not None and (left := run.beyond(keys[-1])) is not None:
                 start, stop = left  # what lies between is known to be empty: the scan goes on after it
@@ -100,12 +104,6 @@ def pairs(
         run.end(None)
 
 
-def _empty_ranges(state: State) -> EmptyRanges | None:
-    """Those that the memtable keeps, if it does."""
-    memtable: Any = state.memtable
-    return getattr(memtable, "empty_ranges", None)
-
-
 def _chunks(
     state: State, tables: TableCache, start: bytes, stop: bytes | None, sequence: int, reverse: bool
 ) -> Iterator[Chunk]:
@@ -113,16 +111,18 @@ def _chunks(
     memtable, frozen, version = state
     if version.splits_keys or not (version.level0_in_order or level0.is_in_order(version, tables)):
         return chunked(visible(rows(state, tables, Scan(start, stop, sequence, reverse)), sequence))
-    sources = [chunks_of(source, start, stop, sequence, reverse) for source in (memtable, *frozen) if len(source)]
+    sources = [chunks_of(each, start, stop, sequence, reverse) for each in (memtable, *frozen) if each.size_bytes]
     for file in version.levels[0]:
         if file.last >= start and (stop is None or file.first < stop):
             sources.append(chunks_of(tables.get(file), start, stop, sequence, reverse))
     for files, lasts in version.sorted_levels:
         first = bisect_left(lasts, start)
         end = len(files) if stop is None else bisect_left(files, stop, key=lambda file: file.first)
-        if first < end:
+        if first + 1 == end:
+            sources.append(chunks_of(tables.get(files[first]), start, stop, sequence, reverse))
+        elif first < end:
             sources.append(_level(files[first:end], tables, start, stop, sequence, reverse))
-    return merge_chunks(sources, reverse)
+    return sources[0] if len(sources) == 1 else merge_chunks(sources, reverse)
 
 
 def _level(

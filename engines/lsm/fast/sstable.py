@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
 from engines.env import File
@@ -57,24 +58,15 @@ class FastTable(Table):
             elif not self.may_contain(key):
                 return ABSENT
             else:
-                block = self.block(number)
+                block = self._decoded(number)
                 found = _version(block, bisect_left(block.keys, key), key, sequence)
             if found is not ABSENT or separators[number] != key:
                 return found
             number += 1  # the key's versions go on in the next block, or the separator was shortened to this key
         return ABSENT
 
-    def block(self, number: int) -> DecodedBlock:
-        """As Table.block, decoded."""
-        block = super().block(number)
-        assert isinstance(block, DecodedBlock)
-        return block
-
-    def new_block(self, number: int, raw: bytes) -> DecodedBlock:
-        """As Table.new_block, decoded."""
-        block = super().new_block(number, raw)
-        assert isinstance(block, DecodedBlock)
-        return block
+    def _decoded(self, number: int) -> DecodedBlock:
+        return self.block(number)  # type: ignore[return-value]  # `block_class` says so
 
     def chunks(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         """The keys in [start, stop) as of `sequence`, block by block; with `reverse`, each chunk descends as well.
@@ -102,11 +94,14 @@ class FastTable(Table):
         last = self.blocks if stop is None else min(bisect_right(self._user_separators, stop) + 1, self.blocks)
         blocks = self._blocks(first, last, reverse)
         if sequence >= self._simple_from:
-            for block in blocks:
-                yield block.keys, block.values  # type: ignore[misc]
-            return
+            return map(attrgetter("keys", "values"), blocks)
+        return self._newest_of(
+            self._groups(blocks, last) if reverse else ([block] for block in blocks), reverse, sequence
+        )
+
+    def _newest_of(self, groups: Iterator[list[DecodedBlock]], reverse: bool, sequence: int) -> Iterator[Chunk]:
         before: bytes | None = None  # the last key of the chunk before
-        for group in self._groups(blocks, last) if reverse else ([block] for block in blocks):
+        for group in groups:
             chunk = _newest(group, sequence, None if reverse else before)
             if chunk[0]:
                 before = chunk[0][-1]
@@ -128,12 +123,12 @@ class FastTable(Table):
         """The data blocks first..last-1 in order or against it; a forward scan reads ahead what isn't cached."""
         if reverse:
             for number in range(last - 1, first - 1, -1):
-                yield self.block(number)
+                yield self._decoded(number)
             return
         number = first
         while number < last:
             if number < first + 2 or self.cache.find(self.first_key + number) is not None:
-                yield self.block(number)
+                yield self._decoded(number)
                 number += 1
                 continue
             for block in self._read_ahead(number, last, READAHEAD_BYTES):
@@ -152,12 +147,12 @@ class FastTable(Table):
         end = max(map(sum, self.handles[number:last])) + BLOCK_TRAILER_BYTES
         stored = self.read_bytes(begin, end - begin)
         self.counters.blocks_read += last - number
-        blocks = []
+        blocks: list[DecodedBlock] = []
         for each in range(number, last):
             offset, size = self.handles[each]
             at = offset - begin
             raw = self.contents(stored[at : at + size + BLOCK_TRAILER_BYTES], offset, size)
-            blocks.append(self.new_block(each, raw))
+            blocks.append(self.new_block(each, raw))  # type: ignore[arg-type]
         return blocks
 
     def row_chunks(self) -> Iterator[Rows]:
