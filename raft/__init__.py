@@ -47,6 +47,7 @@ and beside the library, importing it and not imported by it:
 
     describe.py          all of it as text, in etcd's formats
     interaction/         runs as scripts: `python -m raft.interaction FILE…`; tests/raft/scripts has some to read first
+    simulation/          clusters with faults drawn from a seed: `python -m raft.simulator --seeds 100`, and what must hold
 
 The safety properties (figure 3 of the paper) and where they are kept:
 
