@@ -1,13 +1,14 @@
 """The LSM engine, in LevelDB's own format: FORMAT.md has the bytes, LEVELDB.md the differences, store.py the contract.
 
-To read it, begin at the bottom; each file needs only those before it:
+To read it, begin at the bottom:
 
     keys  skiplist  memtable  wal           what a write becomes: a row, in memory and in the log
     block  bloom  table_builder  sstable    what a flush makes of it: a table
     cache  merge  state                     how it is read: one stream of rows, and what of it is visible
     version  manifest  table_cache          which tables there are, and how that changes
-    compaction  job  background             what keeps them few
-    core  recovery  snapshot  store         the store
+    compaction  job  core                   what keeps them few, and how the state changes
+    flusher  compactor  background          who does that, and when
+    writer  recovery  snapshot  store       the store
     fast                                    what makes it fast, each beside its plain form; nothing needs it
 
 The others (bulk, checkpoint, dump, foreign, inspect, repair, verify) are tools, in any order.

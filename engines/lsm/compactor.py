@@ -19,7 +19,6 @@ from engines.lsm.compaction import Compaction, in_place, manual, pick
 from engines.lsm.core import Core
 from engines.lsm.executor import Executor
 from engines.lsm.job import Job
-from engines.lsm.level0 import is_in_order
 from engines.lsm.options import LEVELS
 from engines.lsm.version import FileMeta, VersionEdit
 from engines.lsm.work import Work
@@ -87,8 +86,7 @@ class Compactor:
         core = self._core
         # In this order: a snapshot that is taken after this has at least this sequence.
         current, snapshot = core.versions.current, core.smallest_snapshot()
-        in_order = compaction.level > 0 or is_in_order(current, core.tables)
-        job = Job.of(compaction, current, snapshot, core.versions.last_sequence, in_order, core.tables.statistics)
+        job = Job.of(compaction, current, snapshot, core.versions.last_sequence, core.tables.statistics)
         done = self._executor.compact(job, numbers)
         core.stats.bytes_written += done.bytes_written
         core.stats.fsyncs += done.fsyncs

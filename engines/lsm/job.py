@@ -59,7 +59,7 @@ class Job:
 
     `deeper`: for each level below the output's, the ranges of its files; `grandparents`: (last user key, size) of the
     files in the level just below the output's. No row of the inputs is above `max_sequence` or below `min_sequence`, none
-    of any table above `last_sequence`. in_order: of two runs that have a key, the first one has its newer versions.
+    of any table above `last_sequence`.
     """
 
     runs: list[list[FileMeta]]
@@ -69,7 +69,6 @@ class Job:
     max_sequence: int
     last_sequence: int
     min_sequence: int = 0
-    in_order: bool = True
 
     @classmethod
     def of(
@@ -78,10 +77,9 @@ class Job:
         version: Version,
         smallest_snapshot: int,
         last_sequence: int,
-        in_order: bool = True,
         statistics: Statistics = attrgetter("statistics"),
     ) -> Job:
-        """The job of a compaction. last_sequence: no table has a higher sequence. in_order: of level 0 (level0.py).
+        """The job of a compaction. last_sequence: no table has a higher sequence.
 
         statistics: what a table says about itself, as far as it is known without opening it.
         """
@@ -99,8 +97,7 @@ class Job:
         ]
         grandparents = [(file.last, file.size_bytes) for file in compaction.grandparents]
         deeper = [ranges for ranges in deeper if ranges]
-        in_order = in_order or compaction.level > 0
-        return cls(runs, deeper, grandparents, smallest_snapshot, highest, last_sequence, lowest, in_order)
+        return cls(runs, deeper, grandparents, smallest_snapshot, highest, last_sequence, lowest)
 
     def most_tables(self, max_file_bytes: int) -> int:
         """More tables than the job will make, as a rule: of the size limit's, and of the grandparents'."""

@@ -64,7 +64,7 @@ def compact_job(core: Core) -> Job:
     version = core.versions.current
     compaction = manual(version, core.options, 0, None, None)
     assert compaction is not None
-    return Job.of(compaction, version, core.sequence, core.versions.last_sequence, True, core.tables.statistics)
+    return Job.of(compaction, version, core.sequence, core.versions.last_sequence, core.tables.statistics)
 
 
 def tables(core: Core, done: Done) -> list[bytes]:
