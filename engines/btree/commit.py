@@ -21,7 +21,7 @@ Commits without an fsync stand in provisional.py. Follows bbolt's tx.go (Commit)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engines.btree.current import Current, State
 from engines.btree.freelist import Freelist, freelist_body
@@ -30,6 +30,7 @@ from engines.btree.node import Node
 from engines.btree.page import BucketValue
 from engines.btree.tree import Changes, TreeWriter
 from engines.btree.walk import bucket_header
+from engines.kvstore import Operation
 
 __all__ = ["Build", "Committer"]
 
@@ -67,8 +68,9 @@ class Committer:
         pages = len(self.pager.run(meta.freelist)[0]) // self.pager.page_bytes
         return range(meta.freelist, meta.freelist + pages)
 
-    def apply(self, changes: Changes) -> bool:
-        """Puts the changes through the bucket's tree, and commits; False if they change nothing."""
+    def apply(self, operations: Sequence[Operation]) -> bool:
+        """Puts the operations through the bucket's tree, and commits; False if they change nothing."""
+        changes = Changes.of(operations)
         state = self.current.state
         return self.commit(lambda writer: writer.apply_to_node(state.root_id, state.root, changes))
 

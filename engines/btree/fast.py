@@ -1,9 +1,13 @@
 """What makes the B+tree fast: three parts that stand in for plain ones, with the same bytes on disk and the same answers.
 
-    part          stands in for           what it saves
-    read_one      current.read_one        a get without a pin
-    Splicing      tree.TreeWriter         one changed element of a leaf: the old page's bytes are cut open, not made anew
-    PointCommits  provisional.Provisional one changed key, unsynced: the page path is copied, and nothing is built
+    part          stands in for            how
+    read_one      current.read_one         a get without a pin                               get   1.8 µs -> 0.8
+    Splicing      tree.TreeWriter          old pages are cut open, and not encoded anew      put  86 µs -> 51
+    PointCommits  provisional.Provisional  one key, unsynced: pages are copied, not built    put  51 µs -> 22
+
+(Keys of 16 and values of 100 bytes, 20,000 of them, unsynced; Python 3.11. A batch of 100 random keys takes 12.5 µs for
+each in place of 15.5.) Left out, because plain code is as fast or nearly so: reading and writing a page's elements with
+strided arrays, a put that goes past `write`, a scan that keeps its path itself.
 
 `tests/btree/test_fast.py` holds each to its plain form. METCD_PLAIN=1, or the option plain=True, does without them.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
 
@@ -37,7 +42,8 @@ from engines.btree.page import (
 from engines.btree.pager import MAX_LEVELS, Pager
 from engines.btree.parts import Parts
 from engines.btree.provisional import SUMMAND_FACTOR, Provisional, add_sum, next_txid
-from engines.btree.tree import SMALL, Changes, TreeWriter
+from engines.btree.tree import SMALL, TreeWriter
+from engines.kvstore import Operation
 
 __all__ = ["FAST", "PointCommits", "Splicing", "read_one", "splice_leaf"]
 
@@ -50,7 +56,7 @@ _STEPS_DOWN = range(MAX_LEVELS)
 
 
 def read_one(current: Current, key: bytes) -> bytes | None:
-    """current.read_one, without a pin, as long as every node on the way is cached.
+    """current.read_one, without a pin, as long as every node on the way is cached: 1.8 µs -> 0.8 µs for a get.
 
     Costs: a second look at the current state. Without a pin a page may be written again meanwhile, and lead astray; but
     not without a newer state being there at the end. Then, and when a node isn't cached, the plain form reads again.
@@ -84,7 +90,7 @@ _POS = list(accumulate((1 << (128 * i + 32) for i in range(SPLICE_LIMIT)), initi
 
 
 def splice_leaf(body: bytes, count: int, index: int, found: bool, key: bytes, value: bytes | None) -> bytes:
-    """A packed leaf's body with one element changed, as page.leaf_body of the changed lists would give it.
+    """A packed leaf's body with one element changed, as page.leaf_body of the changed lists would give it: 5 µs -> 2 µs.
 
     An insert moves every `pos` before it and after it by the same amount each: that is one addition of two long integers.
     Inserts at `index`, or replaces the element there (`found`: its key is `key`, its flags stay), or deletes it (value is
@@ -149,7 +155,8 @@ def _changed_leaf(
 
 
 class Splicing(TreeWriter):
-    """TreeWriter, but a leaf with one changed element is spliced, and so is a branch with one changed child.
+    """TreeWriter, but a leaf with one changed element is spliced, and so is a branch with one changed child: a put that is
+    a commit of its own takes 51 µs in place of 86.
 
     Costs: the bodies of the nodes that are to be written are kept beside them.
     """
@@ -205,7 +212,7 @@ _fields = struct.Struct("<6Q")
 
 
 def encode_meta(meta: Meta) -> bytes:
-    """Meta.encode, with FNV-1a over 8-byte words in place of bytes: 4.1 µs -> 1.3 µs.
+    """Meta.encode, with FNV-1a over 8-byte words in place of bytes: 4.1 µs -> 1.7 µs.
 
     A word's high bytes are mostly zeros, and a run of those is one multiplication by a power of the prime. So is a word of
     ones, which every provisional meta has for its freelist: an xor with 0xFF adds what only the low byte decides, and the
@@ -240,7 +247,7 @@ Path = list[tuple[int, Node, int]]  # (page id, branch, index of the child that 
 
 
 class PointCommits(Provisional):
-    """Provisional, but one changed key is committed the short way, where nothing else is to be done.
+    """Provisional, but one changed key is committed on a fast path, where nothing else is to be done: 51 µs -> 22 µs.
 
         key -> path [(root, 3), (branch, 17)] and the leaf
                leaf     spliced                 -> another page
@@ -256,12 +263,12 @@ class PointCommits(Provisional):
         super().__init__(committer)
         self._place_of_root: int | None = None  # of our bucket's root id in the root bucket's page, once it is known
 
-    def apply(self, changes: Changes) -> bool:
-        if len(changes.keys) == 1:
-            done = self._apply_one(changes.keys[0], changes.values[0])
+    def apply(self, operations: Sequence[Operation]) -> bool:
+        if len(operations) == 1:
+            done = self._apply_one(*operations[0])
             if done is not None:
                 return done
-        return super().apply(changes)
+        return super().apply(operations)
 
     def encode_meta(self, meta: Meta) -> bytes:
         return encode_meta(meta)

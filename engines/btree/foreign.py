@@ -4,7 +4,7 @@ Each can be opened with the option `bucket`, checked and dumped. But it is no st
 for one: opened without the option, it would seem to be empty.
 
 Ours is a file whose root page has the checksum that our commits write (page.py), whatever its buckets are called; or one that has
-our bucket, whoever wrote it last; or one that has no bucket yet. What can't be told for damage is ours, so that the damage
+our bucket, even if bbolt wrote it last; or one that has no bucket yet. What can't be told for damage is ours, so that the damage
 is told.
 """
 

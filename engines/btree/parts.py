@@ -28,7 +28,7 @@ class Parts(NamedTuple):
     read_one: Callable[[Current, bytes], bytes | None] = read_one
     tree_writer: type[TreeWriter] = TreeWriter
     provisional: type[Provisional] = Provisional  # `possible` may be False for ever: each commit is then a durable one
-    freelist: type[Freelist] = Freelist  # may keep nothing free: the file then only grows
+    freelist: type[Freelist] = Freelist  # may give out new pages only: the file then grows
     cache: type[dict[int, Node]] = dict  # of decoded nodes; may keep none
 
 

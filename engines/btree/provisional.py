@@ -3,8 +3,8 @@
     pages of the new tree -> its meta -> readers see it                                   no fsync, and no freelist
 
 A killed process loses nothing that it has written. After a power cut the meta may be on disk, and pages of its tree not.
-So such a meta is *provisional*: whoever opens the file next counts its pages, and if one is missing, the last durable
-commit is what counts. That takes four things, all of them in this file.
+So such a meta is *provisional*: the next opening looks for its pages, and if one is missing, the last durable commit is
+what counts. That takes four things, all of them in this file.
 
 **1. The txid rule** tells a provisional meta from a durable one, and keeps it out of the durable one's page. A durable
 commit is one txid after the commit before it. A provisional one is an odd number of at least 3 after the durable one:
@@ -43,6 +43,7 @@ ours open the file first after a power cut, if there were unsynced writes. bbolt
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -57,6 +58,7 @@ from engines.btree.tree import Changes, TreeWriter
 from engines.btree.walk import bucket_ids, free_ids
 from engines.env import File
 from engines.errors import CorruptionError
+from engines.kvstore import Operation
 
 __all__ = [
     "SPARE_PLACE",
@@ -215,8 +217,9 @@ class Provisional:
         the newest meta lies in the wrong page."""
         return self.spare_place > 0 and not self.committer.misplaced
 
-    def apply(self, changes: Changes) -> bool:
-        """Puts the changes through the bucket's tree, and commits; False if they change nothing."""
+    def apply(self, operations: Sequence[Operation]) -> bool:
+        """Puts the operations through the bucket's tree, and commits; False if they change nothing."""
+        changes = Changes.of(operations)
         state = self.committer.current.state
         return self.commit(lambda writer: writer.apply_to_node(state.root_id, state.root, changes))
 

@@ -42,7 +42,6 @@ from engines.btree.pins import Pin
 from engines.btree.recovery import has_magic, open_database, read_metas
 from engines.btree.survey import Survey, add_survey, picture, survey
 from engines.btree.transaction import Update, View
-from engines.btree.tree import Changes
 from engines.btree.writer import Writer
 from engines.env import Env, StorePath, real_env
 from engines.errors import ReadOnly, StoreError
@@ -146,7 +145,7 @@ class BTreeStore(KVStore):
     # ------------------------------------------------------------------------------------------------------- writing
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
-        """As the contract says. A batch of one takes some 25 µs without sync; a large one less than 1 µs for each key."""
+        """As the contract says. A batch of one takes some 22 µs without sync; a large one less than 1 µs for each key."""
         self._check_writable()
         if not batch.operations:
             return
@@ -176,8 +175,7 @@ class BTreeStore(KVStore):
                 yield tx
                 if writes := tx.writes:
                     self.check_usable()
-                    changes = Changes(list(writes.keys()), list(writes.values()))
-                    self._guarded(writer.apply, changes, self._options.sync if sync is None else sync)
+                    self._guarded(writer.apply, list(writes.items()), self._options.sync if sync is None else sync)
                     self._stats.puts += tx.puts
                     self._stats.deletes += tx.deletes
                     self._stats.user_bytes += tx.user_bytes

@@ -24,6 +24,7 @@ Follows bbolt's rebalance and spill (node.go), in one pass in place of two.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from engines.btree.freelist import Freelist
@@ -31,6 +32,7 @@ from engines.btree.node import Node
 from engines.btree.page import FREELIST, HEADER_BYTES, BucketValue, run_pages, with_trailer
 from engines.btree.pager import MAX_LEVELS, Pager
 from engines.errors import InvalidKey
+from engines.kvstore import Operation
 
 __all__ = ["SMALL", "Changes", "TreeWriter", "bucket_in_the_way"]
 
@@ -49,6 +51,13 @@ class Changes(NamedTuple):
 
     keys: list[bytes]
     values: list[bytes | None]
+
+    @classmethod
+    def of(cls, operations: Sequence[Operation]) -> Changes:
+        """What operations in any order come to; of two on the same key, the later stands. O(n log n)."""
+        merged = dict(operations)
+        keys = sorted(merged)
+        return cls(keys, [merged[key] for key in keys])
 
 
 class TreeWriter:

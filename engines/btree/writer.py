@@ -16,7 +16,7 @@ In bbolt all of this is Tx and DB in one (tx.go, db.go).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from engines.btree.bulk import replace_tree
@@ -27,10 +27,9 @@ from engines.btree.options import Options
 from engines.btree.pager import Pager
 from engines.btree.parts import Parts
 from engines.btree.recovery import committer_of, state_of
-from engines.btree.tree import Changes
 from engines.env import Lock
 from engines.group_commit import Waiter
-from engines.kvstore import Pair, Stats
+from engines.kvstore import Operation, Pair, Stats
 
 __all__ = ["Writer"]
 
@@ -57,18 +56,16 @@ class Writer:
             operations = [operation for waiter in group for operation in waiter.batch.operations]
             sync = any(waiter.sync for waiter in group)
             size_bytes = sum(waiter.batch.size_bytes for waiter in group)
-        merged = dict(operations)  # of two operations on a key, the later stands
-        keys = sorted(merged)
-        self.apply(Changes(keys, list(map(merged.get, keys))), sync)
+        self.apply(operations, sync)
         deletes = list(map(_value_of, operations)).count(None)
         stats = self._stats
         stats.deletes += deletes
         stats.puts += len(operations) - deletes
         stats.user_bytes += size_bytes
 
-    def apply(self, changes: Changes, sync: bool) -> None:
-        """One commit of sorted changes."""
-        self._committed |= (self.committer if sync else self.provisional).apply(changes)
+    def apply(self, operations: Sequence[Operation], sync: bool) -> None:
+        """One commit of operations in any order."""
+        self._committed |= (self.committer if sync else self.provisional).apply(operations)
 
     def load(self, pairs: Iterable[Pair]) -> None:
         """Replaces the content, durably; the old tree is let go by the same commit. Raises bulk.StreamFailed."""

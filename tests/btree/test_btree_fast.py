@@ -122,7 +122,7 @@ def test_what_the_fast_form_writes_is_sound_in_small_pages() -> None:
 
 
 def test_point_commits_do_most_of_the_work(rng: random.Random) -> None:
-    """A put or a delete of one key goes the short way, unless the tree's shape changes."""
+    """A put or a delete of one key takes the fast path, unless the tree's shape changes."""
     taken: list[bool] = []
 
     class Counting(PointCommits):

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from engines.btree import BTreeStore, check_file
 from engines.btree.meta import META_AREA_BYTES, NO_FREELIST, Meta
-from engines.btree.parts import PLAIN
 from engines.btree.provisional import (
     SPARE_PLACE,
     PageSum,
-    Provisional,
     add_sum,
     is_provisional,
     next_txid,
@@ -85,27 +83,6 @@ def test_the_spare_place_lies_in_its_page_and_not_on_the_meta(page_bytes: int, p
     """In another sector where the page is large enough; 0: there is none."""
     assert spare_place(page_bytes) == place
     assert place == 0 or META_AREA_BYTES <= place <= page_bytes - META_AREA_BYTES
-
-
-class DurableOnly(Provisional):
-    """For a store whose every commit is synced."""
-
-    possible = False
-
-
-class WithoutProvisional(BTreeStore):
-    parts = PLAIN._replace(provisional=DurableOnly)
-
-
-def test_without_provisional_commits_each_commit_is_durable() -> None:
-    """The part can be left out: a write with sync=False then takes the two fsyncs of any other."""
-    env = SimEnv(0)
-    store = WithoutProvisional(ROOT, env=env, sync=False)
-    before = store.stats().fsyncs
-    for number in range(5):
-        store.put(b"%d" % number, b"v")
-    assert store.stats().fsyncs == before + 10
-    assert len(dict(BTreeStore(ROOT, env=env.crash(Policy.NOTHING, random.Random(0))).scan())) == 5
 
 
 def killed(env: SimEnv) -> SimEnv:
