@@ -8,8 +8,8 @@ from patched sources, beside the real one), and has to be found by the simulator
 test or an interaction script on a patched copy of the repository.
 
 A patch is a unified diff without line numbers: what it takes away has to be in the file exactly once, wherever that is.
-The text before the first file says which rule is left out, and who suffered from it. "Sample:" marks those that a few
-seeds find; the fast tier plays these.
+The text before the first file says which rule is left out, and who suffered from it. "Sample: yes" marks those that a
+few seeds find; the fast tier plays these. "Rare: yes" marks those that 200 seeds didn't find: the tests are asked first.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ class Hunk:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted bug. why: the rule that is left out. sample: whether a few seeds find it."""
+    """One planted bug. why: the rule that is left out. sample, rare: whether a few seeds find it, or 200 don't."""
 
     name: str
     why: str
     sample: bool
+    rare: bool
     hunks: tuple[Hunk, ...]
 
     def sources(self) -> dict[str, str]:
@@ -83,8 +84,9 @@ def parse(name: str, text: str) -> Mutant:
             new = "".join(line[1:] + "\n" for line in lines if not line.startswith("-"))
             hunks.append(Hunk(path.strip(), old, new))
     assert hunks, f"mutants/{name}.patch has no hunk"
-    sample = head.endswith("\nSample: yes")
-    return Mutant(name, head.removesuffix("\nSample: yes").strip(), sample, tuple(hunks))
+    sample, rare = head.endswith("\nSample: yes"), head.endswith("\nRare: yes")
+    why = head.removesuffix("\nSample: yes").removesuffix("\nRare: yes").strip()
+    return Mutant(name, why, sample, rare, tuple(hunks))
 
 
 MUTANTS = [parse(path.stem, path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.patch"))]
@@ -163,7 +165,9 @@ def hunt_with_tests(mutant: Mutant) -> Caught | None:
 
 
 def catch(mutant: Mutant, seeds: Iterable[int]) -> Caught | None:
-    """By the simulator, or else by the tests."""
+    """By the simulator, or else by the tests; the other way round for one that chance rarely meets."""
+    if mutant.rare:
+        return hunt_with_tests(mutant) or hunt(mutant, seeds)
     return hunt(mutant, seeds) or hunt_with_tests(mutant)
 
 
