@@ -71,6 +71,10 @@ def _text(change: ConfChange | ConfChangeV2) -> str:
 
 def apply_conf_change(r: Core, change: ConfChangeV2) -> ConfState:
     """Puts a committed change in force. Raises `ConfChangeError`; then nothing is changed."""
+    if r.log.unstable.snapshot is not None:
+        # The change was handed out before the snapshot came. The snapshot's configuration is in force already, and later
+        # (etcd#11510); with the change made on top of it, this node would count other majorities than its leader.
+        return r.tracker.conf_state()
     changer = Changer(r.tracker, r.log.last_index())
     auto_leave = change.enter_joint()
     if change.leave_joint():

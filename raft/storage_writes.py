@@ -13,6 +13,9 @@ Each of the two threads does its messages in order, and then delivers their resp
                        and MsgStorageAppendResp if there are entries or a snapshot. Without responses it need not be synced.
     MsgStorageApply    responses: MsgStorageApplyResp
 
+A snapshot may be installed while older entries wait for the apply thread. It passes over those that the snapshot has, and
+over their membership changes.
+
 Invariants
  1. An answer is delivered only after everything that it depends on is durable: it rides with the message that writes
     the last of it, and the thread keeps the order.

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from raft import ConfChange, ConfState, Entry, HardState, Snapshot, SnapshotMetadata
+from raft import ConfChange, ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
 from raft.kinds import ConfChangeType, EntryType, MessageType
+from raft.simulation.application import Application
 from raft.simulation.peer import Peer
 from raft.simulation.threads import Threads
 
@@ -62,6 +63,21 @@ def test_a_change_that_an_installed_snapshot_has_is_not_made_again() -> None:
     change = ConfChange(ConfChangeType.ADD_NODE, 2)
     peer.apply([Entry(1, 4, EntryType.CONF_CHANGE, change.encode())])
     assert peer.node.status().conf_state.voters == (1,)
+
+
+def test_a_change_that_was_handed_out_before_a_snapshot_came_is_not_made_after_it() -> None:
+    """A received snapshot puts its configuration in force at once (raft/membership.py; seed 20219 stopped over it)."""
+    peer = Peer(1, ConfState((1, 2, 3)), random.Random)
+    change = ConfChange(ConfChangeType.ADD_NODE, 4)
+    entry = Entry(1, 1, EntryType.CONF_CHANGE, change.encode())
+    peer.node.step(Message(MessageType.APP, 1, 2, term=1, entries=[entry], commit=1))
+    peer.take()
+    peer.write()
+    later = ConfState((1, 2))
+    snapshot = Snapshot(SnapshotMetadata(9, 1, later), Application().snapshot())
+    peer.node.step(Message(MessageType.SNAP, 1, 2, term=1, snapshot=snapshot))
+    peer.finish()
+    assert peer.node.status().conf_state == later
 
 
 def test_the_threads_answer_in_order_after_their_work() -> None:
