@@ -240,7 +240,7 @@ def open(path: StorePath, engine: str = "lsm", *, env: Env | None = None, **opti
     env = env or real_env()
     path = env.absolute(path)
     found = which(path, env)
-    if found is not None and engine_class(found) is not store_class:
+    if found is not None and not issubclass(store_class, engine_class(found)):
         raise WrongEngine(path, found, engine)
     if found is None and env.exists(path):
         _check_nobodys(path, engine, store_class, env)
@@ -255,7 +255,7 @@ def _check_nobodys(path: str, engine: str, asked: type[KVStore], env: Env) -> No
 
     Without it, RocksDB's directory could become a Bitcask's, too.
     """
-    if (claim := claimed(path, env)) is None or engine_class(claim[0]) is asked:
+    if (claim := claimed(path, env)) is None or issubclass(asked, engine_class(claim[0])):
         return
     if isinstance(claim[1], ForeignFormat):
         raise claim[1]

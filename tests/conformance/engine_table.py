@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import engines
-from engines import KVStore
+from engines import KVStore, UnknownEngine
 from engines.env import Env
 
 __all__ = ["APPLIES", "TINY", "Engine", "OpenStore", "engine_table"]
@@ -81,7 +81,17 @@ class Engine:
 
 def engine_table(chosen: list[str] | None = None) -> list[Engine]:
     """The engines of the registry, or those given with `--engine`."""
-    return [Engine(_absolute(where), TINY.get(where, {})) for where in (chosen or engines.ENGINES)]
+    try:
+        return [Engine(_absolute(where), tiny_options(where)) for where in (chosen or engines.ENGINES)]
+    except UnknownEngine as unknown:
+        raise pytest.UsageError(str(unknown)) from unknown
+
+
+def tiny_options(where: str) -> dict[str, Any]:
+    """The line of TINY for an engine, or for the one that it derives from."""
+    store_class = engines.engine_class(where)
+    bases = (name for name in engines.ENGINES if issubclass(store_class, engines.engine_class(name)))
+    return TINY.get(next(bases, ""), {})
 
 
 def _absolute(where: str) -> str:
