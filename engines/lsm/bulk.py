@@ -1,6 +1,6 @@
 """Replacing a store's whole content by a sorted stream: a Raft snapshot that is installed, an import.
 
-    pairs ──► tables of level 6 (nobody knows them yet) ──► one edit: all old tables out, these in, a new log
+    pairs ──► tables of level 6 (in no manifest yet) ──► one edit: all old tables out, these in, a new log
 
 1. The stream is read without any lock; it may come from a scan of this very store.
 2. The edit decides: before it is on disk the old content counts, afterwards the new one. Old logs are not replayed any

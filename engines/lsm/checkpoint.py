@@ -47,7 +47,7 @@ def checkpoint(core: Core, path: str) -> None:
 
 
 def _begin(versions: VersionSet, copy: VersionSet) -> tuple[Version, int]:
-    """Gives the copy the numbers of now; the version and the last sequence that belong to them."""
+    """Gives the copy the current numbers. Returns the version and the last sequence that belong to them."""
     copy.next_file_number = versions.next_file_number
     copy.compact_pointers = dict(versions.compact_pointers)
     return versions.current, versions.last_sequence

@@ -6,15 +6,14 @@
 How the contract is kept:
 
 1. Atomic: a batch is one record of the log, and readers see it when the store raises its last sequence, after all of
-   the batch is in the memtable.
-2. Durable: sync=True returns after the log's fsync. Writers who wait meanwhile are taken together: the first one
-   that gets the lock writes one record for all of them, and one fsync (group commit).
-3. One writer at a time, under the writer lock; readers take no lock (core.py says why that is right).
+   the batch is in the memtable (writer.py).
+2. Durable: sync=True returns after the log's fsync, which writers who wait share (group commit).
+3. One writer at a time, under the writer lock; readers take no lock (state.py says why that is right).
 4. A failed write or fsync poisons the store.
 
 | call              | cost                                                                                  |
 |-------------------|---------------------------------------------------------------------------------------|
-| get               | a dict lookup for each memtable, then a filter for each table that may have the key    |
+| get               | a search in each memtable, then a filter for each table that may have the key          |
 | put, delete       | a log record and a place in the memtable; later a flush and some compactions          |
 | scan              | one block for each level to begin with; then blocks as they come                      |
 | snapshot          | O(1); it keeps versions from being dropped                                             |

@@ -3,7 +3,7 @@
     store ──(pipe)──► worker    FlushLog: "the log 12 as tables, numbers 13 to 15"     Compact: a Job, with numbers
           ◄──(pipe)──           Done: the tables, and what was written                 or the failure
 
-A flush and a compaction read files that no longer change, and write files that nobody knows yet. So a few numbers say
+A flush and a compaction read files that no longer change, and write files that are in no manifest yet. So a few numbers say
 all that a process needs to know.
 
 1. A worker writes to `NNNNNN.ldb.<pid>`, and the store renames what it accepts. A worker whose store was killed goes on

@@ -13,7 +13,7 @@ __all__ = ["FastWriter"]
 
 
 class FastWriter(Writer):
-    """Writer, whose put takes the fast path. put(sync=False) of ascending keys: 5.9 µs -> 3.2 µs; of others 11 -> 8 µs."""
+    """Writer, whose put takes the fast path: put(sync=False) of ascending keys 4.2 µs -> 2.2 µs."""
 
     def put(self, key: bytes, value: bytes, sync: bool) -> None:
         group_commit = self.group_commit
