@@ -48,7 +48,7 @@ def blocks_are_compressed(path: Path) -> bool:
             file = real_env().open(str(path / name), "r")
             table = Table(file, file.size(), BlockCache(0), Counters())
             for number in range(table.blocks):
-                offset, size, _ = table.block_place(number)
+                offset, size = table.handles[number]
                 if file.pread(1, offset + size) == b"\x01":
                     return True
     return False

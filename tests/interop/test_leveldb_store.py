@@ -80,7 +80,7 @@ def compressions(path: Path) -> set[int]:
     for numbers in level_numbers(path).values():
         for number in numbers:
             table, content = opened_table(path, number), (path / f"{number:06d}.ldb").read_bytes()
-            found |= {content[offset + size] for offset, size, _ in map(table.block_place, range(table.blocks))}
+            found |= {content[offset + size] for offset, size in table.handles}
     return found
 
 
