@@ -83,6 +83,13 @@ def test_a_snapshot_waits_until_that_very_one_is_installed() -> None:
     assert not unstable.snapshot_in_progress
 
 
+def test_the_old_logs_entries_do_not_outlive_a_snapshot() -> None:
+    """They may conflict with what follows it; kept, they would be sent snapshots for ever (hashicorp/raft#697)."""
+    unstable = make_unstable(5, (1,) * 8)
+    unstable.restore(Snapshot(SnapshotMetadata(9, 2, ConfState((1,)))))
+    assert (unstable.entries, unstable.last_index()) == ([], 9)
+
+
 def test_what_follows_a_snapshot_is_handed_out_even_if_its_index_was_being_written() -> None:
     """The entries that were on their way to the disk are another leader's; these are new."""
     unstable = make_unstable(5, (1,) * 8, in_progress=8)
