@@ -206,3 +206,14 @@ def test_sync_is_asked_for_by_the_group_as_a_whole() -> None:
         writers.start(b"2", sync=True)
     writers.join()
     assert asked == [[False, True]]
+
+
+def test_in_a_forked_child_nobody_waits_for_threads_that_are_not_there() -> None:
+    """The thread that led, and those that waited, are the parent's: the child has a lock and a queue of its own."""
+    group_commit = GroupCommit()
+    group_commit.lock.acquire()
+    group_commit.waiting.append(Waiter(batch_of(b"the parent's"), False))
+    group_commit.leave_to_parent()
+    groups: list[list[bytes]] = []
+    group_commit.submit(batch_of(b"the child's"), False, lambda group: groups.append(names(group)))
+    assert groups == [[b"the child's"]]
