@@ -202,6 +202,7 @@ def a_test_neither_sleeps_nor_skips(source: Source) -> Iterator[str]:
 
 OWN = {"self", "cls"}
 PUBLIC_DESPITE_ITS_NAME = {"_replace", "_asdict", "_fields", "_make", "_field_defaults"}  # a NamedTuple's
+NO_PUBLIC_NAME = {"_children"}  # multiprocessing's: how a forked child leaves a process to its parent
 
 
 def private_names_stay_in_their_module(source: Source) -> Iterator[str]:
@@ -209,7 +210,7 @@ def private_names_stay_in_their_module(source: Source) -> Iterator[str]:
 
     What `self` and `super()` have may come from a base class in another module: that is inheritance, and passes.
     """
-    own = _defined(source.tree) | PUBLIC_DESPITE_ITS_NAME
+    own = _defined(source.tree) | PUBLIC_DESPITE_ITS_NAME | NO_PUBLIC_NAME
     for node in ast.walk(source.tree):
         if isinstance(node, ast.ImportFrom):
             names = [alias.name for alias in node.names if _is_private(alias.name)]

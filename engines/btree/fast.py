@@ -9,7 +9,7 @@
 each in place of 15.5.) Left out, because plain code is as fast or nearly so: reading and writing a page's elements with
 strided arrays, a put that goes past `write`, a scan that keeps its path itself.
 
-`tests/btree/test_fast.py` holds each to its plain form. METCD_PLAIN=1, or the option plain=True, does without them.
+`tests/btree/test_btree_fast.py` holds each to its plain form. METCD_PLAIN=1, or the option plain=True, does without them.
 """
 
 from __future__ import annotations
