@@ -79,7 +79,7 @@ from raft.raftpb import (
 from raft.state import STATE_LEADER, ReadState, SoftState
 from raft.status import Status, get_status
 from raft.storage_writes import append_message, append_response, apply_message
-from raft.util import LOCAL_APPLY_THREAD, must_sync
+from raft.util import LOCAL_APPLY_THREAD, NONE, must_sync
 
 __all__ = ["SNAPSHOT_FAILURE", "SNAPSHOT_FINISH", "RawNode", "Ready"]
 
@@ -102,6 +102,9 @@ _LOCAL: Final = frozenset(
 _FROM_THREADS: Final = frozenset((MSG_STORAGE_APPEND_RESP, MSG_STORAGE_APPLY_RESP))
 _REQUESTS: Final = frozenset((MSG_PROP, MSG_READ_INDEX))
 _ANSWERS: Final = frozenset((MSG_APP_RESP, MSG_HEARTBEAT_RESP, MSG_VOTE_RESP, MSG_PRE_VOTE_RESP))
+_PROMISES: Final = frozenset((MSG_APP_RESP, MSG_VOTE_RESP, MSG_PRE_VOTE_RESP))
+# They name the node that asked, or the one that is to lead; the node that passes them on isn't named.
+_PASSED_ON: Final = frozenset((MSG_PROP, MSG_READ_INDEX, MSG_TRANSFER_LEADER))
 
 
 @dataclass(slots=True)
@@ -256,7 +259,7 @@ class RawNode:
     def step(self, message: Message) -> None:
         """Takes in a message from a peer. The message belongs to this node from then on.
 
-        Raises `StepLocalMsgError` for a kind that can't come from a peer, `StepPeerNotFoundError` for one that is meant
+        Raises `StepLocalMsgError` for what can't come from a peer, `StepPeerNotFoundError` for a message that is meant
         for another node or answers from outside of the configuration, and `ProposalDroppedError` for a proposal sent on
         by a peer. All of these can be ignored.
         """
@@ -270,9 +273,15 @@ class RawNode:
                 raise StepLocalMsgError(f"a message of type {kind} at term {message.term} can't come from a peer")
         if message.to != r.id:
             raise StepPeerNotFoundError(f"a message for node {message.to} reached node {r.id}")
+        if message.from_ in (NONE, r.id) and kind not in _PASSED_ON and not self._is_own_promise(message):
+            raise StepLocalMsgError(f"a message of type {kind} from node {message.from_} can't come from a peer")
         if kind in _ANSWERS and message.from_ not in r.tracker.progress:
             raise StepPeerNotFoundError(f"node {message.from_} answered, but it isn't in the configuration")
         r.step(message)
+
+    def _is_own_promise(self, message: Message) -> bool:
+        """Whether the append thread delivers a promise of this node to itself. What it promises itself it never refuses."""
+        return self._asynchronous and message.type in _PROMISES and message.from_ != NONE and not message.reject
 
     def transfer_leadership(self, transferee: int) -> None:
         """Asks the leader to hand over to this node; also from a follower, which passes the request on.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from raft import confchange
 from raft.core import Core
-from raft.errors import RaftPanic, SnapshotTemporarilyUnavailableError
+from raft.errors import ConfChangeError, RaftPanic, SnapshotTemporarilyUnavailableError
 from raft.raftpb import MSG_APP_RESP, MSG_SNAP, ConfState, Message, Snapshot
 from raft.state import STATE_FOLLOWER
 from raft.tracker import Progress
@@ -90,8 +90,13 @@ def _restore(r: Core, snapshot: Snapshot) -> bool:
         _explain(r, "fast-forwarded commit to", metadata.index, metadata.term)
         r.log.commit_to(metadata.index)
         return False
-    # Restored before anything is changed, so that one that can't be taken leaves the node as it was.
-    config, progress = confchange.restore(r.tracker.empty_copy(), metadata.conf_state, metadata.index)
+    try:
+        # Restored before anything is changed, so that one that can't be taken leaves the node as it was.
+        config, progress = confchange.restore(r.tracker.empty_copy(), metadata.conf_state, metadata.index)
+    except ConfChangeError as error:
+        if r.logger is not None:
+            r.logger.error("%x can't restore snapshot [index: %d]: %s", r.id, metadata.index, error)
+        return False
     r.log.restore(snapshot)
     r.set_configuration(config, progress)
     _explain(r, "restored", metadata.index, metadata.term)

@@ -47,13 +47,14 @@ def restore(
         *_changes(CONF_CHANGE_ADD_LEARNER_NODE, conf_state.learners),
         *_changes(CONF_CHANGE_ADD_LEARNER_NODE, conf_state.learners_next),
     ]
-    if outgoing:
-        for change in _changes(CONF_CHANGE_ADD_NODE, outgoing):
+    one_by_one = _changes(CONF_CHANGE_ADD_NODE, outgoing) if outgoing else incoming
+    try:
+        for change in one_by_one:
             adopt(Changer(scratch, last_index).simple([change]))
-        adopt(Changer(scratch, last_index).enter_joint(conf_state.auto_leave, incoming))
-    else:
-        for change in incoming:
-            adopt(Changer(scratch, last_index).simple([change]))
+        if outgoing:
+            adopt(Changer(scratch, last_index).enter_joint(conf_state.auto_leave, incoming))
+    except ConfChangeError as error:
+        raise ConfChangeError(f"{conf_state} is no valid configuration: {error}") from error
     if _sorted(scratch.conf_state()) != _sorted(conf_state):
         raise ConfChangeError(f"{conf_state} is no valid configuration: restored, it is {scratch.conf_state()}")
     return scratch.config, scratch.progress

@@ -24,7 +24,8 @@
     read-index I DATA                       ours: asks for a read; the answer is a ReadState in some Ready
     restart I                               ours: a crash, and a start with what was written
 
-A command that prints nothing gives `ok`; an error is printed after what the command has printed before it.
+A command that prints nothing gives `ok`; an error is printed after what the command has printed before it. Several
+commands, one in a line, may share one output. propose-conf-change can only be the first of them, and alone.
 
 Follows etcd-io/raft: rafttest/interaction_env_handler.go.
 """
@@ -40,7 +41,7 @@ from raft.config import Config
 from raft.describe import conf_changes_from_text
 from raft.errors import RaftError
 from raft.interaction.cluster import Cluster, Recipient, error_text
-from raft.interaction.datadriven import Argument, Directive, ScriptError
+from raft.interaction.datadriven import Argument, Directive, ScriptError, parse_line
 from raft.interaction.output import LEVELS
 from raft.kinds import ConfChangeTransition, MessageType, ReadOnlyOption
 from raft.raftpb import ConfChange, ConfChangeV2, ConfState, Snapshot, SnapshotMetadata
@@ -363,19 +364,41 @@ class Interaction:
         self.cluster = Cluster(rng)
 
     def run(self, directive: Directive) -> str:
-        """What the command prints. Raises `ScriptError` if there is no such command, or its arguments mean nothing."""
+        """What the commands print. Raises `ScriptError` if there is no such command, or its arguments mean nothing.
+
+        Errors are printed even where everything else is silent. That of the first command ends the directive, and so
+        does any in silence, where the next one's output couldn't be told from it.
+        """
+        text = ""
+        for place, command in enumerate(_commands(directive)):
+            error = self._run_one(command)
+            text += self.cluster.output.take() + error
+            if error and (place == 0 or self.cluster.output.silent):
+                break
+        return text or "ok"
+
+    def _run_one(self, directive: Directive) -> str:
+        """Runs one command; gives back the error that it ended with, or nothing."""
         handler = COMMANDS.get(directive.command)
         if handler is None:
             raise ScriptError(
                 f"{directive.where}: unknown command {directive.command!r}; there are {', '.join(COMMANDS)}"
             )
-        error = ""
         try:
             handler(_Request(directive, self.cluster))
         except ScriptError:
             raise
         except (RaftError, ValueError) as caught:
-            error = error_text(caught)
-        text = self.cluster.output.take()
-        # Errors are printed even where everything else is silent.
-        return text + error or "ok"
+            return error_text(caught)
+        return ""
+
+
+def _commands(directive: Directive) -> list[Directive]:
+    """The directive's command, and those in the lines below it; only propose-conf-change has input of its own there."""
+    if directive.command == "propose-conf-change":
+        return [directive]
+    commands = [directive]
+    for line in directive.given.splitlines():
+        command, arguments = parse_line(line.strip(), directive.where)
+        commands.append(replace(directive, command=command, arguments=arguments, given=""))
+    return commands

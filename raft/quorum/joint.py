@@ -47,5 +47,10 @@ class JointConfig:
     def __contains__(self, node_id: int) -> bool:
         return node_id in self.incoming or node_id in self.outgoing
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JointConfig) and (self.incoming, self.outgoing) == (other.incoming, other.outgoing)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __str__(self) -> str:
         return f"{self.incoming}&&{self.outgoing}" if self.outgoing else str(self.incoming)

@@ -162,6 +162,17 @@ def test_none_silences_everything_but_errors() -> None:
     ]
 
 
+def test_commands_in_lines_below_each_other_share_one_output() -> None:
+    """etcd's scripts may write a preparation of several commands so. The first one's error ends it."""
+    text = "log-level none\nadd-nodes 1 voters=(1) index=2\ncampaign 1\nstabilize\nlog-level debug\nraft-state\n----\n"
+    text += "\npropose 1 a\npropose 1 b\nprocess-ready 1\n----\n\ncompact 1 9\nraft-state\n----\n"
+    state, ready, error = outputs(parse_script("a.txt", text), random.Random(0))
+    assert state == "1: StateLeader (Voter) Term:1 Lead:1\n"
+    assert ready == 'Ready MustSync=true:\nEntries:\n1/4 EntryNormal "a"\n1/5 EntryNormal "b"\n'
+    assert "can't be cut" in error
+    assert "StateLeader" not in error
+
+
 def test_a_level_for_one_command_ends_with_it() -> None:
     out = printed("log-level warn\nadd-nodes 1 voters=(1) index=2\ncampaign 1\nstabilize log-level=none\nraft-state")
     assert out[1:] == ["ok\n", "ok\n", "ok\n", "1: StateLeader (Voter) Term:1 Lead:1\n"]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.quorum import VOTE_LOST, VOTE_PENDING, VOTE_WON, JointConfig, MajorityConfig
+from raft.tracker import TrackerConfig
 
 IDS = st.sets(st.integers(1, 9), max_size=7)
 ACKS = st.dictionaries(st.integers(1, 9), st.integers(0, 20))
@@ -36,3 +37,12 @@ def test_an_empty_half_never_decides() -> None:
     assert str(alone) == "(1 2 3)"
     assert str(JointConfig(MajorityConfig((1, 2)), MajorityConfig((3,)))) == "(1 2)&&(3)"
     assert 3 in JointConfig(MajorityConfig((1, 2)), MajorityConfig((3,)))
+
+
+def test_joint_configurations_are_equal_if_both_halves_are() -> None:
+    """So that two `TrackerConfig`s of the same members compare equal."""
+    joint = JointConfig(MajorityConfig((1, 2)), MajorityConfig((3,)))
+    assert joint == JointConfig(MajorityConfig((2, 1)), MajorityConfig((3,)))
+    assert joint != JointConfig(MajorityConfig((1, 2)))
+    assert joint != JointConfig(MajorityConfig((3,)), MajorityConfig((1, 2)))
+    assert TrackerConfig(joint, (4,)) == TrackerConfig(JointConfig(MajorityConfig((1, 2)), MajorityConfig((3,))), (4,))

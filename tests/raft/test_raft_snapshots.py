@@ -54,6 +54,15 @@ def test_a_snapshot_without_its_receiver_changes_nothing() -> None:
     assert peer.node.status().conf_state == ConfState((1, 2, 3))
 
 
+@pytest.mark.parametrize("conf_state", [ConfState((), (2,)), ConfState((1, 2), (2,)), ConfState((1,), (), (2,), (1,))])
+def test_a_snapshot_of_a_configuration_that_cannot_be_changes_nothing(conf_state: ConfState) -> None:
+    """What a peer sends must not stop a node: it is ignored, like a snapshot without its receiver."""
+    peer = make_peer(2, terms=(1,), commit=1)
+    (answer,) = receive(peer, conf_state)
+    assert (answer.index, peer.log()) == (1, [(1, 1)])
+    assert peer.node.status().conf_state == ConfState((1, 2, 3))
+
+
 @pytest.mark.parametrize("index", [1, 2])
 def test_a_snapshot_of_what_is_committed_is_ignored(index: int) -> None:
     """etcd: TestRestoreIgnoreSnapshot: late, or sent twice; the answer says how far this log is."""

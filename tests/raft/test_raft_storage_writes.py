@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from raft import Config, ConfState, MemoryStorage, Message, RaftPanic, RawNode, Ready, StateType, StepLocalMsgError
+from raft.kinds import MessageType
 from raft.raftpb import (
     MSG_APP,
     MSG_APP_RESP,
     MSG_HEARTBEAT,
+    MSG_HEARTBEAT_RESP,
     MSG_STORAGE_APPEND,
     MSG_STORAGE_APPEND_RESP,
     MSG_STORAGE_APPLY,
@@ -159,3 +161,14 @@ def test_a_write_that_promises_nothing_has_no_answer() -> None:
     ready = node.ready()
     append = thread_message(ready, MSG_STORAGE_APPEND)
     assert (append.commit, append.responses, ready.must_sync) == (1, [], False)
+
+
+@pytest.mark.parametrize("kind", [MSG_APP_RESP, MSG_VOTE_RESP, MSG_HEARTBEAT, MSG_HEARTBEAT_RESP])
+def test_only_a_promise_that_is_kept_comes_from_the_node_itself(kind: MessageType) -> None:
+    """The append thread delivers what this node promises itself. A peer that has the wrong id could send anything."""
+    node, storage = make_node()
+    node.campaign()
+    for response in write(storage, thread_message(node.ready(), MSG_STORAGE_APPEND)):
+        node.step(response)
+    with pytest.raises(StepLocalMsgError, match="from node 1"):
+        node.step(Message(kind, to=1, from_=1, term=1, reject=True))

@@ -271,6 +271,23 @@ def test_a_message_for_another_node_is_refused() -> None:
 
 
 @pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
+@pytest.mark.parametrize("sender", [0, 1])
+def test_a_message_of_nobody_or_of_the_node_itself_is_ignored(sender: int, role: str) -> None:
+    """A peer with a wrong id, or none, would make a node follow itself, or send messages to itself."""
+    peer = make_leader() if role == "leader" else make_peer(term=1)
+    if role == "candidate":
+        peer.node.campaign()
+        drain(peer)
+    term, lead = peer.node.term, peer.node.lead
+    for kind in MessageType:
+        message = Message(kind, to=1, from_=sender, term=term, reject=True, entries=[Entry(0, 0)])
+        with contextlib.suppress(StepLocalMsgError, StepPeerNotFoundError, ProposalDroppedError):
+            peer.node.step(message)
+        assert (peer.node.term, peer.node.lead) == (term, lead)
+    drain(peer)
+
+
+@pytest.mark.parametrize("role", ["follower", "candidate", "leader"])
 def test_every_kind_of_message_is_taken_or_ignored(role: str) -> None:
     """Nothing that a peer can send, empty as it may be, does more than the documented errors say."""
     for kind in MessageType:
