@@ -89,7 +89,7 @@ class File(Protocol):
         """The file's size now."""
 
     def view(self) -> View:
-        """The file's bytes of now, for reading. Requires: nobody cuts the file while the view is in use."""
+        """The file's current bytes, for reading. Requires: nobody cuts the file while the view is in use."""
 
     def map(self) -> MutableView:
         """The file's bytes, for writing in place. Requires: opened for writing, `allocate` of its whole size."""
@@ -147,7 +147,7 @@ class Env(Protocol):
     def makedirs(self, path: str, site: str) -> None:
         """Creates a directory and its missing parents, each made durable by a sync of the one above it.
 
-        The one above the first that was there is synced too: who made that may have been killed before the sync.
+        The one above the first that was there is synced too: the process that made that may have been killed before the sync.
         """
 
     def rename(self, old: str, new: str) -> None:
@@ -328,7 +328,7 @@ class RealEnv:
     def makedirs(self, path: str, site: str) -> None:
         parent = os.path.dirname(os.path.abspath(path))
         if self.is_dir(path):
-            # Whoever made it may have been killed before the sync. A parent that can't be read isn't our making.
+            # The process that made it may have been killed before the sync. A parent that can't be read isn't our making.
             with contextlib.suppress(PermissionError):
                 self.sync_dir(parent, site)
             return

@@ -157,7 +157,7 @@ class WriteBatch:
 
 @dataclass(slots=True)
 class Stats:
-    """Counters of one store since it was opened; sizes are of now. Tests assert them, tools draw them.
+    """Counters of one store since it was opened; sizes are current ones. Tests assert them, tools draw them.
 
     An engine keeps one of these and adds to it; `stats()` hands out a copy.
     """
@@ -171,7 +171,7 @@ class Stats:
     reads: int = 0  # blocks, pages or records fetched from files
     fsyncs: int = 0  # of files and of directories
     disk_bytes: int = 0  # all of the store's files, now
-    live_bytes: int = 0  # of those, what a reader of now can reach
+    live_bytes: int = 0  # of those, what a current reader can reach
     dead_bytes: int = 0  # of those, what compaction, merge or reuse will get back
     engine: dict[str, int] = field(default_factory=dict)  # what only this engine counts
 
@@ -348,7 +348,7 @@ class KVStore(Usable, Reader):
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
-        """A frozen view of now. Its cost is the engine's, and is documented there."""
+        """A frozen view of the current content. Its cost is the engine's, and is documented there."""
 
     @abstractmethod
     def load(self, pairs: Iterable[Pair]) -> None:
@@ -368,7 +368,7 @@ class KVStore(Usable, Reader):
 
     @abstractmethod
     def check(self) -> list[str]:
-        """Reads everything, and returns each violation of the format or of an invariant as a sentence; [] is well."""
+        """Reads everything, and returns each violation of the format or of an invariant as a sentence; [] is OK."""
 
     @abstractmethod
     def stats(self) -> Stats:

@@ -16,7 +16,7 @@ in all cases:
     a FULL or FIRST while a record is unfinished         the unfinished record's fragments
     any of the above while a record is unfinished        the unfinished record's fragments as well
 
-With `keeps_more`, a wrong checksum drops its fragment only, if a whole fragment begins right behind it: then the length
+With `keeps_more`, a wrong checksum drops its fragment only, if a whole fragment begins right after it: then the length
 was right. LevelDB drops up to 32 KiB of records that are whole.
 
 Left out: LevelDB's `initial_offset`. Follows its db/log_reader.cc; `dump_log` resembles its db/dumpfile.cc, which knows

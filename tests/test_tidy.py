@@ -1,4 +1,4 @@
-"""The house is kept: what STYLE and ARCHITECTURE say about files and imports is looked up in the sources.
+"""The house is kept: what CONTRIBUTING and ARCHITECTURE say about files and imports is looked up in the sources.
 
 Each rule of tests/tidy.py is run over the repository, and has to object to a snippet that breaks it.
 """

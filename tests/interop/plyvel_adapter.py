@@ -6,7 +6,7 @@ An iterator of plyvel stands between two keys, and goes either way. Here its pla
 is below the bound, everything on its right is not. Going right is the first pair of a scan from there on; going left
 is the first pair of a reverse scan up to there. A run of steps in one direction uses one scan.
 
-Where LevelDB and we have different words: a store that another comparator ordered can't be had (DESIGN: bytes are
+Where LevelDB and we have different words: a store that another comparator ordered can't be had (engines.kvstore: bytes are
 ordered as bytes), and keys have 1 to 32,768 bytes.
 """
 
