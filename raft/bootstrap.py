@@ -30,10 +30,13 @@ def bootstrap(r: Core, peers: Sequence[Peer]) -> None:
     """Appends one change for each peer, at term 1, and counts them as committed; all members do the same.
 
     The changes are in force at once, so that the node can campaign; the driver gets them among its committed entries
-    and applies them again, which changes nothing. Raises `ValueError` without peers, and for a storage in use.
+    and applies them again, which changes nothing. Raises `ValueError` without peers, for a peer 0, and for a storage in
+    use.
     """
     if not peers:
         raise ValueError("a cluster needs at least one peer")
+    if any(peer.id == NONE for peer in peers):
+        raise ValueError("a peer's id must not be 0, which stands for no node")
     if r.config.storage.last_index() != 0:
         raise ValueError(f"a node that has {r.config.storage.last_index()} entries can't be bootstrapped")
     r.become_follower(1, NONE)

@@ -83,9 +83,12 @@ class Config:
             raise ValueError(
                 f"election_tick must be more than heartbeat_tick ({self.heartbeat_tick}), not {self.election_tick}"
             )
+        for name in ("applied", "max_size_per_msg", "max_committed_size_per_ready", "max_uncommitted_entries_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.max_inflight_msgs <= 0:
             raise ValueError(f"max_inflight_msgs must be at least 1, not {self.max_inflight_msgs}")
-        if 0 < self.max_inflight_bytes < self.max_size_per_msg:
+        if self.max_inflight_bytes != 0 and self.max_inflight_bytes < self.max_size_per_msg:
             raise ValueError(
                 f"max_inflight_bytes must be 0 or at least max_size_per_msg ({self.max_size_per_msg}), "
                 f"not {self.max_inflight_bytes}"

@@ -125,14 +125,13 @@ def _handle_proposal(r: Core, m: Message) -> None:
     broadcast_append(r)
 
 
-def propose(r: Core, datas: Sequence[bytes]) -> int:
+def propose(r: Core, datas: Sequence[bytes], payload_bytes: int) -> int:
     """The leader's own driver proposes; as a MsgProp with these data, whose entries would be made twice. Returns the
-    index of the first one.
+    index of the first one. payload_bytes: of all data together.
 
     Measured in batches of 64: 0.31 us -> 0.16 us for each entry.
     """
     _require_open(r)
-    payload_bytes = sum(map(len, datas))
     _reserve(r, payload_bytes)
     term = r.term
     first = r.log.last_index() + 1

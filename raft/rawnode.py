@@ -212,13 +212,16 @@ class RawNode:
         `context` travels with them to the leader, and is not looked at here: what the driver there has to know of them.
 
         Nothing here says that they were committed: the driver finds them in committed_entries, or others at their place
-        (outcomes.py). A follower
-        sends them to its leader, and they may be lost on the way, silently. Raises `ProposalDroppedError` if there is
-        no leader or too much waits already; then nothing of them was written anywhere.
+        (outcomes.py). A follower sends them to its leader, and they may be lost on the way, silently. Raises
+        `ProposalDroppedError` if there is no leader or too much waits already; then nothing of them was written
+        anywhere.
         """
         r = self.raft
+        # Joined and not summed: what is no bytes is a TypeError here, and not later when the entries are written.
+        payload_bytes = len(b"".join(datas))
         if r.state == STATE_LEADER and datas:
-            return Place(leader.propose(r, datas), r.term)  # its entries are made once, with their term and index
+            # Its entries are made once, with their term and index.
+            return Place(leader.propose(r, datas, payload_bytes), r.term)
         return self._propose([Entry(0, 0, ENTRY_NORMAL, data) for data in datas], context)
 
     def propose_conf_change(self, change: ConfChange | ConfChangeV2) -> Place | None:

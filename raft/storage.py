@@ -134,8 +134,8 @@ class MemoryStorage:
     def append(self, entries: Sequence[Entry]) -> None:
         """Adds the entries of a Ready. What is there from the first one's index on is replaced.
 
-        Entries that are cut away already are passed over. Requires: the entries are contiguous. Raises `RaftPanic` if
-        they would leave a hole. O(entries, and those replaced).
+        Entries that are cut away already are passed over. Raises `RaftPanic` if they aren't contiguous, or would leave a
+        hole. O(entries, and those replaced).
         """
         if not entries:
             return
@@ -145,6 +145,8 @@ class MemoryStorage:
             entries = entries[skip:]
             if not entries:
                 return
+        if entries[-1].index != entries[0].index + len(entries) - 1:
+            raise RaftPanic(f"{len(entries)} entries from {entries[0].index} to {entries[-1].index} are not contiguous")
         at = entries[0].index - offset
         if at > len(self._entries):
             raise RaftPanic(f"entry {entries[0].index} would leave a hole; the last is {self.last_index()}")

@@ -11,7 +11,7 @@ from raft.kinds import MessageType, StateType
 from raft.raftpb import MSG_APP_RESP, MSG_VOTE_RESP
 from tests.raft.network import Peer
 
-__all__ = ["drain", "entries", "make_config", "make_leader", "make_peer", "of_type", "terms_of"]
+__all__ = ["acknowledge", "drain", "entries", "make_config", "make_leader", "make_peer", "of_type", "terms_of"]
 
 
 def make_config(**changes: Any) -> Config:

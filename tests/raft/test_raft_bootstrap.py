@@ -44,6 +44,8 @@ def test_a_member_campaigns_once_it_has_applied_them() -> None:
 def test_it_needs_peers_and_an_empty_storage() -> None:
     with pytest.raises(ValueError, match="at least one peer"):
         bootstrapped()
+    with pytest.raises(ValueError, match="must not be 0"):
+        bootstrapped(Peer(1), Peer(0))
     member = Member(1, ConfState((1,)))
     member.storage.append([Entry(1, 1)])
     node = RawNode(member.node.raft.config)

@@ -97,6 +97,8 @@ def test_append_replaces_what_it_overlaps(
 def test_append_leaves_no_hole(storage: MemoryStorage) -> None:
     with pytest.raises(RaftPanic, match="hole"):
         storage.append(entries(8, (8,)))
+    with pytest.raises(RaftPanic, match="from 6 to 8 are not contiguous"):
+        storage.append([*entries(6, (6,)), *entries(8, (8,))])
 
 
 def test_compact_keeps_the_term_of_the_cut(storage: MemoryStorage) -> None:

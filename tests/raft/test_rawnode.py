@@ -301,6 +301,17 @@ def test_every_kind_of_message_is_taken_or_ignored(role: str) -> None:
         drain(peer)
 
 
+@pytest.mark.parametrize("role", ["follower", "leader"])
+def test_a_proposal_of_something_else_than_bytes_is_refused_before_it_is_appended(role: str) -> None:
+    """In the log it would stop every later write of it, also on other nodes."""
+    peer = make_leader() if role == "leader" else make_peer(term=1)
+    last, size = peer.node.status().last_index, peer.node.raft.uncommitted_size
+    text: Any = "text"
+    with pytest.raises(TypeError, match="bytes-like object"):
+        peer.node.propose_batch([b"a", text])
+    assert (peer.node.status().last_index, peer.node.raft.uncommitted_size) == (last, size)
+
+
 def test_committed_entries_are_handed_out_in_bounded_portions() -> None:
     storage = MemoryStorage(ConfState((1, 2, 3)))
     storage.append([Entry(1, index, data=b"x" * 83) for index in range(1, 11)])
