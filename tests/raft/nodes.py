@@ -8,10 +8,21 @@ from typing import Any
 
 from raft import Config, ConfState, Entry, HardState, MemoryStorage, Message
 from raft.kinds import MessageType, StateType
+from raft.raft import Raft
 from raft.raftpb import MSG_APP_RESP, MSG_VOTE_RESP
 from tests.raft.network import Peer
 
-__all__ = ["acknowledge", "drain", "entries", "make_config", "make_leader", "make_peer", "of_type", "terms_of"]
+__all__ = [
+    "acknowledge",
+    "drain",
+    "entries",
+    "make_config",
+    "make_leader",
+    "make_peer",
+    "make_raft",
+    "of_type",
+    "terms_of",
+]
 
 
 def make_config(**changes: Any) -> Config:
@@ -62,6 +73,18 @@ def make_leader(voters: Sequence[int] = (1, 2, 3), **options: Any) -> Peer:
     drain(peer)
     assert peer.node.status().raft_state == StateType.LEADER
     return peer
+
+
+def make_raft(role: StateType, **options: Any) -> Raft:
+    """A node that got into a role by the steps between them."""
+    r = make_peer(term=1, **options).node.raft
+    if role in (StateType.CANDIDATE, StateType.LEADER):
+        r.become_candidate()
+    elif role == StateType.PRE_CANDIDATE:
+        r.become_pre_candidate()
+    if role == StateType.LEADER:
+        r.become_leader()
+    return r
 
 
 def acknowledge(peer: Peer, from_: int, index: int) -> list[Message]:
