@@ -19,7 +19,6 @@ from engines.kvstore import Pair
 from engines.lifetime import holding
 from engines.lsm.background import Background
 from engines.lsm.core import Core
-from engines.lsm.keys import Row
 from engines.lsm.options import LEVELS
 from engines.lsm.state import State
 from engines.lsm.version import FileMeta, VersionEdit
@@ -32,14 +31,14 @@ __all__ = ["load"]
 def load(core: Core, background: Background, writer: Writer, pairs: Iterable[Pair]) -> None:
     """Replaces the content of a store, whose parts the others are. Raises InvalidKey, InvalidValue, what `pairs` raises (the old content stays), OSError."""
     sequence = core.sequence + 1
-    stream = _Stream(pairs, sequence)
+    stream = _Stream(pairs)
     try:
         with core.numbers() as numbers:
             tables = core.table_writer(core.options, (sequence, sequence), numbers, "lsm.table.load")
-            files = tables.write_all(stream.rows())
+            files = tables.write_pairs(stream.pairs(), sequence)
             core.stats.bytes_written += tables.bytes_written
             core.stats.fsyncs += tables.fsyncs
-            core.stats.user_bytes += stream.size_bytes
+            core.stats.user_bytes += tables.user_bytes
             holding(writer.lock, _stand_still, core, background, files, sequence)
         core.delete_obsolete()
     except BaseException as failure:
@@ -52,19 +51,15 @@ def load(core: Core, background: Background, writer: Writer, pairs: Iterable[Pai
 
 
 class _Stream:
-    """The pairs as rows, checked. `failed` says that what was raised came from them."""
+    """The pairs, checked. `failed` says that what was raised came from them."""
 
-    def __init__(self, pairs: Iterable[Pair], sequence: int) -> None:
+    def __init__(self, pairs: Iterable[Pair]) -> None:
         self._pairs = pairs
-        self._sequence = sequence
         self.failed = False
-        self.size_bytes = 0
 
-    def rows(self) -> Iterator[Row]:
+    def pairs(self) -> Iterator[Pair]:
         try:
-            for key, value in ascending(self._pairs):
-                self.size_bytes += len(key) + len(value)
-                yield Row.of(key, self._sequence, value)
+            yield from ascending(self._pairs)
         except GeneratorExit:
             raise
         except BaseException:

@@ -34,6 +34,7 @@ from operator import attrgetter
 from typing import ClassVar, Final
 
 from engines.env import Env
+from engines.kvstore import Pair
 from engines.lsm.compaction import GRANDPARENT_FILES, Compaction
 from engines.lsm.compression import can_write
 from engines.lsm.files import begin_file, table_name
@@ -154,6 +155,7 @@ class TableWriter:
         self.compression: str | None = None if self.keeps else options.compression  # of the tables to come
         self.files: list[FileMeta] = []
         self.bytes_written = 0
+        self.user_bytes = 0  # of it, user keys and values
         self.fsyncs = 0
 
     def add(self, row: Row) -> None:
@@ -180,6 +182,10 @@ class TableWriter:
         except BaseException:
             self.abandon()
             raise
+
+    def write_pairs(self, pairs: Iterable[Pair], sequence: int) -> list[FileMeta]:
+        """As `write_all`, for pairs that ascend and that are all written with one sequence: a load."""
+        return self.write_all(Row.of(key, sequence, value) for key, value in pairs)
 
     def builder(self) -> TableBuilder:
         """Of the current table, which is begun if there is none."""
@@ -214,6 +220,7 @@ class TableWriter:
         self._builder = None
         self.files.append(FileMeta.of(self._number, info))
         self.bytes_written += info.size_bytes
+        self.user_bytes += info.statistics.key_bytes + info.statistics.value_bytes
         self.fsyncs += 1
 
     def finish(self) -> list[FileMeta]:

@@ -258,7 +258,8 @@ class Table:
             found = any(self._leveldb_bloom.may_contain(offset, key) for offset in self._offsets_of(key))
         else:
             return True
-        self.counters.filter_hits += not found
+        if not found:
+            self.counters.filter_hits += 1
         return found
 
     def _offsets_of(self, key: bytes) -> Iterator[int]:

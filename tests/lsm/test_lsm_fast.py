@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import islice
 from operator import methodcaller
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.coding import DecodeError
 from engines.kvstore import Snapshot
+from engines.lsm.block import Block, BlockBuilder
 from engines.lsm.cache import NoBlockCache
 from engines.lsm.fast import FAST
-from engines.lsm.fast.block import DecodedBlock
+from engines.lsm.fast.block import DecodedBlock, find
 from engines.lsm.fast.chunks import Chunk, Rows, merge_chunks, merge_rows, whole_keys
 from engines.lsm.fast.sstable import FastTable
 from engines.lsm.keys import VALUE, internal_key, order
@@ -24,7 +27,7 @@ from engines.lsm.parts import PLAIN, Parts
 from engines.lsm.sstable import Table
 from engines.lsm.store import LsmStore
 from engines.simenv import SimEnv
-from tests.lsm.tables import build, opened
+from tests.lsm.tables import History, build, opened
 
 
 class PlainStore(LsmStore):
@@ -213,15 +216,46 @@ def chunks(table: Table, *asked: Any) -> list[Chunk]:
     return list(table.chunks(*asked))
 
 
-def test_a_block_is_read_and_decoded_once() -> None:
+def test_a_block_is_read_once_and_decoded_when_it_is_asked_again() -> None:
+    """Most blocks that a get reads in a store larger than its cache are never asked again."""
     env = SimEnv()
     build(env, [(b"a", 1, b"1"), (b"b", 2, b"2")])
     table = opened(env, table=FastTable)
     counters, before = table.counters, table.counters.blocks_read
-    for _ in range(3):
+    for kept in (Block, DecodedBlock, DecodedBlock):
         assert table.get(b"b", 9) == b"2"
-        assert type(table.cache.find(table.first_key)) is DecodedBlock
+        assert type(table.cache.find(table.first_key)) is kept
     assert (counters.blocks_read - before, counters.cache_misses, counters.block_lookups) == (1, 1, 3)
+
+
+VERSION = st.tuples(st.binary(min_size=1, max_size=2), st.integers(1, 9), st.none() | st.binary(max_size=200))
+HISTORY = st.lists(VERSION, min_size=1, max_size=60, unique_by=lambda version: version[:2])
+
+
+@given(HISTORY, st.binary(min_size=1, max_size=2), st.integers(0, 10))
+def test_a_block_that_is_not_decoded_gives_the_same_answer(history: History, key: bytes, sequence: int) -> None:
+    """`find` in the bytes, and Table.get: tombstones, many versions of a key, long values, keys that aren't there."""
+    answers = []
+    for kind in (Table, FastTable):
+        env = SimEnv()
+        build(env, history)
+        table = opened(env, table=kind)
+        answers.append([table.get(each, sequence) for each in (key, *(version[0] for version in history))])
+    assert answers[0] == answers[1]
+
+
+@given(st.integers(0, 400), st.integers(0, 255))
+def test_a_damaged_block_that_is_not_decoded_is_no_crash(at: int, byte: int) -> None:
+    """Whatever a byte is changed to, `find` answers or raises DecodeError."""
+    builder = BlockBuilder(4)
+    for number in range(20):
+        builder.add(internal_key(b"%03d" % number, 5, VALUE), b"v" * number)
+    raw = bytearray(builder.finish())
+    raw[at % len(raw)] = byte
+    with suppress(DecodeError):
+        block = Block(bytes(raw))
+        for number in range(20):
+            find(block, b"%03d" % number, 9)
 
 
 def test_a_scan_reads_ahead_and_stops_in_time() -> None:

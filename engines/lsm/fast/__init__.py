@@ -6,7 +6,7 @@ Read this last: nothing here is needed to understand the engine, and `plain=True
 from typing import Final
 
 from engines.lsm.fast.batch import encode_batch
-from engines.lsm.fast.job import FastTableWriter, compact
+from engines.lsm.fast.job import FastTableWriter, compact, flush
 from engines.lsm.fast.memtable import new_memtable
 from engines.lsm.fast.reading import lookup, pairs
 from engines.lsm.fast.sstable import FastTable
@@ -22,5 +22,6 @@ FAST: Final = Parts(
     lookup=lookup,
     pairs=pairs,
     table_writer=FastTableWriter,
+    flush=flush,
     compact=compact,
 )

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from engines.kvstore import Operation
-from engines.lsm.fast.chunks import Chunk
+from engines.lsm.fast.chunks import Chunk, Rows
 from engines.lsm.fast.skiplist import HEAD, LINKS, ArenaSkipList
 from engines.lsm.fast.tombstones import EmptyRanges
-from engines.lsm.keys import ABSENT, Found, Row
+from engines.lsm.keys import ABSENT, DELETION, VALUE, Found, Row, pack_trailer
 from engines.lsm.memtable import ENTRY_BYTES, MemTable
 from engines.lsm.vector import Vector
 
@@ -119,6 +119,21 @@ class ArenaMemTable(FastMemTable):
             if first <= start:
                 return
             stop = first
+
+    def row_chunks(self) -> Iterator[Rows]:
+        """All versions in the order of internal keys: for a flush. Requires: nobody adds any more."""
+        cells = self._cells
+        node = cells[HEAD + LINKS]
+        while node != HEAD:
+            keys: list[bytes] = []
+            internal_keys: list[bytes] = []
+            values: list[bytes] = []
+            while node != HEAD and len(keys) < MAX_CHUNK:
+                key, sequence, value, node = cells[node : node + LINKS + 1]
+                keys.append(key)
+                internal_keys.append(key + pack_trailer(sequence << 8 | (DELETION if value is None else VALUE)))
+                values.append(value or b"")
+            yield keys, internal_keys, values
 
     def _collect(
         self, node: int, stop: bytes | None, sequence: int, size: int

@@ -24,13 +24,14 @@ __all__ = ["lookup", "pairs"]
 
 def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
     """As state.lookup, without a call for each step. 2.2 µs -> 1.1 µs, with a fast table."""
-    memtable, frozen, version = state
+    memtable = state.memtable
     try:
         is_here = key in memtable.index  # type: ignore[attr-defined]
     except AttributeError:  # a plain memtable has no index
         is_here = True
     if is_here and (found := memtable.get(key, sequence)) is not ABSENT:
         return found
+    _, frozen, version = state
     for older in frozen:
         if (found := older.get(key, sequence)) is not ABSENT:
             return found
@@ -42,8 +43,11 @@ def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found
     opened = tables.opened
     for file in files:
         if file.first <= key <= file.last:
-            found = (opened.get(file.number) or tables.get(file)).get(key, sequence)
-            if found is not ABSENT:
+            try:
+                table = opened[file.number]
+            except KeyError:
+                table = tables.get(file)
+            if (found := table.get(key, sequence)) is not ABSENT:
                 return found
     for files, lasts in version.sorted_levels:
         at = bisect_left(lasts, key)

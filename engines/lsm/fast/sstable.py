@@ -1,4 +1,4 @@
-"""A table that keeps its blocks decoded, and hands them out whole.
+"""A table that keeps blocks decoded, and hands them out whole.
 
 A table without tombstones, and with one version of each key, is *simple*: as of any snapshot that is not below its
 highest sequence it says what it holds, and no trailer has to be looked at. Compaction leaves such tables, and a scan of
@@ -12,9 +12,12 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
+from engines.coding import DecodeError
 from engines.env import File
+from engines.errors import CorruptionError
+from engines.lsm.block import Block
 from engines.lsm.cache import BlockCache
-from engines.lsm.fast.block import DecodedBlock
+from engines.lsm.fast.block import DecodedBlock, find
 from engines.lsm.fast.chunks import Chunk, Rows
 from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, Found
 from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table
@@ -58,21 +61,87 @@ class FastTable(Table):
             elif not self.may_contain(key):
                 return ABSENT
             else:
-                block = self._decoded(number)
-                found = _version(block, bisect_left(block.keys, key), key, sequence)
+                found = self._get_cold(number, key, sequence)
             if found is not ABSENT or separators[number] != key:
                 return found
             number += 1  # the key's versions go on in the next block, or the separator was shortened to this key
         return ABSENT
 
+    def _get_cold(self, number: int, key: bytes, sequence: int) -> Found:
+        """As `get`, in a block that isn't decoded, or not young. A block that isn't there is searched as it is: in a
+        store larger than its cache, most blocks that a get reads go before they are asked again. The second get that
+        finds it decodes it."""
+        place = self.first_key + number
+        if self.cache.find(place) is not None:
+            block = self._decoded(number)
+            return _version(block, bisect_left(block.keys, key), key, sequence)
+        self.counters.block_lookups += 1
+        self.counters.cache_misses += 1
+        offset, size = self.handles[number]
+        raw = self.read(offset, size)
+        try:
+            undecoded = Block(raw)
+            if not undecoded.end:
+                raise DecodeError("a data block holds at least one key")
+            found = find(undecoded, key, sequence)
+        except DecodeError as error:
+            raise CorruptionError(self.path, offset, f"the block is damaged: {error}") from error
+        self.cache.add(place, undecoded)
+        return found
+
     def _decoded(self, number: int) -> DecodedBlock:
-        return self.block(number)  # type: ignore[return-value]  # `block_class` says so
+        """A data block, from the cache or from the file; it is in the cache afterwards, decoded."""
+        place = self.first_key + number
+        known = self.cache.young.get(place)
+        if type(known) is DecodedBlock:
+            self.counters.block_lookups += 1
+            return known
+        block = self.block(number)
+        if not isinstance(block, DecodedBlock):
+            block = self.new_block(number, block.raw)
+            self.cache.add(place, block)
+        return block
+
+    def new_block(self, number: int, raw: bytes) -> DecodedBlock:
+        try:
+            block = DecodedBlock(raw)
+            if not block.keys:
+                raise DecodeError("a data block holds at least one key")
+        except DecodeError as error:
+            raise CorruptionError(self.path, self.handles[number][0], f"the block is damaged: {error}") from error
+        return block
 
     def chunks(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         """The keys in [start, stop) as of `sequence`, block by block; with `reverse`, each chunk descends as well.
 
         The lists may be the cache's own: they must not be changed.
         """
+        if sequence >= self._simple_from and not reverse:
+            return self._ascending(start, stop)
+        return self._clipped(start, stop, sequence, reverse)
+
+    def _ascending(self, start: bytes, stop: bytes | None) -> Iterator[Chunk]:
+        """`_clipped` for what is asked most: a simple table, in order. Ten pairs from somewhere: 22 µs -> 17 µs."""
+        first, last = self._places(start, stop)
+        if first < last:
+            block = self._decoded(first)
+            keys: list[bytes] = block.keys
+            values: list[bytes | None] = block.values  # type: ignore[assignment]  # a list of bytes that nobody changes
+            low = bisect_left(keys, start)
+            high = bisect_left(keys, stop, low) if stop is not None and keys[-1] >= stop else len(keys)
+            middle = min(low + FIRST_CHUNK, high)
+            if low < middle:
+                yield keys[low:middle], values[low:middle]
+            if middle < high:
+                yield keys[middle:high], values[middle:high]
+        for block in self._blocks(first + 1, last, False, first + 2):
+            keys, values = block.keys, block.values  # type: ignore[assignment]
+            if stop is None or keys[-1] < stop:
+                yield keys, values
+            elif high := bisect_left(keys, stop):
+                yield keys[:high], values[:high]
+
+    def _clipped(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         some = FIRST_CHUNK
         for keys, values in self._visible(start, stop, sequence, reverse):
             low = bisect_left(keys, start) if keys[0] < start else 0
@@ -90,14 +159,19 @@ class FastTable(Table):
 
     def _visible(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         """What the blocks that may have keys in [start, stop) say as of `sequence`. A user key is in one chunk only."""
-        first = bisect_left(self._user_separators, start)
-        last = self.blocks if stop is None else min(bisect_right(self._user_separators, stop) + 1, self.blocks)
-        blocks = self._blocks(first, last, reverse)
+        first, last = self._places(start, stop)
+        blocks = self._blocks(first, last, reverse, first + 2)
         if sequence >= self._simple_from:
             return map(attrgetter("keys", "values"), blocks)
         return self._newest_of(
             self._groups(blocks, last) if reverse else ([block] for block in blocks), reverse, sequence
         )
+
+    def _places(self, start: bytes, stop: bytes | None) -> tuple[int, int]:
+        """The first block that may have keys in [start, stop), and the one after the last."""
+        separators = self._user_separators
+        last = len(separators) if stop is None else min(bisect_right(separators, stop) + 1, len(separators))
+        return bisect_left(separators, start), last
 
     def _newest_of(self, groups: Iterator[list[DecodedBlock]], reverse: bool, sequence: int) -> Iterator[Chunk]:
         before: bytes | None = None  # the last key of the chunk before
@@ -119,15 +193,16 @@ class FastTable(Table):
         if group:
             yield group
 
-    def _blocks(self, first: int, last: int, reverse: bool) -> Iterator[DecodedBlock]:
-        """The data blocks first..last-1 in order or against it; a forward scan reads ahead what isn't cached."""
+    def _blocks(self, first: int, last: int, reverse: bool, ahead: int) -> Iterator[DecodedBlock]:
+        """The data blocks first..last-1 in order or against it; from `ahead` on, a forward scan reads several at once
+        of those that aren't cached."""
         if reverse:
             for number in range(last - 1, first - 1, -1):
                 yield self._decoded(number)
             return
         number = first
         while number < last:
-            if number < first + 2 or self.cache.find(self.first_key + number) is not None:
+            if number < ahead or self.cache.find(self.first_key + number) is not None:
                 yield self._decoded(number)
                 number += 1
                 continue
@@ -152,7 +227,7 @@ class FastTable(Table):
             offset, size = self.handles[each]
             at = offset - begin
             raw = self.contents(stored[at : at + size + BLOCK_TRAILER_BYTES], offset, size)
-            blocks.append(self.new_block(each, raw))  # type: ignore[arg-type]
+            blocks.append(self.new_block(each, raw))
         return blocks
 
     def row_chunks(self) -> Iterator[Rows]:
