@@ -51,9 +51,8 @@ class ReadOnly:
 
     def __init__(self) -> None:
         self._last_position = 0
-        self._rounds: deque[tuple[int, int]] = (
-            deque()
-        )  # (position, tick) of heartbeats that may still prolong the lease
+        # (position, tick) of the heartbeats that may still prolong the lease.
+        self._rounds: deque[tuple[int, int]] = deque()
         self.ticks = 0
         self.lease_is_void = False
         self._pending: deque[tuple[int, int, Message]] = deque()
