@@ -42,7 +42,7 @@ Operation = tuple[bytes, bytes | None]
 
 @dataclass(frozen=True)
 class LevelDB:
-    """A program with the verbs `apply`, `dump` and `compact`, whose words come behind `command`."""
+    """A program with the verbs `apply`, `dump` and `compact`, whose words follow `command`."""
 
     command: tuple[str, ...]
     environment: dict[str, str]

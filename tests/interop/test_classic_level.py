@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-import engines
 from engines.env import real_env
 from engines.lsm.cache import BlockCache
 from engines.lsm.sstable import Table
 from engines.lsm.statistics import Counters
 from engines.lsm.store import LsmStore
 from tests.interop.leveldb_tools import Content, LevelDB, apply_to, level_numbers, node, random_operations
+from tests.interop.leveldb_turns import Turns, copied, ours
 
 SMALL: dict[str, Any] = {
     "write_buffer_bytes": 20_000,
@@ -35,12 +35,6 @@ def classic() -> LevelDB:
     return program
 
 
-def ours(path: Path, **options: Any) -> LsmStore:
-    store = engines.open(str(path), "lsm", **options)
-    assert isinstance(store, LsmStore)
-    return store
-
-
 def blocks_are_compressed(path: Path) -> bool:
     """True if some table of the directory has a data block of another size than what is in it."""
     for name in sorted(os.listdir(path)):
@@ -56,30 +50,16 @@ def blocks_are_compressed(path: Path) -> bool:
 
 def test_writers_take_turns(tmp_path: Path, classic: LevelDB, rng: random.Random) -> None:
     """Logs, flushes and compactions of both; after each turn both read all of it alike."""
+    Turns(tmp_path, classic, SMALL).play(rng, turns=6, operations=1_500, their_compaction=3)
+
+
+def test_its_compressed_blocks_are_read(tmp_path: Path, classic: LevelDB, rng: random.Random) -> None:
+    """It compresses with snappy unless told otherwise."""
     content: Content = {}
-    for turn in range(6):
-        operations = random_operations(rng, content, 1_500)
-        if turn % 2:
-            classic.apply(tmp_path, operations)
-            if turn == 3:
-                before = level_numbers(tmp_path)
-                classic.run("compact", tmp_path)
-                after = level_numbers(tmp_path)
-                assert 0 not in after and after != before, "the compaction must have taken place"
-                assert blocks_are_compressed(tmp_path)
-        else:
-            with ours(tmp_path, **SMALL) as store:
-                apply_to(store, operations)
-                if turn == 4:
-                    store.compact()
-                    assert store.stats().engine["compactions"] > 0
-        assert level_numbers(tmp_path)
-        assert classic.dump(tmp_path) == content
-        with ours(tmp_path, **SMALL) as store:
-            assert list(store.scan()) == sorted(content.items())
-            assert list(store.scan(reverse=True)) == sorted(content.items(), reverse=True)
-            assert store.multi_get(content) == list(content.values())
-            assert store.check() == []
+    classic.apply(tmp_path, random_operations(rng, content, 1_500))
+    classic.run("compact", tmp_path)
+    assert blocks_are_compressed(tmp_path)
+    Turns(tmp_path, classic, SMALL).both_read(content)
 
 
 @pytest.mark.parametrize("round_", range(3))
@@ -96,11 +76,8 @@ def test_a_killed_node_process(tmp_path: Path, classic: LevelDB, round_: int, se
             assert process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (tmp_path / "copy").mkdir()
-    for name in os.listdir(tmp_path / "killed"):
-        (tmp_path / "copy" / name).write_bytes((tmp_path / "killed" / name).read_bytes())
-    assert level_numbers(tmp_path / "killed"), "it was killed behind some flushes"
-    expected = classic.dump(tmp_path / "copy")
+    assert level_numbers(tmp_path / "killed"), "it was killed after some flushes"
+    expected = classic.dump(copied(tmp_path / "killed", tmp_path / "copy"))
     assert expected
     with ours(tmp_path / "killed", sync=False) as store:
         assert dict(store.scan()) == expected and store.check() == []

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-import engines
 from engines.env import real_env
 from engines.errors import ForeignFormat, StoreLocked
 from engines.log import LogReader
 from engines.lsm.manifest import manifest_path
 from engines.lsm.store import LsmStore
 from engines.lsm.version import VersionEdit
-from tests.interop.leveldb_tools import Content, LevelDB, apply_to, goleveldb, level_numbers, random_operations
+from tests.interop.leveldb_tools import Content, LevelDB, goleveldb, random_operations
+from tests.interop.leveldb_turns import Turns, copied, ours
 
 SMALL: dict[str, Any] = {
     "write_buffer_bytes": 8_000,
@@ -36,12 +36,6 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> LevelDB:
     if program is None:
         pytest.skip("needs golang-go and golang-github-syndtr-goleveldb-dev")
     return program
-
-
-def ours(path: Path, **options: Any) -> LsmStore:
-    store = engines.open(str(path), "lsm", **options)
-    assert isinstance(store, LsmStore)
-    return store
 
 
 def added_twice(path: Path) -> bool:
@@ -71,10 +65,7 @@ def test_open_put_close_again_and_again(tmp_path: Path, go: LevelDB) -> None:
         key = b"key%d" % turn
         go.apply(tmp_path / "db", [(key, b"%d" % turn), (b"same", b"%d" % turn)])
         expected |= {key: b"%d" % turn, b"same": b"%d" % turn}
-        copy = tmp_path / f"copy{turn}"
-        copy.mkdir()
-        for name in os.listdir(tmp_path / "db"):
-            (copy / name).write_bytes((tmp_path / "db" / name).read_bytes())
+        copy = copied(tmp_path / "db", tmp_path / f"copy{turn}")
         assert added_twice(copy) == (turn > 0), "the scene must have what it is about"
         with ours(copy, read_only=True) as store:
             assert dict(store.scan()) == expected
@@ -101,28 +92,8 @@ def test_a_store_of_ours_that_goleveldb_has_opened_once(tmp_path: Path, go: Leve
 
 def test_writers_take_turns(tmp_path: Path, go: LevelDB, rng: random.Random) -> None:
     """Flushes and compactions of both, over several levels; after each turn both read all of it alike."""
-    content: Content = {}
-    for turn in range(8):
-        operations = random_operations(rng, content, 600)
-        if turn % 2:
-            go.apply(tmp_path, operations, "-buffer", "8000", "-table", "4000")
-            if turn == 5:
-                before = level_numbers(tmp_path)
-                go.run("compact", tmp_path)
-                assert 0 not in level_numbers(tmp_path) and level_numbers(tmp_path) != before
-        else:
-            with ours(tmp_path, **SMALL) as store:
-                apply_to(store, operations)
-                if turn == 4:
-                    store.compact()
-                    assert store.stats().engine["compactions"] > 0
-        assert len(level_numbers(tmp_path)) >= 1
-        assert go.dump(tmp_path) == content
-        with ours(tmp_path, **SMALL) as store:
-            assert list(store.scan()) == sorted(content.items())
-            assert list(store.scan(reverse=True)) == sorted(content.items(), reverse=True)
-            assert store.multi_get(content) == list(content.values())
-            assert store.check() == []
+    turns = Turns(tmp_path, go, SMALL, ("-buffer", "8000", "-table", "4000"))
+    turns.play(rng, turns=8, operations=600, their_compaction=5)
 
 
 def test_its_deeper_levels_are_said_to_be_its_own(tmp_path: Path, go: LevelDB, rng: random.Random) -> None:

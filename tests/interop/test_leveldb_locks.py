@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from engines.env import real_env
 from engines.errors import StoreLocked
 from engines.lsm.store import LsmStore
 from tests.interop.leveldb_tools import LevelDB, cpp, goleveldb
+from tests.interop.leveldb_turns import ours
 
 
 @pytest.fixture(scope="module", params=[goleveldb, cpp], ids=["goleveldb", "LevelDB"])
@@ -29,12 +29,6 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> LevelDB:
     if program is None:
         pytest.skip("needs golang-go and golang-github-syndtr-goleveldb-dev")
     return program
-
-
-def ours(path: Path, **options: Any) -> LsmStore:
-    store = engines.open(path, "lsm", **options)
-    assert isinstance(store, LsmStore)
-    return store
 
 
 def everything(path: Path) -> dict[str, tuple[object, ...]]:

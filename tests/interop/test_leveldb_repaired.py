@@ -12,20 +12,13 @@ from typing import Any
 
 import pytest
 
-import engines
-from engines.lsm.store import LsmStore
 from tests.interop.leveldb_tools import LevelDB, cpp, level_numbers
+from tests.interop.leveldb_turns import ours
 
 plyvel = pytest.importorskip("plyvel")
 
 OLD = {b"0": b"old", b"a": b"old", b"gone": b"old", b"z": b"old"}
 NEW = {b"0": b"new", b"a": b"new", b"z": b"new"}
-
-
-def ours(path: Path, **options: Any) -> LsmStore:
-    store = engines.open(str(path), "lsm", **options)
-    assert isinstance(store, LsmStore)
-    return store
 
 
 def flush(db: Any) -> None:

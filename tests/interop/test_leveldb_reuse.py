@@ -11,14 +11,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import engines
 from engines.log import LogReader, all_zero
-from engines.lsm.store import LsmStore
 from tests.interop.leveldb_tools import Content, LevelDB, Operation, apply_to, cpp, random_operations
+from tests.interop.leveldb_turns import ours
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +25,6 @@ def reusing(tmp_path_factory: pytest.TempPathFactory) -> LevelDB:
     if program is None:
         pytest.skip("needs g++ and libleveldb-dev")
     return LevelDB((*program.command, "reuse", "paranoid"), program.environment)
-
-
-def ours(path: Path, **options: Any) -> LsmStore:
-    store = engines.open(str(path), "lsm", **options)
-    assert isinstance(store, LsmStore)
-    return store
 
 
 def the_log(path: Path) -> Path:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-import engines
 from engines.env import real_env
 from engines.errors import CorruptionError, ForeignFormat, StoreLocked
 from engines.lsm.cache import BlockCache
@@ -22,9 +21,9 @@ from engines.lsm.options import Options
 from engines.lsm.repair import repair
 from engines.lsm.sstable import Table
 from engines.lsm.statistics import Counters
-from engines.lsm.store import LsmStore
 from engines.lsm.table_builder import TableBuilder
 from tests.interop.leveldb_tools import level_numbers
+from tests.interop.leveldb_turns import copied, ours
 
 plyvel = pytest.importorskip("plyvel")
 
@@ -42,12 +41,6 @@ IDENTICAL: dict[str, Any] = {"filter": None, "table_statistics": False, "backgro
 def leveldb(path: Path, **options: Any) -> Any:
     """The real LevelDB, which looks at everything it reads, and creates what isn't there."""
     return plyvel.DB(str(path), **{"create_if_missing": True, "paranoid_checks": True, **options})
-
-
-def ours(path: Path, **options: Any) -> LsmStore:
-    store = engines.open(str(path), "lsm", **options)
-    assert isinstance(store, LsmStore)
-    return store
 
 
 def churn(rng: random.Random, content: Content, operations: int) -> list[tuple[bytes, bytes | None]]:
@@ -307,9 +300,7 @@ for number in range(10**9):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         process.wait()
-    (tmp_path / "copy").mkdir()
-    for name in os.listdir(tmp_path / "killed"):
-        (tmp_path / "copy" / name).write_bytes((tmp_path / "killed" / name).read_bytes())
+    copied(tmp_path / "killed", tmp_path / "copy")
     assert any(level > 0 for level in level_numbers(tmp_path / "killed")), "it was killed behind some compactions"
     assert files(tmp_path / "killed", "log"), "and with a log"
     with leveldb(tmp_path / "copy") as db:

@@ -1,7 +1,7 @@
 """plyvel's own test suite, run on our store: what a user of LevelDB in Python expects of it.
 
 The suite is not kept here. It is fetched from plyvel's source package when the test runs, compared with the checksum
-of the release, and run by a pytest of its own, for which `import plyvel` gives tests/interop/plyvel_adapter.py.
+of the release, and run by a pytest of its own, for which `import plyvel` gives tests/interop/plyvel_adapter/api.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ RUN_S = 500.0
 
 RUN = """
 import sys
-from tests.interop import plyvel_adapter
-sys.modules["plyvel"] = plyvel_adapter
+from tests.interop.plyvel_adapter import api
+sys.modules["plyvel"] = api
 import pytest
 sys.exit(pytest.main(sys.argv[1:]))
 """
