@@ -28,7 +28,7 @@
 | dump      | files as text                                                                      |
 | parts     | what a store is made of, each part replaceable                                     |
 | store     | the contract, and reading                                                          |
-| fast      | the acceleration; nothing needs it                                                 |
+| fast      | the accelerations; nothing needs them                                              |
 """
 
 from engines.bitcask.store import BitcaskStore

@@ -18,7 +18,7 @@ from typing import Any
 from engines.bitcask.core import Core
 from engines.bitcask.hint import BadHint, Entry, decode_hint
 from engines.bitcask.keydir import Keydir
-from engines.bitcask.place import Place
+from engines.bitcask.place import Place, unpack
 from engines.bitcask.record import BadRecord
 from engines.bitcask.recovery import forget_mark
 from engines.bitcask.scan import scan_entries
@@ -96,7 +96,10 @@ def _compare(core: Core, fresh: Keydir, segments: dict[int, Segment]) -> Iterato
 
 
 def _place(place: Place | None) -> str:
-    return "nothing" if place is None else f"byte {place[1]} of segment {place[0]}"
+    if place is None:
+        return "nothing"
+    file_id, offset, _ = unpack(place)
+    return f"byte {offset} of segment {file_id}"
 
 
 def _check_names(table: SegmentTable) -> Iterator[str]:

@@ -26,7 +26,7 @@ from engines.bitcask.intent import finish_load
 from engines.bitcask.keydir import Keydir, Undo
 from engines.bitcask.log import Log
 from engines.bitcask.options import Options
-from engines.bitcask.place import CutRecord, Place, read_record
+from engines.bitcask.place import CutRecord, Place, read_record, unpack
 from engines.bitcask.record import HEADER_BYTES, BadRecord
 from engines.bitcask.segment import SegmentTable, data_path, repair_advice
 from engines.env import Env
@@ -74,13 +74,13 @@ class Core(Usable):
 
         Raises KeyError if a merge has removed the file, StoreChanged (a reader only), CorruptionError, OSError.
         """
-        file_id, _, size = place
+        file_id, offset, size = unpack(place)
         self.bytes_read += size
         view = self.table.views.get(file_id)
         if view is None:
             view = self.table.view(file_id)
         try:
-            return read_record(view, place, key)[HEADER_BYTES + len(key) :]
+            return read_record(view, offset, size, key)[HEADER_BYTES + len(key) :]
         except BadRecord as bad:
             path = data_path(self.table.directory, file_id)
             if self.options.read_only and isinstance(bad, CutRecord):

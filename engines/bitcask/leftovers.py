@@ -21,7 +21,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT, Entry
-from engines.bitcask.place import Place, read_record
+from engines.bitcask.place import read_record
 from engines.bitcask.record import BadRecord
 from engines.bitcask.segment import SegmentTable
 from engines.bitcask.survey import Survey
@@ -32,7 +32,7 @@ __all__ = ["log_removal", "require_leftovers"]
 _log = logging.getLogger("metcd.bitcask")
 _log.addHandler(logging.NullHandler())  # a program that wants the lines configures logging; else nothing is printed
 
-Last = Place  # of the last record of a key, but the offset has its tombstone bit
+Last = tuple[int, int, int]  # (file id, offset with its tombstone bit, size) of the last record of a key
 SHOWN = 5  # files that the sentence names
 
 
@@ -72,7 +72,7 @@ def _is_whole(table: SegmentTable, key: bytes, last: Last) -> bool:
     """True if the record is what its place says: a hint can be whole where the data is not."""
     file_id, offset, size = last
     try:
-        read_record(table.view(file_id), (file_id, offset & OFFSET_MASK, size), key)
+        read_record(table.view(file_id), offset & OFFSET_MASK, size, key)
     except BadRecord:
         return False
     return True

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from zlib import crc32
 
 from engines.bitcask.keydir import Changes
-from engines.bitcask.place import Place
+from engines.bitcask.place import SIZE_BITS, Place, pack, unpack
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
     HEADER_BYTES,
@@ -113,13 +113,13 @@ class Log:
     ) -> tuple[list[bytes], Changes]:
         """The records of operations of which the first is going to stand at `offset`, and the places of the values."""
         in_batch = in_batch or len(operations) > 1
-        timestamp = self.timestamp()
+        timestamp, base = self.timestamp(), pack(active.id, 0, 0)
         records: list[bytes] = []
         changes: dict[bytes, Place | None] = {}
         for key, value in operations.items():
             old = places.get(key)
             if old is not None:
-                home, _, old_size = old
+                home, _, old_size = unpack(old)
                 self._table.live[home].live_bytes -= old_size
                 if value is None:
                     tombstone = encode_tombstone(timestamp, key, home)
@@ -138,7 +138,7 @@ class Log:
                 continue
             record = encode_record(timestamp, key, value)
             records.append(record)
-            changes[key] = (active.id, offset, len(record))
+            changes[key] = base | offset << SIZE_BITS | len(record)  # `pack`, without a call for each key
             active.live_bytes += len(record)
             offset += len(record)
         return records, changes

@@ -27,7 +27,7 @@ from collections.abc import Collection
 from engines.bitcask.core import NEVER, Core
 from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT, decode_hint
 from engines.bitcask.output import Output
-from engines.bitcask.place import Place, read_record
+from engines.bitcask.place import Place, pack, read_record, unpack
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
     HEADER,
@@ -102,7 +102,7 @@ class Merge:
                     self._copy_tombstone(file_id, timestamp, key, value)
                     continue
                 size = HEADER_BYTES + len(key) + len(value)
-                place = (file_id, offset, size)
+                place = pack(file_id, offset, size)
                 # A record is live if the keydir points at it. It is the last of its key, and stays so where it is moved
                 if self._places.get(key) == place and self._copied_early.get(key) != place:
                     self._output_for(size).add(view[offset : offset + size], timestamp, key)
@@ -128,9 +128,9 @@ class Merge:
 
     def _copy_overwrite(self, timestamp: int, key: bytes, tombstone: bytes, place: Place) -> None:
         """Copies a tombstone and, after it and into the same output, the live value that it must not hide."""
-        home, _, size = place
+        home, offset, size = unpack(place)
         try:
-            record = read_record(self._table.view(home), place, key)
+            record = read_record(self._table.view(home), offset, size, key)
         except BadRecord as bad:
             raise self._corruption(home, bad) from bad
         # If the value's own file stays, the record there is dead from now on, and Riak needs a tombstone for it as well
@@ -171,8 +171,8 @@ class Merge:
             place = self._places.get(key)
             if offset & TOMBSTONE_BIT:
                 moved.pop(key, None)
-            elif place is not None and (place[0] in self._inputs or self._copied_early.get(key) == place):
-                moved[key] = (segment.id, offset & OFFSET_MASK, size)
+            elif place is not None and (unpack(place)[0] in self._inputs or self._copied_early.get(key) == place):
+                moved[key] = pack(segment.id, offset & OFFSET_MASK, size)
             else:
                 outdated.add(key)
         if outdated:
@@ -196,7 +196,7 @@ class Merge:
     def _turn(self, moved: dict[bytes, Place], segment: Segment) -> None:
         """Gives the moved keys their new places. No snapshot notes it: the bytes are the same. Requires: the mutex."""
         for key, place in moved.items():
-            home, _, old_size = self._places[key]
+            home, _, old_size = unpack(self._places[key])
             self._table.live[home].live_bytes -= old_size
-            segment.live_bytes += place[2]
+            segment.live_bytes += unpack(place)[2]
         self._places.update(moved)

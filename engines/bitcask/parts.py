@@ -12,10 +12,10 @@ the store says which parts it has; tests/bitcask/half_built.py has these three.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from engines.bitcask.core import Core
 from engines.bitcask.policy import Merging
 from engines.bitcask.segment import SegmentTable
 from engines.bitcask.snapshot import BitcaskSnapshot
@@ -28,13 +28,15 @@ __all__ = ["PLAIN", "Parts"]
 class Parts:
     """What a store is made of.
 
-    put         writes one value
+    core        reads a value at its place
+    writer      writes values, called with the core, the merges and the size of the largest value
     snapshot    called with the core, and the store that it is to keep open
     merging     the merges, called with the core
     table       reads and writes hints
     """
 
-    put: Callable[[Writer, bytes, bytes, bool | None], None] = Writer.put
+    core: type[Core] = Core
+    writer: type[Writer] = Writer
     snapshot: type[BitcaskSnapshot] = BitcaskSnapshot
     merging: type[Merging] = Merging
     table: type[SegmentTable] = SegmentTable

@@ -26,6 +26,7 @@ from engines.bitcask.hint import BadHint, Entry, decode_hint, hint_reach, was_cl
 from engines.bitcask.intent import redo_load
 from engines.bitcask.keydir import Keydir
 from engines.bitcask.leftovers import log_removal, require_leftovers
+from engines.bitcask.place import unpack
 from engines.bitcask.record import HEADER_BYTES, MARK_BYTES, MARK_MAGIC, BadRecord
 from engines.bitcask.scan import hint_of, scan_entries, whole_part
 from engines.bitcask.segment import Segment, SegmentTable, data_path, hint_path, repair_advice
@@ -191,7 +192,7 @@ def forget_mark(table: SegmentTable, keydir: Keydir, segments: dict[int, Segment
     """Takes the empty key out of the keydir if it is a mark. (A user of Riak may have stored something under it.)"""
     if (place := keydir.places.get(b"")) is None:
         return
-    file_id, offset, size = place
+    file_id, offset, size = unpack(place)
     magic_at = offset + HEADER_BYTES  # a mark has no key
     if size == MARK_BYTES and table.view(file_id)[magic_at : magic_at + len(MARK_MAGIC)] == MARK_MAGIC:
         del keydir.places[b""]

@@ -10,7 +10,7 @@
 Here is the contract, and reading. Writing is engines.bitcask.writer; what both share, with the locks and their order, is
 engines.bitcask.core. The files of the engine are listed in reading order in `engines/bitcask/__init__.py`.
 
-Best at point reads and writes whose keys fit in memory: a key of 16 bytes takes some 190 there, whatever its value. Worst
+Best at point reads and writes whose keys fit in memory: a key of 16 bytes takes some 140 there, whatever its value. Worst
 at ordered scans of what isn't cached. The paper: Sheehy and Smith, "Bitcask: A Log-Structured Hash Table for Fast
 Key/Value Data" (2010); the format and the rules of merging are those of basho/bitcask 2, whose Erlang opens our
 directories, and we its. FORMAT.md has the bytes.
@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar, Unpack
 
 from engines.bitcask.check import check, counters, describe
-from engines.bitcask.core import NEVER, Core
+from engines.bitcask.core import NEVER
 from engines.bitcask.dump import dump
 from engines.bitcask.fast import FAST
 from engines.bitcask.intent import finish_load
@@ -36,7 +36,6 @@ from engines.bitcask.recovery import look, recover
 from engines.bitcask.repair import log_repair, repair
 from engines.bitcask.snapshot import BitcaskSnapshot
 from engines.bitcask.survey import directory_has_segments
-from engines.bitcask.writer import Writer
 from engines.env import Env, StorePath, real_env
 from engines.errors import NoSuchStore
 from engines.keywords import BitcaskKeywords
@@ -66,7 +65,7 @@ class BitcaskStore(KVStore):
             raise NoSuchStore.at(self.path)
         parts = self.parts or (FAST if told.fast else PLAIN)
         table = parts.table(env, self.path, Stats(), told.max_open_files, read_only=told.read_only)
-        self.core = core = Core(env, told, table)
+        self.core = core = parts.core(env, told, table)
         if not told.read_only:
             env.makedirs(self.path, "bitcask.open.mkdir")
         if told.repair and self.recognises(self.path, env):
@@ -81,9 +80,9 @@ class BitcaskStore(KVStore):
         except BaseException:
             self._lock.close()
             raise
-        self._parts = parts
+        self._snapshot = parts.snapshot
         self._merging = parts.merging(core)
-        self._writer = Writer(core, self._merging, self.max_value_bytes)
+        self._writer = parts.writer(core, self._merging, self.max_value_bytes)
         self.opened(env)
 
     @classmethod
@@ -141,13 +140,13 @@ class BitcaskStore(KVStore):
     def snapshot(self) -> BitcaskSnapshot:
         """O(1). Each later write of a key costs each open snapshot one note; files wait for it to be closed."""
         self.check_usable()
-        return self._parts.snapshot(self.core, self)
+        return self._snapshot(self.core, self)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
         """As the contract says: `write` with a batch of one, or what does the same faster. O(1)."""
-        self._parts.put(self._writer, key, value, sync)
+        self._writer.put(key, value, sync)
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         """As the contract says. O(operations); the records are built in memory and copied at once.

@@ -7,6 +7,7 @@ from typing import Any
 
 from engines.bitcask.hint import TOMBSTONE_BIT
 from engines.bitcask.keydir import Keydir, KeyOrder, Undo
+from engines.bitcask.place import pack
 from engines.bitcask.segment import Segment
 from engines.simenv import SimEnv
 from tests.bitcask.riak_files import open_sim
@@ -54,12 +55,12 @@ def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() 
 
 def test_a_view_remembers_the_first_place_of_each_key() -> None:
     keydir, first, second = Keydir(), Undo(), Undo()
-    keydir.places.update({b"a": (1, 0, 16), b"b": (1, 16, 16)})
-    keydir.apply({b"a": (2, 0, 16), b"c": (2, 16, 16)}, [first])
-    keydir.apply({b"a": None, b"b": (2, 32, 16)}, [first, second])
-    assert dict(first) == {b"a": (1, 0, 16), b"c": None, b"b": (1, 16, 16)}
-    assert dict(second) == {b"a": (2, 0, 16), b"b": (1, 16, 16)}
-    assert keydir.places == {b"b": (2, 32, 16), b"c": (2, 16, 16)}
+    keydir.places.update({b"a": pack(1, 0, 16), b"b": pack(1, 16, 16)})
+    keydir.apply({b"a": pack(2, 0, 16), b"c": pack(2, 16, 16)}, [first])
+    keydir.apply({b"a": None, b"b": pack(2, 32, 16)}, [first, second])
+    assert dict(first) == {b"a": pack(1, 0, 16), b"c": None, b"b": pack(1, 16, 16)}
+    assert dict(second) == {b"a": pack(2, 0, 16), b"b": pack(1, 16, 16)}
+    assert keydir.places == {b"b": pack(2, 32, 16), b"c": pack(2, 16, 16)}
 
 
 def test_a_view_sees_no_later_value_while_its_note_is_dropped() -> None:
@@ -87,5 +88,5 @@ def test_loading_a_segment_takes_the_live_bytes_of_what_it_replaces() -> None:
     keydir.load(segments[1], [(5, 20, 0, b"a"), (5, 30, 20, b"b"), (5, 50, 50, b"c")], segments)
     assert segments[1].live_bytes == 100
     keydir.load(segments[2], [(5, 40, 0, b"a"), (5, 36, 40 | TOMBSTONE_BIT, b"b")], segments)
-    assert keydir.places == {b"a": (2, 0, 40), b"c": (1, 50, 50)}
+    assert keydir.places == {b"a": pack(2, 0, 40), b"c": pack(1, 50, 50)}
     assert (segments[1].live_bytes, segments[2].live_bytes, segments[2].tombstone_bytes) == (50, 40, 36)

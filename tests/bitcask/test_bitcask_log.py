@@ -6,6 +6,7 @@ from zlib import crc32
 
 from engines.bitcask.keydir import Keydir
 from engines.bitcask.log import Log
+from engines.bitcask.place import pack
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
     Mark,
@@ -104,7 +105,7 @@ def test_one_operation_is_one_record() -> None:
     write = Written()
     assert write({b"k": b"1"}) == encode_record(write.time, b"k", b"1")
     assert write({b"k": b"2"}) == encode_record(write.time, b"k", b"2")
-    assert write.keydir.places == {b"k": (1, 16, 16)}
+    assert write.keydir.places == {b"k": pack(1, 16, 16)}
     assert write({b"k": None}) == encode_tombstone(write.time, b"k", 1)
     assert write.keydir.places == {} and write({b"k": None}) == b""
 
@@ -116,7 +117,7 @@ def test_a_value_that_replaces_one_of_an_older_segment_comes_after_a_tombstone()
     write.log.seal()
     record = encode_record(write.time, b"k", b"2")
     assert write({b"k": b"2"}) == encode_tombstone(HALF_TIMESTAMP, b"k", 1) + record
-    assert write.keydir.places == {b"k": (2, 37, 16)}
+    assert write.keydir.places == {b"k": pack(2, 37, 16)}
     assert [(segment.id, segment.live_bytes) for segment in write.table.live.values()] == [(1, 0), (2, 16)]
 
 
@@ -126,7 +127,7 @@ def test_several_operations_come_after_a_mark_that_sums_them() -> None:
     body = encode_tombstone(write.time, b"old", 1) + encode_record(write.time, b"new", b"2")
     mark = encode_mark(write.time, Mark(1, 18, 0, 2, len(body), crc32(body)))
     assert write({b"old": None, b"new": b"2"}) == mark + body
-    assert write.keydir.places == {b"new": (1, 18 + len(mark) + 39, 18)}
+    assert write.keydir.places == {b"new": pack(1, 18 + len(mark) + 39, 18)}
 
 
 def test_a_mark_says_how_far_the_segment_is_synced() -> None:
