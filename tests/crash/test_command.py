@@ -42,7 +42,7 @@ def test_no_fsync_is_judged_while_all_of_them_lose_data(capsys: pytest.CaptureFi
 
 
 def test_a_superfluous_fsync_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([f"{FLAWED}:SyncsTwice", "--only", "sites"]) == 1
+    assert main([f"{FLAWED}:SyncsTwice", *SAMPLE, "--only", "sites"]) == 1
     told = capsys.readouterr().out
     assert "of the 9 fsyncs can be left out, and nothing is lost" in told
     assert "toy.twice                        NOTHING is lost" in told
