@@ -41,6 +41,7 @@ def test_no_fsync_is_judged_while_all_of_them_lose_data(capsys: pytest.CaptureFi
     assert "not looked at" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # that nothing is lost is known only after every cut
 def test_a_superfluous_fsync_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"{FLAWED}:SyncsTwice", *SAMPLE, "--only", "sites"]) == 1
     told = capsys.readouterr().out
