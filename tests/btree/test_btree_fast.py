@@ -186,6 +186,22 @@ def test_a_cached_get_pins_nothing_and_reads_nothing() -> None:
     assert (store.stats().reads, len(state.pager.pins.arrived)) == (reads, pins + 1), "the one is of stats()"
 
 
+# --------------------------------------------------------------------------------------------------------------- scans
+
+
+def test_scans_between_any_bounds_show_the_same_pairs(rng: random.Random) -> None:
+    """scan_tree: bounds within a leaf, between two leaves, beyond either end; trees of one leaf, and of three levels."""
+    for count in (0, 5, 40, 9_000):
+        stores = [store_of(parts, SimEnv(0)) for parts in (PLAIN, FAST)]
+        for store in stores:
+            store.load((b"%05d" % number, b"v" * 50) for number in range(count))
+        for _ in range(20):
+            start, stop = (b"%05d" % rng.randrange(count + 9) for _ in range(2))
+            for bounds in ((start, stop), (start, None), (start + b"x", stop), (b"", stop)):
+                plain, fast = (list(store.scan(*bounds)) for store in stores)
+                assert plain == fast
+
+
 # ------------------------------------------------------------------------------------------------------------ splicing
 
 
