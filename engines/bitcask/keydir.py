@@ -42,7 +42,7 @@ __all__ = ["NO_NOTE", "Changes", "KeyOrder", "Keydir", "Undo"]
 
 NO_NOTE: Final[Place] = 0  # is no place, since ids begin at 1; and not None, which is the note of an absent key
 
-NO_KEYS: Final[SortedList[bytes]] = SortedList()  # each scan makes an undo map, and an empty list takes 1 µs
+NO_KEYS: Final[SortedList[bytes]] = SortedList()  # each scan makes an undo map, and an empty list takes 0.2 µs
 
 Changes = Mapping[bytes, Place | None]  # key → its new place, None for a deletion
 
