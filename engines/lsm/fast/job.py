@@ -63,7 +63,7 @@ def _pair_chunks(pairs: Iterator[Pair], trailer: bytes) -> Iterator[Rows]:
 
 
 def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> list[FileMeta]:
-    """As job.flush, a chunk at a time. Together with the writer: 4.2 µs -> 2.0 µs."""
+    """As job.flush, a chunk at a time. Together with the writer: 4.2 µs a row -> 2.0 µs."""
     if not isinstance(writer, FastTableWriter) or not isinstance(memtable, ArenaMemTable) or is_crowded(memtable):
         return plain.flush(memtable, smallest_snapshot, writer)
     return writer.write_chunks(memtable.row_chunks())
