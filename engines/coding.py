@@ -6,7 +6,7 @@
               means that more follows; at most 5 bytes for 32 bits, 10 bytes for 64
     slice     a varint length, then that many bytes        b"hi" →  02 68 69
 
-Decoders take a buffer and an offset, and return the value with the offset behind it. They never read past the buffer
+Decoders take a buffer and an offset, and return the value with the offset after it. They never read past the buffer
 and never believe a length: what doesn't fit raises `DecodeError`, which the caller turns into a `CorruptionError`
 with the path and position that only it knows.
 
@@ -47,12 +47,12 @@ def put_varint(value: int) -> bytes:
 
 
 def get_varint64(buffer: bytes | memoryview, offset: int) -> tuple[int, int]:
-    """Decodes a varint of at most 64 bits: (value, offset behind it). Raises DecodeError."""
+    """Decodes a varint of at most 64 bits: (value, offset after it). Raises DecodeError."""
     return _get_varint(buffer, offset, 64)
 
 
 def get_varint32(buffer: bytes | memoryview, offset: int) -> tuple[int, int]:
-    """Decodes a varint of at most 32 bits: (value, offset behind it). Raises DecodeError."""
+    """Decodes a varint of at most 32 bits: (value, offset after it). Raises DecodeError."""
     return _get_varint(buffer, offset, 32)
 
 
@@ -74,12 +74,12 @@ def _get_varint(buffer: bytes | memoryview, offset: int, bits: int) -> tuple[int
 
 
 def put_slice(data: bytes) -> bytes:
-    """Encodes `data` behind its length."""
+    """Encodes `data` after its length."""
     return put_varint(len(data)) + data
 
 
 def get_slice(buffer: bytes, offset: int) -> tuple[bytes, int]:
-    """Decodes a length-prefixed slice: (its bytes, offset behind it). Raises DecodeError."""
+    """Decodes a length-prefixed slice: (its bytes, offset after it). Raises DecodeError."""
     size_bytes, start = get_varint32(buffer, offset)
     stop = start + size_bytes
     if stop > len(buffer):

@@ -70,8 +70,8 @@ class StoreFailed(StoreError):
     """A call after a write or an fsync has failed.
 
     After a failed fsync the kernel may have marked the lost pages clean, so that a second fsync succeeds without the
-    data (the fsyncgate rule). Nothing is therefore retried: the store refuses every call, and whoever reopens it
-    reads what the disk really has. `__cause__` is the first failure.
+    data (the fsyncgate rule). Nothing is therefore retried: the store refuses every call, and a caller who
+    opens it again reads what the disk really has. `__cause__` is the first failure.
     """
 
 
@@ -99,8 +99,8 @@ class StoreLocked(StoreError):
 
 class StoreChanged(StoreError):
     """A file is gone, or shorter, that was there when the store was opened for reading only: a program that its locks
-    don't keep out has merged or compacted meanwhile. Nothing is lost; whoever opens the store again sees its present
-    state."""
+    don't keep out has merged or compacted meanwhile. Nothing is lost; a caller who opens the store again sees its
+    present state."""
 
     def __init__(self, path: str, what: str = "is gone") -> None:
         super().__init__(

@@ -99,7 +99,7 @@ def _find_or_take(path: str, kind: LockKind, shared: bool) -> HeldLock:
     if held is None or held.fd < 0:
         held = _take_lock(path, kind, shared)
     elif not (shared and held.shared):
-        del held  # else the traceback, and whoever keeps it, would keep the lock
+        del held  # else the traceback, and the caller who keeps it, would keep the lock
         raise StoreLocked(path, "this process")
     return HeldLock(held)
 
@@ -107,7 +107,7 @@ def _find_or_take(path: str, kind: LockKind, shared: bool) -> HeldLock:
 def close_file(fd: int) -> None:
     """Closes a descriptor; of a file that this process has a POSIX lock on, when the lock is given up.
 
-    The system drops the lock with *any* descriptor of the file: whoever only looked at it would let others in.
+    The system drops the lock with *any* descriptor of the file: a thread that only looked at it would let others in.
     """
     with _held_lock: _close_or_keep(fd)  # fmt: skip  # noqa: E701
 

@@ -27,24 +27,24 @@ How the reader tells a torn tail from bit rot
     A crash loses what was written after the last completed sync: any part of it, in any order, with zeros or garbage
     in its place; a later record may survive an earlier one. Bit rot damages what was synced long ago. Both look like a
     record that fails its checksum. So what counts is whether the damaged record had been synced, and only a record
-    behind it can testify to that: whoever wrote the later record knew up to where the file was on disk at the time.
+    after it can testify to that: the writer of the later record knew up to where the file was on disk at the time.
  5. Reading stops at the first fragment that is not valid. If all bytes from there on are zero, it is the clean end of
     a preallocated file. Otherwise the rest of the file is searched, at every byte, for whole valid records (the length
     at the damaged spot cannot be believed, so nobody knows where the next one begins). Each is shown to the caller's
     `Testimony`: "up to which offset was the file on disk before this record was written?" If one answers with more
     than the damaged offset, the damage is CorruptionError; if none does, it is a torn tail, and the log ends there.
  6. The usual answer is the record's own offset (`synced_each`): every record was synced before the next was written,
-    so any whole record behind the damage convicts it. A log with several writes between two syncs has to know more:
+    so any whole record after the damage convicts it. A log with several writes between two syncs has to know more:
     server/wal.py stores in each record how far the file was synced. None is for logs without any promise: every damage
     is a torn tail, and nothing is searched.
  7. A valid fragment out of order (a MIDDLE without a FIRST, a FULL while a record is unfinished) is not valid either: a
     crash may have left it there from an older file.
     What no reader can tell: rot in the very last records, those that no later one testifies to. It looks exactly like a
     torn tail. A caller who must know writes one more record when it closes the log.
- 8. A *hole*, zeros from where a record should begin to the end of its block, and any blocks of zeros behind that, is by
-    itself damage as in rule 5. It is none when a program has gone on with the log of a killed one, behind the space that
+ 8. A *hole*, zeros from where a record should begin to the end of its block, and any blocks of zeros after that, is by
+    itself damage as in rule 5. It is none when a program has gone on with the log of a killed one, after the space that
     was allocated and not written (LevelDB's `reuse_logs`; Chromium does that). Whether a record is lost in it, only the
-    caller can say, who knows what comes next: so a hole is read past if `goes_on` says that the first record behind it
+    caller can say, who knows what comes next: so a hole is read past if `goes_on` says that the first record after it
     goes on where the last one before it ended. Without `goes_on` no hole is read past. That is right for every log that
     nobody else writes to and whose writer never leaves a hole: Raft's log, a snapshot, a manifest. Only the LSM tree's
     log is read by the lenient rule (engines/lsm/wal.py), because its sequences count every operation.
@@ -96,9 +96,7 @@ _TYPE_CRC: Final = tuple(crc32c(bytes((kind,))) for kind in range(256))
 _POSSIBLE_TYPE = re.compile(rb"[\x01-\x04]")
 
 Testimony = Callable[[int, bytes], int]  # (offset, payload) of a later record → the file was on disk up to there
-GoesOn = Callable[
-    [bytes], bool
-]  # payload of the record behind a hole → nothing is missing between it and what was read
+GoesOn = Callable[[bytes], bool]  # payload of the record after a hole → nothing is missing between it and what was read
 
 
 def mask(crc: int) -> int:
@@ -121,7 +119,7 @@ def fragment_checksum(kind: int, data: bytes | memoryview) -> int:
 
 
 def record_offset(offset: int) -> int:
-    """Where the record that is written at `offset` really begins: behind the zeros that may end the block. O(1)."""
+    """Where the record that is written at `offset` really begins: after the zeros that may end the block. O(1)."""
     left = BLOCK_BYTES - offset % BLOCK_BYTES
     return offset if left >= HEADER_BYTES else offset + left
 
@@ -161,7 +159,7 @@ def _encode_fragments(block_offset: int, payload: bytes) -> bytes:
 
 
 def encode_records(block_offset: int, payloads: Sequence[bytes]) -> bytes:
-    """The bytes of several records, one behind the other, for one write. Otherwise as `encode_record`."""
+    """The bytes of several records, one after the other, for one write. Otherwise as `encode_record`."""
     parts = []
     for payload in payloads:
         encoded = encode_record(block_offset, payload)
@@ -208,7 +206,7 @@ def synced_each(offset: int, payload: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TornTail:
-    """What a crash left behind the last whole record: `size_bytes` from `offset` to the end of the file."""
+    """What a crash left after the last whole record: `size_bytes` from `offset` to the end of the file."""
 
     offset: int
     size_bytes: int
@@ -222,8 +220,8 @@ class LogReader:
     """Iterates over the records of a log: (offset of the record, payload). Strict: rules 5 to 8 of the module.
 
     source: an open file, or the bytes of one; it may be closed after this call, and has `size` bytes. path: for
-    messages only. testimony: see rule 5; goes_on: see rule 8; advice: what is to be done about damage. While iterating, `end` is the offset behind the last record
-    returned; at the end it is where a writer goes on, and `torn` says what lies behind it, if a crash has left something.
+    messages only. testimony: see rule 5; goes_on: see rule 8; advice: what is to be done about damage. While iterating, `end` is the offset after the last record
+    returned; at the end it is where a writer goes on, and `torn` says what lies after it, if a crash has left something.
     `holes` are those that were read past so far: (offset, size in bytes).
     Raises CorruptionError. Memory: one block and one record. O(size); the search of rule 5, only made in a damaged
     file, ends at the first witness, and takes some seconds for a MiB of the worst bytes without one.
@@ -238,7 +236,7 @@ class LogReader:
         advice: str = "restore the file from a copy",
     ) -> None:
         self.path = path
-        self.end = self._end_before = 0  # behind the last record returned, and behind the one before that
+        self.end = self._end_before = 0  # after the last record returned, and after the one before that
         self.torn: TornTail | None = None
         self.holes: list[tuple[int, int]] = []
         self._view: View = source if isinstance(source, bytes) else source.view()
@@ -249,7 +247,7 @@ class LogReader:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         pending: list[bytes] = []  # data of the fragments since a FIRST, which began at `start`
-        start = resume = 0  # resume: where the blocks behind a hole begin
+        start = resume = 0  # resume: where the blocks after a hole begin
         for base in range(0, self.size, BLOCK_BYTES):
             if base < resume:
                 continue
@@ -287,7 +285,7 @@ class LogReader:
             self._stop(start, "the record's last fragment is missing")
 
     def _behind_hole(self, offset: int) -> int:
-        """The block at which the log goes on behind the hole at `offset`; 0 if there is none to be read past (rule 8)."""
+        """The block at which the log goes on after the hole at `offset`; 0 if there is none to be read past (rule 8)."""
         if self._goes_on is None:
             return 0
         base = offset - offset % BLOCK_BYTES + BLOCK_BYTES
@@ -353,7 +351,7 @@ def all_zero(view: View, offset: int) -> bool:
 
 
 def find_records(view: View, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Every whole valid record that begins at or behind `offset`, at whatever byte: (offset, payload).
+    """Every whole valid record that begins at or after `offset`, at whatever byte: (offset, payload).
 
     Damage hides where the next record begins, so every byte that could be a type is tried; a wrong guess passes its
     checksum once in 2**32. The bytes of a record that is skipped may contain what looks like records, because somebody

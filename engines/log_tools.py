@@ -109,13 +109,13 @@ class LenientReader:
                     yield base + at, _BAD, b""
                     break
                 if not whole or checksum != fragment_checksum(kind, data):
-                    why = "the checksum does not match" if whole else "a length reaches behind the block"
-                    behind = at + HEADER_BYTES + length
-                    goes_on = whole and self._keeps_more and _begins_fragment(block, behind)
-                    self._drop(base + at, (behind if goes_on else len(block)) - at, why)
+                    why = "the checksum does not match" if whole else "a length reaches past the end of the block"
+                    after = at + HEADER_BYTES + length
+                    goes_on = whole and self._keeps_more and _begins_fragment(block, after)
+                    self._drop(base + at, (after if goes_on else len(block)) - at, why)
                     yield base + at, _BAD, b""
                     if goes_on:
-                        at = behind
+                        at = after
                         continue
                     break
                 if not FULL <= kind <= LAST:

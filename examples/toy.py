@@ -216,7 +216,7 @@ class ToyStore(KVStore):
         return self.snapshot().scan(start, stop, prefix=prefix, reverse=reverse)
 
     def snapshot(self) -> ToySnapshot:
-        """O(1): the dict of now, which nobody changes."""
+        """O(1): the current dict, which nobody changes."""
         self.check_usable()
         return ToySnapshot(self, self._items)
 
@@ -252,7 +252,7 @@ class ToyStore(KVStore):
         holding(self._writer, self._checkpoint, None)
 
     def _checkpoint(self, items: Items | None) -> None:
-        """Writes the items (None: those of now) to a new checkpoint, and drops the logs before it."""
+        """Writes the items (None: the current ones) to a new checkpoint, and drops the logs before it."""
         with self._failing_for_good():
             items = self._items if items is None else items
             # the last log need not be synced: the checkpoint has what is in it

@@ -9,7 +9,7 @@ Which node is asked, and when another one is:
 1. A node that can't be connected to, or says that nothing was done (503), costs nothing but time: the next node is asked,
    round and round, until `timeout_s` has passed. Then NoLeader is raised.
 2. A write whose answer doesn't come, or that is answered "unknown" (504), may have been done. It is not sent again:
-   OutcomeUnknown is raised. Whoever knows that a second time does no harm may send it again.
+   OutcomeUnknown is raised. A caller who knows that a second time does no harm may send it again.
 3. A read does no harm, and is sent again wherever 1 or 2 would apply.
 4. An answer counts whenever it comes. A body that is refused is answered while it is being sent; then no more of it is
    sent, and a connection that the server ends meanwhile doesn't make the outcome unknown.

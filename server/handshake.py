@@ -9,7 +9,7 @@
     X-Metcd-Past: <start>.<session>,…
 
 Numbers and sessions are hexadecimal. A node's own directory is an entry of what it knows. A snapshot's request (POST
-/raft/snapshot) has the same headers. Whoever listens refuses before a byte of Raft is read: 412 for another cluster,
+/raft/snapshot) has the same headers. The listening node refuses before a byte of Raft is read: 412 for another cluster,
 another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member. A refusal is one
 line in the log of each of the two, and no more until it is another one.
 
@@ -130,7 +130,7 @@ class Unproven(BadRequest):
 
 
 class Caller:
-    """Whoever calls on one connection, and what it has to prove before anything that it says is believed."""
+    """The node that calls on one connection, and what it has to prove before anything that it says is believed."""
 
     def __init__(self, handshake: Handshake) -> None:
         self._handshake = handshake
@@ -170,7 +170,7 @@ class Refusals:
 
     Two that call themselves the same node are heard and refused in turn: the same is told once in MINUTE_S at most.
 
-    Whoever can reach the port can be refused in ever new words: from LINES_MAX on it is a line a minute. For any thread.
+    Anybody who can reach the port can be refused in ever new words: from LINES_MAX on it is a line a minute. For any thread.
     """
 
     LINES_MAX = 100

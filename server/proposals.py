@@ -7,7 +7,7 @@
 Invariants:
 
 1. A waiter is known here before its proposal is in the inbox, so that no outcome can come too early for it.
-2. Whoever is refused may send its write again blindly. So `refuse` is only for proposals that Raft did not take, or that
+2. A client that is refused may send its write again blindly. So `refuse` is only for proposals that Raft did not take, or that
    the transport still had in its hands: a proposal is one message in one place at any time, forwarded but never copied,
    until it is an entry.
 3. After `close` nothing is added: no thread waits for a node that has stopped.

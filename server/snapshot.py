@@ -18,7 +18,7 @@ Invariants:
 1. A file under a snapshot's name is whole and on disk: it is written under a temporary name, synced, renamed, and then
    the directory is synced. What is cut, flipped or joined from two files is found by the records' checksums, the counts,
    the order of the keys, or the checksum over everything.
-2. Reading streams. Whoever installs a snapshot verifies the file first (`verify_snapshot`), because a store's content
+2. Reading streams. The node that installs a snapshot verifies the file first (`verify_snapshot`), because a store's content
    should not be replaced by half of one; and the stream itself raises CorruptionError in place of its end.
 3. What a peer sends decides no file name: the name is made of the two numbers in the metadata.
 4. A damaged file is put aside as `….snap.broken` and reported, and an older one may serve. It is never deleted.

@@ -160,7 +160,7 @@ def unnamed(files: list[str], architecture: str) -> list[str]:
 
 
 def test_every_file_is_named_in_the_architecture() -> None:
-    """ARCHITECTURE.md: which file has which thought. An `__init__.py` without code needs no line."""
+    """ARCHITECTURE.md: which file has which purpose. An `__init__.py` without code needs no line."""
     architecture = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
     files = [source.path for source in sources(*PACKAGES) if source.tree.body]
     assert unnamed(["engines/a.py", "engines/b.py"], "first `engines/a.py`") == ["engines/b.py"]

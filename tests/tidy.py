@@ -155,7 +155,7 @@ def files_are_short(source: Source) -> Iterator[str]:
 
 
 def functions_fit_a_screen(source: Source) -> Iterator[str]:
-    """One thought for each function; its docstring is counted, its decorators are not."""
+    """One purpose for each function; its docstring is counted, its decorators are not."""
     for node in ast.walk(source.tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -148,7 +148,7 @@ def test_riak_finds_a_tombstone_for_each_dead_record_of_another_file() -> None:
     data = env.files()[data_path(output)]
     records = [(key, value) for _, _, key, value in read_records(data, 0, len(data))]
     assert [tombstone_file(value) for _, value in records if is_tombstone(value)] == [1]
-    assert records[-1] == (b"k", b"new"), "behind its tombstone, or it would be dead"
+    assert records[-1] == (b"k", b"new"), "after its tombstone, or it would be dead"
     assert content(env) == {b"k": b"new", b"a": b"1"}
 
 

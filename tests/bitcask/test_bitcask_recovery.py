@@ -20,7 +20,7 @@ from tests.bitcask.riak_files import PATH, content, data_path, killed, open_sim,
 
 
 def test_a_segment_cut_at_every_byte_is_a_prefix_of_history() -> None:
-    """The active segment of a killed store: no cut loses more than what is behind it, and none invents anything."""
+    """The active segment of a killed store: no cut loses more than what is after it, and none invents anything."""
     env = SimEnv()
     store = open_sim(env, max_file_size=4000)
     history = [(0, {})]
@@ -43,7 +43,7 @@ def test_a_segment_cut_at_every_byte_is_a_prefix_of_history() -> None:
 
 
 def test_a_closed_segment_that_was_cut_is_refused() -> None:
-    """Its hint says how long it was; without the hint, the file behind it says that it was whole."""
+    """Its hint says how long it was; without the hint, the file after it says that it was whole."""
     env = SimEnv()
     with open_sim(env) as store:
         for number in range(12):
@@ -66,7 +66,7 @@ def test_a_closed_segment_that_was_cut_is_refused() -> None:
 
 
 def test_damage_before_what_was_synced_is_told_from_a_torn_tail() -> None:
-    """A mark behind it says that it was on the disk: not a shorter history, but an error."""
+    """A mark after it says that it was on the disk: not a shorter history, but an error."""
     env = SimEnv()
     store = open_sim(env, max_file_size=1 << 20)
     for number in range(2 * MARK_EVERY_BYTES // 100):

@@ -15,7 +15,7 @@ from tests.bitcask.riak_files import content, data_path, killed, open_sim, put_f
 
 
 def test_a_batch_is_whole_or_absent_at_every_cut() -> None:
-    """Three records behind a mark: the last byte decides."""
+    """Three records after a mark: the last byte decides."""
     env = SimEnv()
     store = open_sim(env, max_file_size=2000)
     store.put(b"before", b"1")

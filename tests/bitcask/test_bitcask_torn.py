@@ -55,7 +55,7 @@ def test_torn_ends_in_several_files_are_cut_off() -> None:
 
 @pytest.mark.parametrize("torn", [b"", SECOND[:9], SECOND[:-1]], ids=["nothing", "a header", "all but a byte"])
 def test_what_a_killed_store_of_ours_leaves_may_be_followed_by_riaks_file(torn: bytes) -> None:
-    """Zeros behind the records: the file was allocated, and never closed."""
+    """Zeros after the records: the file was allocated, and never closed."""
     env = two_files(FIRST + torn + bytes(len(SECOND) - len(torn) + 30), None)
     assert content(env) == {b"a": b"1" * 20, b"next": b"file"}
 
@@ -140,7 +140,7 @@ def test_every_flipped_byte_of_an_older_file_of_riaks_is_damage_or_no_loss() -> 
 
 @pytest.mark.parametrize(("size", "filler"), [(300, b"\0"), (70_000, b"\0"), (3 << 20, b"\1"), (17 << 20, b"\x7f")])
 def test_a_whole_record_is_found_at_whatever_byte(size: int, filler: bytes) -> None:
-    """Behind a record whose length leads beyond the end: across the windows of the search, and at the very end."""
+    """After a record whose length leads beyond the end: across the windows of the search, and at the very end."""
     head = LONGER[:10] + (size + 1).to_bytes(4) + b"torn"
     for at in (40, size // 2 + 1, (1 << 20) - 3, (1 << 20) + len(head), size - len(SECOND)):
         if at <= size - len(SECOND):

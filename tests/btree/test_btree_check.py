@@ -32,7 +32,7 @@ def test_a_well_made_file_has_no_problems(database: bytes, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_each_mutation_is_told(database: bytes, tmp_path: Path, name: str) -> None:
-    """In a sentence; whoever opens the file gets the same sentence from check(), or a CorruptionError."""
+    """In a sentence; a caller who opens the file gets the same sentence from check(), or a CorruptionError."""
     file = Layout(database)
     MUTATIONS[name].damage(file)
     problems = checked(bytes(file.data), tmp_path / "db")
@@ -48,7 +48,7 @@ def test_each_mutation_is_told(database: bytes, tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", LEGAL)
 def test_what_is_legal_is_not_told(database: bytes, tmp_path: Path, name: str) -> None:
-    """And such a file can be written to, and is well afterwards."""
+    """And such a file can be written to, and is OK afterwards."""
     file = Layout(database)
     LEGAL[name](file)
     assert checked(bytes(file.data), tmp_path / "db") == []

@@ -27,7 +27,7 @@ def test_a_compacted_file_has_no_free_pages(store: BTreeStore) -> None:
 def test_compaction_keeps_link_mode_and_owner(tmp_path: Path, mode: int) -> None:
     """The file is replaced where it is, and not the symbolic link that leads to it; it stays who it belonged to.
 
-    Without the right to give files away, the owner is whoever compacts: only root is tried with another one here.
+    Without the right to give files away, the owner is the user who compacts: only root is tried with another one here.
     """
     (tmp_path / "disk").mkdir()
     real, link = tmp_path / "disk" / "real.db", tmp_path / "link.db"

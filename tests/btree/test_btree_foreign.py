@@ -42,7 +42,7 @@ def etcds(tmp_path: Path) -> Path:
 def test_files_of_other_programs_are_read(
     tmp_path: Path, name: str, buckets: str, nested: tuple[bytes], value: bytes
 ) -> None:
-    """Each says which buckets it has, is well to check, and shows what is nested in it, to views and to dump."""
+    """Each says which buckets it has, check() finds nothing wrong, and shows what is nested in it, to views and to dump."""
     path = unpacked(name, tmp_path)
     with pytest.raises(ForeignFormat, match=f"no bucket b'metcd' but with {buckets}: "):
         BTreeStore(path)
@@ -77,7 +77,7 @@ def test_many_buckets_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_new_bucket_beside_others_is_made_by_its_name(etcds: Path) -> None:
-    """Whoever wants one says its name; the first write makes it, and the others stay."""
+    """A caller who wants one says its name; the first write makes it, and the others stay."""
     with BTreeStore(etcds, bucket=b"mine") as store:
         assert dict(store.scan()) == {}
         store.put(b"a", b"1")

@@ -69,7 +69,7 @@ def _poked(pager: Pager, pgid: int, **fields: int) -> None:
     ],
 )
 def test_a_page_that_cannot_be_is_refused(pager: Pager, writer: TreeWriter, fields: dict[str, int], why: str) -> None:
-    """CorruptionError names the page and its place, whoever reads it first."""
+    """CorruptionError names the page and its place, no matter who reads it first."""
     pgid = writer.write(Node.leaf([b"a"], [b"1"]))
     _poked(pager, pgid, **fields)
     with pytest.raises(CorruptionError, match=why) as error:

@@ -73,7 +73,7 @@ class RetriesItsSync(ToyStore):
 
 
 class ReadersWait(ToyStore):
-    """One lock for everything; whoever doesn't get it soon is told that the store is busy."""
+    """One lock for everything; a caller who doesn't get it soon is told that the store is busy."""
 
     caught_by: ClassVar = "test_readers_do_not_wait_for_the_writer"
 
@@ -167,7 +167,7 @@ class BeginsLogsWithoutTheirName(ToyStore):
 
 
 class ForgetsItsTail(ToyStore):
-    """Recovery leaves a torn record where it is, and appends behind it what nobody will ever read."""
+    """Recovery leaves a torn record where it is, and appends after it what nobody will ever read."""
 
     caught_by: ClassVar = "machine"
 

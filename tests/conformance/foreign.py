@@ -1,6 +1,6 @@
 """Stores as other programs leave them, in the engines' formats: made by hand on any Env, from the lowest builders.
 
-The table is open: whoever learns of another program's habit adds a scene, and every test of reading only and of foreign
+The table is open: when you learn of another program's habit, add a scene, and every test of reading only and of foreign
 keys runs on it.
 """
 
@@ -66,7 +66,7 @@ LEVELDBS = {b"": b"of the empty key", b"a": b"1", LONG: b"of the long key", LONG
 
 
 def leveldbs(env: Env, path: str, *, comparator: bytes = COMPARATOR, listed: int = 1) -> None:
-    """A table with the empty key and a long one, and a log behind it: LevelDB takes them, our put doesn't."""
+    """A table with the empty key and a long one, and a log after it: LevelDB takes them, our put doesn't."""
     env.makedirs(path, "test")
     in_table = sorted(pair for pair in LEVELDBS.items() if pair[0] != LONG + b"b")
     file = env.open(f"{path}/000004.ldb", "w")

@@ -86,7 +86,7 @@ def test_an_empty_store_can_be_flushed_compacted_and_checked(store: KVStore) -> 
 
 
 def test_check_finds_nothing_wrong(full: KVStore) -> None:
-    """KVStore.check: [] is well, in every layout, and with a snapshot open; it changes nothing."""
+    """KVStore.check: [] means OK, in every layout, and with a snapshot open; it changes nothing."""
     assert full.check() == []
     with full.snapshot():
         full.put(b"a", b"new")
@@ -135,7 +135,7 @@ def test_stats_are_a_copy(store: KVStore) -> None:
 
 
 def test_stats_know_what_is_live(store: KVStore) -> None:
-    """Stats: live_bytes is what a reader of now can reach, so it falls when that is deleted."""
+    """Stats: live_bytes is what a reader can reach now, so it falls when that is deleted."""
     assert store.stats().space_amplification == 0.0
     for number in range(400):
         store.put(b"%03d" % number, b"v" * 100)

@@ -42,7 +42,7 @@ def test_a_scan_shows_its_range_in_order(full: KVStore, reverse: bool) -> None:
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
 def test_a_snapshot_scans_like_a_store(full: KVStore, reverse: bool) -> None:
-    """Reader.scan, of a snapshot, behind which everything has changed."""
+    """Reader.scan, of a snapshot, after which everything has changed."""
     with full.snapshot() as snapshot:
         for key in ITEMS:
             full.put(key, b"since")

@@ -1,4 +1,4 @@
-"""The contract, third part: snapshots, and `load`, which replaces everything behind them."""
+"""The contract, third part: snapshots, and `load`, which replaces everything after they were taken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def assert_holds(reader: object, items: dict[bytes, bytes]) -> None:
 
 
 def test_a_snapshot_is_frozen(full: KVStore) -> None:
-    """KVStore.snapshot: a frozen view of now, whatever is put, overwritten or deleted after it."""
+    """KVStore.snapshot: a frozen view of the moment, whatever is put, overwritten or deleted after it."""
     with full.snapshot() as snapshot:
         full.put(b"new", b"new")
         full.put(b"a", b"overwritten")

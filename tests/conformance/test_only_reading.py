@@ -171,7 +171,7 @@ def test_another_users_store_is_read_without_the_right_to_write(engine: Engine) 
         assert ran.stdout.replace("/others/", "/own/").splitlines() == expected
         assert before == (picture(root / "others") if os.getuid() == 0 else {})
         for each in (root / "others").rglob("*"):
-            each.chmod(0o700)  # so that whoever isn't root can remove them
+            each.chmod(0o700)  # so that a user who isn't root can remove them
         (root / "others").chmod(0o700)
 
 

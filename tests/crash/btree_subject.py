@@ -26,7 +26,7 @@ class BTreeSubject(StoreSubject):
         self.page_size = page_size
 
     def steps(self, rng: random.Random) -> list[Step]:
-        """Three times more: a process is killed with unsynced commits behind it, and the next one writes on at once."""
+        """Three times more: a process is killed after unsynced commits, and the next one writes on at once."""
         steps = super().steps(rng)
         for number in range(3):
             unsynced = [replace(self._step_of_writes(rng, number), durable=False) for _ in range(2)]

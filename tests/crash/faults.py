@@ -199,7 +199,7 @@ class _Run:
     # ---- what is on disk after the failure ----------------------------------------------------------------------
 
     def _watch(self, call: Call) -> None:
-        """A failure is behind us, and the store goes on: the power may be cut after each of its later calls.
+        """A failure is over, and the store goes on: the power may be cut after each of its later calls.
 
         All of them after a failed sync; after other failures, which don't make the disk forget anything, the next few.
         """
@@ -230,7 +230,7 @@ class _Run:
             self._fail(f"{when}, {self.subject.lost(outcome, allowed)}")
 
     def _open_again(self) -> None:
-        """In the same process, on a disk that is well again: close has to give up the lock even after a failure."""
+        """In the same process, on a disk that works again: close has to give up the lock even after a failure."""
         tolerated: tuple[type[Exception], ...] = (OSError, *self.subject.failed)
         if (handle := self.handle or self.closed) is not None:
             try:

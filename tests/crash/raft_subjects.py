@@ -29,7 +29,7 @@ from tests.crash.machine import KILL, REOPEN, ROOT, Step, Subject
 __all__ = ["SnapshotSubject", "WalSubject"]
 
 Log = tuple[tuple[int, int, bytes], ...]  # term, index, data of each entry
-WalModel = tuple[tuple[int, int, int], tuple[int, int], Log]  # hard state, mark (index, term), entries behind it
+WalModel = tuple[tuple[int, int, int], tuple[int, int], Log]  # hard state, mark (index, term), entries after it
 
 
 def _of(recovered: WalState) -> WalModel:
@@ -112,7 +112,7 @@ class WalSubject(Subject):
         return Step("save", ((term + 1, 3, commit), ((term + 1, index, b"probe"),), True), durable=True)
 
     def steps(self, rng: random.Random) -> list[Step]:
-        """What a node does to its log: appends, conflicts, elections, cuts behind a snapshot, snapshots of a leader."""
+        """What a node does to its log: appends, conflicts, elections, cuts after a snapshot, snapshots of a leader."""
         steps: list[Step] = []
         state = self.initial
         while len(steps) < self.step_count:
@@ -151,7 +151,7 @@ class WalSubject(Subject):
             yield self._save(rng, state, number)
 
     def _install(self, rng: random.Random, state: WalModel) -> Iterator[Step]:
-        """A snapshot from the leader: behind the log's end, or in the place of entries that conflict with it."""
+        """A snapshot from the leader: past the log's end, or in the place of entries that conflict with it."""
         (term, vote, commit), mark, _ = state
         lowest = max(commit, mark[0]) + 1
         index = rng.randint(lowest, max(lowest, _last_index(state)) + 4)

@@ -394,7 +394,7 @@ def test_stores_share_one_env() -> None:
 
 @pytest.mark.parametrize("call", ["append", "pwrite"])
 def test_a_full_disk_is_told_with_the_files_name(call: str) -> None:
-    """The system call knows a descriptor only; whoever reads "No space left on device" asks where."""
+    """The system call knows a descriptor only; somebody who reads "No space left on device" asks where."""
     file = RealEnv().open("/dev/full", "r+")
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         file.append(b"x") if call == "append" else file.pwrite(b"x", 0)

@@ -230,7 +230,7 @@ def test_the_zeros_of_preallocated_space_are_a_clean_end():
 @pytest.mark.parametrize("zero_blocks", [0, 1, 3])
 @pytest.mark.parametrize("at", [0, 100, BLOCK_BYTES - 7])
 def test_a_hole_of_zeros_is_read_past_only_if_the_record_behind_it_goes_on(at: int, zero_blocks: int):
-    """Rule 8; db/log_reader.cc reads past any such zeros, because a program may have gone on behind allocated space."""
+    """Rule 8; db/log_reader.cc reads past any such zeros, because a program may have gone on after allocated space."""
     before = encode_records(0, [bytes(at - HEADER_BYTES)]) if at else b""
     hole = bytes(BLOCK_BYTES - at + zero_blocks * BLOCK_BYTES)
     data = before + hole + encode_records(0, [b"behind", b"last"])
@@ -378,7 +378,7 @@ def test_no_flipped_bit_goes_unnoticed(rng: random.Random):
 
 
 def test_a_damaged_length_does_not_hide_the_records_behind_it():
-    """The length is what tells where the next record begins; the search behind the damage tries every byte."""
+    """The length is what tells where the next record begins; the search after the damage tries every byte."""
     data = encode_records(0, [b"foo", b"bar", b"baz"])
     for byte in (0, 1, 4, 200, 255):
         error = refused(with_byte(data, 4, byte))
@@ -413,7 +413,7 @@ def test_a_bad_length():
     data = encode_records(0, [first, b"foo"])
     damaged = with_byte(data, 4, data[4] + 1)
     assert "was expected, but the block has only" in refused(damaged).why
-    assert lenient(damaged) == ([b"foo"], ["a length reaches behind the block"])
+    assert lenient(damaged) == ([b"foo"], ["a length reaches past the end of the block"])
 
 
 def test_a_checksum_mismatch():
@@ -483,7 +483,7 @@ def test_the_lenient_reader_says_how_much_it_dropped():
 
 @given(st.binary(max_size=300), st.integers(0, 3))
 def test_whatever_the_bytes_are_reading_ends(tail: bytes, blocks: int):
-    """Garbage, alone and behind records: no other exception, no endless loop, no record that wasn't written."""
+    """Garbage, alone and after records: no other exception, no endless loop, no record that wasn't written."""
     data = encode_records(0, [b"foo", bytes(blocks * BLOCK_BYTES)]) + tail
     try:
         records, _ = strict(data)

@@ -216,7 +216,7 @@ def test_beginning_an_existing_file_anew_is_pending_too() -> None:
 
 @pytest.mark.parametrize("policy", POWER_CUTS)
 def test_a_rename_is_done_or_not_done(policy: Policy) -> None:
-    """Promise 4, rename(2): whoever looks for the new name finds the old file or the new one."""
+    """Promise 4, rename(2): a process that looks for the new name finds the old file or the new one."""
     env, _ = durable_file(b"old", "/CURRENT")
     file = env.open("/tmp", "x")
     file.append(b"new")

@@ -1,4 +1,4 @@
-"""The real Bitcask behind a pipe: `riak_bitcask.escript` answers one line for each that it is given.
+"""The real Bitcask at the other end of a pipe: `riak_bitcask.escript` answers one line for each that it is given.
 
 Starting the Erlang machine takes a third of a second, so one of them serves a whole test module.
 """

@@ -380,7 +380,7 @@ def test_a_file_of_etcd_opens(tmp_path: Path) -> None:
 def snapshots_of_both_parities(directory: Path, etcdctl: list[str], environment: dict[str, str]) -> list[Path]:
     """Two files of `etcdctl snapshot save`: one whose txid is odd, and one whose txid is even.
 
-    etcdctl appends a SHA-256 to each, which lies behind the high-water mark.
+    etcdctl appends a SHA-256 to each, which lies past the high-water mark.
     """
     found: dict[int, Path] = {}
     for number in range(40):

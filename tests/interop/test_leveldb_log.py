@@ -129,7 +129,7 @@ def test_leveldb_replays_a_log_of_ours(tmp_path: Path, rng: random.Random, count
 
 @pytest.mark.parametrize("left", [*range(9), 40])
 def test_both_agree_on_every_end_of_a_block(tmp_path: Path, left: int):
-    """A first record that leaves `left` bytes of its block, a short, a long and a last one behind it."""
+    """A first record that leaves `left` bytes of its block, a short, a long and a last one after it."""
     first = batch_of(BLOCK_BYTES - HEADER_BYTES - left, 1)
     payloads = [
         first,
@@ -164,7 +164,7 @@ def test_both_end_at_the_same_torn_tail(tmp_path: Path, rng: random.Random):
 
 
 def test_both_read_past_the_zeros_before_a_record_that_goes_on(tmp_path: Path):
-    """A log with allocated space that another program has gone on behind: LevelDB, paranoid, and we read all of it."""
+    """A log with allocated space that another program has gone on after it: LevelDB, paranoid, and we read all of it."""
     first, behind = encode_batch(1, [(b"ours", b"1")]), encode_batch(2, [(b"theirs", b"2")])
     log = encode_records(0, [first])
     log += bytes(2 * BLOCK_BYTES - len(log)) + encode_records(0, [behind])
@@ -176,7 +176,7 @@ def test_both_read_past_the_zeros_before_a_record_that_goes_on(tmp_path: Path):
 
 
 def test_leveldb_loses_records_that_rotted_to_zeros_and_we_refuse(tmp_path: Path):
-    """FORMAT.md, the three kinds of damage: the sequence behind the zeros tells, and LevelDB doesn't ask it."""
+    """FORMAT.md, the three kinds of damage: the sequence after the zeros tells, and LevelDB doesn't ask it."""
     log = encode_records(0, [encode_batch(1, [(b"first", b"1")]), batch_of(BLOCK_BYTES - 60, 2, b"lost")])
     start = len(encode_records(0, [encode_batch(1, [(b"first", b"1")])]))
     log = log[:start] + bytes(BLOCK_BYTES - start) + encode_records(0, [encode_batch(3, [(b"last", b"3")])])

@@ -58,7 +58,7 @@ def test_a_log_of_leveldb_that_was_gone_on_with(tmp_path: Path, reusing: LevelDB
 
 
 def test_a_log_of_ours_that_was_gone_on_with(tmp_path: Path, reusing: LevelDB, rng: random.Random) -> None:
-    """By turns: ours begins a new log at each open, ends it in a mark, and LevelDB writes behind the mark."""
+    """By turns: ours begins a new log at each open, ends it in a mark, and LevelDB writes after the mark."""
     content: Content = {}
     for _ in range(4):
         with ours(tmp_path) as store:
@@ -76,7 +76,7 @@ def test_a_log_of_ours_that_was_gone_on_with(tmp_path: Path, reusing: LevelDB, r
 def test_a_log_of_a_killed_process_of_ours_that_was_gone_on_with(
     tmp_path: Path, reusing: LevelDB, rng: random.Random, sync: bool
 ) -> None:
-    """The hole: LevelDB goes on behind a mebibyte that is mostly zeros. Several times, and with one put or many."""
+    """The hole: LevelDB goes on after a mebibyte that is mostly zeros. Several times, and with one put or many."""
     content: Content = {}
     for turn in range(4):
         killed(tmp_path, random_operations(rng, content, (0, 1, 30, 900)[turn]), sync)

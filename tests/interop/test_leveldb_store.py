@@ -147,7 +147,7 @@ def test_a_table_of_awkward_keys_is_leveldbs(tmp_path: Path) -> None:
 
 
 def test_a_log_is_leveldbs_byte_for_byte(tmp_path: Path, rng: random.Random) -> None:
-    """Both sync each write, and are killed: closed, ours has a mark behind the last record, and no other difference."""
+    """Both sync each write, and are killed: closed, ours has a mark after the last record, and no other difference."""
     operations = churn(rng, {}, 400)
     for number in range(0, 400, 7):
         if (value := operations[number][1]) is not None:
@@ -301,7 +301,7 @@ for number in range(10**9):
         process.send_signal(signal.SIGKILL)
         process.wait()
     copied(tmp_path / "killed", tmp_path / "copy")
-    assert any(level > 0 for level in level_numbers(tmp_path / "killed")), "it was killed behind some compactions"
+    assert any(level > 0 for level in level_numbers(tmp_path / "killed")), "it was killed after some compactions"
     assert files(tmp_path / "killed", "log"), "and with a log"
     with leveldb(tmp_path / "copy") as db:
         expected = dict(db)

@@ -389,7 +389,7 @@ def test_torn_ends_that_riak_has_left_behind_open_and_go_back(riak: Riak, tmp_pa
 
 
 def test_a_killed_store_of_ours_goes_on_under_riak_and_comes_back(riak: Riak, tmp_path: Path) -> None:
-    """Its active file has zeros behind the records; Riak leaves them there, and begins the next file."""
+    """Its active file has zeros after the records; Riak leaves them there, and begins the next file."""
     code = (
         "import os, sys, engines\n"
         "store = engines.open(sys.argv[1], 'bitcask', sync=False)\n"

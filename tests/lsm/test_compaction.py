@@ -112,7 +112,7 @@ def test_the_next_compaction(layout: str, expected: str) -> None:
     ("pointer", "number"), [(None, 1), ("a", 1), ("c", 2), ("d", 2), ("f", 3), ("z", 1), ("c#101", 1), ("c#99", 2)]
 )
 def test_the_level_is_gone_through_in_turn(pointer: str | None, number: int) -> None:
-    """Rule 2: the first table that ends behind the compact pointer, and again from the beginning."""
+    """Rule 2: the first table that ends after the compact pointer, and again from the beginning."""
     version = version_of("1: 1:a-c*100 2:d-f*100 3:g-i*100")
     pointers = {}
     if pointer is not None:

@@ -113,7 +113,7 @@ def test_a_table_is_cut_before_it_overlaps_too_many_grandparents(parts: Parts) -
     grandparents = [(b"%03d" % at, 30_000) for at in range(0, 100, 5)]
     job = Job([[bench.table([(b"%03d" % at, at + 1, b"v") for at in range(100)])]], [], grandparents, NOW, NOW, NOW)
     files = bench.run(job)
-    # four of them are 120,000 bytes, and 100,000 are the limit: cut behind the row that passes a fourth one's end
+    # four of them are 120,000 bytes, and 100,000 are the limit: cut after the row that passes a fourth one's end
     assert [file.first for file in files] == [b"000", b"017", b"037", b"057", b"077", b"097"]
 
 

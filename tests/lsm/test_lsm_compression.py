@@ -172,7 +172,7 @@ def test_a_stream_that_is_cut_or_garbled_is_damage(name: str) -> None:
 
 
 def test_a_damaged_stream_in_a_table_says_where() -> None:
-    """With a checksum that is right: whoever wrote it compressed it wrongly."""
+    """With a checksum that is right: its writer compressed it wrongly."""
     made, _ = directory({2: None})
     path = "/db/000012.ldb"
     content = made.env.files()[path]
@@ -190,7 +190,7 @@ def test_a_compression_that_nobody_knows_is_one_sentence() -> None:
 
 
 def test_zstd_without_its_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever meets the block is told what to install; what is elsewhere can be read, and nothing is changed."""
+    """The reader of the block is told what to install; what is elsewhere can be read, and nothing is changed."""
     made, content = directory({1: None})
     monkeypatch.setattr(compression, "_zstd", lambda: Zstd)
     made.table(2, 18, [(b"z%d" % at, 90, b"v" * 300) for at in range(3)], compression="zstd")

@@ -259,7 +259,7 @@ def test_a_damaged_block_that_is_not_decoded_is_no_crash(at: int, byte: int) -> 
 
 
 def test_a_scan_reads_ahead_and_stops_in_time() -> None:
-    """Many blocks with one read; none behind the bound."""
+    """Many blocks with one read; none after the bound."""
     env = SimEnv()
     build(env, [(b"%05d" % at, at + 1, b"v" * 90) for at in range(4_000)])
     table = opened(env, table=FastTable)

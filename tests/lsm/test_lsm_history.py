@@ -382,7 +382,7 @@ def test_the_compact_pointers_survive() -> None:
 
 
 def test_a_load_has_a_sequence_of_its_own() -> None:
-    """bulk.py, rule 3: one for all pairs, the next one, and 1 is the first one ever used; writes go on behind it."""
+    """bulk.py, rule 3: one for all pairs, the next one, and 1 is the first one ever used; writes go on after it."""
     env = SimEnv()
     with opened(env) as store:
         for last in (1, 4, 7):

@@ -1,7 +1,7 @@
-"""A hole of zeros in a log: what a killed process of ours has allocated, and behind it the records of another program.
+"""A hole of zeros in a log: what a killed process of ours has allocated, and after it the records of another program.
 
 LevelDB's reader (db/log_reader.cc) skips zeros up to the end of a block, so that a program which reuses logs (Chromium:
-`reuse_logs`) can go on behind them. Here they are skipped only if the sequences say that nothing is missing.
+`reuse_logs`) can go on after them. Here they are skipped only if the sequences say that nothing is missing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def test_writes_without_a_sync_that_a_power_cut_took_up_to_the_blocks_end_are_a_
 
 
 def test_damage_behind_a_hole_is_judged_as_in_a_log_of_leveldb() -> None:
-    """wal.py, rule 8: we were writing without syncs, but who wrote behind the zeros knows no marks."""
+    """wal.py, rule 8: we were writing without syncs, but who wrote after the zeros knows no marks."""
     env = killed(5, sync=False)
     start = len(env.files()[LOG])
     go_on(env, *[encode_batch(6 + number, [(b"theirs", b"%d" % number)]) for number in range(3)])
@@ -137,7 +137,7 @@ def test_a_hole_in_a_manifest_is_damage() -> None:
 
 
 def test_allocated_space_ends_where_a_block_ends() -> None:
-    """wal.py, rule 9: else LevelDB itself would lose what another program writes behind it."""
+    """wal.py, rule 9: else LevelDB itself would lose what another program writes after it."""
     for buffer_bytes in (40_000, 100_000, 1 << 20, 4 << 20):
         assert len(killed(3, write_buffer_bytes=buffer_bytes).files()[LOG]) % BLOCK_BYTES == 0
 

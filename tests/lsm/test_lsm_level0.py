@@ -69,15 +69,15 @@ def test_a_compaction_after_a_repair_by_leveldb_keeps_the_newest_values(with_sta
     made = repaired(with_statistics)
     with opened(made.env) as store:
         held = store.snapshot() if snapshot else None
-        store.put(b"a2", b"behind the snapshot")
+        store.put(b"a2", b"after the snapshot")
         store.compact()
         assert not store.core.versions.current.levels[0], "everything went through the compaction"
-        assert dict(store.scan()) == CONTENT | {b"a2": b"behind the snapshot"}
+        assert dict(store.scan()) == CONTENT | {b"a2": b"after the snapshot"}
         if held is not None:
             assert dict(held.scan()) == CONTENT
             held.close()
     with opened(made.env) as store:
-        assert dict(store.scan()) == CONTENT | {b"a2": b"behind the snapshot"}
+        assert dict(store.scan()) == CONTENT | {b"a2": b"after the snapshot"}
         assert store.check() == []
 
 

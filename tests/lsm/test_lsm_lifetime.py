@@ -113,7 +113,7 @@ def test_a_manifest_that_has_grown_is_followed_by_a_new_one() -> None:
 
 @pytest.mark.parametrize("kind", ["append", "sync", "create", "rename"])
 def test_after_a_failed_edit_no_other_lane_writes_one(kind: str) -> None:
-    """The other lane's edit would lie behind a torn one; and its garbage collection would take the files of one of two
+    """The other lane's edit would lie after a torn one; and its garbage collection would take the files of one of two
     states, of which nobody knows which the disk has (db_test.cc, ManifestWriteError)."""
     env = SimEnv(0)
     opened("/db", env=env, background=False).close()

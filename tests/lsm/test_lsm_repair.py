@@ -111,7 +111,7 @@ def test_a_block_that_is_whole_and_in_an_unknown_compression_is_not_set_aside(bl
 
 
 def test_a_block_that_is_whole_and_no_snappy_is_not_set_aside() -> None:
-    """Type 1, a right checksum, and no snappy behind it: a writer of another kind, not damage of the disk."""
+    """Type 1, a right checksum, and no snappy after it: a writer of another kind, not damage of the disk."""
     made = good()
     made.manifest()
     with_kind(made, "000004.ldb", "data", 1)

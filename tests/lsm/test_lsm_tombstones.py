@@ -96,7 +96,7 @@ def test_several_queues_in_one_store() -> None:
 
 
 def test_producers_and_a_consumer() -> None:
-    """New jobs behind the others; and urgent ones, in the range that was empty, which are taken first."""
+    """New jobs after the others; and urgent ones, in the range that was empty, which are taken first."""
     with filled() as store:
         for number in range(JOBS):
             store.put(b"job%06d" % (JOBS + number), b"later")
@@ -157,7 +157,7 @@ class CountingList(list[Any]):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_key_that_is_overwritten_all_the_time_is_one_step(reverse: bool) -> None:
-    """A counter: its older versions lie behind the newest in the memtable, and a scan searches its way past them."""
+    """A counter: its older versions lie after the newest in the memtable, and a scan searches its way past them."""
     memtable = ArenaMemTable(random.Random(0), 0)
     memtable.add(1, b"a", b"first")
     for sequence in range(2, 5000):

@@ -98,7 +98,7 @@ def test_a_reader_goes_on_while_rows_are_inserted(kind: type[Rows], rng: random.
 
 
 def test_a_reader_on_any_level_finds_complete_nodes(rng: random.Random) -> None:
-    """Invariant 4, between any two steps of an insertion: whoever walks along any level finds rows in order to the end."""
+    """Invariant 4, between any two steps of an insertion: a reader who walks along any level finds rows in order to the end."""
     skiplist = SkipList(rng)
 
     class Watched(list):  # type: ignore[type-arg]

@@ -161,7 +161,7 @@ def test_an_unknown_compression_is_refused() -> None:
     env = SimEnv()
     build(env, [(b"a", 1, b"1")], filter=None, table_statistics=False)
     good = env.files()["/t"]
-    size = struct.unpack_from("<B", good, len(good) - 48)[0] - 5  # the metaindex begins behind the one data block
+    size = struct.unpack_from("<B", good, len(good) - 48)[0] - 5  # the metaindex begins after the one data block
     env.poke("/t", add_trailer(good[:size], 7) + good[size + 5 :])
     table = opened(env)
     with pytest.raises(ForeignFormat, match=r"/t: the block at byte 0 has the compression 7, and 0 .none., 1 .snappy."):

@@ -67,7 +67,7 @@ def test_find_conflict_names_the_first_entry_that_is_new_or_differs(
         ((2, 2, 5, 5, 5), 5, 1, (0, 0)),
         ((2, 2, 5, 5, 5), 5, 9, (5, 5)),
         ((2, 2, 5, 5, 5), 0, 3, (0, 0)),
-        ((2, 2, 5, 5, 5), 9, 5, (9, 0)),  # behind the end: not known
+        ((2, 2, 5, 5, 5), 9, 5, (9, 0)),  # past the end: not known
     ],
 )
 def test_find_conflict_by_term_backs_up_by_terms(

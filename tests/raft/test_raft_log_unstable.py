@@ -24,7 +24,7 @@ def indexes(found: list[Entry]) -> list[int]:
 @pytest.mark.parametrize(
     ("first", "terms", "expected", "offset", "in_progress"),
     [
-        (7, (1,), [(5, 1), (6, 1), (7, 1)], 5, 7),  # behind: appended
+        (7, (1,), [(5, 1), (6, 1), (7, 1)], 5, 7),  # right after the end: appended
         (5, (2, 2), [(5, 2), (6, 2)], 5, 5),  # all replaced
         (4, (2, 2), [(4, 2), (5, 2)], 4, 4),  # and some of storage
         (6, (2,), [(5, 1), (6, 2)], 5, 6),  # a part replaced, which has to be written again

@@ -78,7 +78,7 @@ def test_probing_starts_behind_match_or_behind_the_snapshot() -> None:
 def test_a_commit_index_is_worth_a_message_if_it_is_new_and_of_use(
     commit: int, sent_commit: int, next: int, expected: bool
 ) -> None:
-    """A follower with no entries behind what it was told of can't commit any more, however far the leader is."""
+    """A follower with no entries after what it was told of can't commit any more, however far the leader is."""
     progress = make_progress(STATE_REPLICATE, match=2, next=next)
     progress.sent_commit = sent_commit
     assert progress.can_bump_commit(commit) is expected

@@ -163,7 +163,7 @@ def test_the_end_of_a_transfer_resumes_probing(status: int, next: int) -> None:
 
 
 def test_an_acknowledgement_ends_the_snapshot_state() -> None:
-    """etcd#10308: whoever has caught up needs no report."""
+    """etcd#10308: a follower that has caught up needs no report."""
     leader = leader_with_snapshot()
     leader.node.step(Message(MSG_APP_RESP, to=1, from_=3, term=1, index=0, reject=True, reject_hint=0))
     drain(leader)

@@ -47,7 +47,7 @@ def test_a_learner_is_promoted_by_a_snapshot() -> None:
 
 
 def test_a_snapshot_without_its_receiver_changes_nothing() -> None:
-    """Whoever sent it knows another configuration than this node will; the log and the answer stay behind it."""
+    """The sender knows another configuration than this node will; the log and the answer don't reach past it."""
     peer = make_peer(2, terms=(1,), commit=1)
     (answer,) = receive(peer, ConfState((1, 3)))
     assert (answer.index, peer.log()) == (1, [(1, 1)])

@@ -23,7 +23,7 @@ VOTERS = ConfState((1, 2, 3))
 
 @pytest.fixture
 def storage() -> MemoryStorage:
-    """Entries 4, 5, 6 of terms 4, 5, 6, behind a cut at 3 of term 3."""
+    """Entries 4, 5, 6 of terms 4, 5, 6, after a cut at 3 of term 3."""
     storage = MemoryStorage(VOTERS)
     storage.apply_snapshot(Snapshot(SnapshotMetadata(3, 3, VOTERS)))
     storage.append(entries(4, (4, 5, 6)))

@@ -48,7 +48,7 @@ def test_what_is_left_is_the_same_by_both_clocks():
 
 
 def test_time_in_a_full_pipe_or_a_stopped_process_counts():
-    """The heartbeat was prompt, so the proposal behind it took four seconds longer than it had to."""
+    """The heartbeat was prompt, so the proposal after it took four seconds longer than it had to."""
     transit = TransitClock()
     through(Message(MSG_HEARTBEAT, to=1, from_=2, term=1), 0.0, 0.001, transit)
     received = through(proposal([SENDERS_CLOCK + 6]), 1.0, 5.001, transit)

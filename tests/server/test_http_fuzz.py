@@ -113,7 +113,7 @@ def test_the_parser_answers_refuses_or_wants_more(data):
         assert head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n")
         assert b"\0" not in head
         assert outcome.target.startswith(b"/")
-        assert parse_head(head) == outcome  # nothing behind the head was looked at
+        assert parse_head(head) == outcome  # nothing after the head was looked at
     elif outcome is None:
         assert b"\r\n\r\n" not in data
         assert len(data) <= REQUEST_LINE_BYTES_MAX + FIELDS_BYTES_MAX

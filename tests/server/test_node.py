@@ -432,7 +432,7 @@ NOT_APPLICABLE = {
     "an unknown operation": encode_proposal(1, 1, [(b"k", b"v")])[:20] + b"\x07" + bytes(9),
     "an empty key": encode_proposal(1, 1, [(b"", b"v")]),
     "a long key": encode_proposal(1, 1, [(b"x" * 40_000, b"v")]),
-    "something behind it": encode_proposal(1, 1, [(b"k", b"v")]) + b"x",
+    "something after it": encode_proposal(1, 1, [(b"k", b"v")]) + b"x",
 }
 
 
@@ -499,7 +499,7 @@ def test_only_the_nodes_own_thread_wakes_who_waits(tmp_path):
 
 
 def test_a_read_that_comes_while_the_node_stops_is_told_so(tmp_path, monkeypatch):
-    """Behind the last look at the inbox nobody would ever answer it."""
+    """After the last look at the inbox nobody would ever answer it."""
     node = Node(LocalCluster(tmp_path, ["memory"]).configs[1])
 
     class Inbox:

@@ -222,7 +222,7 @@ def test_a_record_that_is_missing_doubled_or_moved_is_found(env: SimEnv):
 
 
 def test_two_snapshots_joined_are_none(env: SimEnv):
-    """The header of one and the pairs of the other; and one behind the other."""
+    """The header of one and the pairs of the other; and one after the other."""
     write_snapshot(ROOT, METADATA, some_pairs(10), env)
     first = content(env)
     other = content(env, write_snapshot(ROOT, at(9, 9), some_pairs(10, 21), env))

@@ -108,7 +108,7 @@ def desk(tmp_path):
 
 def test_a_file_whose_mark_was_lost_is_not_taken_for_the_logs_own(desk):
     """The leader's snapshot of entry 8 was on disk, and the power went before its mark. The log has an entry 8, but of
-    an old leader, and never committed: to begin behind it would keep the old leader's entries for committed ones."""
+    an old leader, and never committed: to begin after it would keep the old leader's entries for committed ones."""
     desk.storage.persist(ready(*entries(1, 10), commit=3))
     desk.write(8, term=2)
     desk.reopen()

@@ -150,7 +150,7 @@ def test_a_mark_leaves_the_entries_behind_it(env: SimEnv):
 
 
 def test_a_mark_that_the_log_does_not_match_replaces_the_log(env: SimEnv):
-    """A snapshot from a leader: behind the end of the log, or over entries of another term."""
+    """A snapshot from a leader: past the end of the log, or over entries of another term."""
     wal = filled(env, commit_max=28)
     wal.save_snapshot(mark(30, term=2))
     wal.save(None, entries(31, 32, term=2), must_sync=True)
@@ -199,7 +199,7 @@ def test_release_removes_whole_segments_up_to_the_mark(env: SimEnv):
 
 
 def test_segments_that_come_back_are_left_over(env: SimEnv):
-    """A removed name may come back after a crash, and with a gap behind it."""
+    """A removed name may come back after a crash, and with a gap after it."""
     wal = filled(env)
     old = env.files()
     wal.save_snapshot(mark(30))

@@ -98,7 +98,7 @@ def test_a_hole_before_a_save_that_came_after_a_sync_is_damage(env: SimEnv):
 
 def test_a_save_that_rotted_to_zeros_up_to_the_blocks_end_is_damage(env: SimEnv):
     """engines/log.py, rule 8: what the LSM tree's log reads past, because others may write to it. Raft's log has no others,
-    and the record behind the zeros is valid: reading on would be a log without an acknowledged entry."""
+    and the record after the zeros is valid: reading on would be a log without an acknowledged entry."""
     wal, _ = opened(env)
     wal.save(None, entries(1, 1), must_sync=True)
     first = wal.stats()["last_segment_bytes"]
@@ -120,7 +120,7 @@ def test_a_save_that_rotted_to_zeros_up_to_the_blocks_end_is_damage(env: SimEnv)
 
 
 def test_a_value_that_holds_a_log_testifies_to_nothing(env: SimEnv):
-    """The search behind a torn record finds whole valid records in its data; they don't belong where they are."""
+    """The search after a torn record finds whole valid records in its data; they don't belong where they are."""
     wal, _ = opened(env)
     wal.save(None, entries(1, 5, data=b"x" * 50), must_sync=True)
     start = wal.stats()["last_segment_bytes"]
@@ -251,7 +251,7 @@ def test_two_segments_of_one_number_are_damage(env: SimEnv):
 
 
 def test_a_log_that_ends_before_its_own_commit_index_is_damage_and_not_torn(env: SimEnv):
-    """etcd's check: whoever loses what was committed must not vote."""
+    """etcd's check: a node that loses what was committed must not vote."""
     wal, _ = opened(env)
     wal.save(HardState(1, 1, 5), entries(1, 4), must_sync=True)
     wal.close()
