@@ -11,7 +11,7 @@
 #   make bench                          microbenchmarks of the engines, in one table
 #
 #   METCD_SEED=7 make test              another seed
-#   make test ARGS="-k scan -x"         more words for the command behind the target
+#   make test ARGS="-k scan -x"         more words for the command of the target
 #   make test PLAIN=1                   every engine without its accelerations; any target takes it
 #   make test WORKERS=4                 on more cores; WORKERS=0 in one process, for a debugger
 #   make bench KEYS=100000              a larger store

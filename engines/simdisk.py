@@ -146,7 +146,7 @@ class Inode:
             _apply(content, write)
         return bytes(content)
 
-    def settled(self) -> bool:
+    def is_durable(self) -> bool:
         """True if every image has what readers see now."""
         return not self.pending and not self.lost
 
@@ -243,9 +243,9 @@ class Directory:
             self.pending = []
             self.lost = True
 
-    def settled(self) -> bool:
+    def is_durable(self) -> bool:
         """True if every image has what readers see now, here and below."""
-        return not self.pending and not self.lost and all(node.settled() for node in self.entries.values())
+        return not self.pending and not self.lost and all(node.is_durable() for node in self.entries.values())
 
     def survivors(self, policy: Policy, rng: random.Random) -> Names:
         """The names that a power cut under the policy leaves."""
@@ -305,7 +305,7 @@ def fingerprint(node: Node, seen: dict[int, int]) -> int:
         return number
     seen[id(node)] = len(seen)
     if isinstance(node, Inode):
-        if not node.settled():
+        if not node.is_durable():
             return hash((node.frozen(), node.durable, tuple(node.pending)))
         return hash(node.frozen())
     parts: list[Any] = [(name, fingerprint(node.entries[name], seen)) for name in sorted(node.entries)]

@@ -258,9 +258,9 @@ class SimEnv:
         """A hash of all names and bytes, and of what is pending: equal for disks that nobody can tell apart."""
         return fingerprint(self._root, {})
 
-    def settled(self) -> bool:
+    def is_durable(self) -> bool:
         """True if nothing is pending, so that all images of this moment are the same."""
-        return self._root.settled()
+        return self._root.is_durable()
 
     def files(self) -> dict[str, bytes]:
         """Path → content of every file, as readers see it, in the order of paths."""

@@ -282,9 +282,12 @@ def _cluster(options: argparse.Namespace) -> int:
 
 def _print_cluster(cluster: LocalCluster) -> None:
     """The table of nodes, and lines to be typed into another terminal."""
-    print_line(f"\n{'node':<6}{'engine':<10}{'pid':<9}{'clients':<25}data")
+    width = max(10, 2 + max(len(node.engine) for node in cluster.nodes))
+    print_line(f"\n{'node':<6}{'engine':<{width}}{'pid':<9}{'clients':<25}data")
     for node in cluster.nodes:
-        print_line(f"{node.id:<6}{node.engine:<10}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}")
+        print_line(
+            f"{node.id:<6}{node.engine:<{width}}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}"
+        )
     first, last = cluster.nodes[0], cluster.nodes[-1]
     command = shlex.join(metcd_command())
     print_line(

@@ -192,8 +192,8 @@ class Node:
         """Returns the applied index, once what this node has applied is recent enough to be read.
 
         "linearizable": everything acknowledged anywhere before this call is visible. "stale": no promise, no waiting;
-        the answer may be of any earlier time. "lease": the same as linearizable for now; reading on the leader's clock
-        alone needs voters that keep out of elections while they hear from the leader, which Raft doesn't have here yet.
+        the answer may be of any earlier time. "lease": the same as linearizable for now; the Raft
+        library has lease reads (raft/lease.py), and this server does not use them yet.
         Raises NoLeader (also when `timeout_s` passes), NodeStopped, ValueError for any other word.
         """
         if consistency not in ("linearizable", "lease", "stale"):

@@ -62,7 +62,7 @@ def test_what_was_synced_is_on_every_image(policy: Policy) -> None:
 @pytest.mark.parametrize("policy", Policy)
 def test_a_settled_disk_has_one_image(policy: Policy) -> None:
     env, _ = durable_file(b"synced")
-    assert env.settled()
+    assert env.is_durable()
     assert {env.crash(policy, random.Random(seed)).fingerprint() for seed in range(20)} == {env.fingerprint()}
 
 

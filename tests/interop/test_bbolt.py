@@ -52,7 +52,7 @@ class Found:
     buckets: list[BucketValue]  # of all trees
     branches: int
     overflows: int  # runs of several pages
-    sealed: int  # runs with our checksum
+    checksummed: int  # runs with our checksum
     runs: int
 
     @property
@@ -71,14 +71,14 @@ def look_into(path: Path) -> Found:
     size = metas[0].page_bytes
     todo = [max(metas, key=lambda meta: meta.txid).root]
     buckets: list[BucketValue] = []
-    branches = overflows = sealed = runs = 0
+    branches = overflows = checksummed = runs = 0
     while todo:
         start = todo.pop() * size
         _, flags, count, overflow = header.unpack_from(data, start)
         run = data[start : start + (overflow + 1) * size]
         runs += 1
         overflows += overflow > 0
-        sealed += run[-8:-4] == b"CRC1"
+        checksummed += run[-8:-4] == b"CRC1"
         if flags == BRANCH:
             branches += 1
             todo += read_branch(run, count)[1]
@@ -86,7 +86,7 @@ def look_into(path: Path) -> Found:
         found = [value for value in read_leaf(run, count)[1] if isinstance(value, BucketValue)]
         buckets += found
         todo += [root for root in (int.from_bytes(value[:8], "little") for value in found) if root]
-    return Found(metas, buckets, branches, overflows, sealed, runs)
+    return Found(metas, buckets, branches, overflows, checksummed, runs)
 
 
 def page_bytes_of(data: bytes) -> int:
@@ -161,7 +161,7 @@ def test_bbolt_reads_our_histories(tools: Tools, tmp_path: Path, seed: int, numb
         assert backwards == in_bucket(content)
         assert check_file(real_env(), str(path)) == []
         found = look_into(path)
-        assert found.sealed == found.runs, "every page is one of ours"
+        assert found.checksummed == found.runs, "every page is one of ours"
         assert found.branches and found.overflows, "several leaves, and a value of several pages"
 
 
@@ -172,7 +172,7 @@ def test_our_check_passes_bbolts_histories(tools: Tools, tmp_path: Path, seed: i
         tools.run("history", path, seed * 1_000 + number, 60)
         assert check_file(real_env(), str(path)) == []
         found = look_into(path)
-        assert found.sealed == 0 and found.branches and found.overflows
+        assert found.checksummed == 0 and found.branches and found.overflows
         assert 0 < found.inline < len(found.buckets) and any(bucket[8:16] != bytes(8) for bucket in found.buckets)
         with BTreeStore(str(path), read_only=True) as store, store.view() as view:
             assert store.check() == []
@@ -219,7 +219,7 @@ def test_writers_alternate_on_one_file(tools: Tools, tmp_path: Path, rng: random
         inline.append(look_into(path).inline)
     found = look_into(path)
     assert inline[0] == 1 and inline[-1] == 0, "bbolt has left an inline bucket, and we have written to it"
-    assert 0 < found.sealed < found.runs and found.branches, "pages of both are in the tree"
+    assert 0 < found.checksummed < found.runs and found.branches, "pages of both are in the tree"
 
 
 def test_other_buckets_survive_our_writes(tools: Tools, tmp_path: Path, seed: int, rng: random.Random) -> None:

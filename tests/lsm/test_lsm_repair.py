@@ -32,7 +32,7 @@ def refused(env: SimEnv, why: str) -> None:
 
 
 def with_kind(made: Directory, name: str, block: str, kind: int) -> None:
-    """Seals a block of a table anew, under another compression. block: the first of the data, or the index."""
+    """Gives a block of a table another compression, and the checksum that fits. block: the first of the data, or the index."""
     path = f"/db/{name}"
     content = made.env.files()[path]
     places = [
