@@ -77,9 +77,7 @@ class Merge:
         Raises CorruptionError for a damaged input, OSError; then the inputs stay.
         """
         try:
-            for file_id in sorted(
-                self._inputs
-            ):  # in the order of history, or an old record would come after a newer one
+            for file_id in sorted(self._inputs):  # in the order of history: an older record never after a newer one
                 self._copy_segment(file_id)
             if self._outputs:
                 self._outputs[-1].finish("bitcask.merge.output")
