@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from engines.bitcask.core import Core
 from engines.bitcask.policy import Merging
 from engines.bitcask.segment import SegmentTable
 from engines.bitcask.snapshot import BitcaskSnapshot
@@ -28,14 +27,12 @@ __all__ = ["PLAIN", "Parts"]
 class Parts:
     """What a store is made of.
 
-    core        reads a value at its place
     writer      writes values, called with the core, the merges and the size of the largest value
     snapshot    called with the core, and the store that it is to keep open
     merging     the merges, called with the core
     table       reads and writes hints
     """
 
-    core: type[Core] = Core
     writer: type[Writer] = Writer
     snapshot: type[BitcaskSnapshot] = BitcaskSnapshot
     merging: type[Merging] = Merging
