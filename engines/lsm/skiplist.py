@@ -67,7 +67,7 @@ class SkipList:
     def insert(self, row: Row) -> None:
         """Adds a row. O(log n). Requires: one writer at a time, and no equal row."""
         height = self._random_height()
-        path = self._path(row)
+        path, _ = self._search(row)
         self._height = max(self._height, height)
         node = Node(row, height)
         for level in range(height):
@@ -79,14 +79,14 @@ class SkipList:
 
     def seek(self, row: Row) -> Node | None:
         """The first node whose row is not smaller than `row`; None if all are smaller. O(log n)."""
-        return self._path(row)[0].next[0]
+        return self._search(row)[1]
 
     def before(self, row: Row | None) -> Node | None:
         """The last node whose row is smaller than `row`, or the last node of all for None; None if there is none. O(log n).
 
         LevelDB's FindLessThan and FindLast.
         """
-        node = self._path(row)[0]
+        node = self._search(row)[0][0]
         return None if node is self._head else node
 
     def ascend(self, start: Row) -> Iterator[Row]:
@@ -109,20 +109,22 @@ class SkipList:
     def __len__(self) -> int:
         return self._length
 
-    def _path(self, row: Row | None) -> list[Node]:
-        """For each level, the last node whose row is smaller than `row`; the head if there is none. None is above all rows.
+    def _search(self, row: Row | None) -> tuple[list[Node], Node | None]:
+        """For each level, the last node whose row is smaller than `row`, or the head; and the first one that is not smaller.
 
-        The heart of the skiplist: a search wants what stands on level 0, an insertion links the new node to all of it.
+        None is above all rows. The heart of the skiplist: an insertion links the new node to all of the path.
         """
         path = [self._head] * MAX_HEIGHT
         node = self._head
+        after = None
         for level in reversed(range(self._height)):
             after = node.next[level]
             while after is not None and (row is None or after.row < row):
                 node = after
                 after = node.next[level]
             path[level] = node  # and the search goes on from here, one level down
-        return path
+        # `after` as it was compared: the link may lead to a smaller row by now, one that was inserted meanwhile
+        return path, after
 
     def _random_height(self) -> int:
         """1 with chance 3/4, 2 with chance 3/16, 3 with chance 3/64, ..."""

@@ -74,6 +74,33 @@ def test_a_search_ends_at_the_first_node_that_is_not_smaller() -> None:
     assert SkipList(random.Random(1)).before(None) is None
 
 
+def test_a_search_gives_the_node_that_it_compared() -> None:
+    """Not the one that is linked there by then: a newer version of the key, which this reader must not see."""
+
+    class Low(random.Random):
+        """Every node is on level 0 only, so that the last comparison of a search is known."""
+
+        def randrange(self, *_: object) -> int:  # type: ignore[override]
+            return 1
+
+    skiplist = SkipList(Low())
+    skiplist.insert(Row.of(b"a", 1, b"1"))
+    skiplist.insert(Row.of(b"k", 2, b"2"))
+
+    class Interrupted(Row):
+        """A bound: while it is compared with the row that is not smaller, a writer comes in between."""
+
+        def __gt__(self, other: object) -> bool:
+            smaller = isinstance(other, tuple) and other < tuple(self)
+            if not smaller and len(skiplist) == 2:
+                skiplist.insert(Row.of(b"k", 9, b"newer"))
+            return smaller
+
+    found = skiplist.seek(Interrupted.of(b"k", 2, b""))
+    assert found is not None and found.row == Row.of(b"k", 2, b"2")
+    assert len(skiplist) == 3
+
+
 @both
 def test_a_reader_goes_on_while_rows_are_inserted(kind: type[Rows], rng: random.Random) -> None:
     """Invariant 4: whatever comes in between, a reader meets all rows that were there before, in order; and those that are
