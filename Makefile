@@ -22,7 +22,7 @@ ARGS ?=
 KEYS ?= 20000
 WORKERS ?= 2
 VENV := .venv
-SOURCES := engines raft server tests examples
+SOURCES := engines raft server tutorial tests examples
 BIN := $(VENV)/bin
 BENCH_JSON := .benchmarks/last.json
 

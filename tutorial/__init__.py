@@ -1,0 +1,1 @@
+"""The tutorial: chapters whose solutions are the product. See README.md."""
