@@ -36,6 +36,7 @@ __all__ = [
     "encode_entry",
     "encode_hint",
     "hint_reach",
+    "parse_entries",
     "unchecked_entries",
     "was_closed",
 ]
@@ -54,20 +55,25 @@ class BadHint(ValueError):
 
 
 def encode_entry(timestamp: int, size: int, offset: int, key: bytes) -> bytes:
-    """One entry; `offset` includes the tombstone bit."""
+    """One entry, without a trailer; `offset` includes the tombstone bit."""
     return ENTRY.pack(timestamp, len(key), size, offset) + key
 
 
 def encode_hint(entries: Iterable[bytes]) -> bytes:
-    """A whole hint file of encoded entries, with its trailer."""
+    """The bytes of a hint file: the encoded entries one after the other, and the trailer.
+
+    The trailer's offset is the first of MAX_OFFSETS. Requires: each entry is one of `encode_entry`. O(bytes).
+    """
     body = b"".join(entries)
     return body + ENTRY.pack(0, 0, crc32(body), MAX_OFFSETS[0])
 
 
 def decode_hint(data: bytes) -> Iterator[Entry]:
-    """The entries of a hint file. The checksum is verified before the first entry is handed out.
+    """The entries of a hint file `data`, which may be anything. All is verified before the first entry is handed out.
 
-    Raises BadHint: no trailer, a checksum that is wrong, or an entry that leads beyond the trailer. 0.3 µs an entry.
+    Raises BadHint: fewer bytes than a trailer has, a last entry that is no trailer (`was_closed`), a checksum that is
+    not that of everything before the trailer; and, while entries are taken, one that leads beyond the trailer
+    (`parse_entries`). 0.3 µs an entry.
     """
     stop = len(data) - ENTRY_BYTES
     if stop < 0:
@@ -77,7 +83,7 @@ def decode_hint(data: bytes) -> Iterator[Entry]:
     crc = ENTRY.unpack_from(data, stop)[2]
     if crc32(memoryview(data)[:stop]) != crc:
         raise BadHint(f"the checksum is not {crc:08x}, as the trailer says")
-    return _entries(data, stop)
+    return parse_entries(data, stop)
 
 
 def was_closed(data: bytes) -> bool:
@@ -89,7 +95,8 @@ def was_closed(data: bytes) -> bool:
     return not timestamp and not key_size and offset in MAX_OFFSETS
 
 
-def _entries(data: bytes, stop: int) -> Iterator[Entry]:
+def parse_entries(data: bytes, stop: int) -> Iterator[Entry]:
+    """The entries in data[:stop]. Raises BadHint for one that leads beyond `stop`."""
     unpack = ENTRY.unpack_from
     at = 0
     while at < stop:
@@ -104,12 +111,15 @@ def _entries(data: bytes, stop: int) -> Iterator[Entry]:
 def unchecked_entries(data: bytes) -> Iterator[Entry]:
     """The entries of a hint as far as they lead, whatever its trailer says: each is to be compared with the data."""
     with contextlib.suppress(BadHint, StructError):
-        yield from _entries(data, len(data))
+        yield from parse_entries(data, len(data))
 
 
 def hint_reach(entries: Iterable[Entry]) -> tuple[int, int]:
-    """Where the last of the listed records ends, which is the size of the data file if the hint is of this file; and
-    the greatest timestamp."""
+    """Where in the data file the record ends that ends last, which is the size of the file if the hint is of this
+    file; and the greatest timestamp. (0, 0) without entries.
+
+    An entry's offset has the tombstone bit in it, which belongs to no position. Entries are in no special order. O(n).
+    """
     reach = newest = 0
     for timestamp, size, offset, _ in entries:
         end = size + (offset & OFFSET_MASK)

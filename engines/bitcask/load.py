@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engines.bitcask.core import Core
-from engines.bitcask.hint import decode_hint
 from engines.bitcask.intent import write_intent
 from engines.bitcask.keydir import Keydir
 from engines.bitcask.output import Output
@@ -38,7 +37,7 @@ def load(core: Core, pairs: Iterable[Pair]) -> None:
     try:
         for key, value in pairs:
             size = HEADER_BYTES + len(key) + len(value)
-            if not outputs or 0 < outputs[-1].segment.end > core.options.max_file_size - size:
+            if not outputs or outputs[-1].segment.is_full(size, core.options.max_file_size):
                 if outputs:
                     outputs[-1].finish("bitcask.load.output")
                 outputs.append(holding(core.writer_lock, _new_output, core))
@@ -73,9 +72,8 @@ def _replace(core: Core, outputs: list[Output]) -> None:
         output.publish()
     keydir = Keydir()
     for output in outputs:
-        hint = output.hint()
-        table.write_hint(output.segment, hint)
-        keydir.load(output.segment, decode_hint(hint), table.live)
+        table.write_hint(output.segment, output.hint())
+        keydir.load(output.segment, output.entries(), table.live)
     holding(core.mutex, _turn, core, keydir, void)
     core.remove_retired()
 

@@ -178,7 +178,7 @@ class Log:
 
     def room_for(self, size: int) -> ActiveSegment:
         """An active segment that is not full with `size` bytes more, or is empty."""
-        if self.active is not None and 0 < self.active.end > self.max_file_size - size:
+        if self.active is not None and self.active.is_full(size, self.max_file_size):
             self.seal()
             self.rotations += 1
         if self.active is None:

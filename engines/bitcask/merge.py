@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from engines.bitcask.core import NEVER, Core
-from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT, decode_hint
+from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT
 from engines.bitcask.output import Output
 from engines.bitcask.place import Place, pack, read_record, unpack
 from engines.bitcask.record import (
@@ -40,10 +40,20 @@ from engines.bitcask.record import (
     tombstone_file,
 )
 from engines.bitcask.segment import Segment, data_path, repair_advice
+from engines.env import View
 from engines.errors import CorruptionError
 from engines.lifetime import holding
 
-__all__ = ["Merge"]
+__all__ = ["Merge", "tombstone_stays"]
+
+
+def tombstone_stays(file_id: int, outside: Collection[int]) -> bool:
+    """True if a merge has to copy a tombstone of the file `file_id` whose key is dead.
+
+    `outside` are the ids of all data files that are no inputs of the merge. The tombstone is needed while any of them
+    may hold a record of its key that is older, and the ids tell the order of history. No file is opened. O(files).
+    """
+    return min(outside, default=NEVER) < file_id
 
 
 class Merge:
@@ -62,7 +72,6 @@ class Merge:
         self._outputs: list[Output] = []
         self._copied_early: dict[bytes, Place] = {}  # keys whose value had to be copied together with a tombstone
         self._outside = self._table.file_ids() - self._inputs
-        self._oldest_outside = min(self._outside, default=NEVER)
 
     @staticmethod
     def outputs_at_most(input_bytes: int, max_file_size: int) -> int:
@@ -72,52 +81,64 @@ class Merge:
         return 8 + 8 * input_bytes // max_file_size
 
     def run(self) -> None:
-        """Copies, publishes, retires. The store goes on meanwhile. O(bytes of the inputs).
+        """The whole merge. The store goes on meanwhile. O(bytes of the inputs).
 
-        Raises CorruptionError for a damaged input, OSError; then the inputs stay.
+        Copies each input with `_copy_segment`, the oldest first: an older record never comes after a newer one. Brings
+        the last output to the disk (`finish`, at the site "bitcask.merge.output"; `_output_for` has finished the ones
+        before). Installs each output with `_install`. Only after all of them, takes the inputs out of use with `_retire`.
+
+        Raises CorruptionError for a damaged input, OSError; then every output is discarded, and the inputs stay.
         """
         try:
-            for file_id in sorted(self._inputs):  # in the order of history: an older record never after a newer one
+            for file_id in sorted(self._inputs):
                 self._copy_segment(file_id)
             if self._outputs:
                 self._outputs[-1].finish("bitcask.merge.output")
             for output in self._outputs:
-                holding(self._core.writer_lock, self._install, output)
+                self._install(output)
         except BaseException:
             for output in self._outputs:
                 output.discard()
             raise
-        holding(self._core.writer_lock, holding, self._core.mutex, self._table.retire, self._inputs)
+        self._retire()
 
     # ---- copying ----------------------------------------------------------------------------------------------------
 
     def _copy_segment(self, file_id: int) -> None:
-        """Copies what has to stay of one input."""
+        """Copies what has to stay of one input. Raises CorruptionError, OSError."""
         view, segment = self._table.view(file_id), self._table.live[file_id]
         try:
-            for offset, timestamp, key, value in read_records(view, 0, segment.end):
-                if is_tombstone(value):
-                    self._copy_tombstone(file_id, timestamp, key, value)
-                    continue
-                size = HEADER_BYTES + len(key) + len(value)
-                place = pack(file_id, offset, size)
-                # A record is live if the keydir points at it. It is the last of its key, and stays so where it is moved
-                if self._places.get(key) == place and self._copied_early.get(key) != place:
-                    self._output_for(size).add(view[offset : offset + size], timestamp, key)
+            self._copy_records(view, file_id, segment.end)
         except BadRecord as bad:
             raise self._corruption(file_id, bad) from bad
         self._table.stats.bytes_read += segment.end
 
+    def _copy_records(self, view: View, file_id: int, end: int) -> None:
+        """Copies what has to stay of the records in view[:end], the bytes of the input `file_id`, in their order.
+
+        A value has to stay if the keydir (`_places`) points at exactly this record: then its bytes are added, as they
+        are, to the output that `_output_for` has for its size. The exception: if `_copied_early` has this place for the
+        key, the given code has copied it together with a tombstone, and it isn't copied twice. What to do with a
+        tombstone, `_copy_tombstone` knows. Raises BadRecord (read_records does), OSError. O(bytes).
+        """
+        for offset, timestamp, key, value in read_records(view, 0, end):
+            if is_tombstone(value):
+                self._copy_tombstone(file_id, timestamp, key, value)
+                continue
+            size = HEADER_BYTES + len(key) + len(value)
+            place = pack(file_id, offset, size)
+            if self._places.get(key) == place and self._copied_early.get(key) != place:
+                self._output_for(size).add(view[offset : offset + size], timestamp, key)
+
     def _copy_tombstone(self, file_id: int, timestamp: int, key: bytes, value: bytes) -> None:
-        """Copies a tombstone, or drops it."""
+        """Copies a tombstone, or drops it: of a key that is dead `tombstone_stays` decides."""
         if timestamp == HALF_TIMESTAMP:
             timestamp = 1  # the copy stands for itself, and is not half of an overwrite (engines.bitcask.record)
         tombstone = encode_record(timestamp, key, value)
         place = self._places.get(key)
         if place is None:
-            # The key is dead. If no older file stays, no record is left that it hides: then it goes. This holds for
-            # directories of old Riaks, too, which wrote no tombstones for overwritten values
-            if self._oldest_outside < file_id:
+            # This holds for directories of old Riaks, too, which wrote no tombstones for overwritten values
+            if tombstone_stays(file_id, self._outside):
                 self._output_for(len(tombstone)).add(tombstone, timestamp, key, tombstone=True)
         elif tombstone_file(value) in self._outside:
             # The key was written again, so we don't need its tombstone. But the file stays that it names, with a dead
@@ -143,7 +164,7 @@ class Merge:
 
     def _output_for(self, size: int) -> Output:
         """The last output, or a new one if `size` more bytes are too many for that."""
-        if not self._outputs or 0 < self._outputs[-1].segment.end > self._core.options.max_file_size - size:
+        if not self._outputs or self._outputs[-1].segment.is_full(size, self._core.options.max_file_size):
             if self._outputs:
                 self._outputs[-1].finish("bitcask.merge.output")
             self._outputs.append(Output(self._table, self._next_id))
@@ -157,30 +178,55 @@ class Merge:
     # ---- publishing -------------------------------------------------------------------------------------------------
 
     def _install(self, output: Output) -> None:
-        """Publishes an output and turns the keydir to it. Requires: the writer's lock.
+        """Publishes an output and turns the keydir to it, under the writer's lock: nothing is written meanwhile.
 
         Readers see the same values before and after. Keys that were written since they were copied stay as they are.
         """
+        holding(self._core.writer_lock, self._install_now, output)
+
+    def _install_now(self, output: Output) -> None:
         self._core.check_usable()
-        table, segment, hint = self._table, output.segment, output.hint()
+        moved, outdated = self._moves(output)
+        self._publish(output, outdated)
+        holding(self._core.mutex, self._turn, moved, output.segment)
+
+    def _moves(self, output: Output) -> tuple[dict[bytes, Place], set[bytes]]:
+        """What an output means for the keydir: the new places of the keys that move, and the keys whose copies are dead.
+
+        `output.entries()` has its records in order, and the later one of a key counts. The copy of a value is good if
+        the key's place still is one that was copied: it lies in one of the inputs, or is that of `_copied_early`. Else
+        the key was written or deleted since it was copied, and the copy is dead. Requires: the writer's lock. Changes
+        nothing. O(entries).
+        """
         moved: dict[bytes, Place] = {}
         outdated: set[bytes] = set()
-        for _, size, offset, key in decode_hint(hint):
+        for _, size, offset, key in output.entries():
             place = self._places.get(key)
             if offset & TOMBSTONE_BIT:
                 moved.pop(key, None)
             elif place is not None and (unpack(place)[0] in self._inputs or self._copied_early.get(key) == place):
-                moved[key] = pack(segment.id, offset & OFFSET_MASK, size)
+                moved[key] = pack(output.segment.id, offset & OFFSET_MASK, size)
             else:
                 outdated.add(key)
+        return moved, outdated
+
+    def _publish(self, output: Output, outdated: Collection[bytes]) -> None:
+        """Makes an output a data file that the next opening would read, in an order that a power cut can't hurt.
+
+        1. If any of its copies are dead, `_bury` writes tombstones for them, which are on the disk when it returns. Not
+        later: a power cut in between would leave dead records without a tombstone, which Riak's merges rely on.
+        2. `output.publish()` gives the file its name.
+        3. `sync_names`, at the site "bitcask.merge.rename", brings the name to the disk: the inputs are about to go, and
+        from then on their records are only here.
+        4. The hint, which may be missing, comes last.
+
+        Requires: the output is finished; the writer's lock. Raises OSError.
+        """
         if outdated:
-            # The keys were written since they were copied, so the copies are dead, and Riak needs a tombstone for each.
-            # It is on the disk before the copies have a name: a crash in between must not leave them without
-            self._bury(outdated, segment.id)
+            self._bury(outdated, output.segment.id)
         output.publish()
-        table.sync_names("bitcask.merge.rename")  # before the inputs go, whose records are then only here
-        table.write_hint(segment, hint)
-        holding(self._core.mutex, self._turn, moved, segment)
+        self._table.sync_names("bitcask.merge.rename")
+        self._table.write_hint(output.segment, output.hint())
 
     def _bury(self, keys: Collection[bytes], file_id: int) -> None:
         """Writes tombstones for the copies of these keys in an output, and their live values once more."""
@@ -192,9 +238,16 @@ class Merge:
         holding(core.mutex, places.update, buried)
 
     def _turn(self, moved: dict[bytes, Place], segment: Segment) -> None:
-        """Gives the moved keys their new places. No snapshot notes it: the bytes are the same. Requires: the mutex."""
+        """Gives the moved keys their new places, all in `segment`; their old segments' `live_bytes` become its own.
+
+        No snapshot notes it: the bytes are the same. Requires: the mutex; each key is in the keydir. O(keys).
+        """
         for key, place in moved.items():
             home, _, old_size = unpack(self._places[key])
             self._table.live[home].live_bytes -= old_size
             segment.live_bytes += unpack(place)[2]
         self._places.update(moved)
+
+    def _retire(self) -> None:
+        """Takes the inputs out of use: their files go when no snapshot needs them (SegmentTable.remove_retired)."""
+        holding(self._core.writer_lock, holding, self._core.mutex, self._table.retire, self._inputs)

@@ -9,8 +9,9 @@ second reading of the data, as that of an active segment does: its entries are n
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
-from engines.bitcask.hint import TOMBSTONE_BIT, encode_entry, encode_hint
+from engines.bitcask.hint import TOMBSTONE_BIT, Entry, encode_entry, encode_hint, parse_entries
 from engines.bitcask.segment import Segment, SegmentTable, data_path
 
 __all__ = ["Output"]
@@ -46,6 +47,11 @@ class Output:
     def hint(self) -> bytes:
         """The hint of all that was added."""
         return encode_hint(self._entries)
+
+    def entries(self) -> Iterator[Entry]:
+        """What was added, one entry for each record, in the order of the file."""
+        body = b"".join(self._entries)
+        return parse_entries(body, len(body))
 
     def _write(self) -> None:
         self._file.append(b"".join(self._buffer))

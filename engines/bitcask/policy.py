@@ -32,9 +32,11 @@ __all__ = ["Merging", "choose", "is_compact"]
 
 
 def choose(segments: Collection[Segment], garbage_share: float, dead_bytes: int) -> list[int]:
-    """The ids of the segments that a merge is worth while for, ascending; [] if there are none.
+    """The ids of the segments that a merge is worth while for, oldest first; [] if there are none.
 
-    `segments` are the sealed ones, oldest first. O(segments).
+    `segments` are the sealed ones, oldest first. Their garbage is what isn't live of their `end` bytes. The answer is
+    the shortest run of the oldest segments whose garbage is at least `garbage_share` of its bytes, a part of 1.0; if no
+    run has that, the shortest whose garbage is at least `dead_bytes`. Empty segments don't exist. O(segments).
     """
     enough: list[int] = []
     chosen: list[int] = []
@@ -51,7 +53,11 @@ def choose(segments: Collection[Segment], garbage_share: float, dead_bytes: int)
 
 
 def is_compact(segments: Collection[Segment], max_file_size: int) -> bool:
-    """True if merging all of these segments would give nothing back. O(segments)."""
+    """True if merging all of these segments would give nothing back. O(segments).
+
+    So if every byte in them is live, and they are no more than one, or no more than as many as files of `max_file_size`
+    bytes can be filled with what is in them.
+    """
     total = sum(segment.end for segment in segments)
     return all(segment.live_bytes == segment.end for segment in segments) and (
         len(segments) <= 1 or len(segments) <= total // max_file_size

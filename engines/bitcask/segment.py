@@ -94,6 +94,13 @@ class Segment:
         """The sizes of its files."""
         return self.end + self.hint_bytes
 
+    def is_full(self, size: int, limit_bytes: int) -> bool:
+        """True if a record of `size` bytes more has to go to the next segment: it would lead beyond `limit_bytes`.
+
+        An empty segment takes any record, or one that is larger than the limit would find no place at all.
+        """
+        return 0 < self.end > limit_bytes - size
+
     @property
     def garbage_share(self) -> float:
         """The part of the records that nobody can read any more, 0.0 to 1.0; tombstones are garbage too."""
@@ -281,7 +288,12 @@ class SegmentTable:
         return hint
 
     def write_hint(self, segment: Segment, hint: bytes) -> None:
-        """Writes a segment's hint. Requires: the data is on the disk. No sync: a torn hint shows by its checksum."""
+        """Writes the file `hint` beside a segment's data, in place of one that is there, and counts its bytes.
+
+        They are the segment's `hint_bytes`, and are added to `stats.bytes_written`. The file is opened with `begin_file`
+        and closed whatever happens. No sync: a torn hint shows by its checksum. Requires: the data is on the disk
+        (`seal` and Output.finish see to that). Raises OSError.
+        """
         file = self.begin_file(hint_path(self.directory, segment.id), "w")
         try:
             file.append(hint)
@@ -304,14 +316,21 @@ class SegmentTable:
             self.retired.append((self.epoch, self.live.pop(file_id)))
         self.epoch += 1
 
+    def needs_earlier_removals(self, segment: Segment) -> bool:
+        """True if the removals so far have to be on the disk before this segment's file goes.
+
+        A removed file may come back after a power cut, which does no harm: it is merged once more. But a value must not
+        come back without its tombstone. So it is True for a segment with tombstones, while there are removals that may
+        be undone (`unsynced_removals`). Not for one that a load has replaced (its id is in `void`): the load's list
+        says that the older ones are void too. O(1).
+        """
+        return segment.tombstone_bytes > 0 and self.unsynced_removals and segment.id not in self.void
+
     def remove_retired(self, oldest_epoch: int) -> None:
         """Removes the files of segments that no snapshot can need: those retired before the epoch `oldest_epoch`."""
         while self.retired and self.retired[0][0] < oldest_epoch:
             segment = self.retired[0][1]
-            # A removed file may come back after a power cut, which does no harm: it is merged once more. But a value
-            # must not come back without its tombstone, so the removal of older files is on the disk before a file with
-            # tombstones goes. After a load it may: its intent file says that all of them are void.
-            if segment.tombstone_bytes and self.unsynced_removals and segment.id not in self.void:
+            if self.needs_earlier_removals(segment):
                 self.sync_names("bitcask.remove")
                 self.unsynced_removals = False
             if segment.hint_bytes:
