@@ -49,7 +49,9 @@ __all__ = [
     "BlockedBloomBuilder",
     "LevelDBBloom",
     "LevelDBBloomBuilder",
+    "leveldb_bits",
     "leveldb_hash",
+    "leveldb_match",
 ]
 
 NAME: Final = b"filter.metcd.BlockedBloomMmh3"
@@ -94,7 +96,13 @@ class BlockedBloomBuilder:
         self._hashes += map(mmh3_x64_128_uintdigest, keys)
 
     def finish(self) -> bytes:
-        """The filter's bytes. O(1) a key."""
+        """The filter's bytes: n blocks of 64 bytes, in which each key has set six bits at most, as the module's
+        docstring says.
+
+        `_hashes` are the keys' hashes, 128 bits of which the low 64 count. n is the keys' number * `_bits_per_key` /
+        512, rounded up, and at least 1. A block is a `bitarray(BLOCK_BITS, endian="little")` that begins as zeros; `|=`
+        sets a pattern's bits, `tobytes()` are its bytes. O(1) a key.
+        """
         count = max(1, -(-len(self._hashes) * self._bits_per_key // BLOCK_BITS))
         blocks = [bitarray(BLOCK_BITS, endian="little") for _ in range(count)]
         for block in blocks:
@@ -123,7 +131,12 @@ class BlockedBloom:
             self._blocks.append(block)
 
     def may_contain(self, key: bytes) -> bool:
-        """False only if `key` was never added. O(1): one hash, one block, two patterns."""
+        """False only if `key` was never added: a bit of one of its two patterns is not set in its block.
+
+        The block and the patterns are chosen by the hash, as `BlockedBloomBuilder.finish` does it;
+        `mmh3_x64_128_uintdigest` is the hash, `subset(pattern, block)` says that all of a pattern's bits are set. O(1):
+        one hash, one block, two patterns.
+        """
         hashed = mmh3_x64_128_uintdigest(key)
         block = self._blocks[(hashed >> 32 & 0xFFFFFFFF) % self._count]
         if not subset(PATTERNS[0][hashed & _PATTERN_MASK], block):
@@ -141,7 +154,12 @@ _WORD: Final = 0xFFFFFFFF
 
 
 def leveldb_hash(data: bytes, seed: int = HASH_SEED) -> int:
-    """LevelDB's 32-bit hash (util/hash.cc): like Murmur, but not Murmur. O(len(data))."""
+    """LevelDB's 32-bit hash (util/hash.cc): like Murmur, but not Murmur. All arithmetic is modulo 2**32. O(len(data)).
+
+    It begins as seed xor (length * HASH_FACTOR). Each whole word of four bytes, little-endian, is added; the sum is
+    multiplied by HASH_FACTOR, and xored with itself shifted right by 16. The one to three bytes that are left, if any,
+    are added as one little-endian number; multiplied likewise, and xored with itself shifted right by 24.
+    """
     whole = len(data) & ~3
     hashed = seed ^ (len(data) * HASH_FACTOR & _WORD)
     for word in struct.unpack(f"<{whole // 4}I", data[:whole]):
@@ -151,6 +169,43 @@ def leveldb_hash(data: bytes, seed: int = HASH_SEED) -> int:
         hashed = (hashed + int.from_bytes(data[whole:], "little")) * HASH_FACTOR & _WORD
         hashed ^= hashed >> 24
     return hashed
+
+
+def leveldb_bits(keys: Sequence[bytes], bits_per_key: int, probes: int) -> bytes:
+    """The bits of one small filter of LevelDB's, in which each key has set `probes` bits.
+
+    Its size is keys * bits_per_key bits, at least 64, rounded up to whole bytes. With h the key's `leveldb_hash`, and
+    delta h rotated right by 17 in its 32 bits, a key sets the bits h, h + delta, h + 2 delta, ...: each sum modulo
+    2**32, and then modulo the number of bits (of the whole bytes). Bit i is bit i % 8, counted from the lowest, of byte
+    i // 8. O(keys * probes).
+    """
+    size_bits = (max(64, len(keys) * bits_per_key) + 7) // 8 * 8
+    bits = bitarray(size_bits, endian="little")
+    bits.setall(0)
+    for key in keys:
+        hashed = leveldb_hash(key)
+        delta = (hashed >> 17 | hashed << 15) & _WORD
+        for _ in range(probes):
+            bits[hashed % size_bits] = 1
+            hashed = hashed + delta & _WORD
+    return bits.tobytes()
+
+
+def leveldb_match(bits: bytes, probes: int, key: bytes) -> bool:
+    """False only if `key` is none of the keys that `leveldb_bits` was given: one of its bits is not set.
+
+    bits: at least one byte. probes: as many as the filter was made with. O(len(key) + probes); ends at the first bit
+    that is not set.
+    """
+    size_bits = len(bits) * 8
+    hashed = leveldb_hash(key)
+    delta = (hashed >> 17 | hashed << 15) & _WORD
+    for _ in range(probes):
+        bit = hashed % size_bits
+        if not bits[bit // 8] >> bit % 8 & 1:
+            return False
+        hashed = hashed + delta & _WORD
+    return True
 
 
 class LevelDBBloomBuilder:
@@ -166,7 +221,13 @@ class LevelDBBloomBuilder:
         self._offsets: list[int] = []
 
     def start_block(self, offset: int) -> None:
-        """A data block begins at `offset`: makes the filters of all 2 KiB that lie before it."""
+        """A data block begins at byte `offset` of the file: the filters of all 2 KiB that lie before are made
+        (`_make_filter`).
+
+        So there are offset >> BASE_LOG2 filters afterwards, or more already. The first one made has all keys added so
+        far, the others are empty. Requires: the offsets ascend (`TableBuilder` calls it before each block). O(keys
+        since the last call).
+        """
         while offset >> BASE_LOG2 > len(self._offsets):
             self._make_filter()
 
@@ -175,23 +236,19 @@ class LevelDBBloomBuilder:
         self._keys += keys
 
     def _make_filter(self) -> None:
+        """Of all keys since the last filter; without any, a filter of no bytes."""
         self._offsets.append(len(self._filters))
         if self._keys:
-            size_bytes = (max(64, len(self._keys) * self._bits_per_key) + 7) // 8
-            size_bits = size_bytes * 8
-            bits = bitarray(size_bits, endian="little")
-            bits.setall(0)
-            for key in self._keys:
-                hashed = leveldb_hash(key)
-                delta = (hashed >> 17 | hashed << 15) & _WORD
-                for _ in range(self._probes):
-                    bits[hashed % size_bits] = 1
-                    hashed = hashed + delta & _WORD
-            self._filters += bits.tobytes() + bytes((self._probes,))
+            self._filters += leveldb_bits(self._keys, self._bits_per_key, self._probes) + bytes((self._probes,))
             self._keys.clear()
 
     def finish(self) -> bytes:
-        """The filter block's bytes."""
+        """The filter block's bytes: filters, their offsets, the offset of these, and BASE_LOG2, as the module's
+        docstring says.
+
+        Keys that no filter has yet get one first. `_filters` are the bytes of the filters so far, `_offsets` where each
+        begins. O(filters).
+        """
         if self._keys:
             self._make_filter()
         array = struct.pack(f"<{len(self._offsets) + 1}I", *self._offsets, len(self._filters))
@@ -225,12 +282,4 @@ class LevelDBBloom:
         probes = self._raw[stop - 1]
         if probes > 30:
             return True  # reserved for other encodings
-        size_bits = (stop - start - 1) * 8
-        hashed = leveldb_hash(key)
-        delta = (hashed >> 17 | hashed << 15) & _WORD
-        for _ in range(probes):
-            bit = hashed % size_bits
-            if not self._raw[start + bit // 8] >> bit % 8 & 1:
-                return False
-            hashed = hashed + delta & _WORD
-        return True
+        return leveldb_match(self._raw[start : stop - 1], probes, key)

@@ -42,7 +42,8 @@ class BlockCache:
         return self._tables << TABLE_SHIFT
 
     def find(self, key: int) -> Block | None:
-        """The block, which is young from now on; None if it isn't here. O(1)."""
+        """The block, which is young from now on; None if it isn't here. `size_bytes` stays: a block only moves.
+        O(1)."""
         found = self.young.get(key)
         if found is None:
             found = self._old.pop(key, None)
@@ -51,24 +52,36 @@ class BlockCache:
         return found
 
     def add(self, key: int, block: Block) -> None:
-        """Keeps a block, in place of what was there under the key. Amortised O(1)."""
+        """Keeps a block, young, in place of what was there under the key; then evicts until the capacity is kept.
+
+        `size_bytes` is the sum of `memory_bytes` of all blocks that are here, before and after. A block that is larger
+        than the capacity doesn't stay. Amortised O(1).
+        """
         before = self.find(key)
         self.size_bytes += block.memory_bytes - (0 if before is None else before.memory_bytes)
         self.young[key] = block
         while self.size_bytes > self._capacity and (self._victims or self.young):
-            self._evict()
+            self.evict()
 
-    def _evict(self) -> None:
-        """Lets go of the oldest block of old that has had no second chance."""
+    def evict(self) -> None:
+        """Lets go of the oldest block of old, if it has had no second chance: if it is still there.
+
+        `_victims` are the keys of old when it became old, the oldest last; `_next_victim()` takes the oldest. Its block,
+        if `find` has not moved it to young meanwhile, leaves `_old` and `size_bytes`. When no victim is left, young
+        becomes old first, with its keys as victims, and a new young begins. Amortised O(1).
+        """
         if not self._victims:
             self._old, self.young = self.young, {}
             self._victims = list(self._old)[::-1]
+        if (key := self._next_victim()) is not None and (block := self._old.pop(key, None)) is not None:
+            self.size_bytes -= block.memory_bytes
+
+    def _next_victim(self) -> int | None:
+        """The next key off the end of `_victims`; None if there is none, because another thread was faster."""
         try:
-            victim = self._old.pop(self._victims.pop(), None)
-        except IndexError:  # another thread was faster
-            return
-        if victim is not None:
-            self.size_bytes -= victim.memory_bytes
+            return self._victims.pop()
+        except IndexError:
+            return None
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

@@ -34,7 +34,7 @@ from typing import Final
 from engines.lsm.keys import order
 from engines.lsm.options import LEVELS, Options
 from engines.lsm.statistics import TableStatistics
-from engines.lsm.version import FileMeta, Version
+from engines.lsm.version import FileMeta, Version, VersionEdit
 
 __all__ = ["Compaction", "in_place", "manual", "pick", "scores", "total_bytes"]
 
@@ -68,6 +68,24 @@ class Compaction:
         """The level's next compact pointer: the largest internal key of the upper inputs."""
         return max((file.largest for file in self.upper), key=order)
 
+    @property
+    def pointers(self) -> list[tuple[int, bytes]]:
+        """(level, compact pointer) to be remembered; none for a manual one, and none for the last level (rule 2)."""
+        return [(self.level, self.pointer)] if self.reason != "manual" and self.level < LAST else []
+
+    def edit(self, made: Sequence[FileMeta]) -> VersionEdit:
+        """The edit that installs the result: the inputs, each on its level, are deleted, the tables `made` are added on
+        the output level.
+
+        It says nothing of any other file: while the compaction ran, a flush may have put a new table on level 0, and
+        the edit is applied to the version that has it. `pointers` become the edit's compact pointers. Pure. O(files).
+        """
+        return VersionEdit(
+            deleted=[(level, file.number) for level, file in self.inputs()],
+            added=[(self.output_level, file) for file in made],
+            compact_pointers=self.pointers,
+        )
+
 
 def total_bytes(files: Sequence[FileMeta]) -> int:
     """The size of the files together."""
@@ -75,7 +93,11 @@ def total_bytes(files: Sequence[FileMeta]) -> int:
 
 
 def scores(version: Version, options: Options) -> list[float]:
-    """Rule 1, for levels 0 to 5."""
+    """Rule 1: how full each level from 0 to 5 is; from 1.0 on it is due. Level 6 has no score.
+
+    Level 0: files / `options.level0_files`. The others: `version.level_bytes(level)` / `options.level_bytes(level)`.
+    Pure. O(files).
+    """
     return [len(version.levels[0]) / options.level0_files] + [
         version.level_bytes(level) / options.level_bytes(level) for level in range(1, LAST)
     ]
@@ -90,18 +112,28 @@ def pick(
 ) -> Compaction | None:
     """The next compaction, None if nothing is to be done. Pure. O(files).
 
+    The level with the highest of the `scores` is next, the upper one of two that are equal, if its score is at least 1:
+    its `next_file` and all that belongs to it (`whole`, with the reason "size"). Otherwise `pick_tombstones` decides.
+
     pointers: level → compact pointer. smallest_snapshot: the oldest sequence that is still read (rule 6).
     statistics: what a table says about itself, None if it isn't known.
     """
     all_scores = scores(version, options)
     level = max(range(LAST), key=lambda level: all_scores[level])
     if all_scores[level] >= 1:
-        return _with_lower(version, options, level, [_next_file(version, level, pointers)], "size")
-    return _pick_tombstones(version, options, smallest_snapshot, statistics)
+        return whole(version, options, level, [next_file(version, level, pointers)], "size")
+    return pick_tombstones(version, options, smallest_snapshot, statistics)
 
 
-def _next_file(version: Version, level: int, pointers: dict[int, bytes]) -> FileMeta:
-    """Rule 2. LevelDB keeps level 0 in the order of keys for this."""
+def next_file(version: Version, level: int, pointers: dict[int, bytes]) -> FileMeta:
+    """Rule 2: the first file of the level, by smallest internal key, whose largest one is after the level's compact
+    pointer.
+
+    Without a pointer, or when no file is after it, the first file of the level: the round begins anew. Level 0 is kept
+    newest first, so it has to be sorted for this, and of two files that begin alike the one with the lower number is
+    first. Internal keys are compared by `order`, never as bytes. Requires: the level has files (its score is at least
+    1). O(files log files).
+    """
     files = sorted(version.levels[level], key=lambda file: (order(file.smallest), file.number))
     pointer = pointers.get(level)
     if pointer is not None:
@@ -111,7 +143,7 @@ def _next_file(version: Version, level: int, pointers: dict[int, bytes]) -> File
     return files[0]
 
 
-def _pick_tombstones(
+def pick_tombstones(
     version: Version,
     options: Options,
     smallest_snapshot: int,
@@ -131,15 +163,17 @@ def _pick_tombstones(
     _, level, file = worst
     if level == LAST:
         return in_place(version, level, file, "tombstones")
-    return _with_lower(version, options, level, [file], "tombstones")
+    return whole(version, options, level, [file], "tombstones")
 
 
 def manual(
     version: Version, options: Options, level: int, first: bytes | None, last: bytes | None
 ) -> Compaction | None:
-    """The first compaction of what a level has between two user keys; None if it has nothing there. Pure.
+    """The first compaction of what a level has between two user keys; None if it has nothing there. Pure. O(files).
 
-    From level 1 on it takes files only up to one table's size, so that a compaction of everything is many small ones.
+    All of level 0 that is `overlapping`; from level 1 on only the first files of it that together reach
+    `max_file_bytes`, so that a compaction of everything is many small ones. `whole`, with the reason "manual", makes
+    the compaction.
     """
     upper = version.overlapping(level, first, last)
     if level > 0:
@@ -149,47 +183,77 @@ def manual(
             if size >= options.max_file_bytes:
                 upper = upper[:count]
                 break
-    return _with_lower(version, options, level, upper, "manual") if upper else None
+    return whole(version, options, level, upper, "manual") if upper else None
 
 
 def in_place(version: Version, level: int, file: FileMeta, reason: str) -> Compaction:
     """Rewrites a file in its own level: for what has become garbage there."""
-    return Compaction(level, level, _with_boundary(version.levels[level], [file]), [], [], False, reason)
+    return Compaction(level, level, with_boundary(version.levels[level], [file]), [], [], False, reason)
 
 
-def _with_lower(version: Version, options: Options, level: int, upper: list[FileMeta], reason: str) -> Compaction:
+def whole(version: Version, options: Options, level: int, upper: list[FileMeta], reason: str) -> Compaction:
     """Rules 3 to 5: the whole compaction that the given files of `level` entail."""
-    below = level + 1
-    if level == 0:
-        upper = version.overlapping(0, *_range(upper))
-    upper = _with_boundary(version.levels[level], upper)
-    lower = _with_boundary(version.levels[below], version.overlapping(below, *_range(upper)))
-    if lower:
-        more = _with_boundary(version.levels[level], version.overlapping(level, *_range(upper + lower)))
-        limit = EXPANSION_FILES * options.max_file_bytes
-        if len(more) > len(upper) and total_bytes(lower) + total_bytes(more) < limit:
-            same = _with_boundary(version.levels[below], version.overlapping(below, *_range(more)))
-            if len(same) == len(lower):
-                upper = more
-    first, last = _range(upper + lower)
-    grandparents = version.overlapping(below + 1, first, last) if below < LAST else []
-    trivial = (
-        reason != "manual"
-        and len(upper) == 1
-        and not lower
-        and total_bytes(grandparents) <= GRANDPARENT_FILES * options.max_file_bytes
-    )
+    upper, lower = closed(version, level, upper)
+    upper = expanded(version, options, level, upper, lower)
+    first, last = key_range(upper + lower)
+    grandparents = version.overlapping(level + 2, first, last) if level + 1 < LAST else []
+    trivial = reason != "manual" and is_move(options, upper, lower, grandparents)
     if reason == "tombstones" and trivial:  # moving it is enough while something below needs the tombstones
-        trivial = any(version.overlapping(deeper, first, last) for deeper in range(below + 1, LEVELS))
-    return Compaction(level, below, upper, lower, grandparents, trivial, reason)
+        trivial = any(version.overlapping(deeper, first, last) for deeper in range(level + 2, LEVELS))
+    return Compaction(level, level + 1, upper, lower, grandparents, trivial, reason)
 
 
-def _range(files: Sequence[FileMeta]) -> tuple[bytes, bytes]:
+def closed(version: Version, level: int, upper: list[FileMeta]) -> tuple[list[FileMeta], list[FileMeta]]:
+    """Rule 3: (all of `level` that must go along with `upper`, all of the next level that they overlap).
+
+    On level 0, the files that overlap the range of `upper` come along, and those that overlap them (`overlapping` sees
+    to that). `with_boundary` adds, on both levels, the file that begins with the user key that the files end with.
+    `key_range` gives the first and last user key of some files. Requires: `upper` has files. Pure. O(files).
+    """
+    if level == 0:
+        upper = version.overlapping(0, *key_range(upper))
+    upper = with_boundary(version.levels[level], upper)
+    return upper, with_boundary(version.levels[level + 1], version.overlapping(level + 1, *key_range(upper)))
+
+
+def expanded(
+    version: Version, options: Options, level: int, upper: list[FileMeta], lower: list[FileMeta]
+) -> list[FileMeta]:
+    """Rule 4: the upper inputs, more of them if that is free: the lower files are read and written anyway.
+
+    The candidates are all files of `level` (`with_boundary`, as in `closed`) that overlap the range of both inputs
+    together. They take the place of `upper` if they are more files, all inputs together stay below EXPANSION_FILES
+    times `max_file_bytes`, and they meet no file of the next level besides `lower`. Without `lower`, nothing is gained.
+    Requires: both are `closed`. Pure. O(files).
+    """
+    if not lower:
+        return upper
+    more = with_boundary(version.levels[level], version.overlapping(level, *key_range(upper + lower)))
+    limit = EXPANSION_FILES * options.max_file_bytes
+    if len(more) <= len(upper) or total_bytes(lower) + total_bytes(more) >= limit:
+        return upper
+    met = with_boundary(version.levels[level + 1], version.overlapping(level + 1, *key_range(more)))
+    return more if len(met) == len(lower) else upper
+
+
+def is_move(
+    options: Options, upper: Sequence[FileMeta], lower: Sequence[FileMeta], grandparents: Sequence[FileMeta]
+) -> bool:
+    """Rule 5: True if an edit is enough, which puts the one upper file on the next level without reading it.
+
+    So there must be one upper input, no lower one, and at most GRANDPARENT_FILES times `max_file_bytes` of
+    grandparents. Pure. O(files).
+    """
+    limit = GRANDPARENT_FILES * options.max_file_bytes
+    return len(upper) == 1 and not lower and total_bytes(grandparents) <= limit
+
+
+def key_range(files: Sequence[FileMeta]) -> tuple[bytes, bytes]:
     """The first and last user key of the files."""
     return min(file.first for file in files), max(file.last for file in files)
 
 
-def _with_boundary(level: Sequence[FileMeta], files: list[FileMeta]) -> list[FileMeta]:
+def with_boundary(level: Sequence[FileMeta], files: list[FileMeta]) -> list[FileMeta]:
     """The files, and each one of the level that begins with the user key that they end with (rule 3)."""
     files = list(files)
     while files:

@@ -20,7 +20,7 @@ from engines.lsm.core import Core
 from engines.lsm.executor import Executor
 from engines.lsm.job import Job
 from engines.lsm.options import LEVELS
-from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.version import FileMeta
 from engines.lsm.work import Work
 
 __all__ = ["Compactor"]
@@ -60,17 +60,13 @@ class Compactor:
     def compact(self, compaction: Compaction) -> None:
         """Does one compaction. Requires: the lock. Raises OSError, CorruptionError, ForeignFormat."""
         core, work = self._core, self._work
-        edit = VersionEdit(deleted=[(level, file.number) for level, file in compaction.inputs()])
-        if compaction.reason != "manual" and compaction.level < LEVELS - 1:
-            edit.compact_pointers = [(compaction.level, compaction.pointer)]
-            core.versions.compact_pointers[compaction.level] = compaction.pointer
+        core.versions.compact_pointers.update(compaction.pointers)
         self.running = compaction
         begin = core.env.now()
         try:
             with core.numbers() as numbers:
                 made = compaction.upper if compaction.trivial else self._merge(compaction, numbers)
-                edit.added = [(compaction.output_level, file) for file in made]
-                core.install(edit)
+                core.install(compaction.edit(made))
         finally:
             self.running = None
         work.compactions += 1

@@ -201,21 +201,10 @@ class Core(Usable):
         self.versions.write(self._delete_obsolete)
 
     def _delete_obsolete(self) -> None:
-        live = self.versions.live_files().keys() | self.pending
-        highest = self.versions.next_file_number
-        oldest_log, previous_log = self.versions.log_number, self.versions.previous_log_number
-        for kind, number, name in listed(self.env, self.directory):
-            if kind in ("ldb", "sst"):
-                keep = number in live or number >= highest
-            elif kind == "log":
-                keep = number >= oldest_log or number == previous_log
-            elif kind == "manifest":
-                keep = number >= self.versions.number
-            else:
-                keep = kind == "part" and number in self.pending
-            if not keep:
-                self.tables.forget(number)
-                self.env.unlink(f"{self.directory}/{name}")
+        # Listed first: a table that is there now was pending before it was made.
+        for number, name in self.versions.obsolete(listed(self.env, self.directory), self.pending):
+            self.tables.forget(number)
+            self.env.unlink(f"{self.directory}/{name}")
 
     @contextlib.contextmanager
     def numbers(self, count: int | None = None) -> Iterator[Iterator[int]]:

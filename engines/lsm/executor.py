@@ -22,7 +22,7 @@ from typing import Protocol
 
 from engines.errors import CorruptionError
 from engines.lsm.core import Core
-from engines.lsm.job import Job
+from engines.lsm.job import Job, keep_compression
 from engines.lsm.memtable import MemTable
 from engines.lsm.options import Options
 from engines.lsm.worker import Compact, Done, FlushLog, Worker, WorkerDied
@@ -99,6 +99,7 @@ class ThreadExecutor:
             job.grandparents,
             min_sequence=job.min_sequence,
         )
+        keep_compression(job, writer, core.tables)
         files = core.parts.compact(job, writer, core.tables)
         return Done(files, writer.bytes_written, writer.fsyncs)
 

@@ -106,7 +106,11 @@ class Job:
         return 2 * (size // max_file_bytes) + len(self.grandparents) + 2
 
     def is_base(self, key: bytes) -> bool:
-        """True if no deeper level may hold the user key (rule 2). O(log files)."""
+        """True if no level below the output's may hold the user key (rule 2).
+
+        `deeper` has, for each such level, its files' ranges as (first user key, last user key), ascending and disjoint;
+        both ends belong to a range. O(log files) for each level, by bisection.
+        """
         for ranges in self.deeper:
             at = bisect_left(ranges, key, key=lambda bounds: bounds[1])
             if at < len(ranges) and ranges[at][0] <= key:
@@ -165,9 +169,15 @@ class TableWriter:
         self.last = row.key
 
     def cut_before(self, key: bytes) -> None:
-        """Ends the table if it is full, and the next row may go to another one (rules 3 and 4)."""
+        """Ends the table if it is full, and the next row, whose user key is `key`, may go to another one (rules 3 and
+        4).
+
+        Called before each row. `_builder` is the table's, None if none has begun; its `is_block_end` says that the next
+        row would begin a block; `last` is the user key of the row before. `_end()` ends the table; the next row begins
+        another. Raises OSError: from `_end`. O(1).
+        """
         builder = self._builder
-        if builder is not None and builder.is_block_end and key != self.last and self._is_full():
+        if builder is not None and builder.is_block_end and key != self.last and self.is_full():
             self._end()
 
     def write_all(self, rows: Iterable[Row]) -> list[FileMeta]:
@@ -202,8 +212,15 @@ class TableWriter:
         )
         self._overlap_bytes = 0
 
-    def _is_full(self) -> bool:
-        """Rule 3, after the last row."""
+    def is_full(self) -> bool:
+        """Rule 3, after the row with the user key `last`: True if the table has reached `max_file_bytes`, or overlaps
+        more than GRANDPARENT_FILES times that of grandparents.
+
+        `_grandparents` are (last user key, size in bytes), ascending. One that ends before `last` lies before the next
+        row: it is passed, once and for all (`_passed` counts them), and its size is added to `_overlap_bytes`, which
+        `_begin` sets to 0. The table number `_max_tables` is never full (`files` are those that have ended): a worker
+        has only so many numbers. Requires: a table has begun. Amortised O(1).
+        """
         assert self._builder is not None
         while self._passed < len(self._grandparents) and self._grandparents[self._passed][0] < self.last:
             self._overlap_bytes += self._grandparents[self._passed][1]
@@ -239,10 +256,11 @@ class TableWriter:
 def compact(job: Job, writer: TableWriter, tables: TableCache) -> list[FileMeta]:
     """Does the job; returns the new tables, which may be none. Raises OSError, CorruptionError.
 
-    O(rows of the inputs), and log of the number of sources for each.
+    One source for each run of `job.runs`: the rows of its files, one file after the other (`rows_of`). They are merged,
+    `needed` says which rows stay, `writer.write_all` makes tables of them. Requires: no run's files overlap (`Job.of`).
+    O(rows of the inputs), and log of the number of sources for each; O(1) memory: nothing is made a list.
     """
-    keep_compression(job, writer, tables)
-    sources = [_rows_of(files, tables) for files in job.runs]
+    sources = [rows_of(files, tables) for files in job.runs]
     return writer.write_all(needed(merge(sources), job.smallest_snapshot, job.is_base))
 
 
@@ -258,7 +276,13 @@ def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> li
 def needed(
     rows: Iterable[Row], smallest_snapshot: int, is_base: Callable[[bytes], bool] = lambda key: False
 ) -> Iterator[Row]:
-    """The rows that a reader may ask for: rules 1 and 2. is_base: no deeper level may hold the user key."""
+    """The rows that a reader may ask for, in order: rules 1 and 2.
+
+    rows: all versions of each user key, the newest first (`merge` sees to that). smallest_snapshot: no reader asks for
+    less than this sequence. is_base: says that no deeper level may hold a user key; asked only about a tombstone that
+    is not above `smallest_snapshot`. So a key has at most one row left that is not above it. Lazy; O(1) memory; O(1) a
+    row.
+    """
     for key, versions in versions_by_key(rows):
         for row in versions:
             is_seen_by_all = row.sequence <= smallest_snapshot
@@ -285,6 +309,7 @@ def kept(found: Iterable[str | None]) -> str | None:
     return next((name for name in found if name is not None and can_write(name)), None)
 
 
-def _rows_of(files: Iterable[FileMeta], tables: TableCache) -> Iterator[Row]:
+def rows_of(files: Iterable[FileMeta], tables: TableCache) -> Iterator[Row]:
+    """The rows of tables, one table after the other; each is opened when it is reached."""
     for file in files:
         yield from tables.get(file).all_rows()

@@ -32,7 +32,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from engines.coding import DecodeError
@@ -46,7 +46,7 @@ from engines.lsm.foreign import decode_edit
 from engines.lsm.keys import order
 from engines.lsm.version import COMPARATOR, FileMeta, Version, VersionEdit
 
-__all__ = ["VersionSet", "create", "manifest_path", "read", "recover"]
+__all__ = ["VersionSet", "create", "manifest_path", "read", "recover", "set_current"]
 
 
 class VersionSet:
@@ -104,11 +104,23 @@ class VersionSet:
         self.write(self._apply, edit)
 
     def _apply(self, edit: VersionEdit) -> None:
-        assert self._writer is not None and self._file is not None
-        if self._writer.offset >= self.max_manifest_bytes:
-            with contextlib.closing(self._file):
-                self.begin_manifest(edit, self.new_number())
+        if self.manifest_bytes < self.max_manifest_bytes:
+            self.append_edit(edit)
             return
+        assert self._file is not None
+        with contextlib.closing(self._file):
+            self.begin_manifest(edit, self.new_number())
+
+    def append_edit(self, edit: VersionEdit) -> None:
+        """Appends the edit to the current manifest as one record, syncs the file under the name "lsm.manifest.append",
+        and only then absorbs the edit, so that nobody sees a version that a power cut could take back.
+
+        Before it is encoded, `_fill_in` gives the edit its numbers. `stats` counts the bytes by which the writer's
+        `offset` grows, and one fsync. Requires: the edit's tables are on disk, and their names (the caller's work:
+        `Core.install`); `begin_manifest` was called before (recovery does that); the lock (`apply` takes it). Raises
+        OSError, and then the version is the old one.
+        """
+        assert self._writer is not None and self._file is not None
         self._fill_in(edit)
         begin = self._writer.offset
         self._writer.append(edit.encode())
@@ -153,7 +165,13 @@ class VersionSet:
     def begin_manifest(self, edit: VersionEdit, number: int) -> None:
         """Writes a new manifest of a snapshot and the edit, and makes it the one that counts: `number` from then on.
 
-        Requires: as `apply`, except that the names need not be on disk yet. Raises OSError.
+        The file MANIFEST-number, made with `begin_file`, gets two records: `_snapshot()`, which is the version without
+        the edit, and the edit, after `_fill_in`. In this order: the file is synced ("lsm.manifest.new"), the directory
+        is synced ("lsm.manifest.dir"), which makes its name durable and those of the edit's tables and log,
+        `set_current` switches to it. Then the edit is absorbed. `_file`, `_writer` and `number` are the new manifest's
+        from then on; `stats` counts its bytes, and four fsyncs: these two and those of `set_current`.
+
+        Requires: as `append_edit`, except that the names need not be on disk yet. Raises OSError.
         """
         path = f"{self._directory}/{manifest_name(number)}"
         self._fill_in(edit)
@@ -176,6 +194,43 @@ class VersionSet:
         )
         return edit
 
+    def obsolete(self, files: Iterable[tuple[str, int, str]], pending: Collection[int]) -> list[tuple[int, str]]:
+        """(number, name) of the numbered files of the directory that nobody needs any more.
+
+        files: (kind, number, name) as `listed` gives them. pending: numbers of tables in the making. What is needed:
+
+        * tables, "ldb" and "sst": those of `live_files()`, pending ones, and any from `next_file_number` on
+        * logs, "log": from `log_number` on, and `previous_log_number`; what is in them is in no table yet
+        * manifests, "manifest": from `number` on
+        * worker processes' files, "part": pending ones
+
+        All else can go, "dbtmp" too. Requires: the version that says so is on disk, and `files` was listed before the
+        call (the caller's work: `Core.delete_obsolete`). O(files).
+        """
+        live = self.live_files()
+        gone = []
+        for kind, number, name in files:
+            if kind in ("ldb", "sst"):
+                needed = number in live or number in pending or number >= self.next_file_number
+            elif kind == "log":
+                needed = number >= self.log_number or number == self.previous_log_number
+            elif kind == "manifest":
+                needed = number >= self.number
+            else:
+                needed = kind == "part" and number in pending
+            if not needed:
+                gone.append((number, name))
+        return gone
+
+    def skip_numbers(self, used: Iterable[int]) -> None:
+        """Raises `next_file_number` above each number in `used`, so that `new_number` never gives one of them out (rule
+        4).
+
+        It is called once, at an open, with the numbers of all files in the directory: a crash may have left files that
+        no manifest knows. It never lowers the number. O(len(used)).
+        """
+        self.next_file_number = max([self.next_file_number, *[number + 1 for number in used]])
+
     def live_files(self) -> dict[int, FileMeta]:
         """Number → table, of the current version and of those that somebody still reads."""
         return holding(self.lock, self._live_files)
@@ -196,7 +251,13 @@ class VersionSet:
 
 
 def set_current(env: Env, directory: str, number: int) -> None:
-    """Makes manifest `number` the one that counts, durably. Requires: its content and name are on disk."""
+    """Makes manifest `number` the one that counts, durably: afterwards CURRENT has its name and a newline.
+
+    CURRENT is replaced as a whole, so that a power cut leaves the old name or the new one, and nothing else. The name
+    is written to `current_temp_name(number)`, a file of `begin_file`, which is synced ("lsm.current.temp") and closed,
+    renamed to CURRENT, and the directory is synced ("lsm.current.dir"). Requires: the manifest's content and name are
+    on disk (`create` and `begin_manifest` see to that). Raises OSError; then CURRENT is the old one, or complete.
+    """
     temp = f"{directory}/{current_temp_name(number)}"
     file = begin_file(env, temp)
     try:
@@ -209,7 +270,13 @@ def set_current(env: Env, directory: str, number: int) -> None:
 
 
 def create(env: Env, directory: str, stats: Stats) -> None:
-    """Makes an empty store: MANIFEST-000001 of one edit, and CURRENT. Raises OSError."""
+    """Makes an empty store: MANIFEST-000001 of one edit, and CURRENT. Raises OSError.
+
+    The edit says COMPARATOR, log number 0, next file number 2, last sequence 0. In this order: the record is written
+    (`LogWriter`, on a file opened for writing), the file is synced ("lsm.create.manifest") and closed, the directory is
+    synced ("lsm.create.dir"), `set_current` makes it the one that counts. `stats` counts the bytes of the manifest and
+    the four fsyncs. Requires: no store is in the directory (`open_store` has looked).
+    """
     path = f"{directory}/{manifest_name(1)}"
     edit = VersionEdit(COMPARATOR, log_number=0, next_file_number=2, last_sequence=0)
     file = env.open(path, "w")
@@ -236,32 +303,46 @@ def recover(env: Env, directory: str, stats: Stats) -> VersionSet:
     """As `read`, if what it says can be true. Raises CorruptionError for whatever LevelDB refuses, and for what it doesn't
     notice (overlapping levels, numbers that were given out already, missing tables)."""
     versions = read(env, directory, stats)
-    _check(env, directory, manifest_path(env, directory), versions)
+    files = listed(env, directory)
+    if (why := _impossible(versions, files)) is not None:
+        raise CorruptionError(manifest_path(env, directory), None, f"{why}; {repair_advice(directory)}")
+    versions.skip_numbers(number for _, number, _ in files)
     return versions
 
 
 def read(env: Env, directory: str, stats: Stats) -> VersionSet:
-    """The state that CURRENT's manifest describes; writes nothing. Raises CorruptionError, ForeignFormat, OSError."""
+    """The state that CURRENT's manifest describes: all of its edits, absorbed in order by a new VersionSet. Writes
+    nothing.
+
+    `manifest_path` finds the manifest, `edits_of` reads it, and `require_numbers` refuses one that is cut short. Raises
+    CorruptionError, ForeignFormat, OSError: all of them come from these three. O(edits * files).
+    """
     path = manifest_path(env, directory)
+    edits = edits_of(env, path)
+    require_numbers(path, edits)
     versions = VersionSet(env, directory, stats)
-    seen: set[str] = set()
-    file = env.open(path, "r")
-    try:
-        reader = LogReader(file, path, advice=repair_advice(directory))
-        for offset, record in reader:
+    for edit in edits:
+        versions.absorb(edit)
+    return versions
+
+
+def edits_of(env: Env, path: str) -> list[VersionEdit]:
+    """All edits of a manifest, in order. Raises CorruptionError, ForeignFormat, OSError."""
+    edits = []
+    with contextlib.closing(env.open(path, "r")) as file:
+        for offset, record in LogReader(file, path, advice=repair_advice(path.rpartition("/")[0])):
             try:
-                edit = decode_edit(path, record)
+                edits.append(decode_edit(path, record))
             except DecodeError as error:
                 raise CorruptionError(path, offset, f"the version edit is damaged: {error}") from error
-            seen.update(name for name, _ in NEEDED if getattr(edit, name) is not None)
-            versions.absorb(edit)
-    finally:
-        file.close()
+    return edits
+
+
+def require_numbers(path: str, edits: Sequence[VersionEdit]) -> None:
+    """Raises CorruptionError unless the numbers that every manifest tells are in some edit of this one."""
     for name, leveldb_name in NEEDED:
-        if name not in seen:
+        if all(getattr(edit, name) is None for edit in edits):
             raise CorruptionError(path, None, f"no {leveldb_name} entry is in any edit: the manifest is cut short")
-    versions._live.clear()
-    return versions
 
 
 def manifest_path(env: Env, directory: str) -> str:
@@ -286,32 +367,24 @@ def manifest_path(env: Env, directory: str) -> str:
     return path
 
 
-def _check(env: Env, directory: str, path: str, versions: VersionSet) -> None:
-    """Raises CorruptionError unless the recovered state can be what a store wrote and the directory has."""
-    files = listed(env, directory)
+def _impossible(versions: VersionSet, files: Sequence[tuple[str, int, str]]) -> str | None:
+    """Why the state that was read can't be what a store wrote, and what the directory has; None if it can."""
     tables = {number for kind, number, _ in files if kind in ("ldb", "sst")}
-    logs = {number for kind, number, _ in files if kind == "log"}
     live = [file.number for _, file in versions.current.files()]
     if missing := sorted(set(live) - tables):
-        raise CorruptionError(
-            path, None, f"{len(missing)} missing files, for example table {missing[0]}; {repair_advice(directory)}"
-        )
+        return f"{len(missing)} missing files, for example table {missing[0]}"
     if len(live) != len(set(live)):
-        raise CorruptionError(path, None, f"a table is listed twice, and not alike; {repair_advice(directory)}")
+        return "a table is listed twice, and not alike"
     if too_high := [number for number in live if number >= versions.next_file_number]:
-        raise CorruptionError(
-            path,
-            None,
-            f"the next file number is {versions.next_file_number}, but table {max(too_high)} is in use: the "
-            f"next flush would overwrite it; {repair_advice(directory)}",
+        return (
+            f"the next file number is {versions.next_file_number}, but table {max(too_high)} is in use: the next flush "
+            "would overwrite it"
         )
     if violations := versions.current.violations():
-        raise CorruptionError(path, None, f"{violations[0]}; {repair_advice(directory)}")
-    if versions.log_number and versions.log_number not in logs:
-        raise CorruptionError(
-            path,
-            None,
-            f"the log {versions.log_number:06d}.log does not exist, although the manifest asks for it: the "
-            f"manifest's last edit or the log is lost; {repair_advice(directory)}",
+        return violations[0]
+    if versions.log_number and versions.log_number not in {number for kind, number, _ in files if kind == "log"}:
+        return (
+            f"the log {versions.log_number:06d}.log does not exist, although the manifest asks for it: the manifest's last "
+            "edit or the log is lost"
         )
-    versions.next_file_number = max([versions.next_file_number, *[number + 1 for _, number, _ in files]])
+    return None

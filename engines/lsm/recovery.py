@@ -15,10 +15,12 @@ Follows DB::Open and DBImpl::Recover in LevelDB's db/db_impl.cc.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from engines.env import Env, Lock
 from engines.errors import CorruptionError, NoSuchStore
-from engines.kvstore import Stats
+from engines.kvstore import Operation, Stats
 from engines.lsm import manifest
 from engines.lsm.core import Core
 from engines.lsm.files import CURRENT, LOCK, keep_owner, listed, repair_advice
@@ -108,7 +110,7 @@ def _recover(env: Env, directory: str, options: Options, stats: Stats, parts: Pa
         _replay_to_memory(core)
         return core
     try:
-        _replay_to_tables(core)
+        replay_to_tables(core)
         core.delete_obsolete()
     except BaseException:
         versions.close()
@@ -118,11 +120,16 @@ def _recover(env: Env, directory: str, options: Options, stats: Stats, parts: Pa
     return core
 
 
-def _logs(core: Core) -> list[tuple[int, str]]:
-    """(number, path) of the logs that are not in tables yet, oldest first."""
+def logs_to_replay(core: Core) -> list[str]:
+    """The paths of the logs that are not in tables yet, oldest first.
+
+    `listed` gives the directory's files in the order of their numbers. The manifest says which logs count: those from
+    `versions.log_number` on, and the one with `versions.previous_log_number`. An older one was flushed, and a crash
+    kept it from being deleted. Raises OSError. O(files).
+    """
     versions = core.versions
     return [
-        (number, f"{core.directory}/{name}")
+        f"{core.directory}/{name}"
         for kind, number, name in listed(core.env, core.directory)
         if kind == "log" and (number >= versions.log_number or number == versions.previous_log_number)
     ]
@@ -150,22 +157,50 @@ def _check_old_logs(core: Core) -> None:
             )
 
 
-class _Replay:
-    """Feeds logs into memtables, and checks that the sequences go on (rule 3)."""
+@dataclass(slots=True)
+class Replayed:
+    """A memtable made of logs; its sequences are from `lowest` to `highest`, and both are 0 while it is empty."""
+
+    memtable: MemTable
+    lowest: int = 0
+    highest: int = 0
+
+
+class Replay:
+    """Feeds logs into memtables, and checks that the sequences go on (rule 3).
+
+    `sequence` is the newest one so far. `filled` are the memtables, oldest first; the last one takes what comes next.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.sequence = core.versions.last_sequence  # the newest so far
         self._next: int | None = (
-            None  # LevelDB's manifest may be ahead of the first log: its sequence is as good as any
+            None  # None: LevelDB's manifest may be ahead of the first log, so any sequence is right
         )
-        self.memtable: MemTable = core.new_memtable()
-        self.bounds: list[tuple[int, int]] = [(0, 0)]  # lowest and highest sequence of each memtable, this one's last
+        self.sequence = core.versions.last_sequence
+        self.filled = [Replayed(core.new_memtable())]
 
-    def feed(self, path: str) -> list[MemTable]:
-        """Replays one log; returns the memtables that it has filled."""
-        full = []
-        limit = self._core.options.write_buffer_bytes
+    def feed(self, path: str) -> None:
+        """Replays one log: each batch, in order, goes into the newest memtable.
+
+        `batches` reads the log and has checked each sequence. A batch is never split over two memtables; when the
+        newest one has reached `write_buffer_bytes` (of the core's options), the next batch begins another
+        (`core.new_memtable()`). Afterwards `lowest`, `highest` and `sequence` are those of what was added: an operation
+        has its batch's sequence plus its place in it. Raises CorruptionError, OSError: from `batches`. O(log n) an
+        operation.
+        """
+        for sequence, operations in self.batches(path):
+            newest = self.filled[-1]
+            if newest.memtable.size_bytes >= self._core.options.write_buffer_bytes:
+                newest = Replayed(self._core.new_memtable())
+                self.filled.append(newest)
+            newest.memtable.add_all(sequence, operations)
+            newest.lowest = newest.lowest or sequence
+            newest.highest = sequence + len(operations) - 1
+            self.sequence = max(self.sequence, newest.highest)
+
+    def batches(self, path: str) -> Iterator[tuple[int, Sequence[Operation]]]:
+        """(sequence of the first operation, operations) of each batch of a log. Raises CorruptionError, OSError."""
         for sequence, operations in replay(self._core.env, path, self._next or self.sequence + 1):
             expected = self._next or self.sequence + 1
             if sequence > expected or (self._next and sequence != expected):
@@ -176,51 +211,57 @@ class _Replay:
                     f"are missing; {repair_advice(self._core.directory)}",
                 )
             self._next = sequence + len(operations)
-            self.memtable.add_all(sequence, operations)
-            last = sequence + len(operations) - 1
-            self.bounds[-1] = self.bounds[-1][0] or sequence, last
-            self.sequence = max(self.sequence, last)
-            if self.memtable.size_bytes >= limit:
-                full.append(self.memtable)
-                self.memtable = self._core.new_memtable()
-                self.bounds.append((0, 0))
-        return full
+            yield sequence, operations
 
 
 def _replay_to_memory(core: Core) -> None:
     """For reading only: everything in the logs becomes memtables."""
-    replayed = _Replay(core)
-    full: list[MemTable] = []
-    for _, path in _logs(core):
-        full += replayed.feed(path)
+    replayed = Replay(core)
+    for path in logs_to_replay(core):
+        replayed.feed(path)
+    newest, *older = [each.memtable for each in reversed(replayed.filled)]
     core.sequence = replayed.sequence
-    core.state = State(replayed.memtable, tuple(reversed(full)), core.versions.current)
+    core.state = State(newest, tuple(older), core.versions.current)
 
 
-def _replay_to_tables(core: Core) -> None:
+def replay_to_tables(core: Core) -> None:
+    """Turns the logs that count into tables of level 0, and begins a new log and a new manifest: a store open for
+    writing.
+
+    The order, which makes a power cut at any moment harmless:
+
+    1. `logs_to_replay`, each fed to one `Replay`, oldest first; `core.sequence` is what the replay has reached.
+    2. `write_table` for each memtable, oldest first: these are the edit's new files, all on level 0.
+    3. `core.new_log()`, whose number `core.log_number` is the edit's log number: the old logs count no longer.
+    4. `versions.begin_manifest` with the edit, under a number of its own (`versions.new_number()`). Now the edit
+    counts. 5. `core.state` is a new memtable, nothing frozen, and the current version.
+
+    The edit's previous log number is 0, its last sequence the replay's. Nothing is deleted here: the caller does that
+    next, when the new manifest counts. Requires: `core.versions` was read from the manifest. Raises CorruptionError,
+    OSError.
+    """
     versions = core.versions
-    replayed = _Replay(core)
-    memtables: list[MemTable] = []
-    for _, path in _logs(core):
-        memtables += replayed.feed(path)
-    memtables.append(replayed.memtable)
+    replayed = Replay(core)
+    for path in logs_to_replay(core):
+        replayed.feed(path)
     core.sequence = replayed.sequence
     edit = VersionEdit(previous_log_number=0, last_sequence=replayed.sequence)
     number = versions.new_number()
-    for memtable, bounds in zip(memtables, replayed.bounds, strict=True):
-        edit.added += [(0, file) for file in _write_table(core, memtable, bounds)]
+    for part in replayed.filled:
+        edit.added += [(0, file) for file in write_table(core, part)]
     core.new_log()
     edit.log_number = core.log_number
     versions.begin_manifest(edit, number)
     core.state = State(core.new_memtable(), (), versions.current)
 
 
-def _write_table(core: Core, memtable: MemTable, bounds: tuple[int, int]) -> list[FileMeta]:
-    if not len(memtable):
+def write_table(core: Core, part: Replayed) -> list[FileMeta]:
+    """The tables of a replayed memtable, one as a rule, none if it is empty: synced, but not their names."""
+    if not len(part.memtable):
         return []
     numbers = iter(core.versions.new_number, None)
-    writer = core.table_writer(core.options, bounds, numbers, "lsm.table.recover")
-    files = core.parts.flush(memtable, core.sequence, writer)  # nobody has a snapshot yet
+    writer = core.table_writer(core.options, (part.lowest, part.highest), numbers, "lsm.table.recover")
+    files = core.parts.flush(part.memtable, core.sequence, writer)  # nobody has a snapshot yet
     core.stats.bytes_written += writer.bytes_written
     core.stats.fsyncs += writer.fsyncs
     return files

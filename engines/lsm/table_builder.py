@@ -58,7 +58,7 @@ class TableBuilder:
         self.options = options
         self.data = self.block_builder(options.block_restart_interval)
         self._index = BlockBuilder(1)
-        self.filter = _filter_builder(options)
+        self.filter = filter_builder(options)
         if self.filter is not None:
             self.filter.start_block(0)
         self.statistics = TableStatistics(max_sequence=max_sequence or 0, min_sequence=min_sequence)
@@ -166,7 +166,12 @@ class TableBuilder:
         return TableInfo(self.size_bytes, self.smallest, self.last, self.statistics)
 
 
-def _filter_builder(options: Options) -> BlockedBloomBuilder | LevelDBBloomBuilder | None:
+def filter_builder(options: Options) -> BlockedBloomBuilder | LevelDBBloomBuilder | None:
+    """What collects a new table's keys for its filter: ours for the option "bloom", LevelDB's for "leveldb", None for
+    none.
+
+    Each gets `bloom_bits_per_key`. The table builder calls it once for each table.
+    """
     if options.filter == "bloom":
         return BlockedBloomBuilder(options.bloom_bits_per_key)
     if options.filter == "leveldb":

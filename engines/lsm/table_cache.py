@@ -57,13 +57,27 @@ class TableCache:
         if table is None:
             table = self._open(file)
             self._learned[file.number] = table.statistics
-            while len(self.opened) >= self._capacity:
-                try:
-                    del self.opened[next(iter(self.opened))]
-                except (StopIteration, KeyError, RuntimeError):  # another thread was faster
-                    break
-            self.opened[file.number] = table
+            self.keep(file.number, table)
         return table
+
+    def keep(self, number: int, table: Table) -> None:
+        """Keeps the table open, the newest of `opened`; before that, lets go of as many as it takes, the one opened
+        first going first, so that no more than `_capacity` are open afterwards.
+
+        `_forget_first()` lets go of the first one; it returns False if it couldn't, and then nothing more is let go.
+        Amortised O(1).
+        """
+        while len(self.opened) >= self._capacity and self._forget_first():
+            pass
+        self.opened[number] = table
+
+    def _forget_first(self) -> bool:
+        """Lets go of the table opened first; False if another thread was faster."""
+        try:
+            del self.opened[next(iter(self.opened))]
+        except (StopIteration, KeyError, RuntimeError):
+            return False
+        return True
 
     def _open(self, file: FileMeta) -> Table:
         path = f"{self._directory}/{table_name(file.number)}"

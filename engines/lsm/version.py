@@ -117,7 +117,13 @@ class VersionEdit:
     added: list[tuple[int, FileMeta]] = field(default_factory=list)  # (level, file)
 
     def encode(self) -> bytes:
-        """The manifest record, in the order in which LevelDB writes the tags."""
+        """The manifest record: TAG and fields of all that is set, as the module's docstring lists them.
+
+        In the order in which LevelDB writes the tags: comparator, log number, previous log number, next file number,
+        last sequence, compact pointers, deleted files (sorted), new files. What is None or empty takes no byte; 0 is a
+        number like any other. `put_varint` and `put_slice` (length as varint, then the bytes) write the fields. O(files
+        of the edit).
+        """
         parts = []
         if self.comparator is not None:
             parts += [put_varint(TAG_COMPARATOR), put_slice(self.comparator)]
@@ -140,8 +146,14 @@ class VersionEdit:
 
     @classmethod
     def decode(cls, record: bytes, levels: int = LEVELS) -> VersionEdit:
-        """From a manifest record. Raises DecodeError for whatever rules 1 and 4 forbid: ForeignEdit if another program
-        writes that. levels: how many there may be; a dump allows more."""
+        """The edit of a manifest record: what `encode` wrote, tags in any order, any number of times (the last number
+        counts).
+
+        levels: how many there may be; a dump allows more. `get_level`, `get_key` and `get_file` read these three fields
+        and refuse what rule 1 forbids, `get_varint32` reads a tag, `get_varint64` a number, `get_slice` bytes: each
+        takes the record and a position, and returns the value and the next position. For an unknown tag, raises
+        `unknown_tag` (rule 4). Raises DecodeError: so do all of these for damage. O(len(record)).
+        """
         edit = cls()
         at = 0
         while at < len(record):
@@ -157,42 +169,50 @@ class VersionEdit:
             elif tag == TAG_LAST_SEQUENCE:
                 edit.last_sequence, at = get_varint64(record, at)
             elif tag == TAG_COMPACT_POINTER:
-                level, at = _get_level(record, at, levels)
-                key, at = _get_key(record, at)
+                level, at = get_level(record, at, levels)
+                key, at = get_key(record, at)
                 edit.compact_pointers.append((level, key))
             elif tag == TAG_DELETED_FILE:
-                level, at = _get_level(record, at, levels)
+                level, at = get_level(record, at, levels)
                 number, at = get_varint64(record, at)
                 edit.deleted.append((level, number))
             elif tag == TAG_NEW_FILE:
-                level, at = _get_level(record, at, levels)
-                file, at = _get_file(record, at)
+                level, at = get_level(record, at, levels)
+                file, at = get_file(record, at)
                 edit.added.append((level, file))
             else:
-                why = f"the tag {tag} at byte {at} of the edit is unknown: 1 to 7 and 9 are"
-                raise (ForeignEdit if tag in ROCKSDB_TAGS or tag >= ROCKSDB_FIRST_TAG else DecodeError)(why)
+                raise unknown_tag(tag, at)
         return edit
 
 
-def _get_level(record: bytes, at: int, levels: int) -> tuple[int, int]:
+def unknown_tag(tag: int, at: int) -> DecodeError:
+    """The error for a tag that ends before byte `at` of an edit: a ForeignEdit if it is RocksDB's."""
+    why = f"the tag {tag} at byte {at} of the edit is unknown: 1 to 7 and 9 are"
+    return (ForeignEdit if tag in ROCKSDB_TAGS or tag >= ROCKSDB_FIRST_TAG else DecodeError)(why)
+
+
+def get_level(record: bytes, at: int, levels: int) -> tuple[int, int]:
+    """A level at byte `at`, and where what follows begins. Raises DecodeError; ForeignEdit for one that isn't there."""
     level, at = get_varint32(record, at)
     if level >= levels:
         raise ForeignEdit(f"level {level} at byte {at} of the edit: there are levels 0 to {levels - 1}", level)
     return level, at
 
 
-def _get_key(record: bytes, at: int) -> tuple[bytes, int]:
+def get_key(record: bytes, at: int) -> tuple[bytes, int]:
+    """An internal key at byte `at`, and where what follows begins. Raises DecodeError."""
     key, at = get_slice(record, at)
     if len(key) < TRAILER_BYTES:
         raise DecodeError(f"the internal key before byte {at} of the edit has {len(key)} bytes, at least 8 are needed")
     return key, at
 
 
-def _get_file(record: bytes, at: int) -> tuple[FileMeta, int]:
+def get_file(record: bytes, at: int) -> tuple[FileMeta, int]:
+    """Number, size, smallest and largest key at byte `at`, and where what follows begins. Raises DecodeError."""
     number, at = get_varint64(record, at)
     size_bytes, at = get_varint64(record, at)
-    smallest, at = _get_key(record, at)
-    largest, at = _get_key(record, at)
+    smallest, at = get_key(record, at)
+    largest, at = get_key(record, at)
     if order(smallest) > order(largest):
         raise DecodeError(f"file {number} is said to begin at {smallest!r}, after its end {largest!r}")
     return FileMeta(number, size_bytes, smallest, largest), at
@@ -243,13 +263,22 @@ class Version:
     def overlapping(self, level: int, first: bytes | None, last: bytes | None) -> list[FileMeta]:
         """The files of a level that may hold user keys in [first, last]; None is no bound.
 
-        On level 0, a file that overlaps may itself reach further, and then so must the result: otherwise a compaction
-        would leave an older version above a newer one. O(files), O(files²) on level 0.
+        Level 0 is another matter: `overlapping_in_level0`. O(files), O(files²) on level 0.
         """
-        files = self.levels[level]
+        if level == 0:
+            return self.overlapping_in_level0(first, last)
+        return [file for file in self.levels[level] if file.overlaps(first, last)]
+
+    def overlapping_in_level0(self, first: bytes | None, last: bytes | None) -> list[FileMeta]:
+        """The files of level 0 that may hold user keys in [first, last], and all that overlap one of the result.
+
+        A file that overlaps the range may itself reach further, and then so must the result: otherwise a compaction
+        would leave an older version above a newer one. None is no bound. In the order of `levels[0]`, newest first.
+        `FileMeta.overlaps` answers for one file; `first` and `last` of a file are its bounds. O(files²).
+        """
         while True:
-            found = [file for file in files if file.overlaps(first, last)]
-            if level > 0 or not found:
+            found = [file for file in self.levels[0] if file.overlaps(first, last)]
+            if not found:
                 return found
             low, high = min(file.first for file in found), max(file.last for file in found)
             if (first is None or first <= low) and (last is None or last >= high):

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple, Protocol
 from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
 from engines.lsm.files import table_name
-from engines.lsm.job import Job
+from engines.lsm.job import Job, keep_compression
 from engines.lsm.options import Options
 from engines.lsm.parts import Parts
 from engines.lsm.table_cache import TableCache
@@ -134,6 +134,7 @@ class Compact:
             suffix=place.suffix,
             min_sequence=job.min_sequence,
         )
+        keep_compression(job, writer, tables)
         files = parts.compact(job, writer, tables)
         return Done(files, writer.bytes_written, writer.fsyncs)
 

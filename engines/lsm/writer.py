@@ -132,7 +132,9 @@ class Writer:
         options = self.core.options
         if len(self.core.frozen) >= options.max_frozen:
             return True
-        return self.background.damage is None and self._level0_files() >= options.level0_stop_files
+        if self.background.damage is not None or self._level0_files() < options.level0_stop_files:
+            return False
+        return self.background.compactor.has_work()  # nobody waits for what nobody will do
 
     def must_slow_down(self) -> bool:
         """Rule 4: level 0 is too full. Never without threads, because a writer has just compacted it then."""
