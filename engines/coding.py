@@ -32,7 +32,10 @@ class DecodeError(ValueError):
 
 
 def put_varint(value: int) -> bytes:
-    """Encodes 0 ≤ value < 2**64 in 1 to 10 bytes."""
+    """Encodes 0 ≤ value < 2**64, which the caller guarantees, in 1 to 10 bytes: as few as it takes.
+
+    Seven bits a byte, the lowest first; the high bit of a byte says that another one follows.
+    """
     if value < 128:
         return _ONE_BYTE[value]
     if value < 16384:
@@ -57,6 +60,11 @@ def get_varint32(buffer: bytes | memoryview, offset: int) -> tuple[int, int]:
 
 
 def _get_varint(buffer: bytes | memoryview, offset: int, bits: int) -> tuple[int, int]:
+    """Decodes the varint that begins at `offset`: (value, offset after it). bits: 32 or 64, what the value has to fit in.
+
+    Raises DecodeError if the buffer ends before the varint does (an offset outside of it included), and if the value is
+    2**bits or more: nothing is read after the 5 bytes that 32 bits take, or the 10 of 64. O(1).
+    """
     value = shift = 0
     end = len(buffer)
     while shift < bits:

@@ -76,6 +76,7 @@ __all__ = [
     "LogWriter",
     "Testimony",
     "TornTail",
+    "decode_fragment",
     "encode_record",
     "encode_records",
     "mask",
@@ -127,8 +128,10 @@ def record_offset(offset: int) -> int:
 def encode_record(block_offset: int, payload: bytes) -> bytes:
     """The bytes of one record, with the zeros before it if the block has no room for a header.
 
-    block_offset: where in its block the writer stands, 0 to 32,767. Pure: what becomes of the bytes (an append, a
-    pwrite into preallocated space, a mapping) is the caller's. O(len(payload)).
+    block_offset: where in its block the writer stands, 0 to 32,767. One FULL fragment if it fits in what is left of the
+    block, header and all, otherwise as many as it takes (invariants 1 to 3). A header is `_HEADER`: the
+    `fragment_checksum`, the length of the data, the type. Pure: what becomes of the bytes (an append, a pwrite into
+    preallocated space, a mapping) is the caller's. O(len(payload)).
     """
     size = len(payload)
     if size + HEADER_BYTES <= BLOCK_BYTES - block_offset:
@@ -138,7 +141,8 @@ def encode_record(block_offset: int, payload: bytes) -> bytes:
 
 
 def _encode_fragments(block_offset: int, payload: bytes) -> bytes:
-    """`encode_record` for a record that doesn't fit in its block."""
+    """`encode_record` for a record that doesn't fit in its block: zeros where there is no room for a header, then FIRST,
+    MIDDLEs, LAST, or one FULL in the next block. Each fragment but the last one ends where its block does. O(bytes)."""
     left = BLOCK_BYTES - block_offset
     parts: list[bytes | memoryview] = []
     if left < HEADER_BYTES:
@@ -204,6 +208,20 @@ def synced_each(offset: int, payload: bytes) -> int:
     return offset
 
 
+def decode_fragment(block: bytes, at: int) -> tuple[int, bytes] | None:
+    """(type, data) of the fragment whose header begins at byte `at` of a block; None if no valid one does.
+
+    Valid: its data ends within the block, its type is 1 to 4, its checksum is `fragment_checksum` of both. The length
+    is not to be believed before the checksum was right. Requires: the header's 7 bytes are in the block. O(length).
+    """
+    checksum, length, kind = _HEADER.unpack_from(block, at)
+    begin = at + HEADER_BYTES
+    data = block[begin : begin + length]
+    if len(data) < length or not FULL <= kind <= LAST or checksum != fragment_checksum(kind, data):
+        return None
+    return kind, data
+
+
 @dataclass(frozen=True, slots=True)
 class TornTail:
     """What a crash left after the last whole record: `size_bytes` from `offset` to the end of the file."""
@@ -236,7 +254,7 @@ class LogReader:
         advice: str = "restore the file from a copy",
     ) -> None:
         self.path = path
-        self.end = self._end_before = 0  # after the last record returned, and after the one before that
+        self.end = self.end_before = 0  # after the last record returned, and after the one before that
         self.torn: TornTail | None = None
         self.holes: list[tuple[int, int]] = []
         self._view: View = source if isinstance(source, bytes) else source.view()
@@ -246,42 +264,59 @@ class LogReader:
         self._advice = advice
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """The records, in the order of the file: (offset of its first fragment, payload).
+
+        `_fragments` gives the fragments, and has checked each by itself. A record is one FULL, or a FIRST, any number of
+        MIDDLEs and a LAST; what is unfinished when the fragments end is no record. Before each record is given, `end` is
+        set to the offset after its last fragment, and `end_before` to what `end` was. At the first fragment that has no
+        place here (rule 7), `out_of_order` is called and nothing more is given. Raises as the class says. O(size).
+        """
         pending: list[bytes] = []  # data of the fragments since a FIRST, which began at `start`
-        start = resume = 0  # resume: where the blocks after a hole begin
-        for base in range(0, self.size, BLOCK_BYTES):
-            if base < resume:
-                continue
-            block = self._view[base : base + BLOCK_BYTES]
-            at, stop, room = 0, 0, len(block)
-            while room - at >= HEADER_BYTES:
-                checksum, length, kind = _HEADER.unpack_from(block, at)
-                stop = at + HEADER_BYTES + length
-                data = block[at + HEADER_BYTES : stop]
-                if stop > room or checksum != fragment_checksum(kind, data) or not FULL <= kind <= LAST:
-                    if not pending and (resume := self._behind_hole(base + at)):
-                        at = room
-                        break
-                    self._stop(start if pending else base + at, self._complaint(block, at))
-                    return
-                if (kind > FIRST) != bool(pending):
-                    self._stop_at_order(start if pending else base + at, kind, base + at)
-                    return
-                if kind == FULL:
-                    self._end_before, self.end = self.end, base + stop
-                    yield base + at, data
-                else:
-                    if kind == FIRST:
-                        start = base + at
-                    pending.append(data)
-                    if kind == LAST:
-                        self._end_before, self.end = self.end, base + stop
-                        yield start, b"".join(pending)
-                        pending.clear()
-                at = stop
-            if room < BLOCK_BYTES and room > at:
-                self._stop(start if pending else base + at, f"{room - at} bytes are no whole header")
+        start = 0
+        for offset, kind, data, end in self._fragments():
+            if (kind > FIRST) != bool(pending):
+                self.out_of_order(start if pending else offset, kind, offset)
                 return
-        if pending:
+            if not pending:
+                start = offset
+            pending.append(data)
+            if kind in (FULL, LAST):
+                payload = b"".join(pending)
+                pending.clear()
+                self.end_before, self.end = self.end, end
+                yield start, payload
+
+    def _fragments(self) -> Iterator[tuple[int, int, bytes, int]]:
+        """The valid fragments up to the first damage: (offset, type, data, offset after it). Decides what the damage is.
+
+        Damage within a record begins where the record does: `start`, which is None between two records.
+        """
+        start: int | None = None
+        base = 0
+        while base < self.size:
+            block = self._view[base : base + BLOCK_BYTES]
+            at, room, beyond = 0, len(block), base + BLOCK_BYTES
+            while room - at >= HEADER_BYTES:
+                fragment = decode_fragment(block, at)
+                if fragment is None:
+                    if start is None and (resume := self._behind_hole(base + at)):
+                        at, beyond = room, resume
+                        break
+                    self._stop(base + at if start is None else start, self._complaint(block, at))
+                    return
+                kind, data = fragment
+                end = at + HEADER_BYTES + len(data)
+                if kind == FIRST:
+                    start = base + at
+                elif kind != MIDDLE:
+                    start = None
+                yield base + at, kind, data, base + end
+                at = end
+            if room < BLOCK_BYTES and room > at:
+                self._stop(base + at if start is None else start, f"{room - at} bytes are no whole header")
+                return
+            base = beyond
+        if start is not None:
             self._stop(start, "the record's last fragment is missing")
 
     def _behind_hole(self, offset: int) -> int:
@@ -305,7 +340,7 @@ class LogReader:
 
         Requires: the iteration is not gone on with.
         """
-        self.end = self._end_before
+        self.end = self.end_before
         self._stop(offset, why)
 
     @staticmethod
@@ -320,7 +355,9 @@ class LogReader:
             return f"the checksum {checksum:#010x} was expected, but type and data have {actual:#010x}"
         return f"a fragment's type is 1 to 4, but this one's is {kind}"
 
-    def _stop_at_order(self, offset: int, kind: int, found_at: int) -> None:
+    def out_of_order(self, offset: int, kind: int, found_at: int) -> None:
+        """Ends the log at `offset`, where a record was begun or could have: the fragment of this type, at `found_at`, has
+        no place there. CorruptionError, or `torn` is set (rule 5)."""
         expected = "FULL or FIRST" if offset == found_at else f"the rest of the record begun at byte {offset}"
         self._stop(offset, f"{expected} was expected, but at byte {found_at} is a {TYPE_NAMES[kind]}")
 

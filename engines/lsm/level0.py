@@ -24,7 +24,7 @@ from engines.lsm.keys import ABSENT, Found
 from engines.lsm.table_cache import TableCache
 from engines.lsm.version import FileMeta, Version
 
-__all__ = ["is_in_order", "lookup"]
+__all__ = ["by_number", "is_in_order", "lookup", "search"]
 
 
 def is_in_order(version: Version, tables: TableCache) -> bool:
@@ -47,6 +47,29 @@ def _is_newer(newer: FileMeta, older: FileMeta, tables: TableCache) -> bool:
     except StoreError:
         return False
     return above is not None and below is not None and above.min_sequence > below.max_sequence
+
+
+def search(version: Version, tables: TableCache, key: bytes, sequence: int) -> Found:
+    """The newest value of `key` not above `sequence` in level 0; None if that is a tombstone; ABSENT if there is none.
+
+    O(files); at most one block read for each. Raises CorruptionError, OSError.
+    """
+    find = by_number if is_in_order(version, tables) else lookup
+    return find(version.levels[0], tables, key, sequence)
+
+
+def by_number(files: Sequence[FileMeta], tables: TableCache, key: bytes, sequence: int) -> Found:
+    """The newest value of `key` not above `sequence` in any of the files; None if that is a tombstone; ABSENT if there is
+    none.
+
+    Requires: the files are in the order of a version's level 0, the newest first, and whatever one of them has of a key
+    is newer than what later ones have (rule 2: `is_in_order` has looked). So no file is asked after one that knows the
+    key, and none whose range doesn't include it (`FileMeta.overlaps`). O(files); at most one block read for each.
+    """
+    for file in files:
+        if file.overlaps(key, key) and (found := tables.get(file).get(key, sequence)) is not ABSENT:
+            return found
+    return ABSENT
 
 
 def lookup(files: Sequence[FileMeta], tables: TableCache, key: bytes, sequence: int) -> Found:

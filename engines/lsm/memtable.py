@@ -72,7 +72,10 @@ class MemTable:
             self.add(sequence + place, key, value)
 
     def get(self, key: bytes, sequence: int) -> Found:
-        """The newest value of `key` not above `sequence`; None if it was deleted then; ABSENT if there is no version."""
+        """The newest value of `key` not above `sequence`; None if it was deleted then; ABSENT if there is no version.
+
+        One search in the rows, and one row taken from it, whatever the number of versions. O(log n).
+        """
         # Newer versions come first in order, so the first row from this one on is the newest that the reader may see.
         newest_visible = Row.of(key, sequence, b"")
         row = next(self._rows.ascend(newest_visible), None)
@@ -81,7 +84,10 @@ class MemTable:
         return None if row.is_deletion else row.value
 
     def rows(self, start: bytes = b"", stop: bytes | None = None, reverse: bool = False) -> Iterator[Row]:
-        """All versions of the user keys in [start, stop), in order, or against it."""
+        """All versions of the user keys in [start, stop), in order, or against it; None is no bound.
+
+        Lazy. `Row.first_of(key)` is the bound that all versions of `key` lie behind. O(log n) to begin with.
+        """
         first = Row.first_of(start)
         if reverse:
             for row in self._rows.descend(None if stop is None else Row.first_of(stop)):

@@ -65,7 +65,11 @@ class SkipList:
         self._length = 0
 
     def insert(self, row: Row) -> None:
-        """Adds a row. O(log n). Requires: one writer at a time, and no equal row."""
+        """Adds a row, at a height drawn by chance. O(log n).
+
+        Requires: one writer at a time, and no equal row; the caller guarantees both. Readers are at work meanwhile, on any
+        level: at each moment they find invariants 1, 2 and 4 kept. `_height` and `_length` count the new node as well.
+        """
         height = self._random_height()
         path, _ = self._search(row)
         self._height = max(self._height, height)
@@ -90,9 +94,9 @@ class SkipList:
         return None if node is self._head else node
 
     def ascend(self, start: Row) -> Iterator[Row]:
-        """The rows from the first one that is not smaller than `start`. O(log n), then O(1) for each.
+        """The rows from the first one that is not smaller than `start`, in order. O(log n), then O(1) for each.
 
-        A row that is inserted meanwhile is among them if the iterator has not passed its place yet.
+        Lazy: a row that is inserted meanwhile is among them if the iterator has not passed its place yet.
         """
         node = self.seek(start)
         while node is not None:
@@ -110,9 +114,12 @@ class SkipList:
         return self._length
 
     def _search(self, row: Row | None) -> tuple[list[Node], Node | None]:
-        """For each level, the last node whose row is smaller than `row`, or the head; and the first one that is not smaller.
+        """The path to a row: for each of the MAX_HEIGHT levels, the last node whose row is smaller than `row`, or the head;
+        and the first node of level 0 whose row is not smaller, None if there is none.
 
-        None is above all rows. The heart of the skiplist: an insertion links the new node to all of the path.
+        A `row` of None is above all rows. The heart of the skiplist: an insertion links the new node to the path. The node
+        that is given is one that was compared: no link may be read again after that. O(log n) comparisons, which begin on
+        the highest level that has a node (`_height` counts the levels) and never go back.
         """
         path = [self._head] * MAX_HEIGHT
         node = self._head
@@ -127,7 +134,10 @@ class SkipList:
         return path, after
 
     def _random_height(self) -> int:
-        """1 with chance 3/4, 2 with chance 3/16, 3 with chance 3/64, ..."""
+        """A height from 1 to MAX_HEIGHT: 1 with chance 3/4, 2 with chance 3/16, 3 with chance 3/64, ...
+
+        Each level more is one in BRANCHING. All chance comes from `self._rng`.
+        """
         height = 1
         while height < MAX_HEIGHT and self._rng.randrange(BRANCHING) == 0:
             height += 1

@@ -46,7 +46,7 @@ from engines.lsm.compression import RAW, UnknownCompression, decompress, name_of
 from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, VALUE, Found, Row, internal_key, order
 from engines.lsm.statistics import Counters, TableStatistics
 
-__all__ = ["Table", "add_trailer", "encode_handle"]
+__all__ = ["Table", "add_trailer", "decode_footer", "encode_footer", "encode_handle"]
 
 FOOTER_BYTES: Final = 48
 MAGIC: Final = bytes.fromhex("57fb808b247547db")
@@ -71,6 +71,24 @@ def add_trailer(raw: bytes, kind: int) -> bytes:
     """The block with its trailer, as it is on disk."""
     body = raw + bytes((kind,))
     return body + u32.pack(mask(crc32c(body)))
+
+
+def encode_footer(meta: tuple[int, int], index: tuple[int, int]) -> bytes:
+    """The footer of a table: where its metaindex and its index are, both as (offset, size without trailer)."""
+    handles = encode_handle(*meta) + encode_handle(*index)
+    return handles.ljust(FOOTER_BYTES - len(MAGIC), b"\x00") + MAGIC
+
+
+def decode_footer(footer: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(offset, size) of the metaindex, and of the index. Requires: the 48 bytes end in the magic number.
+
+    Raises DecodeError.
+    """
+    meta_offset, at = get_varint64(footer, 0)
+    meta_size, at = get_varint64(footer, at)
+    index_offset, at = get_varint64(footer, at)
+    index_size, at = get_varint64(footer, at)
+    return (meta_offset, meta_size), (index_offset, index_size)
 
 
 class Table:
@@ -129,14 +147,8 @@ class Table:
             raise CorruptionError(
                 self.path, begin, f"a table ends in {MAGIC.hex()}, and this one in {footer[-8:].hex()}"
             )
-        try:
-            meta_offset, at = get_varint64(footer, 0)
-            meta_size, at = get_varint64(footer, at)
-            index_offset, at = get_varint64(footer, at)
-            index_size, at = get_varint64(footer, at)
-        except DecodeError as error:
-            raise CorruptionError(self.path, begin, f"the footer is damaged: {error}") from error
-        return (meta_offset, meta_size), (index_offset, index_size)
+        with self.damage(begin, "the footer"):
+            return decode_footer(footer)
 
     def _read_index(self, offset: int, size: int) -> None:
         raw = self.read(offset, size)
@@ -183,7 +195,11 @@ class Table:
         return data
 
     def contents(self, stored: bytes, offset: int, size: int) -> bytes:
-        """The block in `stored`, which is what the file has at `offset`."""
+        """The block in `stored`, which is what the file has at `offset`: `size` bytes and the trailer, if it is whole.
+
+        Raises CorruptionError if bytes are missing, or if the checksum in the trailer isn't that of block and compression
+        byte; ForeignFormat. Only then is anything of it looked at: `_decompressed` is for a compression other than RAW.
+        """
         if len(stored) != size + BLOCK_TRAILER_BYTES:
             raise CorruptionError(self.path, offset, f"a block of {size} bytes was expected, but the file ends")
         (expected,) = u32.unpack_from(stored, size + 1)
@@ -192,11 +208,12 @@ class Table:
             raise CorruptionError(
                 self.path, offset, f"the block's checksum should be {expected:#010x}, but its bytes have {actual:#010x}"
             )
-        kind = stored[size]
-        if kind == RAW:
-            return stored[:size]
+        raw = stored[:size]
+        return raw if stored[size] == RAW else self._decompressed(stored[size], raw, offset)
+
+    def _decompressed(self, kind: int, raw: bytes, offset: int) -> bytes:
         try:
-            return decompress(kind, stored[:size])
+            return decompress(kind, raw)
         except UnknownCompression as unknown:
             raise ForeignFormat(self.path, f"the block at byte {offset} {unknown}") from None
         except DecodeError as error:

@@ -67,25 +67,29 @@ def check_open(usable: Usable, view: View | None) -> None:
 def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
     """The newest value of `key` not above `sequence`; None if it was deleted; ABSENT if nothing is known of it.
 
-    O(levels); at most one block is read for each table that may have the key. Raises CorruptionError, OSError.
+    Places are asked from the newest to the oldest: the memtable, the frozen memtables, level 0 (`level0.search`), then
+    the files of `_deeper`. The first one that knows the key decides (rule 3), a tombstone as much as a value, and no
+    older place is asked. O(levels); at most one block is read for each table that may have the key.
+    Raises CorruptionError, OSError.
     """
     for memtable in (state.memtable, *state.frozen):
         if (found := memtable.get(key, sequence)) is not ABSENT:
             return found
-    version = state.version
-    files = version.levels[0]
-    if not level0.is_in_order(version, tables):
-        if (found := level0.lookup(files, tables, key, sequence)) is not ABSENT:
-            return found
-        files = []
-    for file in (*(file for file in files if file.overlaps(key, key)), *_deeper(version, key)):
+    if (found := level0.search(state.version, tables, key, sequence)) is not ABSENT:
+        return found
+    for file in _deeper(state.version, key):
         if (found := tables.get(file).get(key, sequence)) is not ABSENT:
             return found
     return ABSENT
 
 
 def _deeper(version: Version, key: bytes) -> Iterator[FileMeta]:
-    """The files of levels 1 to 6 that may have `key`, one of each level. (Old LevelDB split a key over two.)"""
+    """The files of levels 1 to 6 that may have `key`, level by level: one of each level at most. (Old LevelDB split a key
+    over two.)
+
+    `version.sorted_levels` has, for each of these levels that isn't empty, its files in order and their last user keys:
+    a file may have the key if `first <= key <= last`. O(log files) for each level.
+    """
     for files, lasts in version.sorted_levels:
         at = bisect_left(lasts, key)
         while at < len(files) and files[at].first <= key:

@@ -22,10 +22,9 @@ from engines.lsm.compression import RAW, compress
 from engines.lsm.keys import TRAILER_BYTES, Row, separator, successor
 from engines.lsm.options import Options
 from engines.lsm.sstable import (
-    FOOTER_BYTES,
-    MAGIC,
     STATISTICS_NAME,
     add_trailer,
+    encode_footer,
     encode_handle,
 )
 from engines.lsm.statistics import TableInfo, TableStatistics
@@ -65,7 +64,7 @@ class TableBuilder:
         self.bounded = max_sequence is not None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
-        self._pending: bytes | None = None  # the handle of a block whose separator awaits the next key
+        self._pending: tuple[int, int] | None = None  # the handle of a block whose separator awaits the next key
         self.smallest = self.last = b""
         self.size_bytes = 0
 
@@ -88,7 +87,7 @@ class TableBuilder:
     def begin_block(self, key: bytes) -> None:
         """Before each row: if it is the first one of a block, the separator of the block before it is known now."""
         if self._pending is not None:
-            self._index.add(separator(self.last, key), self._pending)
+            self._index.add(separator(self.last, key), encode_handle(*self._pending))
             self._pending = None
 
     def end_block_if_full(self) -> None:
@@ -111,12 +110,18 @@ class TableBuilder:
         statistics.value_bytes += len(row.value)
 
     def _end_block(self) -> None:
-        """Writes the data block, whose index entry waits for the next key."""
-        raw, kind = self._compressed(self.data.finish())
-        self._pending = self._write_block(raw, kind)
+        """Writes the data block and begins an empty one. Its handle is `_pending`: its separator awaits the next key.
+
+        The filter, if there is one, is told where the next block begins (`start_block`). Requires: the block has a row.
+        """
+        self._pending = self._write_block(self.data.finish())
         self.data.reset()
         if self.filter is not None:
             self.filter.start_block(self.size_bytes)
+
+    def _write_block(self, raw: bytes) -> tuple[int, int]:
+        """Appends a block with its trailer, compressed if that is asked for and pays: its handle, (offset, size)."""
+        return self._append(*self._compressed(raw))
 
     def _compressed(self, raw: bytes) -> tuple[bytes, int]:
         if self._compression is not None:
@@ -125,9 +130,8 @@ class TableBuilder:
                 return smaller, kind
         return raw, RAW
 
-    def _write_block(self, raw: bytes, kind: int = RAW) -> bytes:
-        """Appends a block with its trailer, and returns its handle."""
-        handle = encode_handle(self.size_bytes, len(raw))
+    def _append(self, raw: bytes, kind: int) -> tuple[int, int]:
+        handle = self.size_bytes, len(raw)
         self._write(add_trailer(raw, kind))
         return handle
 
@@ -146,24 +150,30 @@ class TableBuilder:
     def finish(self, site: str) -> TableInfo:
         """Writes what follows the data blocks, and syncs the file under the name `site`. Raises OSError.
 
+        In this order: the data block that isn't full, if it has a row; the meta blocks and the metaindex; the index, whose
+        last entry has the `successor` of the last key; the footer. All that was written is in the file before the sync.
         Requires: at least one row was added.
         """
         assert self.smallest, "a table without rows must not be finished: it has no smallest key"
         if self.data.count:
             self._end_block()
         assert self._pending is not None
-        meta = BlockBuilder(self.options.block_restart_interval)
-        if self.filter is not None:
-            meta.add(b"" + self.filter.name, self._write_block(self.filter.finish()))
-        if self.options.table_statistics:
-            meta.add(STATISTICS_NAME, self._write_block(self.statistics.encode()))
-        meta_handle = self._write_block(*self._compressed(meta.finish()))
-        self._index.add(successor(self.last), self._pending)
-        handles = meta_handle + self._write_block(*self._compressed(self._index.finish()))
-        self._write(handles.ljust(FOOTER_BYTES - len(MAGIC), b"\x00") + MAGIC)
+        meta = self._write_meta()
+        self._index.add(successor(self.last), encode_handle(*self._pending))
+        index = self._write_block(self._index.finish())
+        self._write(encode_footer(meta, index))
         self._hand_over()
         self._file.sync(site)
         return TableInfo(self.size_bytes, self.smallest, self.last, self.statistics)
+
+    def _write_meta(self) -> tuple[int, int]:
+        """Appends the meta blocks that the options ask for, and the metaindex, whose handle is returned."""
+        meta = BlockBuilder(self.options.block_restart_interval)
+        if self.filter is not None:
+            meta.add(b"" + self.filter.name, encode_handle(*self._append(self.filter.finish(), RAW)))
+        if self.options.table_statistics:
+            meta.add(STATISTICS_NAME, encode_handle(*self._append(self.statistics.encode(), RAW)))
+        return self._write_block(meta.finish())
 
 
 def filter_builder(options: Options) -> BlockedBloomBuilder | LevelDBBloomBuilder | None:

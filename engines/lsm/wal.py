@@ -69,7 +69,10 @@ ALLOCATE_BYTES: Final = 1 << 20  # a log grows by so much at most
 
 
 def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
-    """The record of a batch whose first operation has `sequence`. O(bytes)."""
+    """The record of a batch whose first operation has `sequence`: the grammar is on top of this file. O(bytes).
+
+    operations: pairs of key and value, in order; a value of None deletes. They may be none, which makes a mark.
+    """
     parts = [_pack_header(sequence, len(operations))]
     for key, value in operations:
         if value is None:
@@ -80,7 +83,12 @@ def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
 
 
 def decode_batch(record: bytes) -> tuple[int, list[Operation]]:
-    """(sequence of the first operation, operations). Raises DecodeError. O(bytes)."""
+    """What `encode_batch` was given: (sequence of the first operation, operations). O(bytes).
+
+    The record's checksum was right, but nobody knows who wrote it. Raises DecodeError if it is shorter than its header, if
+    an operation is neither 0 nor 1 or doesn't fit (`get_slice` raises for a key or value that doesn't), if there are more
+    or fewer operations than announced, and if `sequence` + their number is above MAX_SEQUENCE.
+    """
     if len(record) < HEADER_BYTES:
         raise DecodeError(f"a batch has at least {HEADER_BYTES} bytes, and this one {len(record)}")
     sequence, count = _HEADER.unpack_from(record)

@@ -18,11 +18,12 @@ Follows DBImpl::Write and MakeRoomForWrite in LevelDB's db/db_impl.cc.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from engines.errors import ReadOnly
 from engines.group_commit import GroupCommit, Waiter
-from engines.kvstore import WriteBatch
+from engines.kvstore import Operation, WriteBatch
 from engines.lifetime import holding
 from engines.lsm.background import Background
 from engines.lsm.core import Core
@@ -80,15 +81,8 @@ class Writer:
             operations = [operation for waiter in group for operation in waiter.batch.operations]
         sync = any(waiter.sync for waiter in group)
         core = self.core
-        log = core.log
-        assert log is not None  # make_room has looked
-        sequence = core.sequence + 1
         try:
-            log.append(core.parts.encode_batch(sequence, operations), sequence, sync)
-            if sync:
-                log.sync("lsm.wal.append")
-            core.state.memtable.add_all(sequence, operations)
-            core.sequence += len(operations)  # now readers see it, all of it at once
+            self.commit(operations, sync)
         except BaseException as failure:
             core.poison(failure)
             raise
@@ -98,6 +92,23 @@ class Writer:
         stats.puts += len(operations) - deletes
         stats.user_bytes += sum([waiter.batch.size_bytes for waiter in group])
         self.background.work.write_groups += len(group) > 1
+
+    def commit(self, operations: Sequence[Operation], sync: bool) -> None:
+        """Makes one record of the log and rows of the memtable of the operations, and then lets readers see them.
+
+        The first operation has the sequence after `core.sequence`, which is that of the last one when this returns. The
+        record comes from `core.parts.encode_batch`. With `sync`, it is on disk ("lsm.wal.append") before any of it is in
+        the memtable. No reader may see a part of it: they see what is not above `core.sequence`. Requires: the writer
+        lock; a log (make_room has looked). Raises OSError: then the caller poisons the store. O(log memtable) each.
+        """
+        core, log = self.core, self.core.log
+        assert log is not None
+        sequence = core.sequence + 1
+        log.append(core.parts.encode_batch(sequence, operations), sequence, sync)
+        if sync:
+            log.sync("lsm.wal.append")
+        core.state.memtable.add_all(sequence, operations)
+        core.sequence += len(operations)  # now readers see it, all of it at once
 
     # ---- room -------------------------------------------------------------------------------------------------------
 
