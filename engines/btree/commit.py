@@ -77,35 +77,53 @@ class Committer:
     def commit(self, build: Build) -> bool:
         """One durable transaction: the bucket's tree becomes the one that `build` writes. False: nothing was to be done.
 
-        A StoreError, or whatever else `build` raises, leaves everything as it was. After an OSError from an fsync the disk
-        is as after a crash, and the caller stops using the store.
+        A writer is begun for `next_txid`, and `build` called with it. If it returns None, and the current state is durable,
+        that is all. Then `enter_root` makes the new root known to the root bucket, `write_freelist` writes the list of what
+        the new trees don't reach, and `make_durable` the meta of both. Only then is the new State current, and only then
+        does `let_go` give away the pages that the old one needed.
+
+        Whatever is raised before `make_durable` leaves everything as it was, by the writer's `rollback`, and goes on to
+        the caller. What that raises is not undone: the disk is as after a crash, and the caller stops using the store.
         """
         old = self.current.state
-        # The other page than the last meta's. Misplaced, the last meta may be the only one of its state: one txid is
-        # skipped, so that this goes to the page where it isn't.
-        txid = old.meta.txid + (2 if self.misplaced else 1)
-        writer = self.begin(txid)
+        writer = self.begin(self.next_txid())
         try:
             root = build(writer)
             if root is None and old.meta.txid == self.durable:
                 return False
             top, root, node = self.enter_root(writer, root)
-            writer.dropped += [(pgid, 0) for pgid in self.freelist_run]
-            freelist_run = self._write_freelist(writer)
+            freelist = self.write_freelist(writer)
         except BaseException:
             writer.rollback()
             raise
         high_water = self.freelist.high_water
-        meta = old.meta._replace(root=top, freelist=freelist_run.start, high_water=high_water, txid=txid)
-        self.pager.sync("btree.commit.data")  # before the meta that refers to the data, or a crash could leave it alone
-        self.pager.write_meta(meta)
-        self.pager.sync("btree.commit.meta")  # before anybody is told that it is committed
-        self.durable = txid
-        self.misplaced = False
-        self.freelist_run = freelist_run
+        meta = old.meta._replace(root=top, freelist=freelist.start, high_water=high_water, txid=writer.txid)
+        self.make_durable(meta)
+        self.freelist_run = freelist
         self.current.state = State(self.pager, meta, root, node, old.sequence)
         self.let_go(writer)
         return True
+
+    def next_txid(self) -> int:
+        """The next commit's. Its meta goes to page `txid % 2`, which is the one that doesn't hold the newest meta.
+
+        Misplaced, the last meta may be the only one of its state: one txid is skipped, so that the next one goes to the
+        page where it isn't.
+        """
+        return self.current.state.meta.txid + (2 if self.misplaced else 1)
+
+    def make_durable(self, meta: Meta) -> None:
+        """Brings the pages of a transaction to the disk, and after them its meta: when this returns, no crash can take it.
+
+        Two fsyncs, "btree.commit.data" and "btree.commit.meta": at no moment can the disk have the meta and lack a page
+        that it refers to, directly or through others. `durable` then is its txid, and the newest meta is not `misplaced`.
+        Requires: all its pages were handed to `pager.write`. Raises OSError.
+        """
+        self.pager.sync("btree.commit.data")  # before the meta that refers to the data, or a crash could leave it alone
+        self.pager.write_meta(meta)
+        self.pager.sync("btree.commit.meta")  # before anybody is told that it is committed
+        self.durable = meta.txid
+        self.misplaced = False
 
     # ------------------------------------------------------------------------------- the steps, shared with provisional
 
@@ -117,7 +135,9 @@ class Committer:
     def enter_root(self, writer: TreeWriter, root: int | None) -> tuple[int, int, Node]:
         """Enters the bucket's new root in the root bucket: (the root bucket's page, the bucket's root, that root's node).
 
-        Without a new root (None), the old ones, which get another meta.
+        The root bucket is a tree as well, and the entry a change in it: `bucket_header` of the root and the bucket's
+        sequence, which stays, as a BucketValue under the bucket's name. Without a new root (None), the old ones, which get
+        another meta.
         """
         old = self.current.state
         if root is None:
@@ -126,8 +146,9 @@ class Committer:
         top = writer.apply(old.meta.root, Changes([self.bucket], [value])) or old.meta.root
         return top, root, self.pager.load(root)
 
-    def _write_freelist(self, writer: TreeWriter) -> range:
-        """Writes all ids that the new trees don't reach; returns the pages that the list itself lies in."""
+    def write_freelist(self, writer: TreeWriter) -> range:
+        """Writes all ids that the new trees don't reach, the old list's pages among them; the pages that it lies in."""
+        writer.dropped += [(pgid, 0) for pgid in self.freelist_run]
         freelist, dropped = self.freelist, writer.dropped
         at, pages = writer.allocate_freelist(len(freelist.free) + freelist.waiting_count + len(dropped))
         writer.write_freelist(at, pages, *freelist_body(freelist.listed(pgid for pgid, _ in dropped)))
@@ -141,7 +162,7 @@ class Committer:
         self.free(self.freelist.drop(writer.dropped, writer.txid, self.pins()))
 
     def pins(self) -> list[int]:
-        """The pinned txids, ascending: the readers', and the durable commit's."""
+        """The pinned txids, ascending, each once: the readers' (`pager.pins.held`), and the newest durable commit's."""
         return sorted({*self.pager.pins.held(), self.durable})
 
     def unused(self) -> list[int]:

@@ -41,7 +41,12 @@ class Current:
         self.state = state
 
     def pinned(self) -> tuple[State, Pin]:
-        """The current state, and a pin on it."""
+        """The current state, and a pin on its txid.
+
+        A commit may come in between any two steps here, and look at the pins before this one is there. If the state is still
+        the current one after it was pinned, none has: then the writer sees the pin before it gives a page away. If not, all
+        of it begins anew. `state.pager.pins` are the pins of the state's file. O(1).
+        """
         while True:
             state = self.state
             pin = state.pager.pins.pin(state.meta.txid)

@@ -33,7 +33,11 @@ __all__ = ["Cursor", "Scannable", "leaves_backward", "leaves_forward", "lookup",
 
 
 def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
-    """The value of `key` in the tree under `root`, a BucketValue if that is what it is; None if it is absent."""
+    """The value of `key` in the tree under `root`, a BucketValue if that is what it is; None if it is absent.
+
+    `pager.load` has a child's node by its page id. Raises CorruptionError (`pager.too_deep`) after MAX_LEVELS branches
+    without a leaf: a damaged branch may point to its own ancestor. O(height): one page for each level.
+    """
     node = root
     for _ in range(MAX_LEVELS):
         if not node.children:
@@ -47,7 +51,11 @@ def lookup(pager: Pager, root: Node, key: bytes) -> bytes | None:
 
 
 def leaves_forward(pager: Pager, node: Node, start: bytes, levels: int = MAX_LEVELS) -> Iterator[Node]:
-    """The leaves of the tree under `node` in order, from the one that `start` belongs to."""
+    """The leaves of the tree under `node` in order, from the one that `start` belongs to.
+
+    Lazily: a page is loaded when it is its turn, and none before the path to `start`. `levels` is how many levels of
+    branches may still come; raises CorruptionError (`pager.too_deep`) for a branch where that is 0.
+    """
     if not node.children:
         yield node
         return
@@ -62,7 +70,11 @@ def leaves_forward(pager: Pager, node: Node, start: bytes, levels: int = MAX_LEV
 
 
 def leaves_backward(pager: Pager, node: Node, stop: bytes | None, levels: int = MAX_LEVELS) -> Iterator[Node]:
-    """The leaves of the tree under `node` against their order, from the one with the last key below `stop`."""
+    """The leaves of the tree under `node` against their order, from the one with the last key below `stop`.
+
+    `stop` None is the last leaf. A child may be left out only if all of its keys are at or above `stop`; the first child
+    of a branch is never left out. Otherwise as `leaves_forward`.
+    """
     if not node.children:
         yield node
         return

@@ -36,7 +36,7 @@ from collections.abc import Iterable
 
 from engines.btree.page import FREELIST, HEADER_BYTES, PageError, header
 
-__all__ = ["Freelist", "freelist_body", "read_freelist"]
+__all__ = ["Freelist", "find_run", "freelist_body", "read_freelist"]
 
 COUNT_IS_INSIDE = 0xFFFF
 FEW = 64  # ids that are put in their place one by one; more are sorted with the rest
@@ -48,22 +48,26 @@ class Freelist:
     def __init__(self, free: Iterable[int], high_water: int) -> None:
         self.free = array("Q", sorted(free))
         self.high_water = high_water
-        self._waiting: dict[int, list[tuple[int, int, int]]] = {}  # pin → (page id, born, dropped)
+        self.waits_for: dict[int, list[tuple[int, int, int]]] = {}  # pin → (page id, born, dropped)
         self._no_run_of: int | None = None  # a search for so many in a row has failed, and nothing was freed since
 
     @property
     def waiting_count(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, self.waits_for.values()))
 
     def waiting(self) -> list[int]:
         """The ids of all waiting pages, in no order."""
-        return [pgid for pages in self._waiting.values() for pgid, _, _ in pages]
+        return [pgid for pages in self.waits_for.values() for pgid, _, _ in pages]
 
     def allocate(self, count: int) -> int:
-        """The first id of `count` pages in a row, which may be written; from the end of the file if none are free."""
+        """The first id of `count` pages in a row, which may be written; from the end of the file if none are free.
+
+        They are not free any more. A single page is the last of `free`; a run is where `search` finds one; without either,
+        the pages from the high-water mark on, which moves. The caller makes the file long enough. O(1) for a single page.
+        """
         if count == 1 and self.free:
             return self.free.pop()
-        if (start := self._find_run(count)) is not None:
+        if (start := self.search(count)) is not None:
             pgid = self.free[start]
             del self.free[start : start + count]
             return pgid
@@ -71,19 +75,20 @@ class Freelist:
         self.high_water += count
         return pgid
 
-    def _find_run(self, count: int) -> int | None:
+    def search(self, count: int) -> int | None:
+        """As `find_run` in `free`; but what was looked for in vain is not looked for again until something is freed."""
         if len(self.free) < count or (self._no_run_of is not None and count >= self._no_run_of):
             return None
-        for index, (first, last) in enumerate(zip(self.free, self.free[count - 1 :])):
-            if last - first == count - 1:  # the list is sorted, so there is no gap between the two
-                return index
-        self._no_run_of = count
-        return None
+        found = find_run(self.free, count)
+        if found is None:
+            self._no_run_of = count
+        return found
 
     def rollback(self, runs: Iterable[tuple[int, int]], high_water: int) -> None:
         """Takes back runs of (first page id, pages) that never became part of a committed tree.
 
-        `high_water` is what it was before the first of them was allocated.
+        `high_water` is what it was before the first of them was allocated, and is so again: pages of the runs below it are
+        free again, those above it are beyond the end again. No page may be lost here, and none be free twice.
         """
         freed: list[int] = []
         for pgid, count in runs:
@@ -93,7 +98,7 @@ class Freelist:
         self.add(freed)
 
     def add(self, ids: list[int]) -> None:
-        """Pages that no tree reaches, current or pinned, are free."""
+        """Pages that no tree reaches, current or pinned, are free: put in their places, as `free` is sorted."""
         if not ids:
             return
         self._no_run_of = None
@@ -109,17 +114,25 @@ class Freelist:
         `born` may be too low: the page waits longer then. `pins` are the pinned txids, ascending. Returns the ids that
         became free.
         """
-        return self._place([(pgid, born, txid) for pgid, born in pages], pins)
+        return self.place([(pgid, born, txid) for pgid, born in pages], pins)
 
     def release(self, pins: list[int]) -> list[int]:
-        """Places again what waited for pins that are gone; `pins` as for `drop`. Returns the ids that became free."""
+        """Places again what waited for pins that are gone, in `waits_for`; `pins` as for `drop`.
+
+        Another pin may hold a page as well, which goes on waiting then, for that one. Returns the ids that became free.
+        O(pins, and pages that waited for those that are gone).
+        """
         freed: list[int] = []
-        for pin in self._waiting.keys() - pins:
-            freed += self._place(self._waiting.pop(pin), pins)
+        for pin in self.waits_for.keys() - pins:
+            freed += self.place(self.waits_for.pop(pin), pins)
         return freed
 
-    def _place(self, pages: list[tuple[int, int, int]], pins: list[int]) -> list[int]:
-        """Each of the pages waits for the newest pin in [born, dropped), or becomes free; the ids of those that did."""
+    def place(self, pages: list[tuple[int, int, int]], pins: list[int]) -> list[int]:
+        """Each of the pages, (id, born, dropped), waits for the newest pin in [born, dropped), or becomes free.
+
+        Who waits is entered in `waits_for`, under the pin; who doesn't is `add`ed. Returns the ids that became free. `pins`
+        as for `drop`. O(log pins) for each page.
+        """
         freed: list[int] = []
         for page in pages:
             pgid, born, dropped = page
@@ -127,7 +140,7 @@ class Freelist:
             if index < 0 or pins[index] < born:
                 freed.append(pgid)
             else:
-                self._waiting.setdefault(pins[index], []).append(page)
+                self.waits_for.setdefault(pins[index], []).append(page)
         self.add(freed)
         return freed
 
@@ -140,6 +153,17 @@ class Freelist:
         for pgid in others:
             insort(ids, pgid)
         return ids
+
+
+def find_run(free: array[int], count: int) -> int | None:
+    """The lowest index i for which free[i] to free[i + count - 1] are `count` page ids in a row; None if there is none.
+
+    `free` is ascending, each id once; `count` is at least 1. O(free ids), and no more for a greater `count`.
+    """
+    for index, (first, last) in enumerate(zip(free, free[count - 1 :])):
+        if last - first == count - 1:  # the list is sorted, so there is no gap between the two
+            return index
+    return None
 
 
 def freelist_body(ids: array[int]) -> tuple[int, bytes]:

@@ -22,6 +22,7 @@ Follows bbolt's internal/common/meta.go.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from engines.btree.page import HEADER_BYTES, META, header
@@ -41,6 +42,7 @@ __all__ = [
     "MetaError",
     "NoChecksum",
     "fnv1a_64",
+    "newest_first",
     "read_meta",
 ]
 
@@ -97,7 +99,11 @@ class Meta(NamedTuple):
         return self.txid % 2
 
     def encode(self) -> bytes:
-        """The page header and the meta: what is written at the beginning of its page."""
+        """The page header and the meta, 80 bytes: what is written at the beginning of its page.
+
+        The header has this meta's page (`page`), the flags META, a count and an overflow of 0. The checksum, the last
+        field of `_layout` and `_u64`, is over the meta's 56 bytes before it, and not over the header. O(1).
+        """
         fields = (self.root, self.sequence, self.freelist, self.high_water, self.txid)
         body = _layout.pack(MAGIC, VERSION, self.page_bytes, self.flags, *fields)
         return header.pack(self.page, META, 0, 0) + body + _u64.pack(fnv1a_64(body))
@@ -108,7 +114,14 @@ class Meta(NamedTuple):
 
     @classmethod
     def decode(cls, page: bytes) -> Meta:
-        """The meta in the first bytes of a page. Raises MetaError. The page header is not looked at: bbolt doesn't."""
+        """The meta in the first bytes of a page: META_AREA_BYTES of them, or less if the file ends before that.
+
+        The page header is not looked at: bbolt doesn't. `extra` is what comes between the meta and META_AREA_BYTES,
+        without the zeros at its end. Raises MetaError, one sentence about the first of these that is wrong: there are 80
+        bytes at least; magic; version; checksum (NoChecksum if 0 is stored where something else is due); a page size of
+        MIN_PAGE_BYTES at least; root and freelist, each at least 2 and below the high-water mark (a freelist may be
+        NO_FREELIST). O(1).
+        """
         body = page[HEADER_BYTES : HEADER_BYTES + META_BYTES]
         if len(body) < META_BYTES:
             raise MetaError(f"a meta has {HEADER_BYTES + META_BYTES} bytes, and {len(page)} are there")
@@ -131,6 +144,17 @@ class Meta(NamedTuple):
             )
         extra = page[HEADER_BYTES + META_BYTES : META_AREA_BYTES].rstrip(b"\0")
         return cls(page_bytes, root, freelist, high_water, txid, sequence, flags, extra)
+
+
+def newest_first(metas: Sequence[Meta | MetaError]) -> list[tuple[Meta, int]]:
+    """The metas that could be decoded, each with the page that it was found in; the first one is the one that counts.
+
+    `metas` are what was found in page 0 and in page 1, in this order. The higher txid comes first; of two with the same
+    txid, the one that lies in its own page (`page`). Both may be damaged: then there are none.
+    """
+    found = [(meta, page) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
+    found.sort(key=lambda each: (each[0].txid, each[0].page == each[1]), reverse=True)
+    return found
 
 
 def read_meta(file: File, place: int) -> Meta | MetaError:

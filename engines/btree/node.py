@@ -35,9 +35,13 @@ from engines.btree.page import (
     BucketValue,
     PageError,
     branch_body,
+    check_unchecked,
     header,
+    kind,
     leaf_body,
+    read_branch,
     read_leaf,
+    verify_trailer,
 )
 
 __all__ = ["EMPTY", "MIN_KEYS", "NO_CHILDREN", "Node", "inline_leaf"]
@@ -78,6 +82,31 @@ class Node:
         size = HEADER_BYTES + ELEMENT_BYTES * len(keys) + sum(map(len, keys))
         return cls(keys, [], array("Q", children), size)
 
+    @classmethod
+    def decode(cls, run: bytes, page_bytes: int) -> Node:
+        """The node that a run's bytes are, page header included; `packed` and `pages` are set as well.
+
+        Raises PageError if the header's flags are neither LEAF nor BRANCH, if a leaf's first key has no bytes, if
+        `read_leaf` or `read_branch` finds something, if the checksum is wrong; or if there is none, and `check_unchecked`
+        finds something. Who calls it knows the page's id, and adds it. O(bytes).
+        """
+        _, flags, count, _ = header.unpack_from(run)
+        if flags == LEAF:
+            keys, values, used, packed = read_leaf(run, count)
+            if keys and not keys[0]:
+                raise PageError("it has a key of no bytes")
+            node = cls.leaf(keys, values)
+        elif flags == BRANCH:
+            keys, children, used, packed = read_branch(run, count)
+            node = cls.branch(keys, children)
+        else:
+            raise PageError(f"a branch or a leaf should be here, and it is a {kind(flags)}")
+        node.packed = packed
+        node.pages = len(run) // page_bytes
+        if verify_trailer(run, used) is None:
+            check_unchecked(run, used, page_bytes)
+        return node
+
     @property
     def flags(self) -> int:
         """The page header's flags."""
@@ -88,7 +117,10 @@ class Node:
         return branch_body(self.keys, self.children) if self.children else leaf_body(self.keys, self.values)
 
     def child_index(self, key: bytes) -> int:
-        """Which child of a branch `key` belongs to: the last whose key is not above it, else the first."""
+        """Which child of a branch `key` belongs to: the last whose key is not above it, else the first.
+
+        A branch has one child at least, and its keys ascend. O(log n) comparisons.
+        """
         return bisect_right(self.keys, key, 1) - 1
 
     def fits(self, page_bytes: int) -> bool:
@@ -106,12 +138,16 @@ class Node:
         return Node.leaf(keys, self.values + right.values)
 
     def split(self, page_bytes: int, fill: float) -> list[Node]:
-        """The node in pieces that fit, each but the last filled to `fill` of a page; [self] if it fits as it is."""
+        """The node in pieces, each but the last filled to `fill` of a page; [self] if it `fits` as it is.
+
+        A piece takes elements from the left as long as its size stays within `fill` of a page's room, which is the page
+        without the trailer; but 2 at least (MIN_KEYS), MAX_COUNT at most, and never so many that fewer than 2 are left.
+        What is left is cut in the same way, until it fits. The pieces are nodes of the same kind (`part`), and together
+        they have the same elements in the same order. `fill` is above 0, and at most 1. O(n).
+        """
         if self.fits(page_bytes):
             return [self]
-        ends = list(
-            accumulate(self._element_sizes(), initial=HEADER_BYTES)
-        )  # of the node, if it ended before element i
+        ends = list(accumulate(self.element_sizes(), initial=HEADER_BYTES))  # of the node, if it ended before element i
         room = int((page_bytes - TRAILER_BYTES) * fill)
         count = len(self.keys)
         pieces: list[Node] = []
@@ -121,17 +157,19 @@ class Node:
         ):
             end = bisect_right(ends, ends[start] - HEADER_BYTES + room) - 1
             end = min(max(end, start + MIN_KEYS), count - MIN_KEYS, start + MAX_COUNT)
-            pieces.append(self._part(start, end))
+            pieces.append(self.part(start, end))
             start = end
-        pieces.append(self._part(start, count))
+        pieces.append(self.part(start, count))
         return pieces
 
-    def _element_sizes(self) -> list[int]:
+    def element_sizes(self) -> list[int]:
+        """The bytes of each element with its key and value."""
         if self.children:
             return [ELEMENT_BYTES + len(key) for key in self.keys]
         return [ELEMENT_BYTES + len(key) + len(value) for key, value in zip(self.keys, self.values)]
 
-    def _part(self, start: int, end: int) -> Node:
+    def part(self, start: int, end: int) -> Node:
+        """A node of the elements start <= i < end."""
         keys = self.keys[start:end]
         if self.children:
             return Node.branch(keys, self.children[start:end])

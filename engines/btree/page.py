@@ -53,6 +53,7 @@ __all__ = [
     "branch_body",
     "branch_element",
     "check_table",
+    "check_unchecked",
     "dump",
     "header",
     "kind",
@@ -99,7 +100,11 @@ def run_pages(node_bytes: int, page_bytes: int) -> int:
 
 
 def with_trailer(pgid: int, flags: int, count: int, body: bytes, pages: int, page_bytes: int) -> tuple[bytes, int]:
-    """The run of `pages` with a header, `body` (elements and data, or page ids) and a trailer: (its bytes, its checksum)."""
+    """The run of `pages` with a header, `body` (elements and data, or page ids) and a trailer: (its bytes, its checksum).
+
+    `pgid` is the run's first page. Between body and trailer there are zeros. Requires: header, body and trailer fit, as
+    `run_pages` has told the caller. O(bytes).
+    """
     padding = bytes(pages * page_bytes - HEADER_BYTES - len(body) - TRAILER_BYTES)
     run = b"".join((header.pack(pgid, flags, count, pages - 1), body, padding, TRAILER_MAGIC))
     crc = crc32c(run)
@@ -107,7 +112,11 @@ def with_trailer(pgid: int, flags: int, count: int, body: bytes, pages: int, pag
 
 
 def verify_trailer(run: bytes, used: int) -> int | None:
-    """The checksum of a run whose data ends at byte `used`; None if the run has no trailer. Raises PageError."""
+    """The checksum of a run whose data ends at byte `used`; None if the run has no trailer.
+
+    It has none if the data reaches into its last 8 bytes, or if these don't begin with TRAILER_MAGIC. Raises PageError if
+    the stored checksum, a little-endian u32, isn't that of all bytes before it. O(bytes).
+    """
     if used > len(run) - TRAILER_BYTES or run[-8:-4] != TRAILER_MAGIC:
         return None
     stored: int = _u32.unpack_from(run, len(run) - 4)[0]
@@ -115,6 +124,16 @@ def verify_trailer(run: bytes, used: int) -> int | None:
     if stored != found:
         raise PageError(f"its checksum should be {stored:08x}, and its bytes give {found:08x}")
     return stored
+
+
+def check_unchecked(run: bytes, used: int, page_bytes: int) -> None:
+    """Of a run without a checksum, the overflow field at least has to fit the data, which ends at byte `used`.
+
+    bbolt takes as many pages as the data needs, old boltdb one more if that is a whole number of pages. Raises PageError.
+    """
+    pages, needed = len(run) // page_bytes, -(-used // page_bytes)
+    if pages != needed and not (pages == needed + 1 and -used % page_bytes < TRAILER_BYTES):
+        raise PageError(f"its data fits into {needed} pages, and it has {pages}")
 
 
 # ------------------------------------------------------------------------------------------------------------- decoding
@@ -131,7 +150,11 @@ def check_table(run: bytes, count: int) -> int:
 def read_leaf(run: bytes, count: int) -> tuple[list[bytes], list[bytes], int, bool]:
     """A leaf's keys, its values (BucketValue where flagged), the end of its data, and whether that is packed.
 
-    Raises PageError if the keys don't ascend or the data doesn't lie within the run. O(bytes).
+    `run` is the whole run, page header included, and `count` what the header says; nothing in it can be trusted. The end
+    is the highest byte that an element's data reaches, the end of the table if there is none. Packed: each element's data
+    begins where the one before it ends, the first one's where the table ends. Raises PageError if the table is longer
+    than the run (`check_table`), if an element's data doesn't lie between the table's end and the run's end, or if the
+    keys don't ascend strictly. O(bytes).
     """
     keys: list[bytes] = []
     values: list[bytes] = []
@@ -155,7 +178,10 @@ def read_leaf(run: bytes, count: int) -> tuple[list[bytes], list[bytes], int, bo
 
 
 def read_branch(run: bytes, count: int) -> tuple[list[bytes], list[int], int, bool]:
-    """A branch's keys, its children's page ids, the end of its data, and whether that is packed; as `read_leaf`."""
+    """A branch's keys, its children's page ids, the end of its data, and whether that is packed; as `read_leaf`.
+
+    Raises PageError, besides, if there are no elements.
+    """
     keys: list[bytes] = []
     children: list[int] = []
     table_end = used = check_table(run, count)
@@ -182,7 +208,11 @@ def read_branch(run: bytes, count: int) -> tuple[list[bytes], list[int], int, bo
 
 
 def leaf_body(keys: list[bytes], values: list[bytes]) -> bytes:
-    """The elements and the data of a leaf. O(bytes)."""
+    """The elements and the data of a leaf, as they follow the page header. O(bytes).
+
+    The flags are BUCKET_FLAG for a value that is a BucketValue, and 0 for others. Requires: as many values as keys, and
+    keys that ascend strictly; the node's maker sees to both.
+    """
     elements: list[bytes] = []
     data: list[bytes] = []
     pos = ELEMENT_BYTES * len(keys)  # from element 0 to its data: past all elements
@@ -195,7 +225,7 @@ def leaf_body(keys: list[bytes], values: list[bytes]) -> bytes:
 
 
 def branch_body(keys: list[bytes], children: Sequence[int]) -> bytes:
-    """The elements and the data of a branch."""
+    """The elements and the data of a branch, as they follow the page header. Requires: as many children as keys."""
     elements: list[bytes] = []
     pos = ELEMENT_BYTES * len(keys)
     for key, child in zip(keys, children):

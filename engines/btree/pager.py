@@ -34,15 +34,11 @@ from engines.btree.page import (
     ELEMENT_BYTES,
     HEADER_BYTES,
     LEAF,
-    TRAILER_BYTES,
     PageError,
     check_table,
     header,
     kind,
     leaf_element,
-    read_branch,
-    read_leaf,
-    verify_trailer,
 )
 from engines.btree.pins import Pins
 from engines.env import Env, File, Lock, MutableView, View
@@ -198,34 +194,11 @@ class Pager:
         return node
 
     def _decode(self, pgid: int) -> Node:
-        run, flags, count = self.run(pgid)
+        run, _, _ = self.run(pgid)
         try:
-            if flags == LEAF:
-                keys, values, used, packed = read_leaf(run, count)
-                if keys and not keys[0]:
-                    raise PageError("it has a key of no bytes")
-                node = Node.leaf(keys, values)
-            elif flags == BRANCH:
-                keys, children, used, packed = read_branch(run, count)
-                node = Node.branch(keys, children)
-            else:
-                raise PageError(f"a branch or a leaf should be here, and it is a {kind(flags)}")
-            node.packed = packed
-            node.pages = len(run) // self.page_bytes
-            if verify_trailer(run, used) is None:
-                self._check_unchecked(node.pages, used)
+            return Node.decode(run, self.page_bytes)
         except PageError as error:
             raise self.corrupt(pgid, str(error)) from None
-        return node
-
-    def _check_unchecked(self, pages: int, used: int) -> None:
-        """Without a checksum, the overflow field at least has to fit the data.
-
-        bbolt takes as many pages as the data needs, old boltdb one more if that is a whole number of pages.
-        """
-        needed = -(-used // self.page_bytes)
-        if pages != needed and not (pages == needed + 1 and -used % self.page_bytes < TRAILER_BYTES):
-            raise PageError(f"its data fits into {needed} pages, and it has {pages}")
 
     def _remember(self, pgid: int, node: Node) -> None:
         nodes = self.nodes

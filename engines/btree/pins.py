@@ -41,7 +41,7 @@ class Pins:
     def __init__(self) -> None:
         self.arrived: deque[int] = deque()
         self.gone: deque[int] = deque()
-        self._counts: Counter[int] = Counter()
+        self.counts: Counter[int] = Counter()
         self._held: list[int] = []
         self._counting = threading.Lock()
 
@@ -50,18 +50,23 @@ class Pins:
         self.arrived.append(txid)
         pin = Pin(txid, self.gone)
         if len(self.gone) > MANY_GONE and not self._counting.locked():
-            holding(self._counting, self._count)  # else where nobody writes the notes would pile up for ever
+            holding(self._counting, self.count)  # else where nobody writes the notes would pile up for ever
         return pin
 
     def held(self) -> list[int]:
         """The txids that readers have pinned, ascending. O(readers that came or went since the last call)."""
         if self.arrived or self.gone:
-            holding(self._counting, self._count)
+            holding(self._counting, self.count)
         return self._held
 
-    def _count(self) -> None:
-        """Moves both queues into the counts. An interrupt between two steps counts a reader for too long, never too short."""
-        counts = self._counts
+    def count(self) -> None:
+        """Moves what is in `gone` and `arrived` into `counts`, which has the readers of each txid; and sets what is held.
+
+        Other threads append to both queues meanwhile: only what was there at the beginning has to be moved, and `gone` is
+        looked at first. `counts` keeps no zeros; the txids in it, ascending, are what `held` returns. An interrupt between
+        two steps may count a reader for too long, never too short. Requires: one thread at a time.
+        """
+        counts = self.counts
         for _ in range(len(self.gone)):  # first, because a reader that is gone has arrived before, and is counted below
             counts[self.gone.popleft()] -= 1
         for _ in range(len(self.arrived)):

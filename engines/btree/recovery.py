@@ -32,7 +32,7 @@ from engines.btree.commit import Committer
 from engines.btree.current import Current, State
 from engines.btree.cursor import leaves_forward, lookup
 from engines.btree.freelist import freelist_body
-from engines.btree.meta import MAGIC, META_AREA_BYTES, Meta, MetaError, NoChecksum, read_meta
+from engines.btree.meta import MAGIC, META_AREA_BYTES, Meta, MetaError, NoChecksum, newest_first, read_meta
 from engines.btree.node import EMPTY, Node
 from engines.btree.options import DEFAULT_BUCKET, Options
 from engines.btree.page import FREELIST, HEADER_BYTES, LEAF, BucketValue, leaf_body, with_trailer
@@ -246,8 +246,7 @@ def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, boo
 
     Requires: the pager is attached. Raises CorruptionError.
     """
-    found = [(meta, page) for page, meta in enumerate(metas) if isinstance(meta, Meta)]
-    found.sort(key=lambda each: (each[0].txid, each[0].page == each[1]), reverse=True)
+    found = newest_first(metas)
     was_provisional = len(found) == 2 and is_provisional(found[0][0], found[1][0])
     if was_provisional and not is_whole(pager, found[0][0], found[1][0]):
         pager.nodes.clear()

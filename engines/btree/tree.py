@@ -54,7 +54,7 @@ class Changes(NamedTuple):
 
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> Changes:
-        """What operations in any order come to; of two on the same key, the later stands. O(n log n)."""
+        """What operations, (key, value or None) in any order, come to; of two on the same key the later counts. O(n log n)."""
         merged = dict(operations)
         keys = sorted(merged)
         return cls(keys, [merged[key] for key in keys])
@@ -85,12 +85,13 @@ class TreeWriter:
         """`apply` for a root that is in hand; a `root` of 0 is a node without a page (an inline bucket, or none)."""
         self.changes = changes
         pieces = self.update(root, node, 0, len(changes.keys), rightmost=True)
-        return None if pieces is None else self._plant(pieces)
+        return None if pieces is None else self.plant(pieces)
 
     def update(self, pgid: int, node: Node, low: int, high: int, *, rightmost: bool) -> list[Node] | None:
         """The pieces that take the place of `node` after changes[low:high]; None if nothing changes.
 
-        `rightmost` is true on the path to the tree's last key, where ascending keys arrive.
+        `pgid` is the node's page, 0 if it has none. `rightmost` is true on the path to the tree's last key, where ascending
+        keys arrive. Pages that are replaced are dropped here, and nowhere below but for neighbours that were joined.
         """
         update = self.update_branch if node.children else self.update_leaf
         pieces = update(pgid, node, low, high, rightmost)
@@ -104,7 +105,13 @@ class TreeWriter:
         return pieces
 
     def update_leaf(self, pgid: int, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
-        """Merges changes[low:high] into a leaf."""
+        """Merges `self.changes[low:high]`, at least one, into a leaf: the pieces of the leaf that results, by `split`.
+
+        `node` is not touched; the pieces have lists of their own. [] if no key is left; None if nothing changes, that is, if
+        all changes delete keys that aren't there. Setting a key to the value that it has is a change. The fill of a split is
+        APPEND_FILL if the leaf is `rightmost` and the first change lies after its last key, else `self.fill`. Raises
+        `bucket_in_the_way` for a change of a key whose value is a BucketValue, unless the new value is one as well. O(keys).
+        """
         keys, values = node.keys.copy(), node.values.copy()
         changed = False
         index = 0
@@ -127,7 +134,13 @@ class TreeWriter:
         return Node.leaf(keys, values).split(self.page_bytes, APPEND_FILL if appended else self.fill)
 
     def update_branch(self, pgid: int, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
-        """Deals changes[low:high] out to the children."""
+        """Deals `self.changes[low:high]` out to the children, and puts what becomes of them into the branch.
+
+        Child i gets the changes whose keys lie in [key i, key i + 1): the first one those below its key as well, the last
+        one all above. Each child that gets some is loaded and `update`d, once; what that returns, unless it is None, is what
+        `rebuild` needs. A child is on the way to the last key if this branch is, and it is the last child. None if no child
+        has changed. O(children that get changes): others are not loaded.
+        """
         new_keys = self.changes.keys
         last = len(node.children) - 1
         replaced: dict[int, list[Node]] = {}
@@ -142,7 +155,13 @@ class TreeWriter:
         return self.rebuild(pgid, node, replaced, rightmost) if replaced else None
 
     def rebuild(self, pgid: int, node: Node, replaced: dict[int, list[Node]], rightmost: bool) -> list[Node]:
-        """The branch with pieces in the place of some children. Writes the pieces, the small ones joined before."""
+        """The branch with pieces in the place of some children, as pieces itself, by `split`; [] if no child is left.
+
+        `replaced` has the index of each child that changed, with the pieces that take its place: none, one or several. Of
+        all others, the key and the page id stay. A piece's key is its first one. `join_small` is called with all of them,
+        before a page is written; then each piece that there still is is written, left to right, and its page id stands in
+        the branch. The fill of a split is APPEND_FILL if the branch is `rightmost` and the last child alone was replaced.
+        """
         keys, children = node.keys.copy(), list(node.children)
         slots: list[Node | None] = [None] * len(keys)  # beside each child: its piece, or None for one that stays
         for index in reversed(replaced):  # from the right, so that the places to the left stay where they are
@@ -150,7 +169,7 @@ class TreeWriter:
             keys[index : index + 1] = [piece.keys[0] for piece in pieces]
             children[index : index + 1] = [UNWRITTEN] * len(pieces)
             slots[index : index + 1] = pieces
-        self._join_small(keys, children, slots)
+        self.join_small(keys, children, slots)
         if not keys:
             return []
         for index, slot in enumerate(slots):
@@ -159,8 +178,16 @@ class TreeWriter:
         appended = rightmost and list(replaced) == [len(node.children) - 1]
         return Node.branch(keys, children).split(self.page_bytes, APPEND_FILL if appended else self.fill)
 
-    def _join_small(self, keys: list[bytes], children: list[int], slots: list[Node | None]) -> None:
-        """Joins each piece that has become small with its left neighbour, the first with its right one."""
+    def join_small(self, keys: list[bytes], children: list[int], slots: list[Node | None]) -> None:
+        """Joins each piece that has become small (`shrunk`) with its left neighbour, the first with its right one.
+
+        The three lists, of one length, are a branch's children from left to right, and are changed in place: first key, page
+        id, piece. A piece has UNWRITTEN for a page id; a child that stays as it is has None for a piece, is loaded if it is
+        the neighbour of a small one, and is then dropped. Both together (`joined`) are split with `self.fill`, and what comes
+        out takes the place of the two, to the right of which the walk goes on; but if it is one node, that is looked at again.
+        A small piece stays as it is if it has no neighbour; or if one of the two has several pages, unless the piece is a
+        branch with one child, which may not stay. O(children), and one page read for each small piece at most.
+        """
         at = 0
         while at < len(keys) and len(keys) > 1:
             piece = slots[at]
@@ -185,16 +212,24 @@ class TreeWriter:
     def _is_small(self, piece: Node) -> bool:
         return piece.size_bytes < self.page_bytes // SMALL or len(piece.children) == 1
 
-    def _plant(self, pieces: list[Node]) -> int:
-        """Makes the pieces one tree, and writes what is left to write: its root."""
+    def plant(self, pieces: list[Node]) -> int:
+        """Makes the pieces of the root one tree, writes what is left to write, and returns the root's page.
+
+        Several pieces are written and get a branch above them, and so on until there is one. No pieces are an empty leaf. A
+        branch over one child is superfluous as a root: it is not written, and the tree begins where `sink` says.
+        """
         while len(pieces) > 1:  # the tree grows by a level
             keys = [piece.keys[0] for piece in pieces]
             children = [self.write(piece) for piece in pieces]
             pieces = Node.branch(keys, children).split(self.page_bytes, self.fill)
         root = pieces[0] if pieces else Node.leaf([], [])
-        if len(root.children) != 1:
-            return self.write(root)
-        pgid = root.children[0]  # a branch over one child is superfluous at the top, as may be the one below it
+        return self.sink(root.children[0]) if len(root.children) == 1 else self.write(root)
+
+    def sink(self, pgid: int) -> int:
+        """The root of a tree at `pgid`: the first node on the way down that isn't a branch over one child.
+
+        Those above it are dropped. Raises CorruptionError (`pager.too_deep`) after MAX_LEVELS of them.
+        """
         for _ in range(MAX_LEVELS):
             node = self.pager.load(pgid)
             if len(node.children) != 1:
@@ -210,7 +245,12 @@ class TreeWriter:
         return node.body()
 
     def write(self, node: Node, *, cache: bool = True) -> int:
-        """Writes a node to pages of its own, and returns the first one's id. Raises StoreFull, OSError."""
+        """Writes a node to pages of its own, and returns the first one's id.
+
+        It takes as many pages as `run_pages` says, from `allocate`; `encode` has its body, `with_trailer` makes the run of
+        it, `pager.write` puts that into the file, with the node for the cache, or None if it isn't to be cached. The node
+        then knows its `pages`, and this transaction as `born`; `written` has the run's checksum. Raises StoreFull, OSError.
+        """
         node.born = self.txid
         node.pages = run_pages(node.size_bytes, self.page_bytes)
         pgid = self.allocate(node.pages)
