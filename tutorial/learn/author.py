@@ -12,6 +12,7 @@ For a chapter N, with the earlier chapters on the reference:
     mutants     a bug of the museum is planted: the test that the museum names fails
     blame       a fault is planted in each owned function in turn: of all functions of the chapters up to N, `blame` names
                 that one. Where no test of the chapter notices the fault, the function isn't tested: that is a failure, too
+    listings    what the page shows and names is in the repository, and its commands print what it says
 
 Exit code 1 if anything is not as it should be. A fault is planted as a learner would make it, in a course directory in
 which the other functions of the chapter are the learner's as well: equal to the reference, under other names of variables
@@ -34,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tutorial.learn import blame, check, course, cut, tree
+from tutorial.learn import blame, check, course, cut, pages, tree, walk
 from tutorial.learn.course import Chapter, Course, Owned
 from tutorial.learn.errors import CourseError
 
@@ -127,6 +128,18 @@ def blames(of: Course, chapter: Chapter, trees: Path) -> Finding:
     return found
 
 
+def listings(of: Course, chapter: Chapter, trees: Path) -> Finding:
+    """What the page shows is there, and what it tells to type prints what it says."""
+    problems = list(pages.problems(of, chapter))
+    directory = trees / "course"
+    directory.mkdir()
+    problems += walk.walk(of, chapter, directory)
+    shown = [block for block in pages.blocks(chapter.page) if block.info.startswith("console")]
+    typed = sum(len(list(walk.commands(block.text))) for block in shown if "optional" not in block.info)
+    titled = sum("title=" in block.info for block in pages.blocks(chapter.page))
+    return Finding(chapter.number, "listings", f"{typed} commands and {titled} listings of the page", problems)
+
+
 def planted(of: Course, chapter: Chapter, owned: Owned) -> str:
     """The function with a fault: that of a mutant where there is one, else it does nothing."""
     for mutant in chapter.mutants:
@@ -163,7 +176,7 @@ def _drawn(all_of_them: Sequence[Drawn], seed: str) -> list[Drawn]:
 
 
 Aspect = Callable[[Course, Chapter, Path], Finding]
-ASPECTS: dict[str, Aspect] = {"red": red, "green": green, "mutants": mutants, "blame": blames}
+ASPECTS: dict[str, Aspect] = {"red": red, "green": green, "mutants": mutants, "blame": blames, "listings": listings}
 
 
 def _findings(of: Course, chapters: Sequence[Chapter], aspects: Sequence[str], workers: int) -> Iterator[Finding]:
