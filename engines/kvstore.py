@@ -59,6 +59,7 @@ __all__ = [
     "Stats",
     "Usable",
     "WriteBatch",
+    "check_bounds",
     "check_key",
     "check_key_type",
     "check_value",
@@ -95,20 +96,34 @@ def check_value(value: object, max_bytes: int | None = None) -> None:
 
 
 def prefix_end(prefix: bytes) -> bytes | None:
-    """The smallest key above every key that begins with `prefix`; None if there is none (b"", b"\\xff\\xff")."""
+    """The smallest bytes that are greater than every key that begins with `prefix`; None if no bytes are.
+
+    None is the answer for b"", with which every key begins, and for one or more bytes of 0xff, above which nothing
+    comes. O(length of the prefix).
+    """
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
+
+
+def check_bounds(start: object, stop: object, prefix: object) -> None:
+    """Raises InvalidKey for a bound of a scan that is not bytes; stop and prefix may be None.
+
+    Bounds need not be valid keys: b"" and very long ones are fine.
+    """
+    for name, bound in (("start", start), ("stop", stop), ("prefix", prefix)):
+        if type(bound) is not bytes and not (bound is None and name != "start"):
+            raise InvalidKey(f"the scan's {name} must be bytes, and this is {type(bound).__name__}")
 
 
 def scan_bounds(start: bytes, stop: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes | None]:
     """The half-open range [start, stop) that a scan covers, with `prefix` folded into its bounds.
 
-    A stop of None is the end of all keys. The range is empty when stop <= start. Raises InvalidKey for a bound that
-    is not bytes; bounds need not be valid keys (b"" and very long ones are fine).
+    Takes what `scan` takes: a stop of None is the end of all keys, a prefix of None or b"" restricts nothing. Returns
+    the tighter of the bounds: a key k lies in the range, start <= k and (stop is None or k < stop), exactly if it lies
+    between the given bounds and begins with `prefix`. The range is empty when stop <= start. First calls `check_bounds`,
+    which raises InvalidKey. O(1) comparisons.
     """
-    for name, bound in (("start", start), ("stop", stop), ("prefix", prefix)):
-        if type(bound) is not bytes and not (bound is None and name != "start"):
-            raise InvalidKey(f"the scan's {name} must be bytes, and this is {type(bound).__name__}")
+    check_bounds(start, stop, prefix)
     if prefix:
         start = max(start, prefix)
         end = prefix_end(prefix)
@@ -131,14 +146,21 @@ class WriteBatch:
         self.size_bytes = 0  # of all keys and values
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Sets `key` to `value`. Raises InvalidKey or InvalidValue, and then adds nothing."""
+        """Adds the operation (key, value) to `operations`, at the end, and the bytes of both to `size_bytes`.
+
+        Raises InvalidKey or InvalidValue, as `check_key` and `check_value` do, and then adds nothing. O(1).
+        """
         check_key(key)
         check_value(value)
         self.operations.append((key, value))
         self.size_bytes += len(key) + len(value)
 
     def delete(self, key: bytes) -> None:
-        """Removes `key`, which need not be there. Raises InvalidKey unless it is bytes, and then adds nothing."""
+        """Adds the operation (key, None), which removes the key, at the end, and the key's bytes to `size_bytes`.
+
+        Raises InvalidKey unless the key is bytes, as `check_key_type` does, and then adds nothing: a key that no store
+        can hold is absent, and may be deleted like any other. O(1).
+        """
         check_key_type(key)
         self.operations.append((key, None))
         self.size_bytes += len(key)
@@ -341,7 +363,10 @@ class KVStore(Usable, Reader):
 
     @contextmanager
     def batch(self, *, sync: bool | None = None) -> Iterator[WriteBatch]:
-        """`with store.batch() as b:` writes b at the end of the block, and discards it if the block raises."""
+        """`with store.batch() as b:` gives an empty WriteBatch, and writes it with `sync` at the end of the block.
+
+        If the block raises, nothing is written, and the exception goes on to the caller.
+        """
         batch = WriteBatch()
         yield batch
         self.write(batch, sync=sync)

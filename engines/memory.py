@@ -90,6 +90,12 @@ class MemoryStore(KVStore):
         self.opened(env)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """The value that `_values` has for `key`, or `default`. O(1) on average.
+
+        Each public call begins with checks: `check_key_type` raises InvalidKey for what is not bytes, `check_usable`
+        raises if the store is closed or has failed. A get that passes them adds one to `_stats.gets`. The map is only
+        looked at while `_mutex` is held (invariant 3).
+        """
         check_key_type(key)
         self.check_usable()
         self._stats.gets += 1
@@ -100,25 +106,42 @@ class MemoryStore(KVStore):
         with self._mutex: self._write(batch)  # fmt: skip  # noqa: E701
 
     def _write(self, batch: WriteBatch) -> None:
-        values, stats = self._values, self._stats
+        """Requires: the mutex."""
         try:
             for key, value in batch.operations:
-                old = values.get(key)
-                for snapshot in self._snapshots:
-                    snapshot.undo.setdefault(key, old)
-                if old is not None:
-                    stats.live_bytes -= len(key) + len(old)
-                if value is not None:
-                    values[key] = value
-                    stats.puts += 1
-                    stats.live_bytes += len(key) + len(value)
-                else:
-                    values.pop(key, None)
-                    stats.deletes += 1
-            stats.user_bytes += batch.size_bytes
+                self._count(key, value)
+                self._change(key, value)
+            self._stats.user_bytes += batch.size_bytes
         except BaseException as failure:  # an interrupt: nobody may see half of a batch
             self.poison(failure)
             raise
+
+    def _change(self, key: bytes, value: bytes | None) -> None:
+        """Sets `key` to `value` in `_values`; if `value` is None, removes the key, which need not be there.
+
+        Before that, it tells each snapshot in `_snapshots` what the key's value is now, None if it has none, by
+        `MemorySnapshot.note`. Requires: `key` is bytes, `value` bytes or None (WriteBatch has checked them), and the
+        mutex is held (`write`). O(log n), and one note for each open snapshot.
+        """
+        old = self._values.get(key)
+        for snapshot in self._snapshots:
+            snapshot.note(key, old)
+        if value is not None:
+            self._values[key] = value
+        else:
+            self._values.pop(key, None)
+
+    def _count(self, key: bytes, value: bytes | None) -> None:
+        """Keeps the counters right: a key is about to be set to `value`. Requires: the mutex."""
+        stats = self._stats
+        old = self._values.get(key)
+        if old is not None:
+            stats.live_bytes -= len(key) + len(old)
+        if value is not None:
+            stats.puts += 1
+            stats.live_bytes += len(key) + len(value)
+        else:
+            stats.deletes += 1
 
     def scan(
         self,
@@ -150,7 +173,7 @@ class MemoryStore(KVStore):
         live_bytes = sum(len(key) + len(value) for key, value in loaded.items())
         for snapshot in self._snapshots:  # an interrupt among these changes nothing that a snapshot shows
             for key in self._values.keys() | loaded.keys():
-                snapshot.undo.setdefault(key, self._values.get(key))
+                snapshot.note(key, self._values.get(key))
         self._values = loaded
         self._stats.live_bytes = live_bytes
 
@@ -206,6 +229,14 @@ class MemorySnapshot(Snapshot):
         self._open = True
         self.undo: SortedDict[bytes, bytes | None] = SortedDict()
 
+    def note(self, key: bytes, old: bytes | None) -> None:
+        """Remembers in `undo` that `key` had the value `old` until now; None says that it was absent.
+
+        Called by the writer, before each change of a key, and so more than once for a key that is changed more than
+        once. Only the first note of a key is what the key was when the snapshot was taken, so that one stands. O(log n).
+        """
+        self.undo.setdefault(key, old)
+
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)
         value = holding(self._store._mutex, self._get, key)
@@ -213,6 +244,14 @@ class MemorySnapshot(Snapshot):
 
     def _get(self, key: bytes) -> bytes | None:
         self._check_open()
+        return self._value(key)
+
+    def _value(self, key: bytes) -> bytes | None:
+        """The value of `key` when the snapshot was taken, None if it was absent then: invariant 1.
+
+        That is the note in `undo`, if there is one, even if the note is None; else what `_store._values` has.
+        Requires: the mutex (`_get` and `_chunk` are called with it). O(1) on average.
+        """
         return self.undo[key] if key in self.undo else self._store._values.get(key)
 
     def scan(
@@ -246,19 +285,27 @@ class MemorySnapshot(Snapshot):
     def _chunk(
         self, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool, size: int
     ) -> list[tuple[bytes, bytes | None]]:
-        """The next `size` keys of the store and of the undo map in one order, with their values in this snapshot.
-
-        Each map gives its own next keys; what lies beyond the smaller of the two last keys waits for the next
-        call, because the other map may have keys before it. Requires: the mutex.
-        """
+        """The next `size` keys of a scan, with their values in this snapshot. Requires: the mutex."""
         if stop is not None and stop <= start:
             return []
         self._check_open()
-        values, undo = self._store._values, self.undo
-        live = list(islice(values.irange(start, stop, inclusive, reverse), size))
-        undone = list(islice(undo.irange(start, stop, inclusive, reverse), size))
-        keys = sorted({*live, *undone}, reverse=reverse)[:size]
-        return [(key, undo[key] if key in undo else values[key]) for key in keys]
+        return [(key, self._value(key)) for key in self._next_keys(start, stop, inclusive, reverse, size)]
+
+    def _next_keys(
+        self, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool, size: int
+    ) -> list[bytes]:
+        """The first `size` of all keys that are in `_store._values`, in `undo`, or in both, each once, in one order.
+
+        The keys lie between `start` and `stop`, and ascend; with `reverse` they descend, and the first ones are the
+        greatest. `inclusive` says whether each of the two bounds belongs to the range. These four are what
+        `SortedDict.irange` takes. Fewer than `size` are returned only if there are no more.
+
+        Requires: the mutex; start < stop, or stop is None (`_chunk`). O(size * log size + log n): neither map is walked
+        further than `size` keys.
+        """
+        live = islice(self._store._values.irange(start, stop, inclusive, reverse), size)
+        undone = islice(self.undo.irange(start, stop, inclusive, reverse), size)
+        return sorted({*live, *undone}, reverse=reverse)[:size]
 
     def _check_open(self) -> None:
         self._store.check_usable()
