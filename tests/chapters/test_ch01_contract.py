@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from engines.bounds import prefix_end, scan_bounds
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
-from engines.kvstore import MAX_KEY_BYTES, WriteBatch, prefix_end, scan_bounds
+from engines.kvstore import MAX_KEY_BYTES, WriteBatch
 from engines.memory import MemoryStore
 from tests.chapters.kit import History, model_run, rounds
 
