@@ -125,7 +125,12 @@ class Sifted(NamedTuple):
 
 
 def sift(message: Message, now: float) -> Sifted:
-    """What a leader makes of forwarded proposals, before they are entries of any log. O(bytes)."""
+    """What a leader makes of forwarded proposals, before they are entries of any log.
+
+    message: a MsgProp whose context has the deadlines by this node's clock (`deadlines`); now: by the same clock. Each
+    entry comes to one of three: unreadable if it has a `fault`, whatever its deadline; late, which is only counted, if its
+    deadline is before `now`; else good. The order stays. O(bytes).
+    """
     good: list[Entry] = []
     unreadable: list[Entry] = []
     late = 0

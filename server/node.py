@@ -4,7 +4,7 @@
     propose, read_barrier ─▶ ┌───────┐   ┌───────────────────────────────────────────┐
     peers' messages ───────▶ │ queue │──▶│ 1 drain everything that waits, step it      │
     snapshot jobs ─────────▶ └───────┘   │ 2 tick, if it is time                       │
-                                         │ 3 take a Ready:                             │
+                                         │ 3 handle Readies (server/ready.py):         │
                                          │     send what promises nothing (MsgApp)     │──▶ transport's senders
                                          │     persist: one write, one fsync           │
                                          │     send what promises something            │──▶ transport's senders
@@ -35,7 +35,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import engines
@@ -45,18 +45,12 @@ from raft import (
     SNAPSHOT_FINISH,
     LogLostError,
     RawNode,
-    Ready,
-    may_send_before_sync,
 )
 from raft.raftpb import (
-    ENTRY_CONF_CHANGE,
     MSG_PROP,
-    MSG_SNAP,
     ConfState,
     DecodeError,
-    Entry,
     Message,
-    SnapshotMetadata,
 )
 from server import logs
 from server.addresses import url_of
@@ -67,15 +61,15 @@ from server.guards import leads_too_far
 from server.health import Contact, Health
 from server.intake import Intake
 from server.proposals import Proposal, Proposals
-from server.reads import ReadRounds, Waiter
+from server.reads import ReadRounds
+from server.ready import Outgoing, ReadyLoop
 from server.roster import Roster
 from server.statemachine import StateMachine
 from server.storage import NodeStorage
 from server.transport import Transport
+from server.waits import Asked, Waits
 
 __all__ = ["Node", "NodeConfig"]
-
-UNWAITED_S = 5.0  # how long a proposal is wanted that nobody waits for: as long as the others
 
 
 class _Public(NamedTuple):
@@ -117,18 +111,29 @@ class Node:
             self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
             self._transport = Transport(self._roster, config.peers, self, config.peer_secret)
             undo.callback(self._transport.stop)
-            self._conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
-            self._raft = RawNode(
-                raft_config(config, self._storage.recovered(self._conf_state), self.machine.applied_index)
-            )
+            conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
+            self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))
             undo.pop_all()
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
         self._proposals = Proposals(origin)
         self._reads = ReadRounds(origin)
-        self._backlog: list[Entry] = []  # committed while a snapshot is being loaded
-        self._intake = Intake(config.id, self._raft, self._proposals, self._send, self._env.now)
-        self._counters = dict.fromkeys(("messages_out", "readies"), 0)
+        self._loop = ReadyLoop(
+            self._raft, self._storage, self.machine, (self._proposals, self._reads), self, config, conf_state
+        )
+        self._intake = Intake(config.id, self._raft, self._proposals, self._loop.send, self._env.now)
+        self._waits = Waits(
+            self._proposals,
+            Asked(
+                propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
+                read=lambda waiter: self._inbox.put((_READ, waiter)),
+                leader=lambda: self._public.leader,
+                require_member=self._require_member,
+                applied_index=lambda: self.machine.applied_index,
+                stopping=lambda: self._stopping,
+                now=self._env.now,
+            ),
+        )
         self._public = _Public("follower", 0, 0, 0)
         silence_s = config.election_tick * config.tick_s
         self._contact = Contact(config.id, config.peers, silence_s, self._env.now())
@@ -155,61 +160,19 @@ class Node:
 
     def stop_waiting(self) -> None:
         """Ends every wait, as the node is about to stop: writes that are on their way are told that they are unknown."""
-        self._call_later(lambda: self._release(NodeStopped("the node stops")))
+        self.later(lambda: self._release(NodeStopped("the node stops")))
 
     def propose(self, operations: Sequence[Operation], timeout_s: float = 5.0) -> int:
-        """Replicates puts (key, value) and deletes (key, None) as one; returns the log index once applied here.
-
-        Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped: then nothing was written. Raises
-        OutcomeUnknown after `timeout_s`: then it may have been, or may be yet.
-        """
-        self._require_member()
-        waiter = Waiter()
-        sequence, data = self._proposals.add(operations, waiter)
-        self._inbox.put((_PROPOSE, Proposal(data, self._env.now() + timeout_s)))
-        try:
-            index = waiter.wait(timeout_s)
-        finally:
-            self._proposals.forget(sequence)
-        if index is None:
-            raise OutcomeUnknown(
-                f"the write was not applied within {timeout_s:g} s and may still be: read the key to find out"
-            )
-        return index
+        """Replicates operations as one; returns the log index once applied here (server/waits.py). Raises NodeError."""
+        return self._waits.propose(operations, timeout_s)
 
     def propose_nowait(self, operations: Sequence[Operation]) -> None:
-        """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess, for some seconds.
-
-        Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped.
-        """
-        self._require_member()
-        if not self._public.leader:
-            raise NoLeader("no leader is known, so the write was not proposed: try again soon")
-        _, data = self._proposals.add(operations, None)
-        self._inbox.put((_PROPOSE, Proposal(data, self._env.now() + UNWAITED_S)))
+        """Proposes and doesn't wait (server/waits.py). Raises NodeError: then nothing was written."""
+        self._waits.propose_nowait(operations)
 
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
-        """Returns the applied index, once what this node has applied is recent enough to be read.
-
-        "linearizable": everything acknowledged anywhere before this call is visible. "stale": no promise, no waiting;
-        the answer may be of any earlier time. "lease": the same as linearizable for now; the Raft
-        library has lease reads (raft/lease.py), and this server does not use them yet.
-        Raises NoLeader (also when `timeout_s` passes), NodeStopped, ValueError for any other word.
-        """
-        if consistency not in ("linearizable", "lease", "stale"):
-            raise ValueError(f"consistency must be linearizable, lease or stale, and not {consistency!r}")
-        waiter = Waiter()
-        if consistency != "stale":
-            self._require_member()
-            self._inbox.put((_READ, waiter))
-        if self._stopping:  # asked after the put: then nobody may be there any more to take it out
-            raise NodeStopped("the node has stopped")
-        if consistency == "stale":
-            return self.machine.applied_index
-        index = waiter.wait(timeout_s)
-        if index is None:
-            raise NoLeader(f"no leader confirmed the read within {timeout_s:g} s: try again, or read stale")
-        return index
+        """Returns once what is applied here is recent enough to be read (server/waits.py). Raises NoLeader, NodeStopped."""
+        return self._waits.read_barrier(consistency, timeout_s)
 
     def _require_member(self) -> None:
         if self._roster.kept_out:
@@ -258,7 +221,7 @@ class Node:
         """Counters and gauges by name."""
         stats = self.machine.store.stats()
         return {
-            **{f"{name}_total": count for name, count in {**self._counters, **self._intake.counters}.items()},
+            **{f"{name}_total": count for name, count in {**self._loop.counters, **self._intake.counters}.items()},
             "reads_total": self._reads.reads,
             "read_rounds_total": self._reads.rounds,
             **{f"wal_{name}": count for name, count in self._storage.stats().items()},
@@ -292,13 +255,13 @@ class Node:
         """Tells Raft; proposals that surely were not sent are answered so."""
         proposals = [entry.data for m in dropped if m.type == MSG_PROP for entry in m.entries]
         error = Overloaded("the leader can't be reached fast enough, so the write was not sent: try again")
-        self._call_later(lambda: self._raft.report_unreachable(node_id))
-        self._call_later(lambda: self._proposals.refuse(proposals, error))
+        self.later(lambda: self._raft.report_unreachable(node_id))
+        self.later(lambda: self._proposals.refuse(proposals, error))
 
     def snapshot_sent(self, node_id: int, delivered: bool) -> None:
         """Tells Raft how a snapshot's journey ended."""
         status = SNAPSHOT_FINISH if delivered else SNAPSHOT_FAILURE
-        self._call_later(lambda: self._raft.report_snapshot(node_id, status))
+        self.later(lambda: self._raft.report_snapshot(node_id, status))
 
     # ---- the node's thread ------------------------------------------------------------------------------------------
 
@@ -321,10 +284,7 @@ class Node:
                     deadline += self.config.tick_s
                     if deadline <= now:
                         deadline = now + self.config.tick_s
-                self._begin_read_round()
-                while self._raft.has_ready():
-                    self._handle(self._raft.ready())
-                    self._begin_read_round()
+                self._loop.run()
                 self._publish()
         except BaseException as error:
             self.failure = error
@@ -368,64 +328,23 @@ class Node:
             self._proposals.take(proposals)
             self._intake.propose(proposals)
 
-    def _begin_read_round(self) -> None:
-        self._reads.begin(self._raft.lead, self._raft.read_index)
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hands messages to the transport; a node that is kept out sends none. For the node's thread."""
+        if not self._roster.kept_out:
+            self._transport.send(messages)
 
-    def _handle(self, ready: Ready) -> None:
-        """One Ready: send, persist, send, apply, answer; in the order of this module's invariants 2 and 3."""
-        self._counters["readies"] += 1
-        self._send([message for message in ready.messages if may_send_before_sync(message)])
-        self._storage.persist(ready)
-        self._send([message for message in ready.messages if not may_send_before_sync(message)])
-        if ready.snapshot is not None:
-            self._install_snapshot(ready.snapshot.metadata)
-        for state in ready.read_states:
-            self._reads.confirm(state.request_ctx, state.index)
-            self._contact.confirmed(self._env.now())
-        for entry in ready.committed_entries:
-            if entry.type == ENTRY_CONF_CHANGE:
-                self._conf_state = self._raft.apply_conf_change(self.machine.conf_change(entry))
-        self._backlog += ready.committed_entries
-        self._raft.advance()
-        if not self._storage.installing:
-            self._apply_backlog()
+    def send_snapshot(self, message: Message, outgoing: Outgoing) -> None:
+        """Hands a snapshot to the transport, which has its file made in a job. For the node's thread."""
+        if not self._roster.kept_out:
+            self._transport.send_snapshot(*outgoing(message))
 
-    def _send(self, messages: list[Message]) -> None:
-        if self._roster.kept_out:
-            return
-        self._counters["messages_out"] += len(messages)
-        for message in messages:
-            if message.type == MSG_SNAP:
-                self._send_snapshot(message)
-        self._transport.send(message for message in messages if message.type != MSG_SNAP)
-
-    def _apply_backlog(self) -> None:
-        """Applies what is committed, answers who waits for it, and cuts the log when it is time."""
-        entries, self._backlog = self._backlog, []
-        entries = [entry for entry in entries if entry.index > self.machine.applied_index]
-        if entries:
-            changed = self.machine.applied_index == 0 or self._conf_state != self.machine.conf_state
-            self._proposals.answer(self.machine.apply(entries, self._conf_state if changed else None))
-            if self._storage.wants_cut(entries, self.config):
-                self._storage.begin_cut(self.config, self._call_later)
-        self._reads.answer(self.machine.applied_index)
-
-    def _install_snapshot(self, metadata: SnapshotMetadata) -> None:
-        """Begins to load the snapshot that was just recorded; what is committed meanwhile waits."""
-        self._log(f"loads the snapshot of index {metadata.index}")
-        self._conf_state = metadata.conf_state
-        self._storage.begin_install(self._call_later, self._apply_backlog)
-
-    def _send_snapshot(self, message: Message) -> None:
-        """Sends the current state in place of the one that Raft named: it is newer, and it is at hand."""
-        if self._storage.installing:
-            self._raft.report_snapshot(message.to, SNAPSHOT_FAILURE)
-            return
-        self._transport.send_snapshot(*self._storage.outgoing_snapshot(message))
-
-    def _call_later(self, call: Any) -> None:
-        """Has a function called in the node's thread; how the storage's jobs report their end."""
+    def later(self, call: Callable[[], object]) -> None:
+        """Has a function called in the node's thread; how the storage's jobs report their end. For any thread."""
         self._inbox.put((_CALL, call))
+
+    def confirmed(self) -> None:
+        """A majority has confirmed the leader. For the node's thread."""
+        self._contact.confirmed(self._env.now())
 
     def _close(self) -> None:
         """Ends everything, in the order in which it depends on each other."""

@@ -103,7 +103,11 @@ class Proposals:
             self._untaken_bytes -= sum([len(proposal.data) for proposal in proposals])
 
     def answer(self, applied: Iterable[Applied]) -> None:
-        """Wakes those whose proposals were applied here."""
+        """Wakes those whose proposals were applied here, with the index of the entry.
+
+        applied: all proposals of a batch, also other nodes' (another origin), those of an earlier run of this node, and those that nobody
+        waits for any more. Called by the node's thread, after the engine has the batch. O(proposals).
+        """
         waiting, ours = self._waiting, self._origin
         for index, origin, sequence in applied:
             if origin == ours:
@@ -112,9 +116,10 @@ class Proposals:
                     waiter.resolve(index)
 
     def refuse(self, datas: Iterable[bytes], error: NodeError) -> None:
-        """Wakes those whose proposals, of which these are the bytes or the first 16 of them, were surely not written.
+        """Wakes those whose proposals were surely not written, with the error.
 
-        Others' are passed over.
+        datas: the proposals' bytes, or the first 16 of them (`_HEAD`: origin and sequence). Others' are passed over, and
+        those that nobody waits for. The caller guarantees that none of them is in any log. O(proposals).
         """
         for data in datas:
             origin, sequence = _HEAD.unpack_from(data)
@@ -123,7 +128,10 @@ class Proposals:
                 waiter.resolve(error)
 
     def close(self, error: NodeError) -> None:
-        """Wakes everybody with `error`, and lets nobody in any more."""
+        """Wakes everybody who waits with `error`, and lets nobody in any more: `add` raises NodeStopped from now on.
+
+        `_closed` is written, and who waits is read, under `_guard`: no `add` may come between the two. O(waiters).
+        """
         with self._guard:
             self._closed = True
             waiters = list(self._waiting.values())

@@ -91,7 +91,15 @@ class ReadRounds:
         self._gathered.append(waiter)
 
     def begin(self, leader: int, read_index: Callable[[bytes], object]) -> None:
-        """Begins a round for all gathered reads, or asks again for one that is overdue; no leader: they are refused."""
+        """Begins a round for all gathered reads, or asks again for one that is overdue; no leader: they are refused.
+
+        leader: its id, 0 if none is known. Called after every Ready and tick, so most calls have nothing to do:
+        while a round is on its way and not overdue (its `ticks` are RETRY_TICKS at most), or if nothing has gathered.
+        A new round (`_round`) takes all that has gathered. To ask, for a new or an overdue round: count in `rounds`, make
+        a context of `_origin` and that count with `_CONTEXT`, note it in the round's contexts, begin its ticks anew, and
+        call `read_index` with it. If no leader is known, everybody in the round is resolved with NoLeader instead, and
+        there is no round any more. O(reads that gathered).
+        """
         if self._round is None:
             if not self._gathered:
                 return
@@ -118,13 +126,21 @@ class ReadRounds:
                 self._round = None
 
     def confirm(self, context: bytes, index: int) -> None:
-        """A leader was confirmed for the round of this context, when `index` was committed."""
+        """A leader was confirmed for the round of this context, when `index` was committed.
+
+        If it is one of the contexts of the round that is on its way, the round's waiters go to `_confirmed` with the
+        index, and no round is on its way any more. Any other context (of an earlier round, or another node's) is passed over. O(contexts).
+        """
         if self._round is not None and context in self._round.contexts:
             self._confirmed.append((index, self._round.waiters))
             self._round = None
 
     def answer(self, applied_index: int) -> None:
-        """Wakes the confirmed reads whose index has been applied."""
+        """Wakes the confirmed reads whose index has been applied.
+
+        applied_index: of the engine here. Every waiter of a confirmed index up to it is resolved with the applied index,
+        once; the others stay. Called after every Ready, so it has to be quick if nobody waits. O(confirmed rounds).
+        """
         if not self._confirmed:
             return
         for index, waiters in self._confirmed:

@@ -133,21 +133,33 @@ _ABSENT = error_answer(404, "There is no such key.")
 # ---- keys -----------------------------------------------------------------------------------------------------------
 
 
-def _get(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+def answer_get(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    """GET: 200 with the value's bytes, and OCTETS as headers; `_ABSENT` if there is none.
+
+    The key is looked up in `server.node.machine` after the node's `read_barrier` has returned, for the consistency that
+    `options` asks for ("consistency"; "linearizable" if it isn't there). What the barrier raises passes through: `perform`
+    makes an answer of it.
+    """
     server.node.read_barrier(options.get("consistency", "linearizable"))
     value = server.node.machine.lookup(key)
     return _ABSENT if value is None else Answer(200, value, OCTETS)
 
 
 def _put(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    return _propose(server.node, key, body, options)
+    return answer_write(server.node, key, body, options)
 
 
 def _delete(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    return _propose(server.node, key, None, options)
+    return answer_write(server.node, key, None, options)
 
 
-def _propose(node: Node, key: bytes, value: bytes | None, options: Options) -> Answer:
+def answer_write(node: Node, key: bytes, value: bytes | None, options: Options) -> Answer:
+    """PUT and DELETE (value None): 204 without a body, once the write is applied.
+
+    The one operation goes to `node.propose`, and the header line `X-Metcd-Index: N` with its CR LF says at which index it
+    was applied. If `options` has "wait" as False: `node.propose_nowait`, and no header, because there is no index yet.
+    What these raise passes through.
+    """
     if options.get("wait", True):
         return Answer(204, b"", b"X-Metcd-Index: %d\r\n" % node.propose([(key, value)]))
     node.propose_nowait([(key, value)])
@@ -298,7 +310,7 @@ _WAIT: Parameters = {b"wait": _truth}
 _READ: Parameters = {b"consistency": _word("linearizable", "lease", "stale")}
 _RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit": _count, b"reverse": _truth}
 
-KEY_ROUTES = {b"GET": Route(_get, _READ), b"PUT": Route(_put, _WAIT, True), b"DELETE": Route(_delete, _WAIT)}
+KEY_ROUTES = {b"GET": Route(answer_get, _READ), b"PUT": Route(_put, _WAIT, True), b"DELETE": Route(_delete, _WAIT)}
 ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
     b"/_/batch": {b"POST": Route(_batch, {}, True)},
@@ -377,9 +389,9 @@ def perform(server: Serving, call: Call, body: bytes) -> Answer:
     except BadRequest as error:
         return error_answer(error.status, error.sentence, error.headers)
     except NodeError as error:
-        return _node_error_answer(error)
+        return answer_error(error)
     except StoreClosed:
-        return _node_error_answer(NodeStopped("the node has stopped"))
+        return answer_error(NodeStopped("the node has stopped"))
     except (InvalidKey, InvalidValue) as error:
         return error_answer(400, str(error))
     except Exception as error:
@@ -387,7 +399,13 @@ def perform(server: Serving, call: Call, body: bytes) -> Answer:
         return error_answer(500, f"The server failed to answer ({type(error).__name__}); its log says more.")
 
 
-def _node_error_answer(error: NodeError) -> Answer:
+def answer_error(error: NodeError) -> Answer:
+    """What a client is told in place of a result: an `error_answer` with the error's sentence.
+
+    The status says what the client may do: 413 for TooLarge (never again so); 504 for OutcomeUnknown (it may be applied,
+    now or later); 503 for all others, of whatever class: nothing was done, and it may be sent again. The header line
+    `X-Metcd-Error` names the class; 503 has `Retry-After: 1` as well. Header lines end in CR LF.
+    """
     status = _STATUS_OF.get(type(error), 503)
     headers = b"X-Metcd-Error: %b\r\n" % type(error).__name__.encode()
     if status == 503:

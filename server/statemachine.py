@@ -222,18 +222,22 @@ class StateMachine:
     def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Applied]:
         """Applies committed entries, in one atomic batch with the index and term of the last; returns whose they were.
 
-        Requires: the entries follow on `applied_index` without a gap, and are stable in the Raft log. `conf_state` is
-        given when they changed it. Raises UndecodableEntry for an entry that no node of ours proposed: then nothing
-        was applied, and the node must stop, for whatever it did next would make it differ from the others.
+        entries: at least one; they follow on `applied_index` without a gap, and are stable in the Raft log: who calls
+        guarantees both. conf_state: the members in force, given when they changed.
+        One `write` of the store, with sync=False, has the effect of all of them in their order, and this module's own
+        keys: APPLIED, CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. A user's
+        key stands after USER, a value that begins with one of ESCAPED after ESCAPE. `proposal_in` says what an entry
+        proposes; an entry without a proposal counts for APPLIED, and does nothing else. After the write, `applied_index`,
+        `applied_term` and `conf_state` say the same as the engine.
+        Returns an Applied for each proposal, in order. Raises what `proposal_in` raises: then nothing was applied, and
+        the node must stop, for whatever it did next would make it differ from the others. O(bytes), one batch.
         """
         assert entries[0].index == self.applied_index + 1
         batch = WriteBatch()
         applied = []
         put = batch.operations.append  # sizes and types were checked when the operations were proposed
         for entry in entries:
-            if entry.type == ENTRY_CONF_CHANGE or not entry.data:
-                continue
-            proposal = self._decode(entry)
+            proposal = self.proposal_in(entry)
             if proposal is None:
                 continue
             origin, sequence, operations = proposal
@@ -264,8 +268,11 @@ class StateMachine:
                 raise UndecodableEntry(entry.index, entry.term, str(error)) from None
             return ConfChange(CONF_CHANGE_ADD_NODE, 0)
 
-    def _decode(self, entry: Entry) -> Proposal | None:
-        """What an entry proposes; None for one that is passed over. Raises UndecodableEntry."""
+    def proposal_in(self, entry: Entry) -> Proposal | None:
+        """What an entry proposes; None for a membership change, for a new leader's empty entry, and for one that is
+        passed over. Raises UndecodableEntry for an entry that no node of ours proposed."""
+        if entry.type == ENTRY_CONF_CHANGE or not entry.data:
+            return None
         try:
             if entry.type != ENTRY_NORMAL:
                 raise DecodeError(f"its type is {entry.type}, which is unknown here")
@@ -285,9 +292,11 @@ class StateMachine:
     def recover_from_snapshot(self, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
         """Replaces everything by a snapshot's pairs; after a crash it is the old state or the new one.
 
-        Raises CorruptionError if the pairs aren't those of the snapshot that `metadata` describes, DirectoryRefused if
-        they are another cluster's; what `pairs` itself raises passes through. Readers see the old state until the new
-        one is whole.
+        pairs: all keys of the engine that took the snapshot, those of this module among them, ascending: for
+        `KVStore.load`, which is atomic on every engine, after `_of_this_cluster` has looked at them. Then `applied_index`
+        and its companions are what the new content says (`_read_own_keys`). Raises CorruptionError if that isn't
+        `metadata.index`, DirectoryRefused if the pairs are another cluster's; what `pairs` itself raises passes through.
+        Readers see the old state until the new one is whole. O(bytes), in the memory of one pair.
         """
         self._store.load(self._of_this_cluster(pairs))
         self._read_own_keys()

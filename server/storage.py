@@ -57,11 +57,12 @@ from server.snapshot import (
 )
 from server.statemachine import MachineSnapshot, StateMachine
 
-__all__ = ["NodeStorage"]
+__all__ = ["CutLimits", "NodeStorage", "RunJob"]
 
 SNAPSHOTS_KEPT = 2
 
-Later = Callable[[Callable[[], None]], None]  # has a function called in the node's thread
+Later = Callable[[Callable[[], object]], None]  # has a function called in the node's thread
+RunJob = Callable[[Callable[[], None]], None]
 
 
 class CutLimits(Protocol):
@@ -78,8 +79,10 @@ class CutLimits(Protocol):
 class NodeStorage:
     """What a node has on disk. For the node's thread, but for `receive_snapshot`; its jobs run in threads of their own."""
 
-    def __init__(self, directory: Directory, machine: StateMachine) -> None:
+    def __init__(self, directory: Directory, machine: StateMachine, run_job: RunJob | None = None) -> None:
         """Takes over an open directory, and brings the state machine to where the log's entries follow on.
+
+        run_job: has a job done that takes its time, and whose end is told to the node's thread; by default in a thread.
 
         Raises CorruptionError, and DirectoryRefused for an engine or a snapshot that doesn't belong to the log; the
         directory stays the caller's then.
@@ -95,6 +98,7 @@ class NodeStorage:
         self.memory = MemoryStorage()
         self.installing = False
         self._stopping = False
+        self._run_job = run_job or self._run_in_thread
         self._cutting = False
         self._uncut_entries = 0
         self._uncut_bytes = 0
@@ -142,20 +146,34 @@ class NodeStorage:
             )
 
     def recovered(self, conf_state: ConfState) -> MemoryStorage:
-        """The storage as Raft finds it at its start; `conf_state` is who takes part at the applied index."""
+        """The storage as Raft finds it at its start; `conf_state` is who takes part at the applied index.
+
+        It is a new MemoryStorage, and from now on `memory`: it begins at the newest mark of the log (`_recovered.snapshot`,
+        with this conf_state; index 0 is no mark), has the entries that the log has after it, and its hard state, of which
+        the commit index is at least the mark's, and at least what the engine has applied: that was committed, even if the
+        commit index that said so was not written yet. The directory was opened, and the engine brought to where the
+        entries follow on; __init__ guarantees it. O(entries).
+        """
         state = self._recovered
         if state.snapshot.index:
             self.memory.apply_snapshot(Snapshot(replace(state.snapshot, conf_state=conf_state)))
         else:
             self.memory = MemoryStorage(conf_state)
         self.memory.append(state.entries)
-        # What the engine has applied was committed, even if the commit index that said so was not yet written.
         commit = max(state.hard_state.commit, self._machine.applied_index, state.snapshot.index)
         self.memory.set_hard_state(state.hard_state._replace(commit=commit))
         return self.memory
 
     def persist(self, ready: Ready) -> None:
-        """Brings a Ready to the disk, and then into the memory that Raft reads. Raises OSError, StoreFailed."""
+        """Brings a Ready to the disk, and then into `memory`, which Raft reads.
+
+        A snapshot's mark comes first (`Wal.save_snapshot`, which syncs); its file is on disk already, because
+        `receive_snapshot` had it written before Raft heard of it. Then hard state and entries are one `Wal.save`, synced if
+        ready.must_sync. A hard state alone that needn't be synced, a commit index that moved, is not written: it is kept
+        in `_unsaved`, and the next save has it, unless that has a newer one. After what was written,
+        `Directory.note_segment`. Only then does `memory` get the snapshot, the hard state and the entries, in this order.
+        Raises OSError, StoreFailed; nothing of the Ready may be promised to anybody then. One write and one sync.
+        """
         hard_state = ready.hard_state or self._unsaved
         if ready.snapshot is not None:
             self._wal.save_snapshot(ready.snapshot.metadata)
@@ -193,7 +211,7 @@ class NodeStorage:
                     self._machine.flush()
                 else:
                     self._write(snapshot)
-            later(lambda: self._cut(snapshot.metadata, limits))
+            later(lambda: self.cut(snapshot.metadata, limits))
 
         self._start(job, later)
 
@@ -218,19 +236,27 @@ class NodeStorage:
         with self._purging:
             purge(self._snap_dir, SNAPSHOTS_KEPT, self._env, spare_index=self.memory.snapshot().metadata.index)
 
-    def _cut(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
+    def cut(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
+        """Cuts the log at `metadata.index`: everything up to there is durable without it (begin_cut guarantees it).
+
+        Does nothing if a snapshot from the leader has overtaken this one: if the mark in `memory` is not before it. Else
+        `memory` gets the mark (`create_snapshot`, without data), the log gets it on disk (`save_snapshot`), the directory
+        notes a new segment, `memory` is compacted so that it begins with the entry `kept_index` (if that is not its first
+        already), and the log's old segments are released. In this order: what the log forgets, it has a mark for.
+        Afterwards the next cut may begin (`_cutting`). For the node's thread. Raises OSError, StoreFailed.
+        """
         self._cutting = False
         if metadata.index <= self.memory.snapshot().metadata.index:
-            return  # a snapshot from the leader has overtaken this one
+            return
         self.memory.create_snapshot(metadata.index, metadata.conf_state, b"")
         self._wal.save_snapshot(metadata)
         self._directory.note_segment()
-        kept_index = self._kept_index(metadata.index, limits)
+        kept_index = self.kept_index(metadata.index, limits)
         if kept_index > self.memory.first_index():
             self.memory.compact(kept_index - 1)
         self._wal.release(metadata.index)
 
-    def _kept_index(self, cut_index: int, limits: CutLimits) -> int:
+    def kept_index(self, cut_index: int, limits: CutLimits) -> int:
         """The first entry that stays in memory for slow followers: `catch_up_entries` do, but no more than
         `snapshot_bytes` of them. O(entries that stay)."""
         index = max(self.memory.first_index(), cut_index - limits.catch_up_entries + 1)
@@ -297,7 +323,7 @@ class NodeStorage:
         then()
 
     def _start(self, job: Callable[[], None], later: Later) -> None:
-        """Runs a job in a thread; what it raises is raised in the node's thread, which ends by it."""
+        """Has a job run; what it raises is raised in the node's thread, which ends by it."""
 
         def run() -> None:
             try:
@@ -310,7 +336,10 @@ class NodeStorage:
 
                 later(fail)
 
-        thread = threading.Thread(target=run, name="snapshot-job", daemon=True)
+        self._run_job(run)
+
+    def _run_in_thread(self, job: Callable[[], None]) -> None:
+        thread = threading.Thread(target=job, name="snapshot-job", daemon=True)
         self._jobs = {t for t in self._jobs if t.is_alive()} | {thread}
         thread.start()
 

@@ -216,21 +216,31 @@ class Wal:
         if entries and (refusal := self._history.refusal(entries)):
             raise ValueError(f"the entries don't fit the log: {refusal}")
         try:
-            if hard_state is not None:
-                self._append(STATE, encode_state(hard_state, entries))
-                self._history.hard_state = hard_state
-            elif entries:
-                self._append(ENTRIES, encode_entries(entries))
-            if entries:
-                self._history.append(entries)
-                segment = self._segments[-1]
-                segment.top_index = max(segment.top_index, entries[-1].index)
+            self.write_save(hard_state, entries, must_sync)
             self._counters["saves"] += 1
-            if must_sync:
-                self._sync("server.wal.append")
         except BaseException as error:
             self._poison(error)
             raise
+
+    def write_save(self, hard_state: HardState | None, entries: Sequence[Entry], must_sync: bool) -> None:
+        """What `save` does, which has seen to it that the log is usable and that the entries fit it.
+
+        One record, appended with `_append`: STATE if there is a hard state (with the entries, [] too), else ENTRIES, or
+        none at all if there is nothing. Then `_history` knows the hard state and the entries, and the last of `_segments`
+        (a new one, if the record began it) the highest index that was ever in it. With must_sync, `_sync` for the site
+        "server.wal.append", after the record.
+        """
+        if hard_state is not None:
+            self._append(STATE, encode_state(hard_state, entries))
+            self._history.hard_state = hard_state
+        elif entries:
+            self._append(ENTRIES, encode_entries(entries))
+        if entries:
+            self._history.append(entries)
+            segment = self._segments[-1]
+            segment.top_index = max(segment.top_index, entries[-1].index)
+        if must_sync:
+            self._sync("server.wal.append")
 
     def save_snapshot(self, metadata: SnapshotMetadata) -> None:
         """Marks that a snapshot holds everything up to `metadata.index`; on disk when it returns.
@@ -244,16 +254,25 @@ class Wal:
                 f"a mark at {metadata.index} would go back: the newest is at {self._history.snapshot.index}"
             )
         try:
-            if self._history.term(metadata.index) == metadata.term:
-                self._append(SNAPSHOT, metadata.encode())
-                self._history.mark(metadata)
-            else:
-                self._append(RESTORE, metadata.encode())
-                self._history.restore(metadata)
-            self._sync("server.wal.mark")
+            self.write_mark(metadata)
         except BaseException as error:
             self._poison(error)
             raise
+
+    def write_mark(self, metadata: SnapshotMetadata) -> None:
+        """What `save_snapshot` does, which has seen to it that the mark doesn't go back.
+
+        One record with the metadata: SNAPSHOT if the log has the entry of that index and that term (`History.term`), so
+        that what follows it stays; else RESTORE, and nothing stays. `_history` is told by `mark` or `restore`. On disk
+        when it returns, by `_sync` for the site "server.wal.mark".
+        """
+        if self._history.term(metadata.index) == metadata.term:
+            self._append(SNAPSHOT, metadata.encode())
+            self._history.mark(metadata)
+        else:
+            self._append(RESTORE, metadata.encode())
+            self._history.restore(metadata)
+        self._sync("server.wal.mark")
 
     def release(self, index: int) -> None:
         """Removes segments from the old end of the log that hold nothing after `index`, nor after the newest mark.
@@ -261,14 +280,22 @@ class Wal:
         The last segment stays. Raises OSError, StoreFailed, StoreClosed. O(segments removed).
         """
         self._check_usable()
-        index = min(index, self._history.snapshot.index)
         try:
-            while len(self._segments) > 1 and self._segments[0].top_index <= index:
-                self._env.unlink(f"{self.path}/{self._segments[0].name}")
-                self._segments.pop(0)
+            self.drop_segments(index)
         except BaseException as error:
             self._poison(error)
             raise
+
+    def drop_segments(self, index: int) -> None:
+        """What `release` does: unlinks files at `path`, the oldest first, and forgets them in `_segments`.
+
+        Stops at the first segment that has an entry after `index`, or after the newest mark (whichever is less:
+        `Segment.top_index` has the highest that is in it), and before the last one, which always stays.
+        """
+        index = min(index, self._history.snapshot.index)
+        while len(self._segments) > 1 and self._segments[0].top_index <= index:
+            self._env.unlink(f"{self.path}/{self._segments[0].name}")
+            self._segments.pop(0)
 
     def sync(self) -> None:
         """Brings everything saved so far to disk; nothing to do if it is there. Raises as `save`."""

@@ -56,7 +56,7 @@ from server.wal_segment import (
     split,
 )
 
-__all__ = ["History", "Recovery", "Segment", "WalMismatch", "check", "dump", "replay"]
+__all__ = ["History", "Recovery", "Segment", "WalMismatch", "check", "dump", "overwrite", "replay"]
 
 
 CLUSTER_ID_BEFORE = (
@@ -138,6 +138,16 @@ class History:
         self._runs.clear()
         self.last_index = self.missing_index = snapshot.index
         self.snapshot = snapshot
+
+
+def overwrite(kept: list[Entry], entries: Sequence[Entry]) -> None:
+    """Rule 1 for a list: `entries` take the place of all in `kept` that have their first index or a higher one.
+
+    kept: indexes without a gap, changed in place; may be empty, or begin after the first of `entries`. entries: not
+    empty, without a gap; History.refusal has seen to it that no gap arises between the two. O(entries given and removed).
+    """
+    del kept[max(entries[0].index - kept[0].index, 0) if kept else 0 :]
+    kept += entries
 
 
 @dataclass(slots=True)
@@ -338,9 +348,7 @@ class _SegmentReader:
         if refusal:
             raise DecodeError(refusal)
         recovery.history.append(entries)
-        kept = recovery.entries
-        del kept[max(entries[0].index - kept[0].index, 0) if kept else 0 :]
-        kept += entries
+        overwrite(recovery.entries, entries)
         segment.top_index = max(segment.top_index, entries[-1].index)
 
 

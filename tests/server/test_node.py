@@ -79,8 +79,8 @@ def test_what_arrives_while_the_inbox_is_drained_is_not_lost(tmp_path):
     cluster = LocalCluster(tmp_path, ["memory"])
     node = Node(cluster.configs[1])
     called = []
-    node._call_later(lambda: (called.append("a"), node._call_later(lambda: called.append("c"))))
-    node._call_later(lambda: called.append("b"))
+    node.later(lambda: (called.append("a"), node.later(lambda: called.append("c"))))
+    node.later(lambda: called.append("b"))
     node._drain(0)
     node._drain(0)
     assert called == ["a", "b", "c"]
@@ -418,7 +418,7 @@ def test_a_write_that_its_own_node_was_too_busy_for_is_not_proposed_later(tmp_pa
         node = cluster.leader()
         index = cluster.put(node, b"k", b"v")
         gate = threading.Event()
-        node._call_later(lambda: gate.wait(PATIENCE_S))
+        node.later(lambda: gate.wait(PATIENCE_S))
         with pytest.raises(OutcomeUnknown):
             node.propose([(b"k", b"late")], timeout_s=0.02)
         gate.set()
@@ -522,8 +522,7 @@ def test_what_was_committed_while_a_snapshot_was_loaded_is_applied_when_it_is(tm
     write_snapshot(f"{tmp_path}/node1/snap", metadata, view.scan())
     node._intake.step([Message(MSG_SNAP, to=1, from_=2, term=1, snapshot=Snapshot(metadata))])
     node._intake.step([Message(MSG_APP, to=1, from_=2, term=1, index=5, log_term=1, entries=[Entry(1, 6)], commit=6)])
-    while node._raft.has_ready():
-        node._handle(node._raft.ready())
+    node._loop.run()
     assert node.machine.applied_index < 6
     node._drain(PATIENCE_S)
     assert node.machine.applied_index == 6
@@ -590,7 +589,7 @@ def test_a_committed_entry_that_can_not_be_decoded_stops_the_node_at_each_start_
     with LocalCluster(tmp_path, ["memory"]) as cluster:
         node = cluster.leader()
         cluster.put(node, b"key", b"before")
-        node._call_later(lambda: node._raft.propose_batch([b"what nobody can read"]))
+        node.later(lambda: node._raft.propose_batch([b"what nobody can read"]))
         assert node.stopped.wait(PATIENCE_S)
         assert isinstance(node.failure, UndecodableEntry)
         index = node.failure.index

@@ -1,0 +1,162 @@
+"""What a node does with each Ready of its Raft: send, persist, send, install, apply, answer. No thread and no clock.
+
+    RawNode ──ready()──▶ handle:
+                           send       what promises nothing: a leader's MsgApp, a request passed on
+                           persist    hard state and entries: one write, one fsync          (server/storage.py)
+                           send       what promises something: votes, acknowledged entries
+                           install    a snapshot of the leader, in a job                    (server/storage.py)
+                           advance    Raft hands out the next Ready
+                           apply      what is committed: one engine batch                   (server/statemachine.py)
+                           answer     whose proposals those were, and who waits to read
+
+Invariants:
+
+1. What a message promises is on disk before the message leaves: a vote, a term, an acknowledged entry. What promises
+   nothing may overtake the fsync (thesis 10.2.1).
+2. Entries are applied in the order of their indexes, each once. What a Ready hands out again after a restart or a
+   snapshot is passed over by the applied index that is in the engine.
+3. While a snapshot is being loaded, nothing is applied; what is committed meanwhile waits.
+4. Who waits is told after the apply, and never before it.
+
+server/node.py has the thread that calls this, and everything that comes in. Follows etcd's server/etcdserver/raft.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from raft import SNAPSHOT_FAILURE, RawNode, Ready, may_send_before_sync
+from raft.raftpb import ENTRY_CONF_CHANGE, MSG_SNAP, ConfState, Entry, Message, SnapshotMetadata
+from raft.state import ReadState
+from server.logs import logger
+from server.proposals import Proposals
+from server.reads import ReadRounds
+from server.statemachine import StateMachine
+from server.storage import CutLimits, NodeStorage
+
+__all__ = ["Outgoing", "Outside", "ReadyLoop"]
+
+Outgoing = Callable[[Message], tuple[Message, Callable[[], str]]]
+
+
+class Outside(Protocol):
+    """What lies around one node's ReadyLoop."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hands messages to the transport, in their order. Never blocks."""
+
+    def send_snapshot(self, message: Message, outgoing: Outgoing) -> None:
+        """Hands over a MsgSnap; `outgoing` gives the message to send in its place, and what writes the file, in a job."""
+
+    def later(self, call: Callable[[], object]) -> None:
+        """Has a function called by the thread that owns the loop, after what it is doing."""
+
+    def confirmed(self) -> None:
+        """A majority has confirmed the leader."""
+
+
+class ReadyLoop:
+    """One node's way from a Ready to the disk, the peers and the engine. Only for the thread that owns the node."""
+
+    def __init__(
+        self,
+        raft: RawNode,
+        storage: NodeStorage,
+        machine: StateMachine,
+        waiting: tuple[Proposals, ReadRounds],
+        outside: Outside,
+        limits: CutLimits,
+        conf_state: ConfState,
+    ) -> None:
+        """waiting: who is told what became of writes and reads. conf_state: the members in force at the applied index."""
+        self._raft = raft
+        self._storage = storage
+        self._machine = machine
+        self._proposals, self._reads = waiting
+        self._outside = outside
+        self._limits = limits
+        self._conf_state = conf_state
+        self._backlog: list[Entry] = []  # committed, and not applied yet
+        self.counters = dict.fromkeys(("messages_out", "readies"), 0)
+
+    def run(self) -> None:
+        """Handles Readies, and begins read rounds, until there is nothing left to do."""
+        self._begin_read_round()
+        while self._raft.has_ready():
+            self.counters["readies"] += 1
+            self.handle(self._raft.ready())
+            self._begin_read_round()
+
+    def _begin_read_round(self) -> None:
+        self._reads.begin(self._raft.lead, self._raft.read_index)
+
+    def handle(self, ready: Ready) -> None:
+        """Carries out one Ready, in the order of this module's picture.
+
+        ready: the newest of the RawNode, whose `advance` has not been called for it; `run` guarantees that. After it
+        returns, all its messages were given to `send`, in two parts: those for which `may_send_before_sync` is true
+        before `NodeStorage.persist`, the others after that. A snapshot was handed to `install`, read states to
+        `confirm_reads`, membership changes among the committed entries to `change_members`; the committed entries are at
+        the end of the backlog, `advance` was called once, and unless `NodeStorage.installing`, the backlog was applied.
+        Raises what persist and apply_backlog raise: then nothing that comes later in this order was done.
+        """
+        self.send([message for message in ready.messages if may_send_before_sync(message)])
+        self._storage.persist(ready)
+        self.send([message for message in ready.messages if not may_send_before_sync(message)])
+        if ready.snapshot is not None:
+            self.install(ready.snapshot.metadata)
+        self.confirm_reads(ready.read_states)
+        self.change_members(ready.committed_entries)
+        self._backlog += ready.committed_entries
+        self._raft.advance()
+        if not self._storage.installing:
+            self.apply_backlog()
+
+    def apply_backlog(self) -> None:
+        """Applies all that is committed, answers who waits for it, and has the log cut when it is time.
+
+        Requires: no snapshot is being loaded. The backlog is empty afterwards. Entries up to `StateMachine.applied_index`
+        are passed over; the rest are applied by one call of `StateMachine.apply`, or none if none are left. The members in
+        force are given to it if the machine has others, or has none yet (its applied index is 0). What it returns goes to
+        `Proposals.answer`; then, if `NodeStorage.wants_cut` says so, a cut begins. In any case, the reads whose index is
+        applied now are answered last.
+        """
+        entries = [entry for entry in self._backlog if entry.index > self._machine.applied_index]
+        self._backlog = []
+        if entries:
+            changed = self._machine.applied_index == 0 or self._conf_state != self._machine.conf_state
+            self._proposals.answer(self._machine.apply(entries, self._conf_state if changed else None))
+            if self._storage.wants_cut(entries, self._limits):
+                self._storage.begin_cut(self._limits, self._outside.later)
+        self._reads.answer(self._machine.applied_index)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hands messages to the outside. In place of the snapshot that Raft named, the current state is sent: it is
+        newer, and it is at hand."""
+        self.counters["messages_out"] += len(messages)
+        for message in messages:
+            if message.type == MSG_SNAP:
+                if self._storage.installing:
+                    self._raft.report_snapshot(message.to, SNAPSHOT_FAILURE)
+                else:
+                    self._outside.send_snapshot(message, self._storage.outgoing_snapshot)
+        self._outside.send([message for message in messages if message.type != MSG_SNAP])
+
+    def install(self, metadata: SnapshotMetadata) -> None:
+        """Begins to load the snapshot that was just recorded; what is committed meanwhile waits."""
+        logger().warning("node %d: loads the snapshot of index %d", self._raft.raft.id, metadata.index)
+        self._conf_state = metadata.conf_state
+        self._storage.begin_install(self._outside.later, self.apply_backlog)
+
+    def confirm_reads(self, read_states: Sequence[ReadState]) -> None:
+        """Tells the rounds of reads which of them a leader has confirmed, and at which index."""
+        for state in read_states:
+            self._reads.confirm(state.request_ctx, state.index)
+            self._outside.confirmed()
+
+    def change_members(self, entries: Sequence[Entry]) -> None:
+        """Puts the membership changes among committed entries in force, as Raft wants it before `advance`."""
+        for entry in entries:
+            if entry.type == ENTRY_CONF_CHANGE:
+                self._conf_state = self._raft.apply_conf_change(self._machine.conf_change(entry))
