@@ -1,5 +1,6 @@
 # Each target makes .venv by itself, and makes it anew when pyproject.toml changes.
 #
+#   make learn                          a course directory for the tutorial, and its first red test
 #   make cluster                        three nodes on this machine; Ctrl-C ends them
 #   make test                           the fast tier: under three minutes on two cores
 #   make lint                           ruff format, ruff check, mypy --strict
@@ -15,11 +16,13 @@
 #   make test PLAIN=1                   every engine without its accelerations; any target takes it
 #   make test WORKERS=4                 on more cores; WORKERS=0 in one process, for a debugger
 #   make bench KEYS=100000              a larger store
+#   make learn DIR=~/kv                 the course directory somewhere else
 #   make test PYTHON=python3.13         another Python for .venv
 
 PYTHON ?= python3
 ARGS ?=
 KEYS ?= 20000
+DIR ?= my-metcd
 WORKERS ?= 2
 VENV := .venv
 SOURCES := engines raft server tutorial tests examples
@@ -30,7 +33,14 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: cluster test lint crash plain nightly interop bench clean
+.PHONY: learn cluster test lint crash plain nightly interop bench clean
+
+learn: $(VENV)/.installed
+	@if [ -d "$(DIR)/.course" ]; then \
+	    cd "$(DIR)" && "$(CURDIR)/$(BIN)/metcd" learn status; \
+	else \
+	    $(BIN)/metcd learn init "$(DIR)" && echo && cd "$(DIR)" && "$(CURDIR)/$(BIN)/metcd" learn start 1; \
+	fi
 
 cluster: $(VENV)/.installed
 	$(BIN)/metcd cluster $(ARGS)

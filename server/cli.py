@@ -9,6 +9,7 @@
     metcd check PATH;  metcd dump PATH;  metcd which PATH
                                                          the files of a store or of a node that isn't running
     metcd repair PATH                                    a store that doesn't open any more, from what is whole
+    metcd learn COMMAND                                  the tutorial (server/__main__.py hands it over)
 
 Exit status: 0 done; 1 not found, or the check found something, or the node failed; 2 the request is wrong, refused or
 can't be carried out. What is wrong is said in one line.
@@ -89,7 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="metcd", description="A tiny etcd, to be read, run, broken and compared.")
+    parser = argparse.ArgumentParser(
+        prog="metcd",
+        description="A tiny etcd, to be read, run, broken and compared.",
+        epilog="metcd learn: the tutorial, in which you write all of this yourself.",
+    )
     parser.add_argument("--version", action="version", version=f"metcd {version('metcd')}, Python {python_version()}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import os
 import random
 import sys
@@ -150,7 +151,7 @@ def planted(of: Course, chapter: Chapter, owned: Owned) -> str:
 
 def renamed(text: str) -> str:
     """The function as another person would have written it: its local variables have other names, and no comments."""
-    node = next(iter(cut.functions(textwrap.dedent(text)).values()))
+    node = copy.deepcopy(next(iter(cut.functions(textwrap.dedent(text)).values())))
     stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     for other in ast.walk(node):  # what is said by a string in the tree, and not by a Name
         if isinstance(other, ast.Nonlocal | ast.Global):

@@ -23,7 +23,7 @@ from pathlib import Path
 from tutorial.learn import cut
 from tutorial.learn.course import REPOSITORY, Chapter, Course
 
-__all__ = ["TIME_LIMIT_S", "Outcome", "Result", "problem_of", "run"]
+__all__ = ["TIME_LIMIT_S", "Outcome", "Result", "problem_of", "run", "unreadable"]
 
 TIME_LIMIT_S = 20  # of one test; the slowest of the reference's takes a fifth of it
 RUN_LIMIT_S = 300  # of all tests of a chapter: only a process that hangs outside of a test reaches it
@@ -162,6 +162,24 @@ def _last_words(output: str) -> str:
 
 def problem_of(course: Course, directory: Path, upto: int) -> str | None:
     """Why the directory can't be tested: a syntax error, or a function that a chapter owns and that is not there."""
+    if (problem := unreadable(course, directory)) is not None:
+        return problem
+    found: dict[str, set[str]] = {}
+    for chapter in course.upto(upto):
+        for owned in chapter.owns:
+            if owned.path not in found:
+                path = directory / owned.path
+                found[owned.path] = set(cut.functions(path.read_text("utf-8"))) if path.exists() else set()
+            if owned.name not in found[owned.path]:
+                return (
+                    f"{owned.path} has no {owned.name}, which chapter {chapter.number} asks for: keep its name, "
+                    f"or get the empty one back with `metcd learn start {chapter.number}`"
+                )
+    return None
+
+
+def unreadable(course: Course, directory: Path) -> str | None:
+    """The first file that Python can't read, with the line: a syntax error above all."""
     for package in course.packages:
         for path in sorted((directory / package).rglob("*.py")):
             ours = REPOSITORY / path.relative_to(directory)
@@ -175,15 +193,4 @@ def problem_of(course: Course, directory: Path, upto: int) -> str | None:
                 return f"{where}:{error.lineno}: {error.msg}: Python can't read the file; mend that line first"
             except ValueError as error:  # not UTF-8, or a null byte
                 return f"{path.relative_to(directory).as_posix()}: {error}"
-    found: dict[str, set[str]] = {}
-    for chapter in course.upto(upto):
-        for owned in chapter.owns:
-            if owned.path not in found:
-                path = directory / owned.path
-                found[owned.path] = set(cut.functions(path.read_text("utf-8"))) if path.exists() else set()
-            if owned.name not in found[owned.path]:
-                return (
-                    f"{owned.path} has no {owned.name}, which chapter {chapter.number} asks for: keep its name, "
-                    f"or get the empty one back with `metcd learn start {chapter.number}`"
-                )
     return None

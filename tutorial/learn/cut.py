@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 from tutorial.learn.errors import CourseError
@@ -24,8 +25,12 @@ __all__ = ["Function", "body_of", "cut", "functions", "same", "source_of", "swap
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions(text: str) -> dict[str, Function]:
-    """Every function and method of a source by its name; of several with one name the first. Raises SyntaxError."""
+@lru_cache(maxsize=64)
+def functions(text: str) -> Mapping[str, Function]:
+    """Every function and method of a source by its name; of several with one name the first. Raises SyntaxError.
+
+    A file is asked about for each function that it has, so the last few dozen answers are kept: don't change the nodes.
+    """
     found: dict[str, Function] = {}
     for name, node in _walk(ast.parse(text), ""):
         found.setdefault(name, node)

@@ -68,6 +68,8 @@ class Report:
         report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
         if report.when == "call" or report.outcome != "passed":
             self._note(report, call)
+            if report.failed and "Timeout" in _why(call)[:20]:  # each further one would take as long
+                item.session.shouldstop = "a test did not end"
 
     def _note(self, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
         told = self.tests.setdefault(report.nodeid, {"id": report.nodeid, "outcome": "passed"})

@@ -22,7 +22,8 @@ FOLDER = ".course"
 
 @dataclass
 class State:
-    """`hints`: how many were given, by function. `predictions`: "4.1" → what was answered to the first of chapter 4."""
+    """`hints`: how many were given, by function. `predictions`: "4.1" → what was answered to the first of chapter 4.
+    `filled`: functions that `start --catch-up` took from the reference. `museum`: mutant → the test that was guessed."""
 
     version: int
     started: list[int] = field(default_factory=list)
@@ -30,6 +31,8 @@ class State:
     hints: dict[str, int] = field(default_factory=dict)
     shown: list[str] = field(default_factory=list)
     predictions: dict[str, str] = field(default_factory=dict)
+    filled: list[str] = field(default_factory=list)
+    museum: dict[str, str] = field(default_factory=dict)
 
 
 def find(start: Path) -> Path:
