@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -182,14 +183,16 @@ def test_a_syntax_error_is_one_sentence(began: Learn, tmp_path: Path) -> None:
     write(tmp_path, "    return (\n")
     for command in ("check", "start 1", "blame", "diff"):
         status, told = began(*command.split())
-        assert status == 1 and "engines/coding.py:36" in told and "Python can't read the file" in told, command
+        assert status == 1 and re.search(r"engines/coding.py:\d+: ", told) and "Python can't read the file" in told, (
+            command
+        )
 
 
 def test_blame_names_the_function_that_is_wrong(began: Learn, tmp_path: Path) -> None:
     write(tmp_path, WRONG)
     began("check")
     status, told = began("blame")
-    assert status == 0 and "  put_varint, engines/coding.py:34\n" in told
+    assert status == 0 and re.search(r"^  put_varint, engines/coding.py:\d+$", told, re.MULTILINE)
     assert "value & 127" not in told, "it must not show the solution"
 
 
@@ -304,7 +307,7 @@ def test_an_endless_loop_is_stopped_and_named(
     result = check.run(Course(1, ("engines",), (chapter,)), tmp_path / "mine", chapter)
     assert result.failed[0].why.startswith("Failed: Timeout") and result.collected == 3
     assert len(result.outcomes) == 1, "the others would take as long"
-    assert judge.located(tmp_path / "mine", result.failed[0].where).startswith("put_varint, engines/coding.py:3")
+    assert judge.located(tmp_path / "mine", result.failed[0].where).startswith("put_varint, engines/coding.py:")
 
 
 def test_a_command_runs_on_the_learners_packages(learn: Learn, tmp_path: Path) -> None:
