@@ -46,10 +46,13 @@ class CutRecord(BadRecord):
 
 
 def read_record(view: View, offset: int, size: int, key: bytes) -> bytes:
-    """The bytes of the record of `key` at a place, verified. `view` is of the place's file.
+    """The bytes of the record of `key` at a place, header included, verified.
 
-    Raises CutRecord if the file ends before the record does, BadRecord if the checksum is wrong or the key another one.
-    O(size).
+    `view` is of the place's file; the record is view[offset : offset + size], and that is the one slice which is taken:
+    one read. A slice of a view is bytes, and shorter than asked for where the file ends.
+
+    Raises CutRecord(offset, a sentence) if the file ends before the record does, BadRecord if the checksum of what was
+    read is wrong, or the key another one. O(size).
     """
     record = view[offset : offset + size]
     if len(record) < size:
