@@ -143,10 +143,15 @@ def _listing(course: Course, chapter: Chapter, block: Block, path: str, name: st
     source = _source_of(path, name)
     if source is None:
         yield f"line {block.line}: there is no {name} in {path}"
-    elif block.text.strip("\n") not in textwrap.dedent(source):
+    elif not _is_part(block.text.strip("\n"), textwrap.dedent(source)):
         yield f"line {block.line}: the listing is not what {path}::{name} is"
     elif f"{path}::{name}" in course.owned:
         yield f"line {block.line}: a listing of {name}, which a chapter asks for"
+
+
+def _is_part(listing: str, source: str) -> bool:
+    """True if the lines stand in the source, as they are or further to the right: a fence's text comes without indent."""
+    return any(textwrap.indent(listing, " " * depth) in source for depth in range(0, 20, 4))
 
 
 @cache
