@@ -490,7 +490,7 @@ class _TracedStates(States):
 
 def told_step(step: Step) -> str:
     """A step of a workload as text."""
-    if step.kind == "write":
+    if step.kind == "write" and all(isinstance(argument, tuple) for argument in step.arguments):
         told = f"write {told_operations(step.arguments)}"
     elif step.kind == "load":
         told = f"load {told_operations(step.arguments)}"
