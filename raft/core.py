@@ -129,6 +129,11 @@ class Core:
                 *(self.log.committed, self.log.applied, self.log.last_index(), self.log.last_term()),
             )
 
+    def info(self, template: str, *args: object) -> None:
+        """A log line, if somebody wants to see it. For what is rare; where messages are many, the caller looks itself."""
+        if self.logger is not None:
+            self.logger.info(template, *args)
+
     def soft_state(self) -> SoftState:
         return SoftState(self.lead, self.state)
 
@@ -148,21 +153,29 @@ class Core:
     # Roles.
 
     def become_follower(self, term: int, lead: int) -> None:
+        """Follows `lead` in `term`; a `lead` of NONE (0) says that the leader of that term isn't known (yet).
+
+        Requires: term ≥ self.term. What every change of role begins with is `reset`'s. Postcondition: `term`, `lead` and
+        `state` (STATE_FOLLOWER) are these; a vote that was given in the same term is still there. O(nodes).
+        """
         self.reset(term)
         self.lead = lead
         self.state = STATE_FOLLOWER
-        if self.logger is not None:
-            self.logger.info("%x became follower at term %d", self.id, self.term)
+        self.info("%x became follower at term %d", self.id, self.term)
 
     def become_candidate(self) -> None:
-        """A new term, and this node's vote in it (paper section 5.2)."""
+        """Begins a campaign: the next term, and this node's own vote in it (paper section 5.2).
+
+        What every change of role begins with is `reset`'s. Postcondition: `term` is one higher, `vote` is this node's
+        id, `lead` is NONE, `state` is STATE_CANDIDATE. Nothing is sent. Raises `RaftPanic` on a leader: a leader that
+        campaigns is a fault of the caller. O(nodes).
+        """
         if self.state == STATE_LEADER:
             raise RaftPanic("a leader can't become a candidate")
         self.reset(self.term + 1)
         self.vote = self.id
         self.state = STATE_CANDIDATE
-        if self.logger is not None:
-            self.logger.info("%x became candidate at term %d", self.id, self.term)
+        self.info("%x became candidate at term %d", self.id, self.term)
 
     def become_pre_candidate(self) -> None:
         """The question before a campaign. Neither the term nor the vote changes: nothing is promised to anybody yet."""
@@ -193,15 +206,11 @@ class Core:
 
     def reset(self, term: int) -> None:
         """What every change of role does: forget the leader, the votes, the timers, and all that only a leader knows."""
-        if self.term != term:
-            self.term = term
-            self.vote = NONE
+        self.enter_term(term)
+        self.restart_election_timer()
         self.lead = NONE
         self.lead_transferee = NONE
-        self.election_elapsed = 0
         self.heartbeat_elapsed = 0
-        ticks = self.config.election_tick
-        self.randomized_election_timeout = self.config.rng.randrange(ticks, 2 * ticks)
         self.tracker.reset_votes()
         last = self.log.last_index()
         progress = self.tracker.progress
@@ -212,6 +221,27 @@ class Core:
         self.uncommitted_size = 0
         self.read_only = ReadOnly()
         self.pending_read_index_messages = []
+
+    def enter_term(self, term: int) -> None:
+        """This node's term is `term` from here on; the vote belongs to the term in which it was given.
+
+        Requires: term ≥ self.term (`Raft.settle_term` lets no older one through). Called with the current term as well:
+        a candidate that follows the winner changes its role and not its term. O(1).
+        """
+        if self.term != term:
+            self.term = term
+            self.vote = NONE
+
+    def restart_election_timer(self) -> None:
+        """The election timer starts at 0, with a new timeout of a random length.
+
+        `election_elapsed` counts the ticks, `randomized_election_timeout` is the number at which this node campaigns:
+        from config.election_tick to 2 * config.election_tick - 1, each as likely as the others, drawn with config.rng, the
+        only source of chance here. O(1).
+        """
+        self.election_elapsed = 0
+        ticks = self.config.election_tick
+        self.randomized_election_timeout = self.config.rng.randrange(ticks, 2 * ticks)
 
     def set_configuration(self, config: TrackerConfig, progress: dict[int, Progress]) -> None:
         """Who takes part from here on. What a leader has to do about it is membership.py's."""
@@ -224,8 +254,13 @@ class Core:
     def send(self, message: Message) -> None:
         """Hands a message out with the next Ready; those that promise something only once that is on disk.
 
-        Fills in the sender and, except for votes (which name the term that they are about) and requests that are passed
-        on (which are local to the node that made them), the term.
+        Fills in what is missing: the sender (`from_`), if it is NONE, and the term. Who sends anything about votes
+        (`_VOTES`) has named the term that it is about; MsgProp and MsgReadIndex keep term 0, because they are passed on
+        for others; everything else gets this node's term.
+
+        A promise (`_PROMISES`: a vote, an acknowledgement) goes to `messages_after_append`, also one to this node
+        itself: the driver sends, or delivers, these after the Ready in which they lie is on disk. All others go to
+        `messages`, in the order of the calls. O(1).
         """
         if message.from_ == NONE:
             message.from_ = self.id

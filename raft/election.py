@@ -44,6 +44,7 @@ __all__ = [
     "campaign_for_transfer",
     "count_vote",
     "explain_vote",
+    "handle_vote_request",
     "hup",
     "refuse_requests",
     "step_candidate",
@@ -100,61 +101,90 @@ def campaign_for_transfer(r: Core) -> None:
 
 
 def ask_for_votes(r: Core, request: MessageType, response: MessageType, term: int, context: bytes) -> None:
-    """Sends the request to every voter. This node's own vote is an answer that waits for the disk (invariant 2)."""
+    """Asks every voter of the configuration (r.tracker.voters.ids(), ascending) for its vote, with one message each.
+
+    To the others: a message of type `request`, with `term`, `context`, and the last entry of this node's log: `index` is
+    its index, `log_term` its term. To itself: the answer, a granted `response` with `term`, because this node's own vote
+    counts like any other's, and not before it is on disk (invariant 2). All go through r.send.
+
+    A campaign gives MSG_VOTE, MSG_VOTE_RESP and its own new term. Requires: the vote is noted (become_candidate).
+    O(voters).
+    """
     last = r.log.last_index()
     last_term = r.log.term(last)
     for node_id in r.tracker.voters.ids():
         if node_id == r.id:
             r.send(Message(response, to=node_id, term=term))
-            continue
-        if r.logger is not None:
-            r.logger.info(
+        else:
+            r.info(
                 "%x [logterm: %d, index: %d] sent %s request to %x at term %d",
                 *(r.id, last_term, last, request, node_id, r.term),
             )
-        r.send(Message(request, to=node_id, term=term, index=last, log_term=last_term, context=context))
+            r.send(Message(request, to=node_id, term=term, index=last, log_term=last_term, context=context))
+
+
+def handle_vote_request(r: Core, m: Message) -> None:
+    """A request for a vote in this node's term. What a lease promises (lease.py, off by default) comes first."""
+    if r.is_bound_by_lease() and m.context != CAMPAIGN_TRANSFER:
+        refuse_vote(r, m)
+    else:
+        answer_vote_request(r, m)
 
 
 def answer_vote_request(r: Core, m: Message) -> None:
     """Grants or refuses a vote in this term (paper section 5.2 and 5.4.1).
 
+    Comes in: MsgVote from m.from_, whose log ends with (m.index, m.log_term). Requires: m.term == r.term, because a lower
+    term was refused and a higher one followed before (`Raft.settle_term`).
+
+    The vote is granted if it is free, or was given to this same candidate before (its first answer may be lost), and the
+    candidate's log is at least as up to date as this one (`RaftLog.is_up_to_date`). It is free if this node has voted
+    for nobody in this term, and knows of no leader: if there is one, the term is decided.
+    Granted: `vote` is noted, the election timer counts from 0 again, and MsgVoteResp with this term goes to the
+    candidate, by r.send, which holds it back until the vote is on disk. Refused: `refuse_vote`, and nothing changes.
+
     A node that is no voter in its own view of the configuration votes all the same: it may not have applied the
-    change that made it one yet, and the candidate's majority may need it (etcd#10998).
+    change that made it one yet, and the candidate's majority may need it (etcd#10998). O(1).
     """
     can_vote = r.vote == m.from_ or (r.vote == NONE and r.lead == NONE)
-    if r.is_bound_by_lease() and m.context != CAMPAIGN_TRANSFER:
-        can_vote = False
     if can_vote and r.log.is_up_to_date(m.index, m.log_term):
         explain_vote(r, m, "cast", "for")
-        r.send(Message(MSG_VOTE_RESP, to=m.from_, term=m.term))
-        r.election_elapsed = 0
         r.vote = m.from_
+        r.election_elapsed = 0
+        r.send(Message(MSG_VOTE_RESP, to=m.from_, term=r.term))
     else:
-        explain_vote(r, m, "rejected", "from")
-        r.send(Message(MSG_VOTE_RESP, to=m.from_, term=r.term, reject=True))
+        refuse_vote(r, m)
+
+
+def refuse_vote(r: Core, m: Message) -> None:
+    """Tells a candidate that it doesn't get this node's vote."""
+    explain_vote(r, m, "rejected", "from")
+    r.send(Message(MSG_VOTE_RESP, to=m.from_, term=r.term, reject=True))
 
 
 def explain_vote(r: Core, m: Message, what: str, whom: str) -> None:
-    """The log line about an answer to a vote request or a pre-vote request, before it is sent."""
-    if r.logger is not None:
-        r.logger.info(
-            f"%x [logterm: %d, index: %d, vote: %x] {what} %s {whom} %x [logterm: %d, index: %d] at term %d",
-            *(r.id, r.log.last_term(), r.log.last_index(), r.vote),
-            *(m.type, m.from_, m.log_term, m.index, r.term),
-        )
+    """The log line about an answer to a vote request or a pre-vote request, before the vote is noted."""
+    r.info(
+        f"%x [logterm: %d, index: %d, vote: %x] {what} %s {whom} %x [logterm: %d, index: %d] at term %d",
+        *(r.id, r.log.last_term(), r.log.last_index(), r.vote),
+        *(m.type, m.from_, m.log_term, m.index, r.term),
+    )
 
 
 def step_candidate(r: Core, m: Message) -> None:
-    """A candidate's messages; a leader's have made it a follower before they get here.
+    """A candidate's messages, all of its own term; a leader's have made it a follower before they get here.
 
-    Late answers to a pre-vote are no votes, although this node has asked for both (raft#196).
+    MsgVoteResp is an answer to this campaign: `count_vote` notes it, and says what all answers amount to. With VOTE_WON
+    this node takes over (leader.take_over). With VOTE_LOST it follows, in the same term, nobody it knows: its vote is
+    spent, on itself. With VOTE_PENDING it waits for more answers, or for its timeout.
+    Everything else is `refuse_requests`'s. Late answers to a pre-vote (MsgPreVoteResp) are no votes, although this node
+    has asked for both (raft#196). O(nodes).
     """
     if m.type == MSG_VOTE_RESP:
         result = count_vote(r, m)
         if result == VOTE_WON:
             leader.take_over(r)
         elif result == VOTE_LOST:
-            # Nobody leads as far as this node knows; its vote in this term is spent on itself.
             r.become_follower(r.term, NONE)
     else:
         refuse_requests(r, m)
@@ -162,12 +192,10 @@ def step_candidate(r: Core, m: Message) -> None:
 
 def count_vote(r: Core, m: Message) -> VoteResult:
     """Notes an answer; the result is what all answers so far amount to."""
-    if r.logger is not None:
-        r.logger.info("%x received %s%s from %x at term %d", r.id, m.type, " rejection" * m.reject, m.from_, r.term)
+    r.info("%x received %s%s from %x at term %d", r.id, m.type, " rejection" * m.reject, m.from_, r.term)
     r.tracker.record_vote(m.from_, not m.reject)
     granted, rejected, result = r.tracker.tally_votes()
-    if r.logger is not None:
-        r.logger.info("%x has received %d %s votes and %d vote rejections", r.id, granted, m.type, rejected)
+    r.info("%x has received %d %s votes and %d vote rejections", r.id, granted, m.type, rejected)
     return result
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from raft import election
 from raft.core import Core
-from raft.errors import ProposalDroppedError
+from raft.errors import ProposalDroppedError, RaftPanic
 from raft.kinds import ReadOnlyOption
 from raft.raftpb import (
     MSG_APP,
@@ -50,44 +50,75 @@ def step_follower(r: Core, m: Message) -> None:
 # What the leader sends.
 
 
-def _hear_from_leader(r: Core, m: Message) -> None:
-    r.election_elapsed = r.heard_elapsed = 0
+def hear_from_leader(r: Core, m: Message) -> None:
+    """What every message of the leader does: it leads (`lead`), and the election timer counts from 0 again.
+
+    Requires: m is of this term, and from its leader (`Raft.settle_term`). The length of the timeout stays. O(1).
+    """
     r.lead = m.from_
+    r.election_elapsed = 0
 
 
 def _handle_heartbeat(r: Core, m: Message) -> None:
     """The commit index in it is no more than this follower has acknowledged, so its log is long enough."""
-    _hear_from_leader(r, m)
+    r.heard_elapsed = 0
+    hear_from_leader(r, m)
     r.log.commit_to(m.commit)
     r.send(Message(MSG_HEARTBEAT_RESP, to=m.from_, context=m.context))
 
 
 def _handle_append_entries(r: Core, m: Message) -> None:
-    _hear_from_leader(r, m)
+    """Entries of the leader, or none. What is committed here has to be the same in them, or one of the two has lost a
+    part of its log (`LogLostError`)."""
+    r.heard_elapsed = 0
+    hear_from_leader(r, m)
+    entries = m.entries
+    if entries and (entries[0].index != m.index + 1 or entries[-1].index != m.index + len(entries)):
+        raise RaftPanic(f"entries [{entries[0].index}, {entries[-1].index}] don't follow entry {m.index}")
     log = r.log
     if m.index < log.committed:
-        log.require_same(m.index, m.log_term, m.entries, m.from_)
-        # Late, or sent twice: everything up to the commit index is the leader's already, and nothing is truncated
-        # (openraft#511, copycat#265).
+        log.require_same(m.index, m.log_term, entries, m.from_)
+    if not take_entries(r, m):
+        if m.index == log.committed:
+            log.require_same(m.index, m.log_term, entries, m.from_)
+        if r.logger is not None:
+            r.logger.debug(
+                "%x [logterm: %d, index: %d] rejected MsgApp [logterm: %d, index: %d] from %x",
+                *(r.id, log.term_or_zero(m.index), m.index, m.log_term, m.index, m.from_),
+            )
+
+
+def take_entries(r: Core, m: Message) -> bool:
+    """Takes what a MsgApp of the leader holds, or refuses it; answers with one MsgAppResp. False if it was refused.
+
+    Comes in: m.entries, which follow the entry (m.index, m.log_term), and m.commit, the leader's commit index.
+    Requires: the leader is this term's (`Raft.settle_term`), the entries are in order (`_handle_append_entries`).
+
+    m.index is before the commit index: a message that is late, or came twice. Everything up to the commit index is the
+    leader's already: nothing is appended, nothing truncated (openraft#511), and the answer's `index` is the commit index.
+    Else `RaftLog.maybe_append` decides. Taken: the answer's `index` is the last entry that is now known to be the
+    leader's. Refused: the answer has reject, `index` as it was asked about, and where to look next: `reject_hint` is the
+    last entry, at or before m.index, whose term isn't after m.log_term (`RaftLog.find_conflict_by_term`, from the end of
+    this log if that is before m.index), and `log_term` is its term.
+
+    The answer is a promise; r.send holds it back until the entries are on disk. O(entries).
+    """
+    log = r.log
+    if m.index < log.committed:
         r.send(Message(MSG_APP_RESP, m.from_, index=log.committed))
-        return
+        return True
     last_new = log.maybe_append(m.index, m.log_term, m.entries, m.commit)
     if last_new is not None:
         r.send(Message(MSG_APP_RESP, m.from_, index=last_new))
-        return
-    if m.index == log.committed:
-        log.require_same(m.index, m.log_term, m.entries, m.from_)
-    if r.logger is not None:
-        r.logger.debug(
-            "%x [logterm: %d, index: %d] rejected MsgApp [logterm: %d, index: %d] from %x",
-            *(r.id, log.term_or_zero(m.index), m.index, m.log_term, m.index, m.from_),
-        )
+        return True
     hint, hint_term = log.find_conflict_by_term(min(m.index, log.last_index()), m.log_term)
     r.send(Message(MSG_APP_RESP, to=m.from_, index=m.index, reject=True, reject_hint=hint, log_term=hint_term))
+    return False
 
 
 def _handle_snapshot(r: Core, m: Message) -> None:
-    _hear_from_leader(r, m)
+    r.heard_elapsed = 0
+    hear_from_leader(r, m)
     handle_snapshot(r, m)
 
 

@@ -42,16 +42,19 @@ from raft.tracker import STATE_PROBE, STATE_REPLICATE, STATE_SNAPSHOT, Progress
 from raft.transfer import continue_transfer, handle_transfer
 from raft.util import NONE, payloads_size
 
-__all__ = ["leave_joint", "propose", "step_leader", "take_over", "tick"]
+__all__ = ["append_to_log", "leave_joint", "propose", "step_leader", "take_over", "tick"]
 
 
 def take_over(r: Core) -> None:
-    """An election is won. The term is opened with an empty entry, whose commit commits everything before it (paper
-    section 5.4.2 and 8); it is never refused for its size."""
+    """An election is won: this node leads (`become_leader`), and all others are to know it.
+
+    The term is opened with one empty entry (no data, type ENTRY_NORMAL), appended by `append_to_log` and sent to all
+    (`broadcast_append`): it says who leads, and its commit commits everything before it, which this leader may not count
+    for itself (paper sections 5.4.2 and 8). Requires: a candidate that has won. O(nodes).
+    """
     r.become_leader()
-    _append_entries(r, [Entry(0, 0)])
-    if r.logger is not None:
-        r.logger.info("%x became leader at term %d", r.id, r.term)
+    append_to_log(r, [Entry(r.term, r.log.last_index() + 1)])
+    r.info("%x became leader at term %d", r.id, r.term)
     broadcast_append(r)
 
 
@@ -135,7 +138,7 @@ def propose(r: Core, datas: Sequence[bytes], payload_bytes: int) -> int:
     _reserve(r, payload_bytes)
     term = r.term
     first = r.log.last_index() + 1
-    _append(r, [Entry(term, index, ENTRY_NORMAL, data) for index, data in enumerate(datas, first)])
+    append_to_log(r, [Entry(term, index, ENTRY_NORMAL, data) for index, data in enumerate(datas, first)])
     broadcast_append(r)
     return first
 
@@ -179,7 +182,7 @@ def _append_entries(r: Core, proposals: Sequence[Entry]) -> None:
     _reserve(r, payloads_size(proposals))
     term = r.term
     first = r.log.last_index() + 1
-    _append(r, [Entry(term, index, entry.type, entry.data) for index, entry in enumerate(proposals, first)])
+    append_to_log(r, [Entry(term, index, entry.type, entry.data) for index, entry in enumerate(proposals, first)])
 
 
 def _reserve(r: Core, payload_bytes: int) -> None:
@@ -195,10 +198,14 @@ def _reserve(r: Core, payload_bytes: int) -> None:
         )
 
 
-def _append(r: Core, entries: list[Entry]) -> None:
+def append_to_log(r: Core, entries: list[Entry]) -> None:
+    """Appends entries, which have this leader's term and the next indexes, to its own log (`RaftLog.append`).
+
+    And acknowledges them, to itself: a MsgAppResp with the last index, by r.send, which holds it back until the entries
+    are on disk. It is counted when it comes back, like any follower's. So a leader alone commits nothing that a crash
+    could take back (etcd#14370). O(entries).
+    """
     last = r.log.append(entries)
-    # The leader's own acknowledgement. It waits for the disk like any follower's, so a leader alone commits nothing
-    # that a crash could take back (etcd#14370).
     r.send(Message(MSG_APP_RESP, r.id, index=last))
 
 

@@ -99,14 +99,22 @@ class RaftLog:
         return self.term(self.last_index())
 
     def match_term(self, index: int, term: int) -> bool:
-        """Whether the entry `index` is there with this term; then all before it are the same, too (Log Matching)."""
+        """Whether this log has entry `index`, and with this term; then all before it are the leader's, too (Log Matching).
+
+        False, and no error, for an entry that is cut away (`CompactedError` from `term`) or after the end
+        (`UnavailableError`). Index 0 with term 0 is before the first entry of any log: every log has it. O(1).
+        """
         try:
             return self.term(index) == term
         except (CompactedError, UnavailableError):
             return False
 
     def is_up_to_date(self, index: int, term: int) -> bool:
-        """Whether a log that ends with (index, term) is at least as up to date as this one (paper section 5.4.1)."""
+        """Whether a log that ends with entry (index, term) is at least as up to date as this one (paper section 5.4.1).
+
+        The later term of the two last entries decides; with the same term, the longer log does; equal is up to date.
+        An empty log ends with (0, 0). O(1).
+        """
         last_index = self.last_index()
         last_term = self.term(last_index)
         return term > last_term or (term == last_term and index >= last_index)
@@ -179,37 +187,46 @@ class RaftLog:
     def maybe_append(self, prev_index: int, prev_term: int, entries: Sequence[Entry], leader_commit: int) -> int | None:
         """AppendEntries at a follower (paper figure 2, receiver's rules 2 to 5). O(entries).
 
-        None if the log has no entry (prev_index, prev_term). Else appends what is new, and returns the index of the
-        last entry that is now known to be the leader's. Only an entry that conflicts truncates the log: a message that
-        came late or twice finds its entries here already, and what follows them, maybe acknowledged since, stays
-        (akka-raft#66, raftos#26).
+        Requires: `entries` follow prev_index, one index after the other (`follower._handle_append_entries` makes sure).
+        None, and nothing changes, if this log doesn't have the entry (prev_index, prev_term). Else takes what is new
+        (`find_conflict` says from where on; `append_from` replaces what conflicts), and returns the index of the last
+        entry that is now known to be the leader's: the last of `entries`, or prev_index without any.
 
-        The commit index rises to leader_commit, but not beyond that last entry: after it this log may hold entries
-        that the leader doesn't have.
+        Only an entry that conflicts truncates the log: a message that came late or twice finds its entries here already,
+        and what follows them, maybe acknowledged since, stays (akka-raft#66, raftos#26).
+
+        The commit index rises (`commit_to`) to leader_commit, but not beyond that last entry: after it this log may hold
+        entries that the leader doesn't have.
         """
         if not self.match_term(prev_index, prev_term):
             return None
-        last_new = prev_index + len(entries)
-        if entries and (entries[0].index != prev_index + 1 or entries[-1].index != last_new):
-            raise RaftPanic(f"entries [{entries[0].index}, {entries[-1].index}] don't follow entry {prev_index}")
         conflict = self.find_conflict(entries)
         if conflict:
-            if self.logger is not None and conflict <= self.last_index():
-                term = entries[conflict - prev_index - 1].term
-                self.logger.info(
-                    "found conflict at index %d [existing term: %d, conflicting term: %d]",
-                    *(conflict, self.term_or_zero(conflict), term),
-                )
-            if conflict <= self.committed:
-                raise LogLostError(f"entry {conflict} conflicts with one that is committed (up to {self.committed})")
-            self.append(entries[conflict - prev_index - 1 :])
+            self.append_from(conflict, entries)
+        last_new = prev_index + len(entries)
         self.commit_to(min(leader_commit, last_new))
         return last_new
+
+    def append_from(self, index: int, entries: Sequence[Entry]) -> None:
+        """Appends those of the leader's `entries` that are at or after `index`, the first that this log doesn't have.
+
+        Raises `LogLostError` if that would replace one that is committed: no leader can lack it.
+        """
+        first = entries[0].index
+        if self.logger is not None and index <= self.last_index():
+            self.logger.info(
+                "found conflict at index %d [existing term: %d, conflicting term: %d]",
+                *(index, self.term_or_zero(index), entries[index - first].term),
+            )
+        if index <= self.committed:
+            raise LogLostError(f"entry {index} conflicts with one that is committed (up to {self.committed})")
+        self.append(entries[index - first :])
 
     def find_conflict(self, entries: Sequence[Entry]) -> int:
         """The index of the first entry that this log doesn't have, or has with another term; 0 if it has them all.
 
-        O(entries that the log may have already): entries after its end, the usual case, aren't looked up.
+        `entries` are in order of index. O(entries that the log may have already): entries after its end, the usual case,
+        aren't looked up.
         """
         last = self.last_index()
         for entry in entries:
@@ -224,7 +241,9 @@ class RaftLog:
         entry of `term`: nothing of mine after i can be in the leader's log before that entry. The leader, told that
         the follower has (index, term): nothing of mine after i can be in the follower's log up to `index`.
 
-        O(log n) lookups, because terms never decrease along the log.
+        An entry that is cut away (but for the last of them) or after the end has no known term, and ends the search: the
+        answer is then its index, and 0. O(log n) lookups, because terms never decrease along the log; one step for each
+        entry is as right.
         """
         if index > self.last_index():
             return index, 0
@@ -284,7 +303,8 @@ class RaftLog:
         self.committed = index
 
     def maybe_commit(self, index: int, term: int) -> bool:
-        """The leader's rule (paper section 5.4.2): a quorum has `index`, and it is of the leader's own `term`.
+        """The leader's rule (paper section 5.4.2): a quorum has `index`; if it is of the leader's own `term`, and the log
+        isn't committed as far yet, it is now (`commit_to`). True if the commit index has risen. O(1).
 
         An entry of an earlier term is never committed by counting, because a leader that doesn't have it could still
         be elected (figure 8; PySyncObj#110, #169); it is committed with the first entry of the own term after it.

@@ -52,9 +52,9 @@ from raft.util import NONE, payloads_size
 
 __all__ = ["Raft"]
 
-_FROM_LEADER: Final = frozenset((MSG_APP, MSG_HEARTBEAT, MSG_SNAP))
+FROM_LEADER: Final = frozenset((MSG_APP, MSG_HEARTBEAT, MSG_SNAP))
 _VOTE_REQUESTS: Final = frozenset((MSG_VOTE, MSG_PRE_VOTE))
-_CAMPAIGNING: Final = frozenset((STATE_CANDIDATE, STATE_PRE_CANDIDATE))
+CAMPAIGNING: Final = frozenset((STATE_CANDIDATE, STATE_PRE_CANDIDATE))
 
 _ROLES: Final[Mapping[StateType, Callable[[Core, Message], None]]] = {
     STATE_FOLLOWER: follower.step_follower,
@@ -72,12 +72,21 @@ class Raft(Core):
     # Time.
 
     def tick(self) -> None:
-        """One unit of time."""
+        """One unit of time: a leader counts to its next heartbeat, all others to their next campaign."""
         if self.state == STATE_LEADER:
             leader.tick(self)
-            return
+        else:
+            self.heard_elapsed += 1
+            self.tick_election()
+
+    def tick_election(self) -> None:
+        """One unit of time of a node that doesn't lead.
+
+        Once `election_elapsed` has reached `randomized_election_timeout`, a node that may campaign (`promotable`) starts
+        the count anew and takes a step: MsgHup from itself, which is how a campaign begins (`hup`). A node that may not
+        campaign goes on counting. O(1) without a campaign.
+        """
         self.election_elapsed += 1
-        self.heard_elapsed += 1
         if self.election_elapsed >= self.randomized_election_timeout and self.promotable():
             self.election_elapsed = 0
             self.step(Message(MSG_HUP, from_=self.id))
@@ -86,40 +95,56 @@ class Raft(Core):
 
     def step(self, message: Message) -> None:
         """One message, local or from a peer. Raises `ProposalDroppedError` (a proposal) and `RaftPanic`."""
-        term, kind = message.term, message.type
-        if term != self.term and term != 0:
-            if term < self.term:
-                self._refuse_lower_term(message)
-                return
-            if kind in _VOTE_REQUESTS and lease.holds_against(self, message):
-                return
-            self._note_higher_term(message)
-        handler = _HANDLERS.get(kind)
+        term = message.term
+        # In the usual case, a peer's message of this term to a node that doesn't campaign, there is nothing to settle.
+        if term != 0 and (term != self.term or self.state in CAMPAIGNING) and not self._settle(message):
+            return
+        handler = _HANDLERS.get(message.type)
         if handler is not None:
             handler(self, message)
-            return
-        if kind in _FROM_LEADER and self.state in _CAMPAIGNING:
-            # Somebody else has won this term: there is nothing left to campaign for (paper section 5.2).
-            self.become_follower(term, message.from_)
-        _ROLES[self.state](self, message)
+        else:
+            _ROLES[self.state](self, message)
 
-    def _note_higher_term(self, message: Message) -> None:
-        """A node that sees a higher term follows it (paper section 5.1). Only a leader's message says who leads in it.
+    def _settle(self, message: Message) -> bool:
+        """The terms of a peer's message and of this node, with what the options say about higher ones.
 
         Pre-votes are about a term that hasn't begun: a question raises nobody's term (salt#69087), and a grant carries
         the term that was asked about. A refusal carries the term of its sender, which is real.
         """
-        kind = message.type
-        if kind == MSG_PRE_VOTE or (kind == MSG_PRE_VOTE_RESP and not message.reject):
-            return
-        if self.logger is not None:
-            self.logger.info(
+        if message.term > self.term:
+            kind = message.type
+            if kind in _VOTE_REQUESTS and lease.holds_against(self, message):
+                return False
+            if kind == MSG_PRE_VOTE or (kind == MSG_PRE_VOTE_RESP and not message.reject):
+                return True
+            self.info(
                 "%x [term: %d] received a %s message with higher term from %x [term: %d]",
                 *(self.id, self.term, kind, message.from_, message.term),
             )
-        self.become_follower(message.term, message.from_ if kind in _FROM_LEADER else NONE)
+        return self.settle_term(message)
 
-    def _refuse_lower_term(self, message: Message) -> None:
+    def settle_term(self, message: Message) -> bool:
+        """The rules of terms that hold in every role (paper section 5.1, and 5.2 about candidates). True if the message
+        is to be handled, by the role that this node has then; False if it is done with.
+
+        Requires: a peer's message, so its term isn't 0 (`step` sees to that).
+        A lower term: the message is handed to `refuse_lower_term`, and changes nothing here.
+        A higher term: this node follows in it. Who leads in it is known only if the leader has sent this (FROM_LEADER);
+        then it is the sender, else NONE.
+        The same term: a node that campaigns (CAMPAIGNING) and hears from a leader has lost, and follows it. Nobody else
+        changes. O(1) if nothing changes, else O(nodes).
+        """
+        from_leader = message.type in FROM_LEADER
+        if message.term < self.term:
+            self.refuse_lower_term(message)
+            return False
+        if message.term > self.term:
+            self.become_follower(message.term, message.from_ if from_leader else NONE)
+        elif from_leader and self.state in CAMPAIGNING:
+            self.become_follower(message.term, message.from_)
+        return True
+
+    def refuse_lower_term(self, message: Message) -> None:
         """Drops a message of an old term (paper section 5.1). Its sender finds out from the next election or heartbeat.
 
         With pre_vote or check_quorum there may be no such election, so the sender is told (lease.py, pre_vote.py).
@@ -192,7 +217,7 @@ class Raft(Core):
 
 _HANDLERS: Final[Mapping[int, Callable[[Raft, Message], None]]] = {
     MSG_HUP: Raft.hup,
-    MSG_VOTE: election.answer_vote_request,
+    MSG_VOTE: election.handle_vote_request,
     MSG_PRE_VOTE: pre_vote.answer_pre_vote_request,
     MSG_STORAGE_APPEND_RESP: Raft.stored,
     MSG_STORAGE_APPLY_RESP: Raft.applied,

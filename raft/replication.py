@@ -19,7 +19,7 @@ from raft.raftpb import MSG_APP, Entry, Message
 from raft.snapshots import maybe_send_snapshot
 from raft.tracker import STATE_PROBE, STATE_REPLICATE, Progress
 
-__all__ = ["broadcast_append", "handle_append_response", "maybe_commit", "maybe_send_append"]
+__all__ = ["back_up", "broadcast_append", "handle_append_response", "maybe_commit", "maybe_send_append", "send_append"]
 
 
 _NOTHING: Final[tuple[list[Entry], int]] = ([], 0)
@@ -38,26 +38,41 @@ def maybe_send_append(r: Core, to: int, progress: Progress, send_if_empty: bool)
     With a full window an empty message is sent if send_if_empty says so: it carries the commit index, and its answer
     shows which messages of the window were lost (etcd#14633).
     """
-    if progress.is_paused():
+    if progress.is_paused() or (not send_if_empty and progress.next > r.log.last_index()):
         return False
-    log = r.log
-    previous = progress.next - 1
-    if not send_if_empty and previous >= log.last_index():
-        return False
-    entries, payload_bytes = _NOTHING
+    full = progress.state == STATE_REPLICATE and progress.inflights.full()
     try:
-        previous_term = log.term(previous)
-        if progress.state != STATE_REPLICATE or not progress.inflights.full():
-            entries, payload_bytes = log.entries_and_size(progress.next, r.config.max_size_per_msg)
+        if full and not send_if_empty:
+            r.log.term(progress.next - 1)  # if that is cut away, it can have the snapshot now
+            return False
+        send_append(r, to, progress, without_entries=full)
     except CompactedError:
         return maybe_send_snapshot(r, to, progress)
-    if not entries and not send_if_empty:
-        return False
+    return True
+
+
+def send_append(r: Core, to: int, progress: Progress, without_entries: bool) -> None:
+    """Sends one MsgApp to the node `to`, whose progress this is (paper section 5.3).
+
+    It has the entries from `progress.next` on, as many as go into one message (`RaftLog.entries_and_size`, which cuts at
+    r.config.max_size_per_msg bytes and gives their payload bytes, too); or none, if there are none, or without_entries
+    says so. `index` and `log_term` are the entry before those, for the follower to compare; `commit` is this leader's
+    commit index. After r.send, progress is told of it: `Progress.sent_entries` with the number of entries and their
+    payload bytes, and `sent_commit` is the commit index that was sent.
+
+    Raises `CompactedError`, from the log, if the entry before or one of those to be sent is cut away; then nothing was
+    sent, and nothing noted (the caller sends a snapshot). Requires: the flow isn't paused. O(entries sent).
+    """
+    log = r.log
+    previous = progress.next - 1
+    previous_term = log.term(previous)
+    entries, payload_bytes = (
+        _NOTHING if without_entries else log.entries_and_size(progress.next, r.config.max_size_per_msg)
+    )
     commit = log.committed
     r.send(Message(MSG_APP, to, 0, 0, previous_term, previous, entries, commit))
     progress.sent_entries(len(entries), payload_bytes)
     progress.sent_commit = commit
-    return True
 
 
 def handle_append_response(r: Core, m: Message, progress: Progress) -> bool:
@@ -67,7 +82,12 @@ def handle_append_response(r: Core, m: Message, progress: Progress) -> bool:
     """
     progress.recent_active = True
     if m.reject:
-        _handle_append_refusal(r, m, progress)
+        if r.logger is not None:
+            r.logger.debug(
+                "%x received MsgAppResp(rejected, hint: (index %d, term %d)) from %x for index %d",
+                *(r.id, m.reject_hint, m.log_term, m.from_, m.index),
+            )
+        back_up(r, m, progress)
         return False
     if m.index > r.log.last_index():
         raise RaftPanic(
@@ -101,8 +121,9 @@ def handle_append_response(r: Core, m: Message, progress: Progress) -> bool:
     return True
 
 
-def _handle_append_refusal(r: Core, m: Message, progress: Progress) -> None:
-    """Steps back to the last entry that both logs may share, at least a whole term for each message.
+def back_up(r: Core, m: Message, progress: Progress) -> None:
+    """A follower has refused entries after entry m.index: steps back to the last entry that both logs may share, and asks
+    again from there. At least a whole term for each message.
 
     The follower's hint (reject_hint, log_term) says: at or before `index`, this is my last entry whose term isn't
     after yours. Nothing of this log with a higher term than the hint's can be at or before the hint in the follower's.
@@ -110,16 +131,17 @@ def _handle_append_refusal(r: Core, m: Message, progress: Progress) -> None:
         index       1 2 3 4 5 6 7 8 9
         leader      1 3 3 3 5 5 5 5 5       it probes at 9/5
         follower    1 1 1 1 2 2             hint 6/2: the leader's 2 to 6 are of terms after 2, so the next probe is at 1
+
+    So the last entry that both may share is what `RaftLog.find_conflict_by_term` of this log makes of the hint; without a
+    term (log_term 0: the follower doesn't know one) it is the hint itself. `Progress.maybe_decrease` takes it, or says
+    that this is old news; then nothing more happens. If it was taken: a follower that was sent entries ahead
+    (STATE_REPLICATE) is probed again (`become_probe`), and it is sent a message at once (`maybe_send_append`, even an
+    empty one). O(log n).
     """
-    if r.logger is not None:
-        r.logger.debug(
-            "%x received MsgAppResp(rejected, hint: (index %d, term %d)) from %x for index %d",
-            *(r.id, m.reject_hint, m.log_term, m.from_, m.index),
-        )
-    next_probe = m.reject_hint
+    match_hint = m.reject_hint
     if m.log_term > 0:
-        next_probe, _ = r.log.find_conflict_by_term(m.reject_hint, m.log_term)
-    if progress.maybe_decrease(m.index, next_probe):
+        match_hint, _ = r.log.find_conflict_by_term(m.reject_hint, m.log_term)
+    if progress.maybe_decrease(m.index, match_hint):
         if r.logger is not None:
             r.logger.debug("%x decreased progress of %x to [%s]", r.id, m.from_, progress)
         if progress.state == STATE_REPLICATE:

@@ -37,7 +37,10 @@ Entry = tuple[bytes, bytes]  # key as stored, value
 
 
 def encode_entry(shared: int, key: bytes, value: bytes) -> bytes:
-    """The bytes of an entry whose first `shared` bytes are those of the key before it."""
+    """The bytes of an entry (the grammar is on top of this file) whose first `shared` bytes are those of the key before it.
+
+    Requires: shared <= len(key), and the key before it is in the block. O(len(key) + len(value)).
+    """
     lengths = put_varint(shared) + put_varint(len(key) - shared) + put_varint(len(value))
     return lengths + key[shared:] + value
 
@@ -76,7 +79,12 @@ class BlockBuilder:
         return self.entries_bytes + RESTART_BYTES * (len(self.restarts) + 1)
 
     def add(self, key: bytes, value: bytes) -> None:
-        """Appends one entry. Requires: `key` is above all keys added. O(len(key) + len(value))."""
+        """Appends one entry to `entries`; `entries_bytes` grows with it, `count` by one, and `last` is the key.
+
+        Every `interval`-th entry is a restart point, the first one included: it shares nothing, and `restarts` has the
+        offset at which it begins (that of the first one, 0, is there from the beginning). Any other entry shares as much as
+        it can with the key before it. Requires: `key` is above all keys added. O(len(key) + len(value)).
+        """
         shared = 0
         if self.count % self.interval:
             shared = _common_prefix(self.last, key)
@@ -89,7 +97,8 @@ class BlockBuilder:
         self.count += 1
 
     def finish(self) -> bytes:
-        """The block's bytes; `reset` before the next one."""
+        """The block's bytes: the entries, the restart points, and how many these are. The caller calls `reset` before the next
+        block. A block without entries has one restart point, too. O(bytes)."""
         restarts = [*self.restarts, len(self.restarts)]
         return b"".join([*self.entries, struct.pack(f"<{len(restarts)}I", *restarts)])
 
@@ -132,14 +141,19 @@ class Block:
         return self._walk(0)
 
     def forward(self, key: bytes) -> Iterator[Entry]:
-        """The entries from the first one on that is not before the internal key `key`. O(log n) to begin with."""
+        """The entries from the first one on that is not before the internal key `key`; none if all are.
+
+        Lazy: no entry is decoded before it is asked for, but for those of the search, O(log n + restart interval).
+        Internal keys compare by `_order`, not as bytes. Raises DecodeError when it meets what can't be.
+        """
         wanted = order(key)
         return dropwhile(lambda entry: _order(entry[0]) < wanted, self._walk(self._run_of(wanted)))
 
     def backward(self, key: bytes | None = None) -> Iterator[Entry]:
         """The entries before the internal key `key`, or all if it is None, the last one first.
 
-        O(log n + restart interval) to begin with.
+        Lazy: a run is decoded, forwards, when its last entry is asked for. O(log n + restart interval) to begin with.
+        Raises DecodeError when it meets what can't be.
         """
         wanted = None if key is None else order(key)
         last_run = len(self.restarts) - 2 if wanted is None else self._run_of(wanted)
@@ -148,7 +162,11 @@ class Block:
             yield from (entry for entry in reversed(entries) if wanted is None or _order(entry[0]) < wanted)
 
     def _run_of(self, wanted: tuple[bytes, int]) -> int:
-        """The last run that begins before the wanted key, or the first run: the key is in it, or is the next run's first."""
+        """The last run that begins before the wanted key, or the first run: the key is in it, or is the next run's first.
+
+        wanted: what `_order` makes of an internal key. Only first keys of runs are looked at, O(log runs) of them. A block
+        without entries has one run, which is empty.
+        """
         low, high = 0, len(self.restarts) - 2
         while low < high:
             middle = (low + high + 1) // 2
@@ -160,7 +178,12 @@ class Block:
         return low
 
     def _walk(self, run: int, end_run: int = -1) -> Iterator[Entry]:
-        """The entries from the beginning of one run up to the beginning of another one, or to the end."""
+        """The entries from the beginning of run number `run` up to the beginning of run `end_run`, or to the end.
+
+        `restarts[number]` is where a run begins; `restarts[-1]` is where the entries end. Lazy. Raises DecodeError if an
+        entry shares more bytes than the key before it has (before a run's first entry there is none), or if it reaches
+        beyond the bytes in question; `decode_lengths` raises it for lengths that are none. O(bytes).
+        """
         raw = self.raw
         at, end = self.restarts[run], self.restarts[end_run]
         key = b""

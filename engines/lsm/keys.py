@@ -129,8 +129,10 @@ def order(key: bytes) -> tuple[bytes, int]:
 def separator(last: bytes, first: bytes) -> bytes:
     """A short internal key K with last <= K < first, for the index between two blocks.
 
-    Requires: last < first, both internal keys. Shortened to one byte after the user keys' common prefix if the byte
-    there can grow by one and stay below `first`'s; otherwise `last` itself. O(len(last)).
+    Requires: last < first, both internal keys. Let `at` be the length of the user keys' common prefix. If `last`'s byte
+    there can grow by one and stay below `first`'s, K's user key is the prefix with that greater byte, and its trailer is
+    `_FIRST_TRAILER` (rule 4): but only if that is shorter than `last`'s user key. Otherwise K is `last` itself.
+    O(len(last)).
     """
     start, limit = last[:-TRAILER_BYTES], first[:-TRAILER_BYTES]
     shorter = min(len(start), len(limit))

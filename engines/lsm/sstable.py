@@ -68,7 +68,7 @@ def decode_handle(raw: bytes) -> tuple[int, int]:
 
 
 def add_trailer(raw: bytes, kind: int) -> bytes:
-    """The block with its trailer, as it is on disk."""
+    """The block with its trailer, as it is on disk: the compression byte `kind`, and the masked checksum of both."""
     body = raw + bytes((kind,))
     return body + u32.pack(mask(crc32c(body)))
 
@@ -296,7 +296,12 @@ class Table:
         return None if row.is_deletion else row.value
 
     def find(self, key: bytes, sequence: int) -> Row | None:
-        """As `get`, but the whole row; None if there is none."""
+        """As `get`, but the whole row; None if there is none.
+
+        Of `key`, the newest version not above the sequence is the first row that is not before the internal key of
+        (key, sequence, VALUE): VALUE is the higher kind, and sorts first. Asks the filter (`may_contain`) before the index
+        (`block_of`), and reads one block at most; none if the answer is no already. Entries become rows in `decoded`.
+        """
         if not self.may_contain(key):
             return None
         wanted = internal_key(key, sequence, VALUE)
@@ -314,6 +319,11 @@ class Table:
         return self._backward(start, stop) if reverse else self._forward(start, stop)
 
     def _forward(self, start: bytes, stop: bytes | None) -> Iterator[Row]:
+        """All versions of the user keys in [start, stop), in order; a stop of None is no bound.
+
+        Lazy: a block is read (`block`) when its first row is asked for, and none after the last row. `decoded` makes rows of
+        a block's entries. The highest internal key of `start` is that of (start, MAX_SEQUENCE, VALUE).
+        """
         first = internal_key(start, MAX_SEQUENCE, VALUE)
         for number in range(self.block_of(first), self.blocks):
             for row in self.decoded(number, self.block(number).forward(first)):
@@ -346,7 +356,10 @@ class Table:
                 yield Row.decode(key, value)
 
     def block_of(self, key: bytes) -> int:
-        """The first block whose separator is not before the internal key `key` (rule 4); `blocks` if there is none."""
+        """The first block whose separator is not before the internal key `key` (rule 4); `blocks` if there is none.
+
+        `self._order` has what `order` makes of each separator, ascending. O(log blocks), and nothing is read.
+        """
         return bisect_left(self._order, order(key))
 
     def index_violations(self, number: int, first: bytes, last: bytes) -> list[str]:

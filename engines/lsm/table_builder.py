@@ -85,7 +85,10 @@ class TableBuilder:
         self.end_block_if_full()
 
     def begin_block(self, key: bytes) -> None:
-        """Before each row: if it is the first one of a block, the separator of the block before it is known now."""
+        """Before each row: if a block awaits its entry in the index (`_pending` is its handle), the entry is made, and
+        `_pending` is None again. The separator can't be known earlier: it lies between `self.last`, the block's last
+        internal key, and `key`, the next one's first. Requires: `key` is above `self.last`. O(len(key)).
+        """
         if self._pending is not None:
             self._index.add(separator(self.last, key), encode_handle(*self._pending))
             self._pending = None

@@ -33,6 +33,8 @@ class JointConfig:
 
     def committed_index(self, acknowledged: Mapping[int, int]) -> int:
         """The largest index that both majorities have acknowledged."""
+        if not self.outgoing:
+            return self.incoming.committed_index(acknowledged)
         return min(self.incoming.committed_index(acknowledged), self.outgoing.committed_index(acknowledged))
 
     def vote_result(self, votes: Mapping[int, bool]) -> VoteResult:

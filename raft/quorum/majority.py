@@ -27,7 +27,11 @@ class MajorityConfig:
         self.ids: tuple[int, ...] = tuple(sorted(set(ids)))
 
     def committed_index(self, acknowledged: Mapping[int, int]) -> int:
-        """The largest index that a majority has acknowledged; INFINITE_INDEX without voters. O(n log n), n ≤ 7 or so."""
+        """The largest index that a majority of `ids` has acknowledged; INFINITE_INDEX without voters.
+
+        acknowledged: for a node, the last index that it has; a node that isn't in it has nothing (0), and one that isn't
+        among `ids` doesn't count. O(n log n), n ≤ 7 or so.
+        """
         ids = self.ids
         if not ids:
             return INFINITE_INDEX
@@ -35,7 +39,12 @@ class MajorityConfig:
         return indexes[(len(ids) - 1) // 2]
 
     def vote_result(self, votes: Mapping[int, bool]) -> VoteResult:
-        """VOTE_WON, VOTE_LOST, or VOTE_PENDING while the missing votes could still decide. Won without voters."""
+        """How a vote stands among `ids`: VOTE_WON if a majority has granted it, VOTE_LOST if a majority can't any more,
+        VOTE_PENDING while the missing votes could still decide. VOTE_WON without voters.
+
+        votes: True (granted) or False (refused) for each node that has answered; one that isn't among `ids` doesn't
+        count. A majority of n is n // 2 + 1: half of an even number is none. O(n).
+        """
         ids = self.ids
         if not ids:
             return VOTE_WON

@@ -141,8 +141,8 @@ class Simulation(Cluster):
 
     # The end.
 
-    def converge(self) -> int:
-        """Ends the faults, and returns how many ticks it takes until all agree. Raises `Violation` (Liveness)."""
+    def end_faults(self) -> None:
+        """From here on everything is up, connected and quick, and every clock is true."""
         self.partitions += 1
         self.network.cut = set()
         self.weather = self.network.weather = _FAIR
@@ -150,6 +150,10 @@ class Simulation(Cluster):
         for peer in self.peers.values():
             self.paused[peer.id] = self.slow_disk[peer.id] = 0
             self.start(peer)
+
+    def converge(self) -> int:
+        """Ends the faults, and returns how many ticks it takes until all agree. Raises `Violation` (Liveness)."""
+        self.end_faults()
         target = self.history.commit + 1
         for ticks in range(CONVERGE_TICKS):
             self.run_until(self.now + TICK)

@@ -90,7 +90,12 @@ class Progress:
         return commit > self.sent_commit and self.sent_commit < self.next - 1
 
     def maybe_update(self, index: int) -> bool:
-        """The follower has everything up to `index`. False if that is old news."""
+        """The follower has acknowledged everything up to `index`. False, and nothing changes, if that is old news.
+
+        Old is what isn't after `match`: answers overtake each other. Else `match` is `index`, `next` is at least the entry
+        after it (it may be further: entries are sent ahead of the answers), the flow isn't paused any more
+        (`msg_app_flow_paused`), and the answer is True. O(1).
+        """
         if index <= self.match:
             return False
         self.match = index
@@ -99,20 +104,28 @@ class Progress:
         return True
 
     def maybe_decrease(self, rejected: int, match_hint: int) -> bool:
-        """The follower refused a message after entry `rejected`; it may have match_hint. False if that is old news."""
+        """The follower has refused entries that follow entry `rejected`; match_hint is the last that it may share.
+
+        False, and nothing changes, if that is old news:
+          in STATE_REPLICATE    if `rejected` isn't after `match`: that was acknowledged since
+          in any other state    if `rejected` isn't next - 1: a probe is sent after that entry, so this answers another one
+        Else `next` steps back, and the answer is True:
+          in STATE_REPLICATE    to the entry after `match`, whatever the hint says: up to there it is known
+          in any other state    to the entry after match_hint, but by one entry at least (to `rejected` at most), and
+                                never to `match` or before it; and the flow isn't paused any more (msg_app_flow_paused)
+        In both `sent_commit` (the commit index that it was last told) is next - 1 at most from then on, because what told
+        it more may be lost. O(1).
+        """
         if self.state == STATE_REPLICATE:
-            # Everything up to match was acknowledged, so a refusal of it was sent before the acknowledgement.
             if rejected <= self.match:
                 return False
             self.next = self.match + 1
-            self.sent_commit = min(self.sent_commit, self.next - 1)
-            return True
-        # A probe is sent after next - 1; another refusal answers an earlier probe.
-        if self.next - 1 != rejected:
-            return False
-        self.next = max(min(rejected, match_hint + 1), self.match + 1)
+        else:
+            if rejected != self.next - 1:
+                return False
+            self.next = max(min(rejected, match_hint + 1), self.match + 1)
+            self.msg_app_flow_paused = False
         self.sent_commit = min(self.sent_commit, self.next - 1)
-        self.msg_app_flow_paused = False
         return True
 
     def is_paused(self) -> bool:

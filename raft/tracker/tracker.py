@@ -45,12 +45,7 @@ class ProgressTracker:
 
     def committed(self) -> int:
         """The largest index that a quorum of the voters has, whatever its term. O(n log n)."""
-        voters, progress = self.config.voters, self.progress
-        if voters.outgoing or not voters.incoming:
-            return voters.committed_index({node_id: pr.match for node_id, pr in progress.items()})
-        # The same for one set of voters, without a mapping in between: it is asked for at every acknowledgement.
-        indexes = sorted([progress[node_id].match for node_id in voters.incoming.ids])
-        return indexes[(len(indexes) - 1) // 2]
+        return self.config.voters.committed_index({node_id: pr.match for node_id, pr in self.progress.items()})
 
     def quorum_active(self) -> bool:
         """Whether a quorum of the voters was heard from since recent_active was last reset (check_quorum)."""

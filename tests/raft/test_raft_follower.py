@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raft import Message
+from raft import Message, RaftPanic
 from raft.kinds import MessageType
 from raft.raftpb import MSG_APP, MSG_APP_RESP, MSG_HEARTBEAT, MSG_TRANSFER_LEADER
 from tests.raft.nodes import drain, entries, make_peer
@@ -102,3 +102,10 @@ def test_a_wish_for_a_transfer_is_passed_on_to_the_leader() -> None:
     peer.node.transfer_leadership(3)
     (message,) = drain(peer)
     assert (message.type, message.to, message.from_) == (MSG_TRANSFER_LEADER, 1, 3)
+
+
+def test_entries_that_do_not_follow_the_one_before_them_stop_the_node() -> None:
+    """A leader doesn't send such a message, so one of the two is broken."""
+    peer = make_peer(2, terms=(1, 2), term=9)
+    with pytest.raises(RaftPanic, match="don't follow"):
+        peer.node.step(Message(MSG_APP, to=2, from_=1, term=9, index=2, log_term=2, entries=entries(4, (9,))))
