@@ -78,7 +78,7 @@ def red(of: Course, chapter: Chapter, trees: Path) -> Finding:
 def green(of: Course, chapter: Chapter, trees: Path) -> Finding:
     """All tests pass while only later chapters are cut."""
     directory = trees / f"green{chapter.number}"
-    tree.write(of, directory, tree.as_started(chapter.number + 1))
+    tree.write(of, directory, tree.as_done(chapter.number))
     begin = time.monotonic()
     result = check.run(of, directory, chapter, seed=SEED)
     passed = len(result.outcomes) - len(result.failed)
@@ -95,7 +95,7 @@ def mutants(of: Course, chapter: Chapter, trees: Path) -> Finding:
     drawn = _drawn(chapter.mutants, f"{SEED}:mutants:{chapter.number}")
     for mutant in drawn:
         directory = trees / f"mutant{chapter.number}-{mutant.name}"
-        tree.write(of, directory, tree.as_started(chapter.number + 1))
+        tree.write(of, directory, tree.as_done(chapter.number))
         tree.put(directory, [tree.mutate(of, mutant)])
         result = check.run(of, directory, chapter, seed=SEED)
         killers = {test.name.partition("[")[0].rpartition("::")[2] for test in result.failed}
@@ -114,7 +114,7 @@ def blames(of: Course, chapter: Chapter, trees: Path) -> Finding:
     drawn = _drawn(chapter.owns, f"{SEED}:blame:{chapter.number}")
     for owned in drawn:
         directory = trees / f"blame{chapter.number}-{owned.name}"
-        tree.write(of, directory, tree.as_started(chapter.number + 1))
+        tree.write(of, directory, tree.as_done(chapter.number))
         tree.put(directory, ((one, renamed(tree.reference(one))) for one in chapter.owns))
         tree.put(directory, [(owned, planted(of, chapter, owned))])
         result = check.run(of, directory, chapter, seed=SEED)

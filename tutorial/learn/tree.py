@@ -23,6 +23,7 @@ from tutorial.learn.errors import CourseError
 __all__ = [
     "LEFT_OUT",
     "Form",
+    "as_done",
     "as_started",
     "cut_alone",
     "form_of",
@@ -76,6 +77,11 @@ def write(course: Course, destination: Path, form: Callable[[Owned], Form]) -> N
 def as_started(chapter: int) -> Callable[[Owned], Form]:
     """Earlier chapters from the reference, this one asked for, later ones at their defaults."""
     return lambda owned: "reference" if owned.chapter < chapter else "asked" if owned.chapter == chapter else "until"
+
+
+def as_done(chapter: int) -> Callable[[Owned], Form]:
+    """This chapter and earlier ones from the reference, later ones at their defaults: nobody has begun the next one."""
+    return lambda owned: "reference" if owned.chapter <= chapter else "until"
 
 
 def put(directory: Path, texts: Iterable[tuple[Owned, str]]) -> None:
