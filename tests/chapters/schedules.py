@@ -2,6 +2,7 @@
 
     play_schedules(history, seed, rounds(80), ELECTIONS)        elections alone: no entry is ever proposed
     play_schedules(history, seed, rounds(80), REPLICATION)      entries are proposed, replicated, committed and applied
+    play_script(history, Path("…/05_figure_8.txt"))             no chance at all: each message where the script says
 
 Messages are lost, repeated, late and out of order, links are cut, nodes crash (also in the middle of a write, and lose
 what wasn't synced), pause, and start again; raft/simulation/ does it, and checks after each event what has to hold. The
@@ -16,8 +17,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from raft.errors import RaftError
+from raft.interaction import first_difference, parse_script
 from raft.raftpb import ENTRY_NORMAL, Entry, HardState
 from raft.simulation.invariants import Violation
 from raft.simulation.minimise import kept, minimise
@@ -27,7 +30,7 @@ from raft.simulation.simulation import Simulation, play
 from raft.simulation.trace import Trace
 from tests.chapters.kit import History
 
-__all__ = ["ELECTIONS", "REPLICATION", "Elections", "Schedules", "Totals", "play_schedules"]
+__all__ = ["ELECTIONS", "REPLICATION", "Elections", "Schedules", "Totals", "play_schedules", "play_script"]
 
 SHORTENINGS = 40  # runs that are spent on making a failing one smaller
 SETTLE_TICKS = 200  # after the last fault, a leader that all follow has to be there; some twenty are usual
@@ -194,3 +197,23 @@ def _breaks(schedules: Schedules, rule: str, plan: Plan) -> bool:
     except RaftError:
         return False
     return False
+
+
+def play_script(history: History, file: Path) -> None:
+    """Plays a script (raft/interaction), without its log lines. Raises AssertionError at the first output that differs;
+    `history` then has the script up to there."""
+    script = parse_script(str(file), file.read_text("utf-8"))
+    difference = first_difference(script, random.Random(0), log_lines=False)
+    if difference is None:
+        return
+    for directive in script.directives:
+        for line in filter(None, directive.head.splitlines()):
+            history.do(line)
+        told = directive.expected if directive is not difference.directive else f"expected\n{difference.expected}"
+        for line in told.splitlines():
+            history.note(line)
+        if directive is difference.directive:
+            break
+    for line in f"found\n{difference.actual}".splitlines():
+        history.note(line)
+    raise AssertionError(f"not what {file.name} says: {difference}")

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from raft import Message
-from raft.interaction import first_difference, parse_script
 from raft.kinds import StateType, VoteResult
 from raft.quorum import MajorityConfig
 from raft.raftpb import MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_PROP, MSG_VOTE, MSG_VOTE_RESP
 from tests.chapters.kit import History, rounds
-from tests.chapters.schedules import ELECTIONS, play_schedules
+from tests.chapters.schedules import ELECTIONS, play_schedules, play_script
 from tests.raft.network import Network, Peer
 from tests.raft.nodes import drain, make_peer, of_type
 
@@ -395,18 +394,7 @@ def test_a_node_that_is_no_voter_never_campaigns() -> None:
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.stem)
 def test_a_script_goes_as_it_is_written(file: Path, history: History) -> None:
     """A split vote, a tie, and a candidate whose log is behind, message by message. Log lines don't matter."""
-    script = parse_script(str(file), file.read_text("utf-8"))
-    difference = first_difference(script, random.Random(0), log_lines=False)
-    if difference is not None:
-        for directive in script.directives:
-            for line in directive.head.strip().splitlines():
-                history.do(line)
-            if directive is difference.directive:
-                history.note(f"expected\n{difference.expected}")
-                history.note(f"found\n{difference.actual}")
-                break
-            history.note(directive.expected.rstrip())
-    assert difference is None, f"not what {file.name} says: {difference}"
+    play_script(history, file)
 
 
 def test_a_cluster_elects_a_leader_and_replaces_it_when_it_dies(history: History, seed: int) -> None:
