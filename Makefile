@@ -9,6 +9,7 @@
 #   make nightly                        the long run on three seeds, and the real systems; then both in plain form
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
+#   make book                           all pages and an API reference as a site, in book/site; links are checked
 #   make bench                          microbenchmarks of the engines, in one table
 #
 #   METCD_SEED=7 make test              another seed
@@ -33,7 +34,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash plain nightly interop bench clean
+.PHONY: learn cluster test lint crash plain nightly pythons interop book bench clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -78,6 +79,9 @@ pythons: $(VENV)/.installed
 interop: $(VENV)/.installed-interop $(VENV)/.installed-npm
 	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
 
+book: $(VENV)/.installed-book
+	$(BIN)/python -m tutorial.book.build
+
 bench: $(VENV)/.installed
 	@mkdir -p $(dir $(BENCH_JSON))
 	METCD_BENCH_KEYS=$(KEYS) $(BIN)/python -m pytest tests/bench -q --benchmark-enable --benchmark-only \
@@ -85,7 +89,7 @@ bench: $(VENV)/.installed
 	@$(BIN)/python tests/bench/table.py $(BENCH_JSON)
 
 clean:
-	rm -rf $(VENV) .pythons .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) book .pythons .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # pip reads [dependency-groups] since 25.1
 $(VENV)/.installed: pyproject.toml
@@ -96,6 +100,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-interop: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group interop
+	@touch $@
+
+$(VENV)/.installed-book: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group book
 	@touch $@
 
 # A LevelDB for node. Its own build step isn't needed: the package carries the built library.

@@ -12,12 +12,13 @@ everything is committed before anything is changed. A chapter that was filled in
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
 from tutorial.learn import check, course, cut, git, screen, state, tree
-from tutorial.learn.course import REPOSITORY, Chapter, Course, Owned
+from tutorial.learn.course import REPOSITORY, Chapter, Owned
 from tutorial.learn.errors import LearnError
 from tutorial.learn.place import Place
 from tutorial.learn.screen import counted, prose, say
@@ -146,7 +147,7 @@ def _tell(place: Place, chapter: Chapter) -> None:
     say(f"Chapter {chapter.number}: {chapter.title} (about {counted_hours(chapter.hours)})", "bold")
     prose(chapter.outcome)
     say()
-    say(f"The page: {chapter.page.relative_to(REPOSITORY).as_posix()}")
+    say(f"The page: {min(str(chapter.page), os.path.relpath(chapter.page), key=len)}")
     say(f"You write {counted(len(chapter.owns), 'function')}; the docstring of each says what it has to do:")
     for path in dict.fromkeys(owned.path for owned in chapter.owns):
         say(f"  {path}")
@@ -176,8 +177,3 @@ def counted_hours(hours: float) -> str:
 
 def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def hours_of(of: Course) -> str:
-    """All chapters together."""
-    return counted_hours(sum(chapter.hours for chapter in of.chapters))
