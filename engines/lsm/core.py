@@ -172,6 +172,13 @@ class Core(Usable):
         holding(self.state_lock, self._freeze, number, log.size_bytes)
 
     def _freeze(self, log_number: int, log_bytes: int) -> None:
+        """Makes the memtable the newest frozen one, and an empty one the memtable: in one assignment of `state`, because
+        readers take it at any moment, without a lock, and must find every row.
+
+        log_number, log_bytes: of the log that has the memtable's rows; `self.log_number` is the next log already. The
+        memtable also becomes the last one of `self.frozen`, the list for the flush lane, which has the oldest first;
+        `state.frozen` has the newest first. Requires: the writer lock, so that nobody adds a row; the state lock.
+        """
         memtable, frozen, version = self.state
         self.frozen.append(Frozen(memtable, log_number, log_bytes, self.log_number, self.sequence))
         self.state = State(self.new_memtable(), (memtable, *frozen), version)
@@ -190,6 +197,11 @@ class Core(Usable):
         holding(self.state_lock, self._turn, flushed)
 
     def _turn(self, flushed: Frozen | None) -> None:
+        """Makes `versions.current` what readers read, in one assignment of `state`, which has no memtable less otherwise.
+
+        flushed: a frozen memtable whose rows are in tables of that version. It goes in the same moment, from `state` and
+        from `self.frozen`: no reader may miss its rows. None: no memtable goes (a compaction). Requires: the state lock.
+        """
         memtable, frozen, _ = self.state
         if flushed is not None:
             self.frozen.remove(flushed)

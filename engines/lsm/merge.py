@@ -32,7 +32,8 @@ __all__ = ["merge", "versions_by_key", "visible"]
 def merge(sources: Iterable[Iterator[Row]], reverse: bool = False) -> Iterator[Row]:
     """All rows of all sources, in order; against it if the sources are. O(log sources) a row.
 
-    A heap has the next row of each source, the smallest one on top: take it, and put its source's next row in its
+    Each source is in that order by itself, which is its maker's business; no row is in two. Lazy: of each source, no more
+    than one row is taken that has not been given. A heap has the next row of each source, the smallest one on top: take it, and put its source's next row in its
     place. That is what the standard library's `merge` does.
     """
     return heapq.merge(*sources, reverse=reverse)
@@ -45,7 +46,10 @@ def versions_by_key(rows: Iterable[Row]) -> Iterator[tuple[bytes, Iterator[Row]]
 
 def visible(rows: Iterable[Row], sequence: int) -> Iterator[tuple[bytes, bytes | None]]:
     """What a reader as of `sequence` sees of merged rows, in either direction: each key with its newest value that is
-    not above the sequence. A value of None says that the key was deleted.
+    not above the sequence. A value of None says that the key was deleted; a key without such a version isn't there.
+
+    rows: as `merge` gives them, so the versions of a key come one after the other (`versions_by_key`), the newest first,
+    or last in reverse. Lazy: no more is taken than one row after the key that is given. O(1) a row.
     """
     for key, versions in versions_by_key(rows):
         newest = min((row for row in versions if row.sequence <= sequence), default=None)  # the newest sorts first

@@ -115,9 +115,12 @@ def pairs(
 
 
 def rows(state: State, tables: TableCache, scan: Scan) -> Iterator[Row]:
-    """All versions of the keys that a scan asks for, in order, or against it.
+    """All versions of the keys in [scan.start, scan.stop), in order, or against it: the merge of all places.
 
-    The sources are each memtable, each table of level 0, each deeper level. The tables of level 0 are opened here.
+    A source for each memtable, for each table of level 0 (`tables.get` opens it, here), and one for each deeper level
+    (`_level`, with the files of `version.sorted_levels` that the range may touch). A table of level 0 that has no key of the
+    range, by `file.first` and `file.last`, is not opened. O(sources) to begin with, then as `merge`.
+    Raises CorruptionError, OSError.
     """
     start, stop, _, reverse = scan
     sources = [memtable.rows(start, stop, reverse) for memtable in (state.memtable, *state.frozen)]
@@ -132,6 +135,7 @@ def rows(state: State, tables: TableCache, scan: Scan) -> Iterator[Row]:
 
 
 def _level(files: list[FileMeta], tables: TableCache, scan: Scan) -> Iterator[Row]:
-    """The tables of a level one after the other, because their ranges are disjoint. Each is opened when it is reached."""
+    """The rows of [scan.start, scan.stop) in files of one level, which ascend and don't overlap: one table after the other,
+    the last one first if scan.reverse. Lazy: a table is opened when its first row is asked for."""
     for file in reversed(files) if scan.reverse else files:
         yield from tables.get(file).rows(scan.start, scan.stop, scan.reverse)
