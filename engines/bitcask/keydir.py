@@ -125,23 +125,34 @@ class Keydir:
         self.order = KeyOrder()
 
     def apply(self, changes: Changes, undo_maps: Collection[Undo]) -> None:
-        """Gives all keys of `changes` their new places at one instant."""
+        """Gives all keys of `changes` their new places at one instant; a key whose new place is None goes.
+
+        First every undo map notes where each of the keys has been until now, None if it was absent (`Undo.note`), and
+        `_note_order` is told. Then the places change. Readers look at `places` without a lock, at any time, and must see
+        all of a batch or nothing of it: `dict.update` is one step of the interpreter, because the keys are bytes, and to
+        a reader None is as good as absent. So that comes first, and then the keys whose place is None are taken out; with
+        each of them, every undo map forgets what needs no note any more (`Undo.forget`).
+
+        Requires: the core's mutex. O(keys * open snapshots).
+        """
         places = self.places
         for undo in undo_maps:
             for key in changes:
                 undo.note(key, places.get(key))
-        if self.order.made:
-            for key, place in changes.items():
-                if place is None or key not in places:
-                    self.order.note(key)
-        # One step of the interpreter, because the keys are bytes: a reader without the lock sees all of a batch, or
-        # nothing of it. None reads as absent; the loop only clears it away.
+        self._note_order(changes)
         places.update(changes)
         for key, place in changes.items():
             if place is None:
                 del places[key]
                 for undo in undo_maps:
                     undo.forget(key)
+
+    def _note_order(self, changes: Changes) -> None:
+        """If the keys' order has been made: tells it which keys are about to come or to go."""
+        if self.order.made:
+            for key, place in changes.items():
+                if place is None or key not in self.places:
+                    self.order.note(key)
 
     def lookup(self, undo: Undo, key: bytes) -> Place | None:
         """The key's place in a snapshot. Takes no lock."""
@@ -163,7 +174,16 @@ class Keydir:
         return live, undo.order.range(undo, start, stop, inclusive, reverse) if undo else iter(())
 
     def load(self, segment: Segment, entries: Iterable[Entry], segments: Mapping[int, Segment]) -> None:
-        """Brings the keys of a segment in, over those of the older segments, whose live bytes they take."""
+        """Brings the keys of a segment in, over those of the older segments, which have been brought in before.
+
+        `entries` are (timestamp, size, offset, key), each the last record of its key in the segment; an offset with
+        TOMBSTONE_BIT set is that of a tombstone. A value gives its key the place pack(segment.id, offset, size), a
+        tombstone takes the key away, and so the later segment wins. What timestamps say means nothing.
+
+        Live bytes are the sizes of the records that have a place here: the segment's `live_bytes` grow by those of its
+        values, and a place that a key loses takes its size from its own segment's, `segments[its file id]`. The
+        segment's `tombstone_bytes` grow by the sizes of its tombstones. O(entries).
+        """
         places, base = self.places, pack(segment.id, 0, 0)
         setdefault, pop = places.setdefault, places.pop
         live = tombstones = 0

@@ -40,12 +40,27 @@ from engines.bitcask.scan import hint_of, scan_entries
 from engines.bitcask.segment import MARK_EVERY_BYTES, ActiveSegment, SegmentTable
 from engines.env import Env
 
-__all__ = ["Log", "Places"]
+__all__ = ["Log", "Operations", "Places", "tombstone_for"]
 
 TOMBSTONE_BYTES = HEADER_BYTES + 22  # and the key
 
 Places = Mapping[bytes, Place]
 Operations = Mapping[bytes, bytes | None]  # key → value, None for a deletion
+
+
+def tombstone_for(key: bytes, value: bytes | None, old: Place, active_id: int, timestamp: int, in_batch: bool) -> bytes:
+    """The tombstone that has to be written for the record that `key` has so far, at `old`, before `value`; or b"".
+
+    A deletion (`value` is None) needs one, wherever the old record is: it is all that the deletion leaves in a file. A
+    new value needs none if the old record is in the segment that it is appended to, the one with the id `active_id`. If
+    it is in an older one, Riak's merges need one (engines.bitcask.record), and alone it must not count if the power is
+    cut before the value is written: then its time is HALF_TIMESTAMP, unless the two are in a batch, whose mark sees to
+    that. In all other cases its time is `timestamp`. A tombstone names the file of the old record. O(1).
+    """
+    home, _, _ = unpack(old)
+    if value is None or (home != active_id and in_batch):
+        return encode_tombstone(timestamp, key, home)
+    return encode_tombstone(HALF_TIMESTAMP, key, home) if home != active_id else b""
 
 
 class Log:
@@ -111,7 +126,19 @@ class Log:
     def _records(
         self, places: Places, operations: Operations, active: ActiveSegment, offset: int, in_batch: bool = False
     ) -> tuple[list[bytes], Changes]:
-        """The records of operations of which the first is going to stand at `offset`, and the places of the values."""
+        """The records of some operations, and what the keydir will be told of them when they are written.
+
+        `operations` are key → value, or None for a deletion; the first record is going to stand at `offset` of the active
+        segment, and each next one where the one before ends. For each operation, in order:
+
+        * if the key has a place in `places`: the tombstone of that (`tombstone_for`), unless it is empty. And that the
+          old record is dead from now on: `_count_dead(active, old place, the tombstone)`, the latter b"" if the
+          operation is a put.
+        * for a put: the value's record, whose bytes are added to `active.live_bytes`.
+
+        All records have the same time, that of `timestamp()`. The changes are key → the place of the new value (`pack`),
+        None for a deletion. Of more than one operation all are in a batch, also if `in_batch` doesn't say so.
+        """
         in_batch = in_batch or len(operations) > 1
         timestamp, base = self.timestamp(), pack(active.id, 0, 0)
         records: list[bytes] = []
@@ -119,17 +146,8 @@ class Log:
         for key, value in operations.items():
             old = places.get(key)
             if old is not None:
-                home, _, old_size = unpack(old)
-                self._table.live[home].live_bytes -= old_size
-                if value is None:
-                    tombstone = encode_tombstone(timestamp, key, home)
-                    active.tombstone_bytes += len(tombstone)
-                elif home != active.id:
-                    # Our merges don't need the tombstone of an overwritten value, Riak's do. Alone it must not count, if
-                    # the power is cut before the value is written; in a batch the mark sees to that
-                    tombstone = encode_tombstone(timestamp if in_batch else HALF_TIMESTAMP, key, home)
-                else:
-                    tombstone = b""
+                tombstone = tombstone_for(key, value, old, active.id, timestamp, in_batch)
+                self._count_dead(active, old, tombstone if value is None else b"")
                 if tombstone:
                     records.append(tombstone)
                     offset += len(tombstone)
@@ -143,8 +161,18 @@ class Log:
             offset += len(record)
         return records, changes
 
+    def _count_dead(self, active: ActiveSegment, old: Place, tombstone: bytes) -> None:
+        """The record at `old` is dead, because of a deletion if `tombstone` isn't empty."""
+        home, _, old_size = unpack(old)
+        self._table.live[home].live_bytes -= old_size
+        active.tombstone_bytes += len(tombstone)
+
     def _append_batch(self, active: ActiveSegment, records: list[bytes]) -> None:
-        """Appends records that belong together, after their mark."""
+        """Appends records that belong together, after their mark: all of it in one `_append`.
+
+        `_mark` makes the mark, of the number of the records, their size together, and the crc32 of all their bytes. So
+        recovery sees whether all of them are there.
+        """
         body = b"".join(records)
         self._append(active, self._mark(active, len(records), len(body), crc32(body)) + body)
 
@@ -165,6 +193,11 @@ class Log:
         return encode_mark(self.timestamp(), mark)
 
     def _append(self, active: ActiveSegment, data: bytes) -> None:
+        """Copies `data` to the end of the active segment, with one assignment to a slice of its `map`.
+
+        First `grow` makes sure that there is room. Afterwards `active.end` is the end of what was copied, and
+        `_stats.bytes_written` has grown by it. Not on the disk yet: `sync` does that. Raises OSError (a full disk).
+        """
         self.grow(active, len(data))
         active.map[active.end : active.end + len(data)] = data
         active.end += len(data)
@@ -186,7 +219,12 @@ class Log:
         return self.active
 
     def sync(self) -> None:
-        """Brings everything that was written to the disk."""
+        """Brings everything that was appended to the disk, by one sync of the active segment's file.
+
+        `_table.sync(file, site)` syncs and counts; the site is "bitcask.append". `active.synced` says how far the segment
+        has been synced: afterwards that is its end. Nothing to do if that is so already, or if no segment is active.
+        Raises OSError, and then `synced` stays.
+        """
         active = self.active
         if active is not None and active.synced != active.end:
             self._table.sync(active.file, "bitcask.append")

@@ -176,9 +176,13 @@ def _read(table: SegmentTable, segment: Segment, *, newest: bool) -> Content:
 def _keep(table: SegmentTable, segment: Segment, size: int) -> None:
     """Makes what was found in a file durable, and cuts off the rest.
 
-    The page cache may hold what the disk doesn't. What a reader has seen must not be gone after the next power cut.
+    The file of the segment (`data_path`) has `size` bytes, and its whole records end at `segment.end`: what is behind
+    that goes (`File.truncate`). Then the file is synced, whether it was cut or not (`table.sync`, at the site
+    "bitcask.recover"): the page cache may hold what the disk doesn't, and what a reader has seen must not be gone after
+    the next power cut. It is opened with the mode "r+", and closed in any case. Before that, `table.views` forgets the
+    file, because no mapping may be longer than its file. Raises OSError.
     """
-    table.views.pop(segment.id, None)  # no mapping may be longer than its file
+    table.views.pop(segment.id, None)
     file = table.env.open(data_path(table.directory, segment.id), "r+")
     try:
         if segment.end < size:

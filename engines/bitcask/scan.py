@@ -10,14 +10,16 @@ Follows bitcask_fileops:fold of basho/bitcask, which knows neither batches nor h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from engines.bitcask.hint import TOMBSTONE_BIT, Entry, encode_entry, encode_hint
 from engines.bitcask.record import (
     HEADER_BYTES,
+    MARK_BYTES,
     BadRecord,
     Mark,
+    Record,
     half_of_overwrite,
     is_tombstone,
     parse_mark,
@@ -25,7 +27,7 @@ from engines.bitcask.record import (
 )
 from engines.env import View
 
-__all__ = ["hint_of", "own_mark", "scan_entries", "whole_part"]
+__all__ = ["hint_of", "own_mark", "scan_entries", "whole_part", "whole_records"]
 
 
 def hint_of(entries: Iterable[Entry]) -> bytes:
@@ -34,31 +36,49 @@ def hint_of(entries: Iterable[Entry]) -> bytes:
 
 
 def scan_entries(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]:
-    """What a hint of this file would say, from its records up to `stop`, and the end of the last one.
+    """What a hint of the data file `file_id` would say, from its records in view[:stop]; and the end of the last one.
 
-    Every checksum is verified, those of batches too. Raises BadRecord at the first record that isn't whole, or at the
-    mark or the tombstone that doesn't count without it.
+    One entry for each key, (timestamp, size, offset, key), of the *last* record of the key: its size with the header,
+    and where it begins. If that is a tombstone, the offset has TOMBSTONE_BIT set. Timestamps decide nothing. The end is
+    0 if there is no record.
+
+    The records come from `whole_records`, which verifies them, and raises BadRecord at the first that doesn't count:
+    that goes on to the caller. O(bytes), and memory for each key.
     """
     found: dict[bytes, tuple[int, int, int]] = {}
-    end = batch_end = batch_offset = 0
+    end = 0
+    for offset, timestamp, key, value in whole_records(view, stop, file_id):
+        size = HEADER_BYTES + len(key) + len(value)
+        found[key] = (timestamp, size, offset | TOMBSTONE_BIT if is_tombstone(value) else offset)
+        end = offset + size
+    return [(timestamp, size, offset, key) for key, (timestamp, size, offset) in found.items()], end
+
+
+def whole_records(view: View, stop: int, file_id: int) -> Iterator[Record]:
+    """The records in view[:stop], in order, as long as what belongs together is whole.
+
+    Every checksum is verified, those of batches too. Raises BadRecord at the first record that isn't whole, or at the
+    mark or the tombstone that doesn't count without it: some records that don't count have been handed out then.
+    """
+    batch_end = batch_offset = half_end = 0
     half: int | None = None  # where a tombstone lies that waits for its value
     half_key = b""
     try:
-        for offset, timestamp, key, value in read_records(view, 0, stop):
-            size = HEADER_BYTES + len(key) + len(value)
-            end = offset + size
+        for record in read_records(view, 0, stop):
+            offset, timestamp, key, value = record
             if half is not None and key != half_key:
                 half = None  # a tombstone that was moved here, and stands for itself
             if is_tombstone(value):
                 if half is None and half_of_overwrite(timestamp, value, file_id):
                     half, half_key = offset, key
-                found[key] = (timestamp, size, offset | TOMBSTONE_BIT)
-                continue
-            half = None
-            found[key] = (timestamp, size, offset)
-            if not key and (mark := own_mark(value, offset, file_id)) is not None and mark.records:
-                _check_batch(view, offset, end, stop, mark)
-                batch_offset, batch_end = offset, end + mark.size_bytes
+                half_end = offset + HEADER_BYTES + len(key) + len(value)
+            else:
+                half = None
+                if not key and (mark := own_mark(value, offset, file_id)) is not None and mark.records:
+                    end = offset + MARK_BYTES
+                    _check_batch(view, offset, end, stop, mark)
+                    batch_offset, batch_end = offset, end + mark.size_bytes
+            yield record
     except BadRecord as bad:
         if half is not None:
             raise BadRecord(half, f"an overwrite ends in the middle, and {bad}", bad.broken) from bad
@@ -67,8 +87,7 @@ def scan_entries(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]
             raise BadRecord(batch_offset, why, bad.broken) from bad
         raise
     if half is not None:
-        raise BadRecord(half, "an overwrite ends in the middle: its tombstone is here, and its value is not", end)
-    return [(timestamp, size, offset, key) for key, (timestamp, size, offset) in found.items()], end
+        raise BadRecord(half, "an overwrite ends in the middle: its tombstone is here, and its value is not", half_end)
 
 
 def whole_part(view: View, stop: int, file_id: int) -> tuple[list[Entry], int]:
@@ -91,7 +110,11 @@ def own_mark(value: bytes, offset: int, file_id: int) -> Mark | None:
 
 
 def _check_batch(view: View, offset: int, start: int, stop: int, mark: Mark) -> None:
-    """Raises BadRecord at the mark unless all of its batch is there."""
+    """Returns if the whole batch of a mark is there; else raises BadRecord(offset, a sentence, _broken(view, start, stop)).
+
+    The mark lies at `offset` of the file, and its batch from `start` on: the next `mark.size_bytes` bytes, of which
+    `mark.crc` is the crc32. The file's records end at `stop`, and what is behind that isn't there. O(bytes of the batch).
+    """
     if start + mark.size_bytes > stop:
         left = stop - start
         why = f"a batch of {mark.size_bytes:,} bytes is announced here, and {left:,} bytes are left"

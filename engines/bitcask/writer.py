@@ -15,6 +15,7 @@ import contextlib
 
 from engines.bitcask.core import Core
 from engines.bitcask.keydir import Changes
+from engines.bitcask.log import Operations
 from engines.bitcask.policy import Merging
 from engines.bitcask.record import refuse_tombstone
 from engines.errors import CorruptionError, ReadOnly
@@ -62,14 +63,24 @@ class Writer:
             with contextlib.suppress(CorruptionError):
                 operations.setdefault(b"", core.read(b"", places[b""]))
         try:
-            changes = core.log.batch(places, operations, sync)
-            holding(core.mutex, self._apply, changes)
+            self._commit(operations, sync)
         except BaseException as failure:
             core.poison(failure)
             raise
         core.stats.puts += puts
         core.stats.deletes += len(batch.operations) - puts
         core.stats.user_bytes += batch.size_bytes
+
+    def _commit(self, operations: Operations, sync: bool) -> None:
+        """Appends the operations to the log (`core.log.batch`, which syncs if told to), and then shows them to readers.
+
+        `log.batch` takes the keydir's places and returns the changes; `_apply` makes them, under `core.mutex`:
+        `holding(lock, function, argument)` calls a function with a lock held. Readers must not see a write before it is
+        where its caller wants it: what they have seen would be gone after a power cut. Raises OSError; then nothing is
+        shown. Requires: the writer's lock.
+        """
+        changes = self.core.log.batch(self.core.keydir.places, operations, sync)
+        holding(self.core.mutex, self._apply, changes)
 
     def _apply(self, changes: Changes) -> None:
         self.core.keydir.apply(changes, self.core.undo_maps())

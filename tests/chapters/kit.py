@@ -428,11 +428,12 @@ def power_cuts(subject: Subject, seed: int, history: History, **options: Any) ->
 
     Raises AssertionError for the first image that is not what it has to be; the history then has everything up to that.
     """
-    history.clear()
-    report = Report(subject.name)
-    run = PowerCut(subject, seed, report, stop_at_first=True, **options)
-    run.history = _TracedStates(subject, history, run)
-    run.run()
+    for cut_after in ((), None):  # once with the power on: what is wrong without any cut is told as it is
+        history.clear()
+        report = Report(subject.name)
+        run = PowerCut(subject, seed, report, stop_at_first=True, **{"cut_after": cut_after, **options})
+        run.history = _TracedStates(subject, history, run)
+        run.run()
     if report.failures:
         told = _told_failure(report.failures[0])
         if not history.lines:
