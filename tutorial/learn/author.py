@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tutorial.learn import blame, check, course, cut, pages, tree, walk
-from tutorial.learn.course import Chapter, Course, Owned
+from tutorial.learn.course import REPOSITORY, Chapter, Course, Owned
 from tutorial.learn.errors import CourseError
 
 __all__ = ["ASPECTS", "Finding", "main"]
@@ -97,15 +97,22 @@ def mutants(of: Course, chapter: Chapter, trees: Path) -> Finding:
         directory = trees / f"mutant{chapter.number}-{mutant.name}"
         tree.write(of, directory, tree.as_done(chapter.number))
         tree.put(directory, [tree.mutate(of, mutant)])
-        result = check.run(of, directory, chapter, seed=SEED)
+        result = check.run(of, directory, chapter, seed=SEED, only=_test(chapter, mutant.killed_by), stop_at_first=True)
         killers = {test.name.partition("[")[0].rpartition("::")[2] for test in result.failed}
-        if result.problem is not None and not killers:
-            found.problems.append(f"{mutant.name}: {result.problem}")
-        elif mutant.killed_by not in killers:
-            others = f"; it fails {', '.join(sorted(killers))}" if killers else "; no test fails"
-            found.problems.append(f"{mutant.name} is not killed by {mutant.killed_by}{others}")
+        if mutant.killed_by not in killers:
+            found.problems.append(f"{mutant.name} is not killed by {mutant.killed_by}: {result.problem or 'it passes'}")
     found.count = f"{len(drawn) - len(found.problems)} of {len(drawn)} mutants killed"
     return found
+
+
+def _test(chapter: Chapter, name: str) -> list[str]:
+    """The ids of a test: in which of the chapter's files it stands, and in which class, if in one."""
+    return [
+        f"{file}::{found.replace('.', '::')}"
+        for file in chapter.tests
+        for found in cut.functions((REPOSITORY / file).read_text("utf-8"))
+        if found.rpartition(".")[2] == name
+    ]
 
 
 def blames(of: Course, chapter: Chapter, trees: Path) -> Finding:
@@ -117,7 +124,7 @@ def blames(of: Course, chapter: Chapter, trees: Path) -> Finding:
         tree.write(of, directory, tree.as_done(chapter.number))
         tree.put(directory, ((one, renamed(tree.reference(one))) for one in chapter.owns))
         tree.put(directory, [(owned, planted(of, chapter, owned))])
-        result = check.run(of, directory, chapter, seed=SEED)
+        result = check.run(of, directory, chapter, seed=SEED, stop_at_first=True)
         if result.green or result.problem is not None:
             found.problems.append(f"no test notices a fault in {owned.name}" + (result.problem or ""))
             continue
