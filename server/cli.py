@@ -1,6 +1,7 @@
 """The `metcd` command: a verb for each thing that one does with a node, a cluster, or the files of a store.
 
     metcd cluster                                        three nodes on this machine, until Ctrl-C
+    metcd cluster --engines DIR:lsm,btree,bitcask        the same, on the packages of a directory
     metcd serve --id 1 --cluster URL,URL,URL --data DIR  one node, in the foreground
     metcd put hello world;  metcd get hello              as a client of a cluster
     metcd delete KEY;  metcd scan;  metcd status
@@ -41,7 +42,15 @@ from engines.kvstore import Pair
 from server import inspect
 from server.addresses import netloc, parse_url, url_of
 from server.client import Client
-from server.cluster import FIRST_PORT, PORT_STEP, ClusterError, LocalCluster, default_engines, metcd_command
+from server.cluster import (
+    FIRST_PORT,
+    PORT_STEP,
+    ClusterError,
+    LocalCluster,
+    default_engines,
+    metcd_command,
+    packages_and_engines,
+)
 from server.config import NodeConfig, Peers
 from server.engine_options import engine_options, options_of_nodes, share_out
 from server.errors import NodeError, OutcomeUnknown
@@ -126,7 +135,10 @@ def _add_verbs_of_nodes(verb: Callable[..., argparse.ArgumentParser]) -> None:
 
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
     cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
-    cluster.add_argument("--engines", help="one for each node, in turn (default: all that are built)")
+    cluster.add_argument(
+        "--engines",
+        help="one for each node, in turn (default: all that are built); DIR:lsm,btree runs the packages in DIR",
+    )
     cluster.add_argument(
         "--option",
         action="append",
@@ -265,13 +277,14 @@ def _stop_event() -> threading.Event:
 
 
 def _cluster(options: argparse.Namespace) -> int:
-    names = options.engines.split(",") if options.engines else default_engines()
+    packages, names = packages_and_engines(options.engines) if options.engines else (None, default_engines())
     for name in names:
         engines.engine_class(name)
     count = options.nodes if options.nodes is not None else max(3, len(names) if options.engines else 3)
     stop = _stop_event()
     nodes = [names[at % len(names)] for at in range(count)]
-    with LocalCluster(nodes, options.data, options.port, share_out(nodes, options.option)) as cluster:
+    shares = share_out(nodes, options.option)
+    with LocalCluster(nodes, options.data, options.port, shares, packages) as cluster:
         cluster.start()
         cluster.wait_until_healthy(given_up=stop)
         if not stop.is_set():
@@ -293,6 +306,8 @@ def _print_cluster(cluster: LocalCluster) -> None:
         print_line(
             f"{node.id:<6}{node.engine:<{width}}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}"
         )
+    if cluster.packages is not None:
+        print_line(f"\nThe nodes run the packages of {cluster.packages}, in plain form.")
     first, last = cluster.nodes[0], cluster.nodes[-1]
     command = shlex.join(metcd_command())
     print_line(

@@ -9,6 +9,10 @@ from any directory. The nodes live as long as their standard input is open, and 
 happens to it, a `kill -9` too, the system closes it, and the nodes stop by themselves. A node that was brought back by
 hand has no such string: it goes on when the others stop, and is named then.
 
+The nodes may run somebody's own packages (`packages_and_engines`): those of a directory that has engines/, raft/ and server/, as a
+course directory of the tutorial does. They are first on the nodes' path, and the engines take their plain form. This process
+itself runs the installed ones, so that it can say what went wrong.
+
 Follows goreman's Procfile in etcd and raftexample.
 """
 
@@ -31,8 +35,17 @@ from server.client import Client
 from server.logs import pass_on
 from server.secret import draw_secret
 
-__all__ = ["ClusterError", "LocalCluster", "LocalNode", "default_engines", "listener", "metcd_command"]
+__all__ = [
+    "ClusterError",
+    "LocalCluster",
+    "LocalNode",
+    "default_engines",
+    "listener",
+    "metcd_command",
+    "packages_and_engines",
+]
 
+PACKAGES = ("engines", "raft", "server")
 NODES_MAX = 6  # node 7's ports would be above 65,535
 PORT_MAX = 65_535
 PORT_STEP = 10_000
@@ -49,6 +62,22 @@ class ClusterError(Exception):
 def default_engines() -> list[str]:
     """The engines that are built, those with files first: what `metcd cluster` gives to its nodes in turn."""
     return [name for name in ("lsm", "btree", "bitcask") if name in ENGINES] or ["memory"]
+
+
+def packages_and_engines(told: str) -> tuple[str | None, list[str]]:
+    """What `--engines` says: "lsm,btree" as (None, ["lsm", "btree"]), "DIR:lsm,btree" with the directory's absolute path.
+
+    A directory is what stands before the first colon, if it is one. Raises ClusterError if it lacks a package.
+    """
+    directory, colon, names = told.partition(":")
+    if not colon or not os.path.isdir(directory):
+        return None, told.split(",")
+    for package in PACKAGES:
+        if not os.path.isfile(os.path.join(directory, package, "__init__.py")):
+            raise ClusterError(
+                f"{directory} has no package {package}: DIR of --engines DIR:{names} is a directory with {', '.join(PACKAGES)}"
+            )
+    return os.path.abspath(directory), names.split(",")
 
 
 @dataclass(frozen=True)
@@ -76,10 +105,16 @@ class LocalCluster:
     """Nodes 1 to n as processes. A context manager: leaving it stops them all."""
 
     def __init__(
-        self, engines: list[str], data_dir: str, first_port: int = FIRST_PORT, options: list[list[str]] | None = None
+        self,
+        engines: list[str],
+        data_dir: str,
+        first_port: int = FIRST_PORT,
+        options: list[list[str]] | None = None,
+        packages: str | None = None,
     ) -> None:
         """`engines`, `options`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
-        PORT_STEP above. Raises ClusterError if there are more than NODES_MAX, or no such ports."""
+        PORT_STEP above. packages: a directory whose packages the nodes run, in plain form; None for the installed ones.
+        Raises ClusterError if there are more than NODES_MAX, or no such ports."""
         if not 1 <= len(engines) <= NODES_MAX:
             raise ClusterError(f"a cluster on one machine has 1 to {NODES_MAX} nodes, not {len(engines)}")
         if (last_port := first_port + (len(engines) - 1) * PORT_STEP + 1) > PORT_MAX:
@@ -89,6 +124,7 @@ class LocalCluster:
             LocalNode(at + 1, _absolute(engine), f"{data_dir}/node{at + 1}", first_port + at * PORT_STEP, tuple(told))
             for at, (engine, told) in enumerate(zip(engines, options or [[]] * len(engines)))
         ]
+        self.packages = packages
         self.secret_file = f"{data_dir}/peer-secret"
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -98,7 +134,8 @@ class LocalCluster:
         words = ["serve", "--id", str(node.id), "--cluster", peers, "--port", str(node.client_port)]
         told = [word for option in node.options for word in ("--option", option)]
         words += ["--peer-secret-file", self.secret_file]
-        return [*metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
+        own = [] if self.packages is None else ["env", f"PYTHONPATH={self.packages}", "METCD_PLAIN=1"]
+        return [*own, *metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
 
     def command_line(self, node: LocalNode) -> str:
         """The same, to be typed into a terminal."""

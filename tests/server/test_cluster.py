@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -23,9 +24,13 @@ from server.cluster import (
     default_engines,
     listener,
     metcd_command,
+    packages_and_engines,
 )
 from server.secret import read_secret
 from tests.server.local_nodes import PATIENCE_S, cluster_port, eventually
+from tutorial.learn.serve import serve
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 class Terminal:
@@ -217,3 +222,50 @@ def test_a_port_is_known_by_who_listens_on_it():
 
 def test_the_engines_of_a_cluster_are_those_that_are_built():
     assert default_engines()
+
+
+def test_engines_may_begin_with_the_directory_whose_packages_the_nodes_run(tmp_path, monkeypatch):
+    """A course directory of the tutorial, say. A file of one's own engine and a module are no directories."""
+    monkeypatch.chdir(tmp_path)
+    for package in ("engines", "raft", "server"):
+        (tmp_path / "mine" / package).mkdir(parents=True)
+        (tmp_path / "mine" / package / "__init__.py").touch()
+    assert packages_and_engines("mine:lsm,btree") == (f"{tmp_path}/mine", ["lsm", "btree"])
+    assert packages_and_engines("lsm,btree") == (None, ["lsm", "btree"])
+    assert packages_and_engines("my.py:Engine,lsm") == (None, ["my.py:Engine", "lsm"])
+    assert packages_and_engines("package.module:Engine") == (None, ["package.module:Engine"])
+    shutil.rmtree(tmp_path / "mine/raft")
+    with pytest.raises(ClusterError, match="mine has no package raft"):
+        packages_and_engines("mine:lsm,btree")
+
+
+def test_the_nodes_run_the_packages_of_a_directory(tmp_path):
+    """In plain form, and a node that is brought back by the printed line does the same."""
+    mine = tmp_path / "mine"
+    for package in ("engines", "raft", "server"):
+        shutil.copytree(REPOSITORY / package, mine / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(mine / "server/__init__.py", "a") as file:
+        file.write("import os, sys\nprint('mine, plain:', os.environ['METCD_PLAIN'], file=sys.stderr)\n")
+    words = ["cluster", "--data", "data", "--port", str(cluster_port()), "--engines", "mine:memory", "--nodes", "1"]
+    with subprocess.Popen(
+        [*metcd_command(), *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+    assert any("[node 1] mine, plain: 1" in line for line in lines), lines
+    assert any(f"The nodes run the packages of {mine}, in plain form." in line for line in lines), lines
+
+
+def test_a_course_directory_s_cluster_has_its_files_in_it(tmp_path, monkeypatch):
+    """`metcd learn serve`; they are kept out of the directory's commits."""
+    told = []
+    monkeypatch.setattr("server.cli.main", lambda words: told.append(words) or 0)
+    assert serve(tmp_path, port=4000) == 0
+    assert told == [
+        ["cluster", "--engines", f"{tmp_path}:lsm,btree,bitcask", "--data", f"{tmp_path}/cluster", "--port", "4000"]
+    ]
+    assert (tmp_path / "cluster/.gitignore").read_text() == "*\n"
