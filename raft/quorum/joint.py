@@ -33,7 +33,7 @@ class JointConfig:
 
     def committed_index(self, acknowledged: Mapping[int, int]) -> int:
         """The largest index that both majorities have acknowledged."""
-        if not self.outgoing:
+        if not self.outgoing.ids:
             return self.incoming.committed_index(acknowledged)
         return min(self.incoming.committed_index(acknowledged), self.outgoing.committed_index(acknowledged))
 

@@ -32,11 +32,11 @@ from tests.chapters.kit import History
 
 __all__ = ["ELECTIONS", "REPLICATION", "Elections", "Schedules", "Totals", "play_schedules", "play_script"]
 
-SHORTENINGS = 40  # runs that are spent on making a failing one smaller
+SHORTENINGS = 150  # runs that are spent on making a failing one smaller
 SETTLE_TICKS = 200  # after the last fault, a leader that all follow has to be there; some twenty are usual
 COMMITTED = (1, 1, 2)  # the terms of the entries that are committed when a run of `Elections` begins
 OLD_TERM = 3  # the term of all nodes at that time
-TOLD_LINES = 400  # of a run that fails, the last ones
+TOLD_LINES = 1_500  # of a run that fails, the last ones
 
 _PLAIN = {"pre_vote": False, "check_quorum": False, "async_storage_writes": False, "max_uncommitted_entries_size": 0}
 
