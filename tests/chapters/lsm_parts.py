@@ -4,6 +4,8 @@ rows(history)                 sorted rows of (key, sequence, value) triples
 LogAndMemtable(env)           a log, a memtable and a writer: all that a store is before it has tables. `open` replays
                               the logs, writes what they had to a new one, and deletes the others
 LogSubject()                  the same, for the machine that cuts the power
+Counted(key)                  a key that counts comparisons
+require_same_bytes(one, two)  says where two files differ
 real_log(), real_table()      files that LevelDB 1.22 has written (tests/lsm/golden/README.md has the program)
 """
 
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engines.env import Env
-from engines.kvstore import Operation, Stats, WriteBatch
+from engines.kvstore import Operation, Stats
 from engines.lsm.background import Background
 from engines.lsm.core import Core
 from engines.lsm.keys import Absent, Row
@@ -24,9 +26,10 @@ from engines.lsm.memtable import MemTable
 from engines.lsm.options import Options
 from engines.lsm.wal import LogFile, replay
 from engines.lsm.writer import Writer
+from tests.conformance.operations import batch_of
 from tests.crash.machine import ROOT, Step, Subject
 
-__all__ = ["LogAndMemtable", "LogSubject", "Pairs", "real_log", "real_table", "rows"]
+__all__ = ["Counted", "LogAndMemtable", "LogSubject", "Pairs", "real_log", "real_table", "require_same_bytes", "rows"]
 
 GOLDEN = Path(__file__).parent.parent / "lsm" / "golden"
 LOG_BYTES = 4096  # space that the log is given at first
@@ -46,6 +49,39 @@ def real_table() -> bytes:
 def rows(history: Iterable[tuple[bytes, int, bytes | None]]) -> list[Row]:
     """The rows of (key, sequence, value), in order."""
     return sorted(Row.of(*version) for version in history)
+
+
+def require_same_bytes(ours: bytes, theirs: bytes) -> None:
+    """Raises AssertionError with the first difference, if what we write isn't what LevelDB has written."""
+    shorter = min(len(ours), len(theirs))
+    at = next((at for at in range(shorter) if ours[at] != theirs[at]), shorter)
+    assert ours == theirs, (
+        f"ours has {len(ours)} bytes, and LevelDB's {len(theirs)}; the first difference is at byte {at}: ours "
+        f"{ours[at : at + 12].hex(' ')}, LevelDB's {theirs[at : at + 12].hex(' ')}"
+    )
+
+
+class Counted(bytes):
+    """A key that counts how often keys of its kind are compared by their order."""
+
+    comparisons = 0
+    __hash__ = bytes.__hash__
+
+    def __lt__(self, other: bytes) -> bool:
+        Counted.comparisons += 1
+        return bytes.__lt__(self, other)
+
+    def __le__(self, other: bytes) -> bool:
+        Counted.comparisons += 1
+        return bytes.__le__(self, other)
+
+    def __gt__(self, other: bytes) -> bool:
+        Counted.comparisons += 1
+        return bytes.__gt__(self, other)
+
+    def __ge__(self, other: bytes) -> bool:
+        Counted.comparisons += 1
+        return bytes.__ge__(self, other)
 
 
 class LogAndMemtable:
@@ -82,13 +118,7 @@ class LogAndMemtable:
 
     def write(self, operations: Sequence[Operation], sync: bool) -> None:
         """One batch."""
-        batch = WriteBatch()
-        for key, value in operations:
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        self.writer.write(batch, sync)
+        self.writer.write(batch_of(list(operations)), sync)
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """What a reader sees: of each key, by `MemTable.get`; the keys are those of `MemTable.rows`."""

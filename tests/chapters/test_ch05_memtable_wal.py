@@ -20,7 +20,7 @@ from engines.lsm.state import State
 from engines.lsm.wal import decode_batch, encode_batch, replay
 from engines.simenv import Policy, SimEnv
 from tests.chapters.kit import History, power_cuts, rounds
-from tests.chapters.lsm_parts import LogAndMemtable, LogSubject, real_log, rows
+from tests.chapters.lsm_parts import Counted, LogAndMemtable, LogSubject, real_log, require_same_bytes, rows
 from tests.crash.machine import ROOT
 
 Batch = tuple[int, list[Operation]]
@@ -165,12 +165,7 @@ def test_a_log_of_real_leveldb_is_replayed() -> None:
 
 def test_our_log_is_real_leveldbs_byte_for_byte() -> None:
     """The other direction: told the same, we write the same."""
-    ours = encode_records(0, [encode_batch(*batch) for batch in REAL_BATCHES])
-    theirs = real_log()
-    at = next((at for at, (one, two) in enumerate(zip(ours, theirs)) if one != two), min(len(ours), len(theirs)))
-    assert ours == theirs, (
-        f"the first difference is at byte {at}: ours {ours[at : at + 12].hex(' ')}, LevelDB's {theirs[at : at + 12].hex(' ')}"
-    )
+    require_same_bytes(encode_records(0, [encode_batch(*batch) for batch in REAL_BATCHES]), real_log())
 
 
 def test_a_fragment_is_believed_only_if_its_checksum_is_right() -> None:
@@ -266,29 +261,6 @@ def test_a_skiplist_keeps_rows_in_order(rng: random.Random) -> None:
             found = list(skiplist.ascend(bound))
             assert found == [row for row in expected if row >= bound], f"from {bound} on, of {count} rows"
             assert list(skiplist.descend(bound)) == [row for row in expected if row < bound][::-1], f"before {bound}"
-
-
-class Counted(bytes):
-    """A key that counts how often it is compared."""
-
-    comparisons = 0
-    __hash__ = bytes.__hash__
-
-    def __lt__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__lt__(self, other)
-
-    def __le__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__le__(self, other)
-
-    def __gt__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__gt__(self, other)
-
-    def __ge__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__ge__(self, other)
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "by chance"])

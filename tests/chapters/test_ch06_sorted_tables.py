@@ -22,7 +22,7 @@ from engines.lsm.statistics import Counters
 from engines.lsm.table_builder import TableBuilder
 from engines.simenv import Policy, SimEnv
 from tests.chapters.kit import rounds
-from tests.chapters.lsm_parts import real_table, rows
+from tests.chapters.lsm_parts import real_table, require_same_bytes, rows
 
 Version = tuple[bytes, int, bytes | None]
 
@@ -275,12 +275,7 @@ def test_a_table_of_real_leveldb_reads_back() -> None:
 
 def test_our_table_is_real_leveldbs_byte_for_byte() -> None:
     """The other direction: told the same, we write the same 12,317 bytes."""
-    ours, theirs = content_of(REAL_VERSIONS), real_table()
-    at = next((at for at, (one, two) in enumerate(zip(ours, theirs)) if one != two), min(len(ours), len(theirs)))
-    assert ours == theirs, (
-        f"ours has {len(ours)} bytes and LevelDB's {len(theirs)}; the first difference is at byte {at}: ours "
-        f"{ours[at : at + 12].hex(' ')}, LevelDB's {theirs[at : at + 12].hex(' ')}"
-    )
+    require_same_bytes(content_of(REAL_VERSIONS), real_table())
 
 
 # ---- damage -----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from engines.lsm.table_cache import TableCache
 from engines.lsm.version import FileMeta, Version
 from engines.simenv import SimEnv
 from tests.chapters.kit import History, model_run, rounds
-from tests.chapters.lsm_parts import rows
+from tests.chapters.lsm_parts import Counted, rows
 
 Version_ = tuple[bytes, int, bytes | None]  # key, sequence, value
 LATEST = 1 << 40
@@ -123,29 +123,6 @@ def test_a_merge_takes_no_row_before_it_needs_it() -> None:
     merged = merge([source(b"a"), source(b"b"), source(b"c")])
     assert taken == [] and next(merged).key == b"a0"
     assert sorted(taken) in ([b"a0", b"b0", b"c0"], [b"a0", b"a1", b"b0", b"c0"]), f"for one row, {taken} were taken"
-
-
-class Counted(bytes):
-    """A key that counts how often it is compared."""
-
-    comparisons = 0
-    __hash__ = bytes.__hash__
-
-    def __lt__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__lt__(self, other)
-
-    def __gt__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__gt__(self, other)
-
-    def __le__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__le__(self, other)
-
-    def __ge__(self, other: bytes) -> bool:
-        Counted.comparisons += 1
-        return bytes.__ge__(self, other)
 
 
 def test_a_merge_of_many_sources_compares_little(rng: random.Random) -> None:
