@@ -40,8 +40,9 @@ learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
 	    cd "$(DIR)" && "$(CURDIR)/$(BIN)/metcd" learn status; \
 	else \
-	    $(BIN)/metcd learn init "$(DIR)" && echo && cd "$(DIR)" && "$(CURDIR)/$(BIN)/metcd" learn start 1; \
+	    $(BIN)/metcd learn init "$(DIR)" >/dev/null && cd "$(DIR)" && "$(CURDIR)/$(BIN)/metcd" learn start 1; \
 	fi
+	@echo 'All commands are typed there:  source $(BIN)/activate && cd $(DIR)'
 
 cluster: $(VENV)/.installed
 	$(BIN)/metcd cluster $(ARGS)

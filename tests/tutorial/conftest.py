@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -86,7 +87,13 @@ Learn = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def learn(toy: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Learn:
+def learn(
+    toy: Course,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Learn:
     """Types a command in the course directory `mine`: its exit status, and all that it printed."""
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -105,6 +112,9 @@ def learn(toy: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
         out, err = capsys.readouterr()
         return status, out + err
 
-    assert typed("init", str(tmp_path / "mine"))[0] == 0
+    made = tmp_path_factory.getbasetemp() / "course"  # the first one; the others are copies of it
+    if not made.exists():
+        assert typed("init", str(made))[0] == 0
+    shutil.copytree(made, tmp_path / "mine")
     monkeypatch.chdir(tmp_path / "mine")
     return typed

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tutorial.conftest import Learn
-from tutorial.learn import course, git
-from tutorial.learn.course import Course
+from tutorial.learn import check, git
 
 ASKED = '    raise NotImplementedError("chapter 1 asks you to write put_varint")\n'
 WRONG = """\
@@ -22,6 +21,9 @@ WRONG = """\
     return bytes(out)
 """
 RIGHT = WRONG.replace("value & 127", "value & 127 | 128")
+
+
+RUN = check.run  # with pytest in a process of its own
 
 
 def coding(tmp_path: Path) -> Path:
@@ -294,20 +296,31 @@ def test_a_check_runs_the_tests_on_the_learners_files(learn: Learn, tmp_path: Pa
     assert learn("check")[0] == 0
 
 
+def test_a_file_that_cannot_be_imported_is_named(
+    quick: None, learn: Learn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn("start", "1")
+    monkeypatch.setattr(check, "run", RUN)
+    with (tmp_path / "mine/engines/kvstore.py").open("a") as file:
+        file.write("x = no_such_name\n")
+    status, told = learn("check")
+    assert status == 1
+    assert re.match(r"metcd learn: engines/kvstore.py:\d+: NameError: name 'no_such_name' is not defined", told)
+
+
 def test_an_endless_loop_is_stopped_and_named(
     quick: None, learn: Learn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn("start", "1")
-    monkeypatch.undo()
-    chapter = course.Chapter(1, "01", "", "", 1, 3, ("tests/tutorial/toy/first.py",), ())
-    write(tmp_path, "    while True:\n        value += 1\n")
-    from tutorial.learn import check, judge
-
+    monkeypatch.setattr(check, "run", RUN)
     monkeypatch.setattr(check, "TIME_LIMIT_S", 1)
-    result = check.run(Course(1, ("engines",), (chapter,)), tmp_path / "mine", chapter)
-    assert result.failed[0].why.startswith("Failed: Timeout") and result.collected == 3
-    assert len(result.outcomes) == 1, "the others would take as long"
-    assert judge.located(tmp_path / "mine", result.failed[0].where).startswith("put_varint, engines/coding.py:")
+    write(tmp_path, "    while True:\n        value += 1\n")
+    status, told = learn("check")
+    assert status == 1
+    assert (
+        "red: test_small_numbers_are_one_byte\n  it took more than 1 s and was stopped in put_varint, engines/" in told
+    )
+    assert "only 1 came to an end" in told, "each of the others would take as long"
 
 
 def test_a_command_runs_on_the_learners_packages(learn: Learn, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -102,8 +103,8 @@ def run(
         except subprocess.TimeoutExpired:
             return Result(chapter, seed, problem=f"the tests took more than {RUN_LIMIT_S} s and were stopped")
         if not report.exists():
-            return Result(chapter, seed, problem=_last_words(done.stdout + done.stderr))
-        return _read(json.loads(report.read_text("utf-8")), chapter, seed, bool(only), stop_at_first)
+            return Result(chapter, seed, problem=_import_error(done.stdout + done.stderr, directory))
+        return _read(json.loads(report.read_text("utf-8")), directory, chapter, seed, bool(only), stop_at_first)
 
 
 def _command(course: Course, directory: Path, report: Path, tests: Sequence[str]) -> list[str]:
@@ -129,7 +130,7 @@ def _environment(directory: Path, chapter: Chapter, seed: int, scratch: str) -> 
     return kept | {"METCD_PLAIN": "1"} if chapter.plain else kept
 
 
-def _read(report: dict[str, object], chapter: Chapter, seed: int, some: bool, stopped: bool) -> Result:
+def _read(report: dict[str, object], directory: Path, chapter: Chapter, seed: int, some: bool, stopped: bool) -> Result:
     collected, tests = report["collected"], report["tests"]
     assert isinstance(collected, list) and isinstance(tests, list)
     outcomes = tuple(
@@ -152,12 +153,22 @@ def _read(report: dict[str, object], chapter: Chapter, seed: int, some: bool, st
     elif problem is None and not some and not stopped and len(outcomes) != len(collected):
         problem = f"of {len(collected)} tests only {len(outcomes)} came to an end"
     assert problem is None or isinstance(problem, str)
+    if problem is not None and "\n" in problem:
+        problem = _import_error(problem, directory)
     return Result(chapter, seed, outcomes, len(collected), problem)
 
 
-def _last_words(output: str) -> str:
-    lines = [line for line in output.strip().splitlines() if line.strip()]
-    return "\n".join(lines[-15:]) if lines else "pytest ended without a word"
+def _import_error(output: str, directory: Path) -> str:
+    """What stopped pytest before any test: the error, and the last line of the course directory that led to it."""
+    errors = re.findall(r"^E +(\S.*)$", output, re.MULTILINE)
+    if not errors:
+        lines = [line for line in output.strip().splitlines() if line.strip()]
+        return "\n".join(lines[-15:]) if lines else "pytest ended without a word"
+    places = re.findall(r"^(\S+\.py):(\d+): in ", output, re.MULTILINE)
+    inside = [(path, line) for path, line in places if (directory / path).resolve().is_relative_to(directory.resolve())]
+    where = f"{os.path.relpath(directory / inside[-1][0], directory)}:{inside[-1][1]}: " if inside else ""
+    error = errors[-1].removeprefix("tutorial.learn.plugin.ImportTookTooLong: ")
+    return f"{where}{error}: the file can't be imported; mend that first"
 
 
 def problem_of(course: Course, directory: Path, upto: int) -> str | None:

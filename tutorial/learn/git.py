@@ -42,7 +42,7 @@ def diff(directory: Path, *words: str) -> str:
 
 
 def _git(directory: Path, *words: str) -> str:
-    named = "GIT_AUTHOR_NAME" in os.environ or subprocess.run(
+    named = words[0] != "commit" or "GIT_AUTHOR_NAME" in os.environ or subprocess.run(
         ["git", "-C", str(directory), "config", "user.email"], capture_output=True, check=False
     ).returncode == 0  # fmt: skip
     environment = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from tutorial.learn import blame as search
 from tutorial.learn import check as checks
 from tutorial.learn import cut, screen, tree
-from tutorial.learn.check import TIME_LIMIT_S, Outcome, Result
+from tutorial.learn.check import Outcome, Result
 from tutorial.learn.course import REPOSITORY, Chapter
 from tutorial.learn.errors import LearnError
 from tutorial.learn.place import Place
@@ -115,10 +115,11 @@ def _why(place: Place, test: Outcome) -> Iterator[str]:
     """The failure, and where in the learner's code it happened."""
     where = located(place.directory, test.where)
     if test.why.startswith("Failed: Timeout"):
-        yield f"it took more than {TIME_LIMIT_S} s and was stopped" + (f" in {where}" if where else "")
+        yield f"it took more than {checks.TIME_LIMIT_S} s and was stopped" + (f" in {where}" if where else "")
         yield "is there a loop that doesn't end?"
         return
     lines = test.why.removeprefix("AssertionError: ").splitlines()
+    lines = [re.sub(r" (?:object )?at 0x[0-9a-f]+", "", line) for line in lines]
     lines = [line for line in lines if line.strip() and not line.strip().startswith("Use -v to get more diff")]
     yield from lines[:WHY_LINES]
     if len(lines) > WHY_LINES:

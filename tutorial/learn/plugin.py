@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +22,28 @@ import pytest
 
 __all__ = ["Report"]
 
+IMPORT_LIMIT_S = 20
 WHY_MAX = 2_000  # characters of a failure's message
 
 
+class ImportTookTooLong(Exception):
+    """A module doesn't come to its end."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    signal.signal(
+        signal.SIGALRM, _too_long
+    )  # each test has pytest-timeout's limit; what is imported before them has this
+    signal.alarm(IMPORT_LIMIT_S)
     parser.addoption("--learn-directory", type=Path, help="the course directory")
     parser.addoption("--learn-report", type=Path, help="where the report goes")
     parser.addoption(
         "--learn-packages", help="names of packages, with commas, that must come from the course directory"
     )
+
+
+def _too_long(*_: object) -> None:
+    raise ImportTookTooLong(f"the import took more than {IMPORT_LIMIT_S} s; is there a loop that doesn't end?")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,11 +64,10 @@ class Report:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed and self.problem is None:
-            lines = str(report.longrepr).strip().splitlines()
-            errors = [line[1:].strip() for line in lines if line.startswith("E ")]
-            self.problem = "\n".join(errors or lines)[-WHY_MAX:]
+            self.problem = str(report.longrepr)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        signal.alarm(0)
         self.collected = [item.nodeid for item in session.items]
         for name in self.packages:
             where = Path(importlib.import_module(name).__file__ or "").resolve()
