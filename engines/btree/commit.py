@@ -79,8 +79,10 @@ class Committer:
 
         A writer is begun for `next_txid`, and `build` called with it. If it returns None, and the current state is durable,
         that is all. Then `enter_root` makes the new root known to the root bucket, `write_freelist` writes the list of what
-        the new trees don't reach, and `make_durable` the meta of both. Only then is the new State current, and only then
-        does `let_go` give away the pages that the old one needed.
+        the new trees don't reach, and returns where it lies, which is the `freelist_run` from then on. The new meta is the
+        old one with another root, freelist, high-water mark and txid; `make_durable` brings it to the disk. Only then is
+        the new State current, with the bucket's sequence unchanged, and only then does `let_go` give away the pages that
+        the old one needed.
 
         Whatever is raised before `make_durable` leaves everything as it was, by the writer's `rollback`, and goes on to
         the caller. What that raises is not undone: the disk is as after a crash, and the caller stops using the store.

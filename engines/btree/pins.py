@@ -60,10 +60,10 @@ class Pins:
         return self._held
 
     def count(self) -> None:
-        """Moves what is in `gone` and `arrived` into `counts`, which has the readers of each txid; and sets what is held.
+        """Moves what is in `gone` and `arrived` into `counts`, which has the readers of each txid; and sets `_held`.
 
         Other threads append to both queues meanwhile: only what was there at the beginning has to be moved, and `gone` is
-        looked at first. `counts` keeps no zeros; the txids in it, ascending, are what `held` returns. An interrupt between
+        looked at first. `counts` keeps no zeros; the txids in it, ascending, are what is held. An interrupt between
         two steps may count a reader for too long, never too short. Requires: one thread at a time.
         """
         counts = self.counts

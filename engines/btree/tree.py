@@ -183,8 +183,9 @@ class TreeWriter:
 
         The three lists, of one length, are a branch's children from left to right, and are changed in place: first key, page
         id, piece. A piece has UNWRITTEN for a page id; a child that stays as it is has None for a piece, is loaded if it is
-        the neighbour of a small one, and is then dropped. Both together (`joined`) are split with `self.fill`, and what comes
-        out takes the place of the two, to the right of which the walk goes on; but if it is one node, that is looked at again.
+        the neighbour of a small one, and is then dropped. Both together (`joined`) are split with `self.fill`; what comes out
+        takes the place of the two, and the walk goes on to the right of it.
+
         A small piece stays as it is if it has no neighbour; or if one of the two has several pages, unless the piece is a
         branch with one child, which may not stay. O(children), and one page read for each small piece at most.
         """
@@ -207,7 +208,7 @@ class TreeWriter:
             keys[both] = [node.keys[0] for node in joined]
             children[both] = [UNWRITTEN] * len(joined)
             slots[both] = joined
-            at = left if len(joined) == 1 else left + len(joined)
+            at = left + len(joined)
 
     def _is_small(self, piece: Node) -> bool:
         return piece.size_bytes < self.page_bytes // SMALL or len(piece.children) == 1
