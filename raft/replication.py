@@ -45,9 +45,14 @@ def maybe_send_append(r: Core, to: int, progress: Progress, send_if_empty: bool)
         if full and not send_if_empty:
             r.log.term(progress.next - 1)  # if that is cut away, it can have the snapshot now
             return False
+        first = progress.next
         send_append(r, to, progress, without_entries=full)
     except CompactedError:
         return maybe_send_snapshot(r, to, progress)
+    # Who sends all that a follower lacks calls this until it is False (handle_append_response).
+    assert send_if_empty or progress.next > first or progress.is_paused(), (
+        "what was sent isn't noted, and is sent for ever"
+    )
     return True
 
 
