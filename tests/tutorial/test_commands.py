@@ -331,6 +331,11 @@ def test_a_command_runs_on_the_learners_packages(learn: Learn, tmp_path: Path) -
     assert learn("run", "no-such-command") == (1, "metcd learn: there is no command no-such-command\n")
 
 
+def test_a_cluster_is_not_started_on_what_is_not_written(learn: Learn) -> None:
+    status, told = learn("serve")
+    assert status == 1 and "put_slice of chapter 2 is not written yet" in told and "--catch-up" in told
+
+
 def test_metcd_hands_the_verb_learn_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The words after it are the tutorial's; where the tutorial isn't installed, as with a wheel, it says so."""
     from server import __main__ as command

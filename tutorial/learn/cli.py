@@ -21,7 +21,6 @@ or the course itself is.
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
 import os
 import subprocess
@@ -32,9 +31,10 @@ from pathlib import Path
 from tutorial.learn import aids, begin, judge, progress, quiz
 from tutorial.learn.errors import CourseError, LearnError
 from tutorial.learn.place import Place, environment
-from tutorial.learn.screen import say
 
 __all__ = ["main"]
+
+SERVES = 18  # the chapter at whose end a cluster runs
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_judging(verb)
     _add_help(verb)
     serve = verb("serve", _serve, "run a cluster of three nodes on your own packages")
-    serve.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    serve.add_argument("--port", type=int, default=3379, help="node 1's, for clients (%(default)s); a node takes two")
     run = verb("run", _run, "run a command on your own packages, in plain form: `run python`, `run metcd dump PATH`")
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND...")
     return parser
@@ -183,11 +183,15 @@ def _serve(told: argparse.Namespace) -> int:
     """Chapter 18's: three processes on the learner's packages."""
     place = Place.here()
     place.readable()
-    serve: Callable[[Path], int | None] = importlib.import_module("tutorial.learn.serve").serve
-    if told.words:
-        say(f"serve takes no words: {' '.join(told.words)}")
-        return 2
-    return serve(place.directory) or 0
+    for chapter in place.course.upto(SERVES):
+        if gaps := place.gaps(chapter):
+            raise LearnError(
+                f"{gaps[0].name} of chapter {chapter.number} is not written yet: `metcd learn start {SERVES} --catch-up` "
+                "takes what is missing from the reference"
+            )
+    from tutorial.learn.serve import serve  # here: it takes the whole server with it
+
+    return serve(place.directory, told.port)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,10 @@ class Place:
         """Its functions that still are as they were cut."""
         return list(tree.untouched(self.directory, chapter.owns))
 
+    def gaps(self, chapter: Chapter) -> list[Owned]:
+        """Those among them that have no working default, either: calling one raises NotImplementedError."""
+        return [owned for owned in chapter.owns if tree.form_of(self.directory, owned) in ("asked", "missing")]
+
     def text(self, owned: Owned) -> str:
         """The function as it stands in the directory. Raises LearnError if it isn't there."""
         try:
