@@ -169,24 +169,30 @@ def test_a_batch_is_announced_by_a_mark() -> None:
 
 def test_a_write_costs_one_fsync_and_none_if_not_asked_for(history: History) -> None:
     """A batch of a hundred costs no more than a put."""
-    env = history.watch_disk(SimEnv(0))
-    with history.watch(open_at(env), "store") as store:
-        store.put(b"first", b"makes the file")
-        fsyncs = store.stats().fsyncs
-        for number in range(5):
-            store.put(b"%d" % number, b"", sync=True)
-        assert store.stats().fsyncs == fsyncs + 5, "one fsync for each put with sync=True"
-        batch = WriteBatch()
-        for number in range(100):
-            batch.put(b"%d" % number, b"")
-        store.write(batch)
-        assert store.stats().fsyncs == fsyncs + 6, "one fsync for the whole batch"
-        for number in range(5):
-            store.put(b"%d" % number, b"again", sync=False)
-        assert store.stats().fsyncs == fsyncs + 6, "none with sync=False"
-        store.flush()
-        store.flush()
-        assert store.stats().fsyncs == fsyncs + 7, "flush: one if something was written without, else none"
+    store = open_at(history.watch_disk(SimEnv(0)))
+    watched = history.watch(store, "store")
+    watched.put(b"first", b"makes the file")
+    before = store.stats().fsyncs
+
+    def expect(fsyncs: int) -> None:
+        history.expect("store.stats().fsyncs, since the file was made", fsyncs, store.stats().fsyncs - before)
+
+    for number in range(5):
+        watched.put(b"%d" % number, b"", sync=True)
+    expect(5)
+    batch = WriteBatch()
+    for number in range(100):
+        batch.put(b"%d" % number, b"")
+    watched.write(batch, sync=True)
+    expect(6)
+    for number in range(5):
+        watched.put(b"%d" % number, b"again", sync=False)
+    expect(6)
+    watched.flush()
+    expect(7)
+    watched.flush()
+    expect(7)
+    store.close()
 
 
 def test_nobody_reads_what_is_not_on_the_disk_yet() -> None:
