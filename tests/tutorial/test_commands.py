@@ -181,9 +181,18 @@ def test_a_green_check_is_a_commit(began: Learn, tmp_path: Path) -> None:
     assert "Next: `metcd learn start 2`" in began("status")[1]
 
 
+def test_a_green_chapter_that_was_broken_is_not_green_any_more(began: Learn, tmp_path: Path) -> None:
+    write(tmp_path, RIGHT)
+    began("check")
+    write(tmp_path, WRONG, RIGHT)
+    assert "It was green before" in began("check")[1]
+    assert "0 chapters green" in began("status")[1]
+    assert "chapter 1 is not green yet" in began("start", "2")[1]
+
+
 def test_a_syntax_error_is_one_sentence(began: Learn, tmp_path: Path) -> None:
     write(tmp_path, "    return (\n")
-    for command in ("check", "start 1", "blame", "diff"):
+    for command in ("check", "start 1", "blame", "diff", "hint", "show 1 --yes", "break 1", "serve"):
         status, told = began(*command.split())
         assert status == 1 and re.search(r"engines/coding.py:\d+: ", told) and "Python can't read the file" in told, (
             command

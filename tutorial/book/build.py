@@ -3,7 +3,7 @@
     book/pages/        the Markdown of the repository, at the same paths, with links that a site can follow
         source/        a page for each source file that some page names
         api/           a page for each module, filled from its docstrings by mkdocstrings
-    book/site/         what is built from it; open index.html. It needs no server and no network
+    book/site/         what is built from it; open index.html. It needs no network; the search needs a server, of this machine
 
 The Markdown is written to be read in the repository. Here a relative link to another page stays what it is, a link to a
 source file leads to its page under source/, and a path in backticks becomes such a link. A link that leads nowhere ends the
@@ -259,6 +259,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
     if not problems:
         print(f"The book: {book.target / 'site/index.html'}")
+        print("With search: .venv/bin/python -m http.server --bind 127.0.0.1 --directory book/site")
     return 1 if problems else 0
 
 

@@ -52,7 +52,6 @@ def show(place: Place, number: int | None, name: str | None, *, apply: bool = Fa
             say(f"Not shown. A hint: metcd learn hint {chapter.number} {owned[0].name}")
             return
         place.state.shown.append(remembered)
-    place.readable()
     for one in owned:
         _show(place, one)
     place.state.shown += [one.id for one in owned if one.id not in place.state.shown]
@@ -91,7 +90,6 @@ def diff(place: Place, number: int | None, *, given: bool = False) -> None:
         _diff_given(place)
         return
     chapter = place.chapter(number)
-    place.readable()
     if not any(_diff(place, owned) for owned in chapter.owns):
         say(f"Nothing of chapter {chapter.number} is written yet.")
 
@@ -105,7 +103,6 @@ def _diff(place: Place, owned: Owned) -> bool:
 
 
 def _diff_given(place: Place) -> None:
-    place.readable()
     changes = given_changes(place)
     for path, (before, after) in changes.items():
         say(path, "bold")

@@ -68,7 +68,6 @@ def init(directory: Path) -> None:
 def start(place: Place, number: int, *, catch_up: bool = False) -> None:
     """Begins a chapter: its functions are to be written now, and its tests are red."""
     chapter = place.course.chapter(number)
-    place.readable()
     missing = [earlier for earlier in place.course.upto(number - 1) if not place.done(earlier)]
     if missing and not catch_up:
         names = _listed([str(earlier.number) for earlier in missing])

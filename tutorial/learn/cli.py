@@ -126,8 +126,15 @@ def _add_help(verb: Callable[..., argparse.ArgumentParser]) -> None:
     breaks.add_argument("--anyway", action="store_true", help="though the chapter is not written")
 
 
+def _here() -> Place:
+    """The course directory, all of whose files Python can read."""
+    place = Place.here()
+    place.readable()
+    return place
+
+
 def _start(told: argparse.Namespace) -> None:
-    begin.start(Place.here(), told.number, catch_up=told.catch_up)
+    begin.start(_here(), told.number, catch_up=told.catch_up)
 
 
 def _predict(told: argparse.Namespace) -> None:
@@ -147,23 +154,23 @@ def _trace(told: argparse.Namespace) -> None:
 
 
 def _blame(told: argparse.Namespace) -> None:
-    judge.blame(Place.here(), told.number, seed=told.seed)
+    judge.blame(_here(), told.number, seed=told.seed)
 
 
 def _hint(told: argparse.Namespace) -> None:
-    aids.hint(Place.here(), told.number, told.function)
+    aids.hint(_here(), told.number, told.function)
 
 
 def _show(told: argparse.Namespace) -> None:
-    aids.show(Place.here(), told.number, told.function, apply=told.apply, yes=told.yes)
+    aids.show(_here(), told.number, told.function, apply=told.apply, yes=told.yes)
 
 
 def _diff(told: argparse.Namespace) -> None:
-    aids.diff(Place.here(), told.number, given=told.given)
+    aids.diff(_here(), told.number, given=told.given)
 
 
 def _break(told: argparse.Namespace) -> None:
-    quiz.break_it(Place.here(), told.number, told.bug, guess=told.guess, anyway=told.anyway)
+    quiz.break_it(_here(), told.number, told.bug, guess=told.guess, anyway=told.anyway)
 
 
 def _run(told: argparse.Namespace) -> int:
@@ -181,8 +188,7 @@ def _run(told: argparse.Namespace) -> int:
 
 def _serve(told: argparse.Namespace) -> int:
     """Chapter 18's: three processes on the learner's packages."""
-    place = Place.here()
-    place.readable()
+    place = _here()
     for chapter in place.course.upto(SERVES):
         if gaps := place.gaps(chapter):
             raise LearnError(

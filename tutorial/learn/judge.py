@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tutorial.learn import blame as search
 from tutorial.learn import check as checks
-from tutorial.learn import cut, screen, tree
+from tutorial.learn import cut, screen, state, tree
 from tutorial.learn.check import Outcome, Result
 from tutorial.learn.course import REPOSITORY, Chapter
 from tutorial.learn.errors import LearnError
@@ -30,6 +30,10 @@ def check(
     place: Place, number: int | None, *, seed: int = 0, test: str | None = None, all_of_them: bool = False
 ) -> bool:
     """Runs a chapter's tests; True if all are green."""
+    if (problem := checks.unreadable(place.course, place.directory)) is not None:
+        raise LearnError(
+            f"{problem}\nThe command that repeats this: {repeat(place.chapter(number).number, seed, test)}"
+        )
     chapter = place.started(number)
     if all_of_them:
         return all(_check(place, each, seed, None) for each in place.course.upto(chapter.number))
@@ -81,9 +85,15 @@ def _tell_red(place: Place, result: Result) -> None:
     again = repeat(chapter.number, result.seed, None)
     if result.problem is not None and not result.failed:
         raise LearnError(f"{result.problem}\nThe command that repeats this: {again}")
+    broken = chapter.number in place.state.green
+    if broken:
+        place.state.green.remove(chapter.number)
+        state.save(place.directory, place.state)
     passed = len(result.outcomes) - len(result.failed)
     of = max(result.collected, len(result.outcomes))
     say(f"Chapter {chapter.number}: {passed} of {counted(of, 'test')} {'is' if passed == 1 else 'are'} green.", "bold")
+    if broken:
+        say("It was green before: `git diff` shows what was changed since the last commit.")
     written = [test for test in result.failed if not test.unwritten]
     for test in written[:SHOWN]:
         say()
@@ -230,7 +240,6 @@ def blame(place: Place, number: int | None, *, seed: int = 0) -> None:
 
 
 def _blame(place: Place, chapter: Chapter, test: Outcome, seed: int) -> None:
-    place.readable()
     with screen.busy("putting the reference's functions in the place of yours"):
         if checks.run(place.course, place.directory, chapter, seed=seed, only=[test.id]).green:
             say(f"{test.name} is green now: metcd learn check {chapter.number}")
