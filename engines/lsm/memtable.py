@@ -86,7 +86,7 @@ class MemTable:
     def rows(self, start: bytes = b"", stop: bytes | None = None, reverse: bool = False) -> Iterator[Row]:
         """All versions of the user keys in [start, stop), in order, or against it; None is no bound.
 
-        Lazy. `Row.first_of(key)` is the bound that all versions of `key` lie behind. O(log n) to begin with.
+        Lazy. `Row.first_of(key)` is the bound before all versions of `key`. O(log n) to begin with.
         """
         first = Row.first_of(start)
         if reverse:

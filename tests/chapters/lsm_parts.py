@@ -129,7 +129,7 @@ class LogAndMemtable:
         found = []
         for key in sorted({row.key for row in self.memtable.rows()} - {b"recovered"}):
             value = self.memtable.get(key, self.core.sequence)
-            assert not isinstance(value, Absent), f"{key!r} is among the rows, but get as of now says ABSENT"
+            assert not isinstance(value, Absent), f"{key!r} is among the rows, but get says ABSENT"
             found.append((key, value))
         return found
 
