@@ -484,5 +484,5 @@ def test_no_manifest_names_a_file_that_is_not_there(rng: random.Random) -> None:
 def test_a_power_cut_after_any_call_loses_nothing(seed: int, history: History) -> None:
     """put, batch, flush, load, close and open: cut after every call, and in the recovery after that once more."""
     for number in range(rounds(2)):
-        subject = store_subject("lsm", logs=("*.log",), steps=10, plain=True, **SMALL)
+        subject = store_subject("lsm", logs=("*.log",), steps=8, plain=True, **SMALL)
         power_cuts(subject, seed + number, history, second_cut_share=0.01)
