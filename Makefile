@@ -6,9 +6,10 @@
 #   make lint                           ruff format, ruff check, mypy --strict
 #   make crash                          the long power-cut run, and every test that is marked slow
 #   make plain                          the engines' tests again, without the accelerations
-#   make nightly                        the long run on three seeds, and the real systems; then both in plain form
+#   make nightly                        the long run on three seeds, and the real systems; both in plain form; the author's check
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
+#   make author                         the author's check: each chapter of the tutorial can fail, be passed, and find its bugs
 #   make book                           all pages and an API reference as a site, in book/site; links are checked
 #   make bench                          microbenchmarks of the engines, in one table
 #
@@ -34,7 +35,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash plain nightly pythons interop book bench clean
+.PHONY: learn cluster test lint crash plain nightly pythons interop author book bench clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -71,6 +72,7 @@ nightly:
 	$(MAKE) plain
 	$(MAKE) crash PLAIN=1
 	$(MAKE) interop PLAIN=1
+	$(MAKE) author
 
 # A venv for each Python, with the engines' libraries and nothing else: how a process ends is each version's own matter.
 pythons: $(VENV)/.installed
@@ -79,6 +81,9 @@ pythons: $(VENV)/.installed
 # Here a test that is skipped, because something it needs is missing, is a failure.
 interop: $(VENV)/.installed-interop $(VENV)/.installed-npm
 	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
+
+author: $(VENV)/.installed
+	$(BIN)/python -m tutorial.learn.author $(ARGS)
 
 book: $(VENV)/.installed-book
 	$(BIN)/python -m tutorial.book.build
