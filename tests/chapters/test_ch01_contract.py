@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,16 @@ from engines.errors import InvalidKey, InvalidValue, StoreClosed
 from engines.kvstore import MAX_KEY_BYTES, WriteBatch
 from engines.memory import MemoryStore
 from tests.chapters.kit import History, model_run, rounds
+
+
+def must_raise(error: type[Exception], what: str, call: Callable[..., object], *arguments: Any) -> None:
+    """Says which call should have been refused, and how, if it wasn't."""
+    try:
+        call(*arguments)
+    except error:
+        return
+    raise AssertionError(f"{what} has to raise {error.__name__}, and raised nothing")
+
 
 # ---- a batch is a list ------------------------------------------------------------------------------------------------
 
@@ -49,11 +60,12 @@ def test_a_batch_keeps_operations_in_order_and_counts_bytes() -> None:
     ],
     ids=["empty key", "long key", "text key", "no key", "text value", "no value"],
 )
-def test_a_batch_refuses_what_no_store_holds(key: Any, value: Any, error: type[Exception]) -> None:
+def test_a_batch_refuses_what_no_store_holds(
+    key: Any, value: Any, error: type[Exception], request: pytest.FixtureRequest
+) -> None:
     """And is as it was before: a program may catch the error, and write the rest."""
     batch = WriteBatch()
-    with pytest.raises(error):
-        batch.put(key, value)
+    must_raise(error, f"a put: {request.node.callspec.id}", batch.put, key, value)
     assert (batch.operations, batch.size_bytes) == ([], 0), "a refused put leaves nothing in the batch"
 
 
@@ -63,8 +75,7 @@ def test_a_batch_deletes_any_bytes_and_nothing_else() -> None:
     batch.delete(b"")
     batch.delete(b"k" * (MAX_KEY_BYTES + 1))
     assert [key[:1] for key, _ in batch.operations] == [b"", b"k"]
-    with pytest.raises(InvalidKey):
-        batch.delete("text")  # type: ignore[arg-type]
+    must_raise(InvalidKey, "batch.delete('text')", batch.delete, "text")
     assert len(batch.operations) == 2, "a refused delete leaves nothing in the batch"
 
 
@@ -100,14 +111,12 @@ def test_an_empty_value_is_a_value() -> None:
 
 def test_a_get_checks_the_key_and_the_store() -> None:
     store = MemoryStore()
-    with pytest.raises(InvalidKey):
-        store.get("text")  # type: ignore[arg-type]
+    must_raise(InvalidKey, "store.get('text')", store.get, "text")
     store.get(b"a")
     store.get(b"b")
     assert store.stats().gets == 2, "each get that passes the checks is counted, whether it finds something or not"
     store.close()
-    with pytest.raises(StoreClosed):
-        store.get(b"a")
+    must_raise(StoreClosed, "a get from a closed store", store.get, b"a")
 
 
 class Overheard(MemoryStore):
@@ -201,8 +210,7 @@ def test_the_bounds_of_a_scan_take_in_its_prefix(rng: random.Random) -> None:
 
 def test_the_bounds_of_a_scan_are_bytes() -> None:
     for start, stop, prefix in (("a", None, None), (b"", "a", None), (b"", None, "a"), (None, None, None)):
-        with pytest.raises(InvalidKey):
-            scan_bounds(start, stop, prefix)  # type: ignore[arg-type]
+        must_raise(InvalidKey, f"scan_bounds({start!r}, {stop!r}, {prefix!r})", scan_bounds, start, stop, prefix)
     assert scan_bounds(b"", None, None) == (b"", None), "these are the bounds of everything"
 
 
