@@ -25,12 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tutorial.learn import course
-from tutorial.learn.course import REPOSITORY
+from tutorial.learn.course import REPOSITORY, Course
+from tutorial.learn.map import with_table
 
 __all__ = ["Book", "foreign_resources", "main"]
 
 TARGET = REPOSITORY / "book"
 PACKAGES = ("engines", "raft", "server")
+MAP = "tutorial/README.md"
 
 # Pages outside of the chapters, by part of the book, in reading order. Of those in a folder that ends in *, all.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -76,10 +78,12 @@ class Book:
     def put_together(self) -> list[str]:
         """Writes every page and the settings. Returns what is wrong, one sentence each."""
         shutil.rmtree(self.target, ignore_errors=True)
-        parts = self.parts()
+        of = course.load()
+        parts = self.parts(of)
         self.markdown = {path for paths in parts.values() for path in paths}
         for path in sorted(self.markdown):
-            self._write(_name(path), self.rewritten(path, (REPOSITORY / path).read_text("utf-8")))
+            text = (REPOSITORY / path).read_text("utf-8")
+            self._write(_name(path), self.rewritten(path, with_table(text, of) if path == MAP else text))
         modules = list(self.modules())
         for path in modules:
             self._write(_api(path), f"# `{_module(path)}`\n\n[Its source]({_up(_api(path))}{_source(path)})\n\n"
@@ -93,9 +97,9 @@ class Book:
         (self.target / "zensical.toml").write_text(settings, "utf-8")
         return self.problems
 
-    def parts(self) -> dict[str, tuple[str, ...]]:
+    def parts(self, of: Course) -> dict[str, tuple[str, ...]]:
         """The Markdown of the book, by part."""
-        chapters = tuple(f"tutorial/{chapter.folder}/README.md" for chapter in course.load().chapters)
+        chapters = tuple(f"tutorial/{chapter.folder}/README.md" for chapter in of.chapters)
         return {"": ("README.md",), "The tutorial": ("tutorial/README.md", *chapters), **PARTS}
 
     def nav(self, parts: dict[str, tuple[str, ...]], modules: list[str]) -> list[object]:
