@@ -158,7 +158,7 @@ def _tell(place: Place, chapter: Chapter) -> None:
         result = check.run(place.course, place.directory, chapter)
     place.remember(result)
     if result.problem is not None:
-        raise LearnError(result.problem)
+        raise LearnError(f"{result.problem}\nThe command that repeats this: metcd learn start {chapter.number}")
     red = len(result.failed)
     say(f"{red} of {chapter.expect} tests are red" + (", as they must be: nothing is written yet." if red else "."))
     if result.failed:

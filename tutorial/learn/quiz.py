@@ -184,5 +184,6 @@ def _run(place: Place, mutant: Mutant, chapter: Chapter) -> list[str]:
         tree.put(copy, [tree.mutate(place.course, mutant)])
         result = check.run(place.course, copy, chapter)
     if result.problem is not None and not result.failed:
-        raise LearnError(f"{mutant.name}: {result.problem}")
+        again = f"metcd learn break {chapter.number} {mutant.name}"
+        raise LearnError(f"{mutant.name}: {result.problem}\nThe command that repeats this: {again}")
     return [test.name for test in result.failed]
