@@ -101,7 +101,7 @@ def _shape(chapter: Chapter, text: str, prose: str) -> Iterator[str]:
     found = [title for title in re.findall(r"^## (.+)$", prose, re.MULTILINE) if title in SECTIONS]
     if found != list(SECTIONS):
         yield f"the sections are {found}, and should be {list(SECTIONS)}"
-    count = len(re.sub(r"<[^>]+>", " ", prose).split())
+    count = len(re.sub(r"</?[a-z][^>\n]*>|<!--.*?-->", " ", prose).split())
     if not WORDS[0] <= count <= WORDS[1]:
         yield f"{count} words: {WORDS[0]} to {WORDS[1]} are what a sitting holds"
     written = {name.strip("` ") for name in re.findall(r"^### (.+)$", prose, re.MULTILINE)}

@@ -180,7 +180,7 @@ def _run(place: Place, mutant: Mutant, chapter: Chapter) -> list[str]:
         screen.busy("running the chapter's tests on it"),
     ):
         copy = Path(scratch)
-        tree.write(place.course, copy, tree.as_started(chapter.number + 1))
+        tree.write(place.course, copy, tree.as_done(chapter.number))
         tree.put(copy, [tree.mutate(place.course, mutant)])
         result = check.run(place.course, copy, chapter)
     if result.problem is not None and not result.failed:
