@@ -13,14 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from raft import Message
-from raft.kinds import StateType, VoteResult
+from raft import Entry, Message
+from raft.election import ask_for_votes
+from raft.errors import ProposalDroppedError, RaftPanic
+from raft.kinds import MessageType, StateType, VoteResult
 from raft.quorum import MajorityConfig
-from raft.raftpb import MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_PROP, MSG_VOTE, MSG_VOTE_RESP
+from raft.raftpb import (
+    MSG_APP_RESP,
+    MSG_HEARTBEAT,
+    MSG_HEARTBEAT_RESP,
+    MSG_PRE_VOTE,
+    MSG_PRE_VOTE_RESP,
+    MSG_PROP,
+    MSG_READ_INDEX,
+    MSG_VOTE,
+    MSG_VOTE_RESP,
+)
 from tests.chapters.kit import History, rounds
 from tests.chapters.schedules import ELECTIONS, play_schedules, play_script
 from tests.raft.network import Network, Peer
-from tests.raft.nodes import drain, make_peer, of_type
+from tests.raft.nodes import drain, make_peer, make_raft, of_type
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("15_*.txt"))
 ELECTION_TICK = 10  # of the nodes that make_peer makes
@@ -168,7 +180,7 @@ def test_a_candidate_that_has_lost_keeps_its_vote() -> None:
     beaten.node.step(heartbeat(2, 1))
     for peer, lead in ((refused, 0), (beaten, 2)):
         drain(peer)
-        assert look(peer) == (FOLLOWER, 1, lead)
+        assert look(peer) == (FOLLOWER, 1, lead), "role, term, and who leads, of a candidate of term 1 that has lost"
         assert vote_of(peer) == 1, "the vote belongs to the term, and the term is the same"
         peer.node.step(vote_request(3, 1))
         (answer,) = drain(peer)
@@ -237,10 +249,36 @@ def test_a_campaign_asks_all_other_voters_in_the_next_term(terms: tuple[int, ...
     peer.node.campaign()
     sent = drain(peer)
     assert look(peer) == (CANDIDATE, 5, 0)
-    assert vote_of(peer) == 1
+    assert vote_of(peer) == 1, "a candidate votes for itself, and notes it"
     last = (len(terms), max(terms, default=0))
     found = [(m.type, m.from_, m.to, m.term, (m.index, m.log_term)) for m in sent]
     assert found == [(MSG_VOTE, 1, node_id, 5, last) for node_id in (2, 3, 4)]
+
+
+def test_the_votes_are_asked_for_with_the_types_that_are_given() -> None:
+    """Pre-vote (off by default) asks the same way, with other types, about another term; a transfer has a context."""
+    r = make_raft(FOLLOWER, terms=(1, 2))
+    ask_for_votes(r, MSG_PRE_VOTE, MSG_PRE_VOTE_RESP, 8, b"why")
+    found = [(m.type, m.to, m.term, (m.index, m.log_term), m.context) for m in r.messages]
+    assert found == [(MSG_PRE_VOTE, node_id, 8, (2, 2), b"why") for node_id in (2, 3)]
+    own = [(m.type, m.to, m.term, m.reject) for m in r.messages_after_append]
+    assert own == [(MSG_PRE_VOTE_RESP, 1, 8, False)], "its own answer waits for the disk"
+
+
+def test_a_leader_that_campaigns_is_a_fault_of_its_caller() -> None:
+    """`hup` never lets it happen; a leader that goes to the next term by itself would depose itself."""
+    r = make_raft(LEADER)
+    term = r.term
+    with pytest.raises(RaftPanic):
+        r.become_candidate()
+    assert (r.state, r.term) == (LEADER, term), "nothing is changed before the error"
+
+
+def test_a_candidate_takes_no_proposals() -> None:
+    """Nobody leads, so nobody can take it. Who proposes has to hear that: an entry that vanishes is waited for in vain."""
+    peer = make_candidate()
+    with pytest.raises(ProposalDroppedError):
+        peer.node.propose(b"x")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +301,10 @@ def test_a_majority_makes_the_leader(size: int, granted: int, refused: int, expe
     for voter in range(2, 2 + granted + refused):
         for _ in range(2):
             peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=voter, term=1, reject=voter >= 2 + granted))
-    assert look(peer) == (expected, 1, 1 if expected == LEADER else 0)
+    assert look(peer) == (expected, 1, 1 if expected == LEADER else 0), (
+        f"role, term, and who leads, of a candidate of term 1 among {size} voters; of the others {granted} granted their "
+        f"vote and {refused} refused it"
+    )
 
 
 def test_a_leader_is_heard_at_once_and_at_every_heartbeat() -> None:
@@ -288,6 +329,37 @@ def test_what_is_sent_says_who_sends_it_and_in_which_term() -> None:
     assert [(m.from_, m.to, m.term) for m in of_type(sent, MSG_PROP)] == [(1, 2, 0)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "term", "expected"),
+    [
+        (MSG_HEARTBEAT, 0, 4),
+        (MSG_HEARTBEAT_RESP, 0, 4),
+        (MSG_APP_RESP, 0, 4),
+        (MSG_PROP, 0, 0),
+        (MSG_READ_INDEX, 0, 0),
+        (MSG_VOTE, 5, 5),
+        (MSG_PRE_VOTE_RESP, 5, 5),
+    ],
+)
+def test_what_promises_something_waits_for_the_disk(kind: MessageType, term: int, expected: int) -> None:
+    """A vote or an acknowledgement goes to messages_after_append, whoever gets it; the others may leave earlier."""
+    r = make_raft(FOLLOWER)
+    r.become_follower(4, 2)
+    waits = kind in (MSG_APP_RESP, MSG_VOTE_RESP, MSG_PRE_VOTE_RESP)
+    cases = [(2, 0), (2, 3), *([(1, 0)] if waits else [])]  # to itself a node sends nothing but promises
+    for to, from_ in cases:
+        r.messages, r.messages_after_append = [], []
+        r.send(Message(kind, to=to, from_=from_, term=term, entries=[Entry(0, 0, data=b"x")]))
+        found, other = r.messages, r.messages_after_append
+        if waits:
+            found, other = other, found
+        assert len(found) == 1, f"{kind} to node {to} goes to {'messages_after_append' if waits else 'messages'}"
+        assert other == [], f"{kind} to node {to} goes to one list"
+        assert (found[0].type, found[0].to, found[0].from_, found[0].term) == (kind, to, from_ or 1, expected), (
+            f"type, to, from_ and term of a {kind} of node 1, in term 4; it came with from_ {from_} and term {term}"
+        )
+
+
 # ---- terms -------------------------------------------------------------------------------------------------------------
 
 
@@ -298,12 +370,12 @@ def test_a_higher_term_is_followed_in_every_role(role: StateType) -> None:
         peer = make_role(role, 2)
         peer.node.step(message)
         assert look(peer) == (FOLLOWER, 7, lead), f"a {role} of term 2 got {message.type} of term 7 from node 3"
-        assert vote_of(peer) == (0 if lead else 3)
+        assert vote_of(peer) == (0 if lead else 3), "the vote in term 7; one of term 2 is void"
     # A refusal carries the term of its sender, too: it is how a candidate learns that it is late.
     peer = make_role(role, 2)
     peer.node.step(Message(MSG_VOTE_RESP, to=1, from_=3, term=7, reject=True))
-    assert look(peer) == (FOLLOWER, 7, 0)
-    assert vote_of(peer) == 0
+    assert look(peer) == (FOLLOWER, 7, 0), f"a {role} of term 2 got a refusal of term 7"
+    assert vote_of(peer) == 0, "the vote in term 7; one of term 2 is void"
 
 
 @pytest.mark.parametrize("role", [FOLLOWER, CANDIDATE, LEADER])
@@ -326,10 +398,25 @@ def test_a_candidate_gives_way_to_the_leader_of_its_term_and_to_nobody_else() ->
     assert answer.reject
     assert look(peer) == (CANDIDATE, 1, 0)
     peer.node.step(heartbeat(3, 1))
-    assert look(peer) == (FOLLOWER, 1, 3)
+    assert look(peer) == (FOLLOWER, 1, 3), (
+        "role, term, and who leads, of a candidate that has heard the leader of its term"
+    )
     assert [m.type for m in drain(peer)] == [MSG_HEARTBEAT_RESP], (
         "the message that ends the campaign is answered as well"
     )
+
+
+@pytest.mark.parametrize("role", [FOLLOWER, CANDIDATE, LEADER])
+def test_a_follower_knows_the_leader_that_it_was_told_of(role: StateType) -> None:
+    """In the same term and in a later one; a change of role restarts the timer, in whatever order it is done."""
+    for terms_later, lead in ((0, 3), (0, 0), (2, 3), (2, 0)):
+        r = make_raft(role)
+        term = r.term + terms_later
+        r.election_elapsed = 7
+        r.become_follower(term, lead)
+        assert (r.state, r.term, r.lead) == (FOLLOWER, term, lead), f"a {role} of term {term - terms_later} follows"
+        assert r.election_elapsed == 0, f"a {role} becomes a follower, and its timer counts from 0"
+        assert ELECTION_TICK <= r.randomized_election_timeout < 2 * ELECTION_TICK
 
 
 # ---- time --------------------------------------------------------------------------------------------------------------
@@ -347,6 +434,19 @@ def test_timeouts_are_random_in_their_interval(seed: int) -> None:
     )
 
 
+def test_time_that_is_over_is_said_once() -> None:
+    """Each step starts the count anew, also one that changes no role: with pre-vote, a node that asks again and again."""
+    peer = make_peer(pre_vote=True)
+    asked = []
+    for tick in range(1, 10 * ELECTION_TICK):
+        peer.node.tick()
+        if of_type(drain(peer), MSG_PRE_VOTE):
+            asked.append(tick)
+    waits = [later - earlier for earlier, later in itertools.pairwise([0, *asked])]
+    assert len(waits) >= 5, f"it asked at the ticks {asked}"
+    assert min(waits) >= ELECTION_TICK, f"it asked at the ticks {asked}, with less than {ELECTION_TICK} between two"
+
+
 def test_heartbeats_keep_a_follower_quiet() -> None:
     """As long as the leader is heard, nobody campaigns; when it falls silent, an election timeout passes before that."""
     peer = make_peer()
@@ -355,7 +455,7 @@ def test_heartbeats_keep_a_follower_quiet() -> None:
         for _ in range(ELECTION_TICK - 1):
             peer.node.tick()
         drain(peer)
-        assert look(peer) == (FOLLOWER, 1, 3)
+        assert look(peer) == (FOLLOWER, 1, 3), "role, term, and who leads; a heartbeat came every 9 ticks"
     peer.node.step(heartbeat(3, 1))
     drain(peer)
     assert ELECTION_TICK <= ticks_to_campaign(peer) < 2 * ELECTION_TICK
@@ -383,6 +483,7 @@ def test_a_node_that_is_no_voter_never_campaigns() -> None:
     for _ in range(5 * ELECTION_TICK):
         peer.node.tick()
     assert look(peer) == (FOLLOWER, 0, 0)
+    assert peer.node.raft.election_elapsed == 5 * ELECTION_TICK, "it goes on counting, for when it becomes a voter"
     assert drain(peer) == []
     peer.node.step(vote_request(2, 1))
     assert [m.reject for m in drain(peer)] == [False], "it votes all the same (etcd#10998)"
