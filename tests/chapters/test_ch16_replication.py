@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from raft import ConfState, Entry, MemoryStorage, Message
+from raft.errors import CompactedError
+from raft.follower import take_entries
 from raft.log import RaftLog
 from raft.quorum import MajorityConfig
 from raft.quorum.quorum import INFINITE_INDEX
 from raft.raftpb import MSG_APP, MSG_APP_RESP, MSG_HEARTBEAT_RESP, MSG_VOTE_RESP
+from raft.replication import send_append
+from raft.tracker import Inflights, Progress
 from tests.chapters.kit import History, rounds
 from tests.chapters.schedules import REPLICATION, play_schedules, play_script
 from tests.raft.network import Network, Peer
@@ -60,6 +64,11 @@ def answer_to(peer: Peer, message: Message) -> Message:
     return answer
 
 
+def make_progress(match: int, next_: int) -> Progress:
+    """A follower as its leader sees it, probed."""
+    return Progress(match, next_, Inflights(256))
+
+
 # ---- two logs ----------------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +90,10 @@ def test_the_first_entry_that_differs_is_the_conflict(rng: random.Random) -> Non
         batch = entries(1, other)[first - 1 :]
         expected = next((e.index for e in batch if own[e.index - 1 : e.index] != [e.term]), 0)
         found = make_log(own).find_conflict(batch)
-        assert found == expected, f"a log with the terms {own} gets entries from {first} on with {other[first - 1 :]}"
+        assert found == expected, (
+            f"a log with the terms {own} gets entries from {first} on with the terms {other[first - 1 :]}: "
+            f"expected {expected}, found {found}"
+        )
 
 
 def test_a_log_takes_what_figure_2_says(rng: random.Random, history: History) -> None:
@@ -145,12 +157,16 @@ def test_a_follower_takes_what_follows_its_log_and_else_says_where_to_look(
     prev: tuple[int, int], taken: int | None, hint: tuple[int, int] | None
 ) -> None:
     """Section 5.3. The log has the terms 1 2 4. A refusal names its last entry that may be the leader's."""
-    answer = answer_to(make_peer(2, terms=(1, 2, 4)), append(prev))
-    assert answer.reject is (taken is None)
-    assert answer.index == (prev[0] if taken is None else taken)
+    follower = make_peer(2, terms=(1, 2, 4))
+    answer = answer_to(follower, append(prev))
+    told = f"the log has the terms 1 2 4; what follows the entry {prev}, an (index, term), is offered"
+    assert answer.reject is (taken is None), f"whether it is refused: {told}"
+    assert answer.index == (prev[0] if taken is None else taken), f"the answer's index: {told}"
     assert answer.term == 9
     if hint is not None:
         assert (answer.reject_hint, answer.log_term) == hint, "the (index, term) of the hint"
+    returned = take_entries(follower.node.raft, append(prev))
+    assert returned is (taken is not None), f"take_entries returns whether they were taken: {told}"
 
 
 def test_a_late_message_truncates_nothing() -> None:
@@ -167,7 +183,7 @@ def test_the_commit_index_stays_within_what_the_message_has_shown() -> None:
     follower = make_peer(2, terms=(1, 1, 2))
     answer = answer_to(follower, append((2, 1), commit=3))
     assert answer.index == 2
-    assert follower.node.commit_index == 2, "entry 3 is committed, but not the entry 3 that is here"
+    assert follower.node.commit_index == 2, "what was compared is committed: entry 2, and not the entry 3 that is here"
     answer_to(follower, append((2, 1), (9,), commit=3))
     assert (terms_of(follower), follower.node.commit_index) == ([1, 1, 9], 3)
 
@@ -243,6 +259,32 @@ def test_a_follower_that_lags_gets_what_it_lacks_in_messages_that_fit() -> None:
     assert [m.index for m in sent if m.entries] == [1, 3, 5]
 
 
+def test_what_was_sent_counts_for_the_window_with_its_bytes() -> None:
+    """max_inflight_bytes bounds what is sent ahead of the answers, here to two entries of 10 bytes, each in a message."""
+    leader = make_leader(max_size_per_msg=20, max_inflight_bytes=20)
+    leader.node.propose_batch([b"0123456789"] * 6)
+    drain(leader)
+    sent = of_type(acknowledge(leader, 2, 1), MSG_APP)
+    assert [[e.index for e in m.entries] for m in sent if m.entries] == [[2], [3]], (
+        "two messages of 10 bytes fill the window"
+    )
+    sent = of_type(acknowledge(leader, 2, 2), MSG_APP)
+    assert [[e.index for e in m.entries] for m in sent if m.entries] == [[4]], "one was acknowledged, so one has room"
+
+
+def test_what_is_cut_away_is_not_sent_and_not_noted() -> None:
+    """Chapter 17 cuts logs. A follower that needs what is gone gets a snapshot from the caller, told by the error."""
+    leader = make_leader(terms=(1, 2, 2))
+    progress = leader.node.raft.tracker.progress[2]
+    leader.node.raft.log = make_log((1, 2, 2, 3), cut=2)
+    for next_ in (1, 2):  # the entry before is 0 or 1; of those that are cut away only entry 2 is still known
+        progress.next, progress.msg_app_flow_paused = next_, False
+        with pytest.raises(CompactedError):
+            send_append(leader.node.raft, 2, progress, without_entries=next_ == 2)
+        assert leader.node.raft.messages == [], "nothing may be sent"
+        assert (progress.next, progress.msg_app_flow_paused) == (next_, False), "nothing was sent, so nothing is noted"
+
+
 def test_the_committed_index_is_what_a_majority_has() -> None:
     """All answers of one to five voters, of which some have said nothing; strangers don't count."""
     for size in range(1, 6):
@@ -274,12 +316,12 @@ def test_a_leader_counts_its_own_entries_when_they_are_on_its_disk() -> None:
     """etcd#14370: the leader of a cluster of one told its client of a commit that a power cut then took back."""
     leader = make_leader(voters=(1,))
     before = leader.node.commit_index
-    leader.node.propose(b"data")
+    leader.node.propose_batch([b"a", b"b", b"c"])
     leader.take()
-    assert leader.node.commit_index == before, "the entry isn't on the only disk yet"
+    assert leader.node.commit_index == before, "the entries aren't on the only disk yet"
     leader.write()
     leader.finish()
-    assert leader.node.commit_index == before + 1
+    assert leader.node.commit_index == before + 3, "all three are on the only disk"
 
 
 @pytest.mark.parametrize(("index", "committed"), [(1, 0), (2, 0), (3, 3)])
@@ -303,6 +345,48 @@ def test_answers_that_are_late_change_nothing() -> None:
     leader.node.step(Message(MSG_APP_RESP, to=1, from_=2, term=1, index=6, reject=True, reject_hint=3, log_term=1))
     assert drain(leader) == []
     assert (progress.match, progress.next) == (10, 11)
+
+
+@pytest.mark.parametrize(
+    ("index", "news", "match", "next_"),
+    [
+        (3, False, 4, 9),
+        (4, False, 4, 9),
+        (6, True, 6, 9),  # the entries 7 and 8 were sent already
+        (8, True, 8, 9),
+        (11, True, 11, 12),  # it has more than this leader has sent: an earlier leader's
+    ],
+)
+def test_an_acknowledgement_only_adds(index: int, news: bool, match: int, next_: int) -> None:
+    """match is 4, and everything before 9 was sent. What was sent ahead isn't sent again, and what is paused may go on."""
+    progress = make_progress(match=4, next_=9)
+    progress.msg_app_flow_paused = True
+    told = f"of a follower with match 4 and next 9, which acknowledges {index}"
+    assert progress.maybe_update(index) is news, f"whether it is news {told}"
+    assert (progress.match, progress.next) == (match, next_), f"(match, next) {told}"
+    assert progress.msg_app_flow_paused is not news, f"paused, {told}"
+
+
+@pytest.mark.parametrize("replicates", [False, True])
+def test_a_refusal_steps_back_by_one_at_least_and_never_to_match(replicates: bool) -> None:
+    """A hint is what a follower says, and may be anything; with a bad one a leader must not ask the same for ever."""
+    for rejected, hint in itertools.product((3, 4, 6, 8), (0, 3, 4, 5, 7, 8, 20)):
+        progress = make_progress(match=4, next_=9)
+        if replicates:
+            progress.become_replicate()
+            progress.sent_entries(4, 0)
+        progress.msg_app_flow_paused = not replicates
+        progress.sent_commit = 8
+        told = f"of {progress} (entries up to {rejected} refused, hint {hint}, sent_commit 8)"
+        if replicates:
+            expected = 5 if rejected > 4 else 9
+        else:
+            expected = min(max(hint + 1, 5), 8) if rejected == 8 else 9
+        assert progress.maybe_decrease(rejected, hint) is (expected < 9), f"whether it is news {told}"
+        assert (progress.match, progress.next) == (4, expected), f"(match, next) after a refusal {told}"
+        assert progress.sent_commit == min(8, expected - 1), f"sent_commit after a refusal {told}"
+        if not replicates:
+            assert progress.msg_app_flow_paused is (expected == 9), f"whether the flow waits after a refusal {told}"
 
 
 def test_a_refusal_makes_the_leader_ask_further_back() -> None:
