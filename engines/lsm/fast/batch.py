@@ -12,9 +12,7 @@ from engines.lsm.keys import DELETION, VALUE
 
 __all__ = ["encode_batch", "encode_put"]
 
-_pack_put: Final = struct.Struct(
-    "<QIBB"
-).pack  # the beginning of a batch of one put whose key is shorter than 128 bytes
+_pack_put: Final = struct.Struct("<QIBB").pack  # the beginning of a batch of one put of a key below 128 bytes
 _pack_header: Final = struct.Struct("<QI").pack
 _ONE_BYTE: Final = [bytes((i,)) for i in range(128)]  # a varint below 128
 _PUT: Final = [bytes((VALUE, i)) for i in range(128)]  # kind and length of a short key
@@ -22,7 +20,10 @@ _DELETE: Final = [bytes((DELETION, i)) for i in range(128)]
 
 
 def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
-    """In place of wal.encode_batch. For each put of a batch of 100: 0.25 µs -> 0.12 µs."""
+    """In place of wal.encode_batch: the same bytes for the same operations, of any length. O(bytes).
+
+    For each put of a batch of 100: 0.25 µs -> 0.12 µs. A varint below 128 is that byte, so most of them are made once.
+    """
     parts = [_pack_header(sequence, len(operations))]
     append = parts.append
     for key, value in operations:
@@ -37,7 +38,10 @@ def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
 
 
 def encode_put(sequence: int, key: bytes, value: bytes) -> bytes:
-    """In place of wal.encode_batch, for a batch of one put: 0.35 µs -> 0.17 µs."""
+    """In place of wal.encode_batch, for a batch of one put: the same bytes, for a key and a value of any length.
+
+    0.35 µs -> 0.17 µs: header, kind and length of the key are packed at once, where the length is one byte.
+    """
     size = len(value)
     if len(key) >= 128:
         return encode_batch(sequence, ((key, value),))
