@@ -63,7 +63,8 @@ def _get_varint(buffer: bytes | memoryview, offset: int, bits: int) -> tuple[int
     """Decodes the varint that begins at `offset`: (value, offset after it). bits: 32 or 64, what the value has to fit in.
 
     Raises DecodeError if the buffer ends before the varint does (an offset outside of it included), and if the value is
-    2**bits or more: nothing is read after the 5 bytes that 32 bits take, or the 10 of 64. O(1).
+    2**bits or more: nothing is read after the 5 bytes that 32 bits take, or the 10 of 64. A varint that is longer than
+    it need be is none the worse: 80 00 is 0. O(1).
     """
     value = shift = 0
     end = len(buffer)

@@ -185,8 +185,9 @@ class Replay:
 
         `batches` reads the log and has checked each sequence. A batch is never split over two memtables; when the
         newest one has reached `write_buffer_bytes` (of the core's options), the next batch begins another
-        (`core.new_memtable()`). Afterwards `lowest`, `highest` and `sequence` are those of what was added: an operation
-        has its batch's sequence plus its place in it. Raises CorruptionError, OSError: from `batches`. O(log n) an
+        (`core.new_memtable()`). Afterwards `lowest` and `highest` of each memtable are those of what was added to it:
+        an operation has its batch's sequence plus its place in it. `sequence` is the highest of all, and never lower than
+        it was: LevelDB's manifest may be ahead of the log. Raises CorruptionError, OSError: from `batches`. O(log n) an
         operation.
         """
         for sequence, operations in self.batches(path):
@@ -233,8 +234,8 @@ def replay_to_tables(core: Core) -> None:
     1. `logs_to_replay`, each fed to one `Replay`, oldest first; `core.sequence` is what the replay has reached.
     2. `write_table` for each memtable, oldest first: these are the edit's new files, all on level 0.
     3. `core.new_log()`, whose number `core.log_number` is the edit's log number: the old logs count no longer.
-    4. `versions.begin_manifest` with the edit, under a number of its own (`versions.new_number()`). Now the edit
-    counts. 5. `core.state` is a new memtable, nothing frozen, and the current version.
+    4. `versions.begin_manifest` with the edit, under a number of its own (`versions.new_number()`): now it counts.
+    5. `core.state` is a new memtable, nothing frozen, and the current version.
 
     The edit's previous log number is 0, its last sequence the replay's. Nothing is deleted here: the caller does that
     next, when the new manifest counts. Requires: `core.versions` was read from the manifest. Raises CorruptionError,

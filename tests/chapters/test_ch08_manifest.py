@@ -12,14 +12,17 @@ import pytest
 import engines
 from engines.coding import DecodeError
 from engines.env import Env, real_env
+from engines.errors import CorruptionError
 from engines.faultenv import FaultEnv
 from engines.kvstore import Stats
+from engines.log import LogWriter, encode_record
 from engines.lsm import manifest
 from engines.lsm.keys import DELETION, VALUE, internal_key
 from engines.lsm.manifest import VersionSet, set_current
-from engines.lsm.recovery import logs_to_replay
+from engines.lsm.recovery import Replay, logs_to_replay
 from engines.lsm.store import LsmStore
-from engines.lsm.version import FileMeta, VersionEdit
+from engines.lsm.version import COMPARATOR, FileMeta, VersionEdit
+from engines.lsm.wal import encode_batch
 from engines.simenv import Call, Policy, SimEnv
 from tests.chapters.kit import History, model_run, power_cuts, rounds, store_subject
 
@@ -107,8 +110,10 @@ def test_tags_are_read_in_any_order_and_the_last_number_counts() -> None:
 def test_a_deeper_level_is_read_only_where_it_is_allowed() -> None:
     """A dump shows other programs' levels; a store has seven."""
     assert VersionEdit.decode(bytes.fromhex("06 09 01"), levels=12).deleted == [(9, 1)]
-    with pytest.raises(DecodeError, match="level 7"):
-        VersionEdit.decode(bytes.fromhex("06 07 01"))
+    key_a = "09 61 01 01 00 00 00 00 00 00"
+    for raw in ("06 07 01", f"05 07 {key_a}", f"07 07 05 10 {key_a} {key_a}"):
+        with pytest.raises(DecodeError, match="level 7"):
+            pytest.fail(f"{raw} has a level 7, and gave {VersionEdit.decode(bytes.fromhex(raw))}")
 
 
 @pytest.mark.parametrize("raw", ["08 00", "0b 00", "02", "06 01", "01 05 61", "05 01 03 61 62 63", "07 00 05 10 09 61"])
@@ -167,6 +172,16 @@ def test_current_names_the_old_manifest_or_the_new_one(seed: int) -> None:
     for policy, image in images(env, random.Random(seed)):
         assert image.files().get("/db/CURRENT") == names[1], f"set_current has returned; left is {policy.meaning}"
     assert [name for name in env.list("/db") if name.endswith("dbtmp")] == []
+    assert env.open_files == 0, "set_current has returned, and its file is still open"
+    for nth in range(1, 20):
+        faulty = FaultEnv(disk := a_directory(), 1 << 60)
+        faulty.fail_at = nth
+        try:
+            set_current(faulty, "/db", 1)
+        except OSError:
+            assert disk.open_files == 0, f"{faulty.fired} has failed, and the file is still open"
+        else:
+            break
 
 
 def test_a_new_store_is_there_as_a_whole_or_not_at_all(seed: int) -> None:
@@ -183,6 +198,20 @@ def test_a_new_store_is_there_as_a_whole_or_not_at_all(seed: int) -> None:
     assert after.files()["/db/CURRENT"] == b"MANIFEST-000001\n", "create has returned, and a power cut takes it back"
     assert list(manifest.read(after, "/db", Stats()).current.files()) == []
     assert (stats.bytes_written, stats.fsyncs) == (len(env.files()["/db/MANIFEST-000001"]), 4)
+    expected = VersionEdit(COMPARATOR, log_number=0, next_file_number=2, last_sequence=0)
+    assert manifest.edits_of(env, "/db/MANIFEST-000001") == [expected], "the one edit of a new store"
+    assert env.open_files == 0, "create has returned, and a file is still open"
+
+
+def test_a_manifest_that_is_cut_short_is_refused() -> None:
+    """read: without the numbers that every manifest has, nobody knows where the store was."""
+    env = a_directory()
+    file = env.open("/db/MANIFEST-000001", "w")
+    LogWriter(file).append(VersionEdit(COMPARATOR, log_number=0, next_file_number=2).encode())
+    file.close()
+    set_current(env, "/db", 1)
+    with pytest.raises(CorruptionError, match="last-sequence-number"):
+        manifest.read(env, "/db", Stats())
 
 
 def file_of(number: int) -> FileMeta:
@@ -396,6 +425,20 @@ def test_sequences_go_on_where_they_were(seed: int) -> None:
                 written += 2
     versions = manifest.read(env, "/db", Stats())
     assert versions.last_sequence <= written
+
+
+def test_a_manifest_that_is_ahead_of_its_log_keeps_its_sequence() -> None:
+    """LevelDB may note a last sequence that is above what the first log has: the sequence never goes back, or the next
+    write would be older than what is in tables."""
+    env = SimEnv()
+    with opened(env) as store:
+        put_file(env, "/db/000200.log", encode_record(0, encode_batch(5, [(b"a", b"1"), (b"b", None), (b"c", b"3")])))
+        store.core.versions.last_sequence = 10
+        replay = Replay(store.core)
+        replay.feed("/db/000200.log")
+        assert replay.sequence == 10, "the manifest says 10, and the log ends at 7"
+        assert [(part.lowest, part.highest, len(part.memtable)) for part in replay.filled] == [(5, 7, 3)]
+        store.core.versions.last_sequence = 0
 
 
 def test_a_long_log_becomes_several_tables() -> None:

@@ -2,7 +2,10 @@
 
 import ast
 
+import pytest
+
 from tutorial.learn import course, tree
+from tutorial.learn.course import CourseError, Prediction
 
 COURSE = course.load()
 
@@ -30,3 +33,10 @@ def test_every_chapter_has_its_page_and_its_tests() -> None:
         assert chapter.page.is_file()
         for test in chapter.tests:
             assert (course.REPOSITORY / test).is_file()
+
+
+def test_a_choice_may_not_be_the_number_of_another_one() -> None:
+    """Who types 2 means the second choice, or the choice 2: a question must not leave that open."""
+    with pytest.raises(CourseError, match="number of another"):
+        Prediction("How many?", "20", "So it is.", "test_it", ("2", "20"))
+    assert Prediction("How many?", "10", "So it is.", "test_it", ("1", "10")).right("10")

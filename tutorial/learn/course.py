@@ -76,6 +76,11 @@ class Prediction:
     def __post_init__(self) -> None:
         if self.choices and self.answer not in self.choices:
             raise CourseError(f"the answer {self.answer!r} is none of the choices of {self.question!r}")
+        numbers = [str(number) for number in range(1, len(self.choices) + 1)]
+        if any(choice in numbers and choice != number for choice, number in zip(self.choices, numbers, strict=True)):
+            raise CourseError(
+                f"a choice of {self.question!r} is the number of another one: nobody knows which is meant"
+            )
         if not self.choices and not isinstance(self.answer, int | float):
             raise CourseError(f"without choices the answer must be a number: {self.question!r}")
 
