@@ -97,7 +97,7 @@ def test_an_edit_comes_back_as_it_was(rng: random.Random) -> None:
         edit = an_edit(rng)
         raw = edit.encode()
         found = VersionEdit.decode(raw)
-        assert (repr(found), found.added) == (repr(edit), edit.added), f"decoded from {raw.hex(' ')}"
+        assert (repr(found), found.added) == (repr(edit), edit.added), f"decoded from {raw.hex(' ')[:300]}"
 
 
 def test_tags_are_read_in_any_order_and_the_last_number_counts() -> None:
@@ -248,7 +248,10 @@ def test_nobody_sees_a_version_that_a_power_cut_takes_back(seed: int) -> None:
         size = versions.manifest_bytes
         after_each_call(env, lambda edit=edit: versions.append_edit(edit), look, seed)  # type: ignore[misc]
         assert numbers_of(versions)[-1] == edit.added[0][1].number, "append_edit has to absorb the edit"
-        assert (stats.bytes_written - written, stats.fsyncs - synced) == (versions.manifest_bytes - size, 1)
+        counted, expected = (stats.bytes_written - written, stats.fsyncs - synced), (versions.manifest_bytes - size, 1)
+        assert counted == expected, (
+            f"stats: (bytes, fsyncs) {expected} were expected for one edit, {counted} was counted"
+        )
     after = manifest.read(env.crash(Policy.NOTHING, random.Random(seed)), "/db", Stats())
     assert numbers_of(after) == numbers_of(versions), "append_edit has returned, and a power cut takes the edit back"
     assert (after.next_file_number, after.last_sequence) == (versions.next_file_number, 1), "the edit has its numbers"
@@ -296,8 +299,10 @@ def test_a_new_manifest_counts_when_it_is_complete(seed: int) -> None:
     assert (numbers_of(found), found.last_sequence) == (expected, 5)
     assert found.compact_pointers == {0: key("k")}
     assert after.files()["/db/CURRENT"] == f"MANIFEST-{number:06d}\n".encode()
-    assert (versions.number, versions.manifest_bytes) == (number, len(after.files()[f"/db/MANIFEST-{number:06d}"]))
-    assert (stats.bytes_written - written, stats.fsyncs - synced) == (versions.manifest_bytes, 4)
+    assert versions.number == number, f"the manifest is number {number} now, but versions.number is {versions.number}"
+    assert versions.manifest_bytes == len(after.files()[f"/db/MANIFEST-{number:06d}"]), "_writer is the new manifest's"
+    counted = (stats.bytes_written - written, stats.fsyncs - synced)
+    assert counted == (versions.manifest_bytes, 4), f"stats: all bytes of the manifest and 4 fsyncs, not {counted}"
 
 
 def test_a_snapshot_is_the_version_before_the_edit() -> None:
@@ -319,9 +324,10 @@ def test_a_snapshot_is_the_version_before_the_edit() -> None:
 def test_a_number_is_never_given_out_twice() -> None:
     """skip_numbers: above everything that is in the directory, and never lower than it was."""
     versions = VersionSet(SimEnv(), "/db", Stats())
-    for used, expected in (([], 2), (iter([3, 7, 5]), 8), ([5], 8), ([8], 9)):
-        versions.skip_numbers(used)
-        assert versions.next_file_number == expected
+    for used, expected in (([], 2), ([3, 7, 5], 8), ([5], 8), ([8], 9)):
+        versions.skip_numbers(iter(used))
+        found = versions.next_file_number
+        assert found == expected, f"after skip_numbers of {used}, {expected} is the next number, and {found} was found"
     assert versions.new_number() == 9
 
 
@@ -383,10 +389,13 @@ def test_what_is_needed_is_not_obsolete() -> None:
     counts = versions.number
     files = [("ldb", live), ("sst", live), ("ldb", 30), ("ldb", 31), ("ldb", 40), ("part", 30), ("part", 31)]
     files += [("log", number) for number in (16, 17, 18, 20, 21)]
-    files += [("manifest", counts - 1), ("manifest", counts), ("dbtmp", 12)]
+    files += [("manifest", counts - 1), ("manifest", counts), ("manifest", counts + 1), ("dbtmp", 12)]
     gone = versions.obsolete([(kind, number, f"{kind}{number}") for kind, number in files], {30})
     expected = {"ldb31", "part31", "log16", "log18", f"manifest{counts - 1}", "dbtmp12"}
-    assert {name for _, name in gone} == expected
+    named = {name for _, name in gone}
+    assert named == expected, (
+        f"needed, and to go: {sorted(named - expected)}; to go, and kept: {sorted(expected - named)}"
+    )
     assert all(name.endswith(str(number)) for number, name in gone), "(number, name) of each"
 
 
@@ -408,7 +417,8 @@ def test_only_logs_that_are_in_no_table_are_replayed() -> None:
         put_file(env, "/db/000101.ldb")
         versions = store.core.versions
         versions.log_number, versions.previous_log_number = 100, 98
-        assert logs_to_replay(store.core) == [f"/db/{number:06d}.log" for number in (98, 100, 103)]
+        found, expected = logs_to_replay(store.core), [f"/db/{number:06d}.log" for number in (98, 100, 103)]
+        assert found == expected, "the manifest says: log number 100, previous log number 98"
 
 
 def test_sequences_go_on_where_they_were(seed: int) -> None:
