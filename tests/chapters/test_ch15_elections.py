@@ -388,6 +388,10 @@ def test_a_lower_term_changes_nothing(role: StateType) -> None:
         peer.node.step(message)
         assert (look(peer), vote_of(peer)) == before, f"a {role} of term 5 got {message.type} of term 4"
         assert drain(peer) == [], f"a {role} of term 5 answered {message.type} of term 4"
+    # With pre-vote (off by default) an old leader has to be told; that is `refuse_lower_term`'s, and it has to be asked.
+    peer = make_peer(term=5, pre_vote=True)
+    peer.node.step(heartbeat(3, 4))
+    assert [(m.to, m.term) for m in drain(peer)] == [(3, 5)], "what `refuse_lower_term` answers to an old leader"
 
 
 def test_a_candidate_gives_way_to_the_leader_of_its_term_and_to_nobody_else() -> None:
