@@ -108,11 +108,11 @@ class BitcaskStore(KVStore):
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """As the contract says. One lookup and one read, whose checksum is verified: O(1).
 
-        `check_key_type(key)`, then `core.check_usable()`. The key's place is in `core.keydir.places`, a dict; absent keys
-        aren't in it (or have None there, for a moment), and are answered without a read, with `default`.
-        `core.read(key, place)` is the one read, and raises KeyError if a merge has just moved the value and removed the
-        file: then the keydir has its new place, and is asked again, after another `check_usable`. Each found value adds
-        one to `core.hits`, each other answer to `core.misses`. Takes no lock.
+        `check_key_type(key)`, then `core.check_usable()`; `core` is `self.core`. The key's place is in
+        `core.keydir.places`, a dict; absent keys aren't in it (or have None there, for a moment), and are answered
+        without a read, with `default`. `core.read(key, place)` is the one read, and raises KeyError if a merge has just
+        moved the value and removed the file: then the keydir has its new place, and is asked again, after another
+        `check_usable`. Each found value adds one to `core.hits`, each other answer to `core.misses`. Takes no lock.
         """
         if type(key) is not bytes:
             check_key_type(key)

@@ -14,10 +14,11 @@ import pytest
 
 from engines import WriteBatch
 from engines.bitcask import BitcaskStore
+from engines.bitcask.core import Core
 from engines.bitcask.hint import TOMBSTONE_BIT
 from engines.bitcask.keydir import Keydir, Undo
-from engines.bitcask.log import tombstone_for
-from engines.bitcask.place import pack
+from engines.bitcask.log import Log, tombstone_for
+from engines.bitcask.place import Place, pack
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
     HEADER_BYTES,
@@ -31,7 +32,10 @@ from engines.bitcask.record import (
     read_records,
 )
 from engines.bitcask.scan import scan_entries
-from engines.bitcask.segment import Segment
+from engines.bitcask.segment import Segment, SegmentTable
+from engines.env import File
+from engines.errors import StoreClosed
+from engines.kvstore import Stats
 from engines.simenv import Call, Policy, SimEnv
 from tests.chapters.kit import History, model_run, power_cuts, rounds, store_subject
 
@@ -167,6 +171,42 @@ def test_a_batch_is_announced_by_a_mark() -> None:
     assert (mark.records, mark.size_bytes) == (3, size_bytes)
 
 
+def test_a_batch_needs_no_halves_and_is_counted() -> None:
+    """A batch that overwrites a value in an older file: its mark keeps the tombstone and the value together."""
+    env = SimEnv(0)
+    with open_at(env) as store:
+        store.put(b"a", b"1")
+    store = open_at(env)
+    before = store.stats().bytes_written
+    with store.batch() as batch:
+        batch.put(b"a", b"2")
+        batch.put(b"b", b"2")
+    records = records_in(env, 2)
+    assert [key for _, _, key, _ in records] == [b"", b"a", b"a", b"b"], "the mark, the tombstone, the values"
+    assert HALF_TIMESTAMP not in [time for _, time, _, _ in records], "of two operations all are in a batch"
+    end = sum(HEADER_BYTES + len(key) + len(value) for _, _, key, value in records)
+    assert store.stats().bytes_written - before == end, "stats().bytes_written counts every byte that is appended"
+    assert store.core.log.active is not None
+    assert store.core.log.active.tombstone_bytes == 0, "the tombstone is not the last record of its key"
+    store.close()
+
+
+def test_a_sync_that_failed_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = SimEnv(0)
+    env.makedirs("/db", "test")
+    log = Log(env, SegmentTable(env, "/db", Stats(), 16), 1 << 20)
+    log.batch({}, {b"a": b"1"}, sync=False)
+
+    def fail(self: SegmentTable, file: File, site: str) -> None:
+        raise OSError("the disk says no")
+
+    monkeypatch.setattr(SegmentTable, "sync", fail)
+    assert log.active is not None
+    with pytest.raises(OSError, match="the disk says no"):
+        log.sync()
+    assert log.active.synced == 0, "the sync failed, and the segment says that it is synced"
+
+
 def test_a_write_costs_one_fsync_and_none_if_not_asked_for(history: History) -> None:
     """A batch of a hundred costs no more than a put."""
     store = open_at(history.watch_disk(SimEnv(0)))
@@ -284,6 +324,14 @@ def test_a_snapshot_shows_its_moment() -> None:
     store.close()
 
 
+def test_a_snapshot_keeps_no_note_of_a_key_that_came_and_went() -> None:
+    keydir, undo = Keydir(), Undo()
+    keydir.apply({b"a": pack(1, 0, 16)}, [undo])
+    assert dict(undo) == {b"a": None}
+    keydir.apply({b"a": None}, [undo])
+    assert (keydir.places, dict(undo)) == ({}, {}), "absent then and absent now needs no note (Undo.forget)"
+
+
 def test_a_get_reads_exactly_one_record() -> None:
     """However many keys there are, and however often the key was written: the index knows the place."""
     store = open_at(SimEnv(0))
@@ -310,6 +358,28 @@ def test_a_get_of_an_absent_key_reads_nothing() -> None:
     assert (after.reads, after.bytes_read) == (before.reads, before.bytes_read), "the index knows that they are absent"
     assert after.gets == before.gets + 3
     store.close()
+
+
+def test_a_get_asks_again_when_a_merge_has_moved_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first read finds no file; meanwhile the keydir has the new place. Or the store was closed meanwhile."""
+    read = Core.read
+    store = open_at(SimEnv(0), plain=True)
+    store.put(b"a", b"1")
+    reads = 0
+
+    def moved(core: Core, key: bytes, place: Place) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads % 2:
+            if reads == 3:
+                store.close()
+            raise KeyError(1)
+        return read(core, key, place) if reads == 2 else b"a read after the store was closed"
+
+    monkeypatch.setattr(Core, "read", moved)
+    assert store.get(b"a") == b"1"
+    with pytest.raises(StoreClosed):
+        store.get(b"a")
 
 
 # ---- opening again ----------------------------------------------------------------------------------------------------
@@ -392,6 +462,8 @@ def test_a_torn_record_is_cut_off() -> None:
         with open_at(image) as again:
             assert content(again) == {b"a": b"1"}, f"the file was cut to {size} bytes, in the record at byte {start}"
             assert len(image.files()[file_name(1)]) == start, f"cut to {size} bytes: what is torn goes from the file"
+            view = again.core.table.views.get(1)
+            assert view is None or len(view) == start, "the mapping in table.views is longer than its file"
             again.put(b"c", b"3")
         with open_at(image) as again:
             assert content(again) == {b"a": b"1", b"c": b"3"}, f"written after the file was cut to {size} bytes"
@@ -470,6 +542,20 @@ def test_what_was_shown_after_a_kill_stays_after_a_power_cut() -> None:
     after_power_cut = after_kill.crash(Policy.NOTHING, random.Random(0))
     with open_at(after_power_cut) as last:
         assert content(last) == {b"a": b"1", b"b": b"2"}, "b was shown after the kill, and is gone after a power cut"
+
+
+def test_a_file_that_is_whole_is_synced_too() -> None:
+    """Nothing is cut from it; but nobody knows whether its writer has synced it."""
+    env = SimEnv(0)
+    env.makedirs("/db", "test")
+    file = env.open(file_name(1), "x")
+    file.append(bytes.fromhex(REAL[1]))
+    file.close()
+    env.sync_dir("/db", "test")
+    shown = content(open_at(env))
+    assert len(shown) == 3
+    with open_at(env.crash(Policy.NOTHING, random.Random(0))) as last:
+        assert content(last) == shown, "what was shown is gone after a power cut, though nothing had to be cut"
 
 
 # ---- all of it --------------------------------------------------------------------------------------------------------
