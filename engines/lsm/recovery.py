@@ -234,7 +234,8 @@ def replay_to_tables(core: Core) -> None:
     1. `logs_to_replay`, each fed to one `Replay`, oldest first; `core.sequence` is what the replay has reached.
     2. `write_table` for each memtable, oldest first: these are the edit's new files, all on level 0.
     3. `core.new_log()`, whose number `core.log_number` is the edit's log number: the old logs count no longer.
-    4. `versions.begin_manifest` with the edit, under a number of its own (`versions.new_number()`): now it counts.
+    4. `versions.begin_manifest` with the edit, under a number of its own: now it counts. Any `versions.new_number()`
+       will do; taken before step 2, the first manifest of a new store is MANIFEST-000002, as LevelDB's.
     5. `core.state` is a new memtable, nothing frozen, and the current version.
 
     The edit's previous log number is 0, its last sequence the replay's. Nothing is deleted here: the caller does that
