@@ -147,12 +147,12 @@ def _tell(place: Place, chapter: Chapter) -> None:
     prose(chapter.outcome)
     say()
     say(f"The page: {min(str(chapter.page), os.path.relpath(chapter.page), key=len)}")
-    say(f"You write {counted(len(chapter.owns), 'function')}; the docstring of each says what it has to do:")
-    for path in dict.fromkeys(owned.path for owned in chapter.owns):
-        say(f"  {path}")
-        for owned in chapter.owns:
-            if owned.path == path:
-                say(f"    {owned.name}")
+    say(
+        f"You write {counted(len(chapter.owns), 'function')}, best in this order; the docstring of each says what it has to do:"
+    )
+    width = max(len(owned.name) for owned in chapter.owns)
+    for owned in chapter.owns:
+        say(f"  {owned.name:{width}}  {owned.path}")
     say()
     with screen.busy("running its tests"):
         result = check.run(place.course, place.directory, chapter)
