@@ -86,6 +86,8 @@ def test_level_0_is_gone_through_by_key() -> None:
     version = version_of("0: 1:m-z 2:c-d 3:a-b 4:c-e")
     assert next_file(version, 0, {}).number == 3
     assert next_file(version, 0, {0: internal_key(b"b", 1, VALUE)}).number == 2, "2 and 4 begin alike: the lower number"
+    kept = [file.number for file in version.levels[0]]
+    assert kept == [4, 3, 2, 1], f"the version's own list was sorted, and reads go by its order: {kept}"
 
 
 # ---- what belongs together ------------------------------------------------------------------------------------------
@@ -250,7 +252,8 @@ def test_a_key_is_looked_for_on_every_deeper_level(rng: random.Random) -> None:
     """Job.is_base: LevelDB's IsBaseLevelForKey. Both ends of a range belong to it."""
     job = Job([], [[(b"a", b"b"), (b"g", b"j")], [(b"c", b"c")], [(b"h", b"z")]], [], NOW, NOW, NOW)
     held = [key for key in (b"a", b"b", b"bb", b"c", b"d", b"g", b"gz", b"h", b"zz") if not job.is_base(key)]
-    assert held == [b"a", b"b", b"c", b"g", b"gz", b"h"]
+    expected = [b"a", b"b", b"c", b"g", b"gz", b"h"]
+    assert held == expected, f"the ranges are {job.deeper}: they hold {expected}, and is_base is False for {held}"
     assert Job([], [], [], NOW, NOW, NOW).is_base(b"a"), "there is no deeper level"
 
 
@@ -292,7 +295,8 @@ def test_many_runs_become_one(rng: random.Random) -> None:
         tables = [bench.table(rows[low:high]) for low, high in pairwise(cuts)]
         tables.reverse()
         once = bench.run(Job([[table] for table in tables], [], [], NOW, NOW, NOW))
-        assert bench.rows(once) == expected_rows(rows, NOW, set())
+        found, expected = bench.rows(once), expected_rows(rows, NOW, set())
+        assert found == expected, f"merged from the runs {[rows[low:high] for low, high in pairwise(cuts)]}"
         assert bench.rows(bench.run(Job([once], [], [], NOW, NOW, NOW))) == bench.rows(once), "a run of several tables"
 
 
@@ -319,6 +323,12 @@ def test_a_table_is_cut_at_its_size_and_by_its_grandparents() -> None:
     )
     writer = bench.writer(max_tables=3, grandparents=[(b"%d" % at, 200_000) for at in range(9)])
     assert len(writer.write_all(Row.of(b"%d" % at, 1, b"") for at in range(9))) == 3, "the last number takes the rest"
+    bench = Bench(PLAIN, max_file_bytes=10_000, block_bytes=1_000)
+    table = bench.table([(b"%03d" % at, at + 1, b"v" * 80) for at in range(100)])
+    files = bench.run(Job([[table]], [], grandparents, NOW, NOW, NOW))
+    assert [file.first for file in files] == [b"000", b"022", b"044", b"066", b"088"], (
+        "a block has eleven rows, and a table is cut where a block ends, not within one"
+    )
 
 
 # ---- the result is installed ----------------------------------------------------------------------------------------
@@ -359,7 +369,10 @@ def test_every_level_stays_in_order_and_within_its_size(rng: random.Random, hist
             over = [level["level"] for level in levels if (level["score"] or 0) >= 1]
             assert not over, f"levels {over} are full, and nothing compacts them: {store.core.versions.current.levels}"
             history.expect(f"store.get({key!r})", model.get(key), store.get(key))
-        assert dict(store.scan()) == model
+        found = dict(store.scan())
+        wrong = [key for key in sorted({*model, *found}) if model.get(key) != found.get(key)]
+        told_wrong = [(key, model.get(key), found.get(key)) for key in wrong[:3]]
+        assert not wrong, f"{len(wrong)} keys are read wrong; the first, as (key, expected, found): {told_wrong}"
         assert store.check() == []
         assert sum(bool(level["files"]) for level in levels) >= 2, "nothing has gone down to level 1"
 
@@ -415,7 +428,8 @@ def test_space_is_given_back() -> None:
             store.delete(b"%02d" % number)
         store.compact()
         described = store.describe()["levels"]
-        assert sum(file["entries"] for level in described for file in level["files"]) == 5
+        rows = sum(file["entries"] for level in described for file in level["files"])
+        assert rows == 5, f"15 of 20 keys were deleted, so after compact() the tables have 5 rows, and not {rows}"
         tables = sum(level["bytes"] for level in described)
         assert tables < 1_000, f"5 values of 50 bytes are live, and the tables have {tables} bytes"
 

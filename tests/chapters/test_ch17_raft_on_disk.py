@@ -14,13 +14,16 @@ from engines.errors import CorruptionError
 from engines.kvstore import KVStore, WriteBatch
 from engines.simdisk import Policy
 from engines.simenv import SimEnv
+from raft import RawNode
 from raft.raftpb import (
+    CONF_CHANGE_ADD_NODE,
     ENTRY_CONF_CHANGE,
     MSG_APP,
     MSG_APP_RESP,
     MSG_SNAP,
     MSG_VOTE,
     MSG_VOTE_RESP,
+    ConfChange,
     ConfState,
     Entry,
     HardState,
@@ -29,7 +32,7 @@ from raft.raftpb import (
     SnapshotMetadata,
 )
 from server.config import NodeConfig
-from server.errors import UndecodableEntry
+from server.errors import DirectoryRefused, UndecodableEntry
 from server.snapshot import find_snapshots, read_snapshot, write_snapshot
 from server.statemachine import Applied, StateMachine, encode_proposal
 from server.wal import Wal, WalState
@@ -136,7 +139,10 @@ def test_segments_go_when_a_mark_covers_them(rng: random.Random) -> None:
             before = segments(disk)
             mark = rng.randint(1, 40)
             wal.save_snapshot(SnapshotMetadata(mark, 1, MEMBERS))
+            removed: list[str] = []
+            disk.after_call = lambda call, to=removed: to.append(call.path) if call.kind == "unlink" else None
             wal.release(rng.choice((mark, 100)))
+            assert removed == sorted(removed), f"the oldest segment goes first, and these went in this order: {removed}"
             after = segments(disk)
         assert after == sorted(after) and after[-1] >= before[-1], "the last segment stays"
         needed = [name for name, following in pairwise(before) if int(following[17:33], 16) - 1 > mark]
@@ -187,6 +193,36 @@ def test_effect_and_applied_index_are_one_batch() -> None:
     assert list(machine.scan()) == [(b"b", b"2")]
     reopened = StateMachine(store.store)
     assert (reopened.applied_index, reopened.conf_state) == (2, MEMBERS), "the engine says the same as the machine"
+
+
+def test_an_apply_that_fails_is_not_counted() -> None:
+    """The applied index in memory follows the engine's, so a write that raises moves neither."""
+
+    class Full(Counting):
+        def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
+            raise OSError("the disk is full")
+
+    machine = StateMachine(Full(engines.open("/m", "memory", env=SimEnv())))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="the disk is full"):
+        machine.apply([entry(1)], MEMBERS)
+    found = (machine.applied_index, machine.applied_term, machine.conf_state)
+    assert found == (0, 0, None), f"the write of entry 1 has failed, and index, term and members are {found}"
+
+
+def test_a_store_is_of_one_cluster() -> None:
+    """The cluster's id is in the first batch, so that neither the store nor its snapshot is taken for another's."""
+    store = engines.open("/m", "memory", env=SimEnv())
+    machine = StateMachine(store, 9)
+    machine.apply([entry(1)], MEMBERS)
+    with pytest.raises(DirectoryRefused):
+        StateMachine(store, 8)
+    other = StateMachine(engines.open("/m", "memory", env=SimEnv()), 8)
+    other.apply([entry(1), entry(2)], MEMBERS)
+    before = list(other.store.scan())
+    metadata, view = machine.snapshot()
+    with pytest.raises(DirectoryRefused):
+        other.recover_from_snapshot(metadata, view.scan())
+    assert list(other.store.scan()) == before, "a snapshot of another cluster was refused, and must leave all as it was"
 
 
 def test_every_entry_counts_and_only_proposals_are_told() -> None:
@@ -277,15 +313,18 @@ def test_a_restart_knows_term_vote_log_and_commit() -> None:
     replica = Replica(1, "btree", disk)
     replica.step(app(4, (0, 0), [entry(1, 3), entry(2, 4)], commit=1))
     replica.step(app(4, (4, 2), [entry(3, 4)], commit=2))
+    replica.step(app(4, (4, 3), [], commit=3))
     again = Replica(1, "btree", disk.crash(Policy.NOTHING, random.Random(0)))
     hard_state, members = again.storage.memory.initial_state()
     assert hard_state.term == 4
     assert again.log() == [(1, 3), (2, 4), (3, 4)]
     assert members == MEMBERS
-    assert again.machine.applied_index <= hard_state.commit <= 2
+    assert again.machine.applied_index <= hard_state.commit <= 3
     kept = Replica(1, "btree", disk.crash(Policy.EVERYTHING, random.Random(0)))
-    assert kept.machine.applied_index == 2
-    assert kept.raft.commit_index == 2, "what the engine has applied was committed, whatever the log says of it"
+    assert kept.machine.applied_index == 3
+    assert kept.storage.memory.initial_state()[0].commit == 3, (
+        "what the engine has applied was committed, whatever the log says of it"
+    )
 
 
 def test_a_commit_index_alone_is_not_written() -> None:
@@ -323,6 +362,95 @@ def test_promises_leave_after_the_disk_and_requests_before() -> None:
         f"a leader's MsgApp needn't wait for its own disk, and what happened is {events}"
     )
     assert "disk" in events
+
+
+def test_members_that_changed_stay_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is told of them, Raft is told before `advance`, and after a restart they count, not the older mark's."""
+    disk = SimEnv(1)
+    node = Replica(1, "btree", disk, snapshot_entries=3, catch_up_entries=0)
+    node.step(app(1, (0, 0), [entry(index) for index in range(1, 4)], commit=3))
+    assert node.storage.memory.snapshot().metadata.index == 3, "three entries were applied, so the log is cut"
+    events: list[str] = []
+    advance, change = RawNode.advance, RawNode.apply_conf_change
+
+    def advanced(raft: RawNode) -> None:
+        events.append("advance")
+        advance(raft)
+
+    def changed(raft: RawNode, one: ConfChange) -> ConfState:
+        events.append("change")
+        return change(raft, one)
+
+    monkeypatch.setattr(RawNode, "advance", advanced)
+    monkeypatch.setattr(RawNode, "apply_conf_change", changed)
+    added = ConfChange(CONF_CHANGE_ADD_NODE, 4).encode()
+    node.step(app(1, (1, 3), [Entry(1, 4, ENTRY_CONF_CHANGE, added)], commit=4))
+    at = events.index("change")
+    assert events[at : at + 2] == ["change", "advance"] and events.count("change") == 1, (
+        f"a membership change is put in force in the Ready that has it, before that is advanced: {events}"
+    )
+    members = ConfState((1, 2, 3, 4))
+    assert node.machine.conf_state == members, f"node 4 was added, and the machine has {node.machine.conf_state}"
+    again = Replica(1, "btree", disk.crash(Policy.EVERYTHING, random.Random(0)))
+    found = again.storage.memory.initial_state()[1]
+    assert found == members, f"node 4 was added after the mark, and after a restart the members are {found}"
+
+
+def test_what_could_not_be_written_is_not_in_memory() -> None:
+    """Raft reads `memory`: what is in there may be promised, so it comes after the disk."""
+    disk = SimEnv()
+    node = Replica(1, "memory", disk)
+
+    def full(call: object) -> None:
+        raise OSError("the disk is broken")
+
+    disk.after_call = full
+    with pytest.raises(OSError, match="the disk is broken"):
+        node.step(app(2, (0, 0), [entry(1, 2)], commit=0))
+    memory = node.storage.memory
+    assert (memory.last_index(), memory.initial_state()[0].term) == (0, 0), (
+        "the save has failed: its entry is not there"
+    )
+
+
+def test_the_directory_hears_of_each_new_segment() -> None:
+    """After a save and after a mark: the directory then refuses a log whose newest segment is gone. Segments go last."""
+    events: list[str] = []
+    disk = SimEnv(1)
+    node = Replica(1, "memory", disk, (1,))
+    node.campaign()
+    note, release = node.directory.note_segment, node.directory.wal.release
+
+    def noted() -> None:
+        events.append("note")
+        note()
+
+    def released(index: int) -> None:
+        events.append("release")
+        release(index)
+
+    node.directory.note_segment, node.directory.wal.release = noted, released  # type: ignore[method-assign]
+    sites = {"server.wal.append": "save", "server.wal.mark": "mark"}
+    disk.after_call = lambda call: events.append(sites[call.site]) if call.site in sites else None
+    node.propose((b"k", b"1"))
+    assert events[:2] == ["save", "note"], f"after a save, `note_segment`: {events}"
+    events.clear()
+    node.storage.cut(SnapshotMetadata(2, 1, ConfState((1,))), NodeConfig(1, {}, ""))
+    assert events == ["mark", "note", "release"], f"mark, `note_segment`, `release`, in this order: {events}"
+
+
+def test_a_read_is_answered_as_soon_as_its_index_is_applied() -> None:
+    """After the apply and not before it, or it waits for the next write, which may never come."""
+    node = Replica(1, "memory", SimEnv(1), (1,))
+    node.campaign()
+    answered: list[int] = []
+    node.reads.answer = answered.append  # type: ignore[assignment, method-assign]
+    for number in range(3):
+        node.propose((b"k", b"%d" % number))
+        last = node.machine.applied_index
+        assert answered and answered[-1] == last, (
+            f"{last} entries are applied, and reads were answered up to {answered}"
+        )
 
 
 Story = list[Callable[[Replica], object]]
@@ -479,6 +607,22 @@ def test_what_a_snapshot_has_already_is_not_applied_again() -> None:
         node.run()
     assert applied == [16], f"the snapshots have entries 1 to 15, and applied were {applied}"
     assert node.content() == [(b"key", b"16 of term 1")]
+
+
+def test_what_is_committed_while_a_snapshot_is_loaded_waits() -> None:
+    """It comes with several Readies, and each follows on what waits already."""
+    jobs: list[Callable[[], None]] = []
+    node = Replica(1, "memory", SimEnv(1), run_job=jobs.append)
+    node.step(app(1, (0, 0), [], commit=0))
+    applied = applied_by(node)
+    node.take(*snapshot_of(10))
+    node.step(app(1, (1, 10), [entry(11)], commit=11))
+    node.step(app(1, (1, 11), [entry(12), entry(13)], commit=13))
+    assert applied == [], f"a snapshot is being loaded, and {applied} were applied meanwhile"
+    while jobs:
+        jobs.pop(0)()
+        node.run()
+    assert applied == [11, 12, 13], f"the snapshot ends with entry 10, 13 are committed, and applied were {applied}"
 
 
 def snapshot_of(upto: int) -> tuple[Message, bytes]:
