@@ -27,7 +27,7 @@ KEYS ?= 20000
 DIR ?= my-metcd
 WORKERS ?= 2
 VENV := .venv
-SOURCES := engines raft server tutorial tests examples
+SOURCES := engines raft server bench tutorial tests examples
 BIN := $(VENV)/bin
 BENCH_JSON := .benchmarks/last.json
 

@@ -18,8 +18,13 @@ from pathlib import Path
 __all__ = ["PACKAGES", "REPOSITORY", "RULES", "Source", "circles", "sources"]
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("engines", "raft", "server")
-MAY_IMPORT = {"engines": {"engines"}, "raft": {"raft"}, "server": {"engines", "raft", "server"}}
+PACKAGES = ("engines", "raft", "server", "bench")
+MAY_IMPORT = {
+    "engines": {"engines"},
+    "raft": {"raft"},
+    "server": {"engines", "raft", "server"},
+    "bench": {"bench", "engines"},
+}
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
