@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -228,6 +229,18 @@ def test_trace_shows_the_last_failure(began: Learn, tmp_path: Path) -> None:
     began("check")
     status, told = began("trace")
     assert status == 0 and "300 is ac 02" in told and "metcd learn check 1" in told
+
+
+def test_of_a_long_history_the_end_is_shown(began: Learn, tmp_path: Path) -> None:
+    write(tmp_path, WRONG)
+    began("check")
+    kept = tmp_path / ".course" / "last.json"
+    last = json.loads(kept.read_text("utf-8"))
+    last["failed"][0]["trace"] = "\n".join(f"line {number}" for number in range(1, 101))
+    kept.write_text(json.dumps(last), "utf-8")
+    shown = began("trace")[1]
+    assert "(40 lines before these: metcd learn trace --full)\nline 41\n" in shown and "line 100\n" in shown
+    assert "line 1\n" in began("trace", "--full")[1]
 
 
 def test_without_a_check_there_is_nothing_to_trace(learn: Learn) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from tutorial.learn import cut
 from tutorial.learn.course import REPOSITORY, Chapter, Course
 
-__all__ = ["TIME_LIMIT_S", "Outcome", "Result", "problem_of", "run", "unreadable"]
+__all__ = ["TIME_LIMIT_S", "Outcome", "Result", "problem_of", "run", "unreadable", "where"]
 
 TIME_LIMIT_S = 20  # of one test; the slowest of the reference's takes a fifth of it
 RUN_LIMIT_S = 300  # of all tests of a chapter: only a process that hangs outside of a test reaches it
@@ -104,7 +104,7 @@ def run(
             return Result(chapter, seed, problem=f"the tests took more than {RUN_LIMIT_S} s and were stopped")
         if not report.exists():
             return Result(chapter, seed, problem=_import_error(done.stdout + done.stderr, directory))
-        return _read(json.loads(report.read_text("utf-8")), directory, chapter, seed, bool(only), stop_at_first)
+        return _read(json.loads(report.read_text("utf-8")), course, directory, chapter, seed, bool(only), stop_at_first)
 
 
 def _command(course: Course, directory: Path, report: Path, tests: Sequence[str]) -> list[str]:
@@ -130,7 +130,9 @@ def _environment(directory: Path, chapter: Chapter, seed: int, scratch: str) -> 
     return kept | {"METCD_PLAIN": "1"} if chapter.plain else kept
 
 
-def _read(report: dict[str, object], directory: Path, chapter: Chapter, seed: int, some: bool, stopped: bool) -> Result:
+def _read(
+    report: dict[str, object], course: Course, directory: Path, chapter: Chapter, seed: int, some: bool, stopped: bool
+) -> Result:
     collected, tests = report["collected"], report["tests"]
     assert isinstance(collected, list) and isinstance(tests, list)
     outcomes = tuple(
@@ -138,7 +140,7 @@ def _read(report: dict[str, object], directory: Path, chapter: Chapter, seed: in
             test["id"],
             test["outcome"] == "passed",
             test.get("why", ""),
-            test.get("where"),
+            where(test.get("frames", []), course, chapter),
             test.get("trace", ""),
             test.get("full", ""),
             test.get("seconds", 0.0),
@@ -156,6 +158,15 @@ def _read(report: dict[str, object], directory: Path, chapter: Chapter, seed: in
     if problem is not None and "\n" in problem:
         problem = _import_error(problem, directory)
     return Result(chapter, seed, outcomes, len(collected), problem)
+
+
+def where(frames: list[tuple[str, int, str]], course: Course, chapter: Chapter) -> str | None:
+    """The deepest line in a function that this chapter or an earlier one asks for; if there is none, the deepest line."""
+    asked = {(owned.path, owned.name.rpartition(".")[2]) for one in course.upto(chapter.number) for owned in one.owns}
+    written = [(path, line, name) for path, line, name in frames if (path, name) in asked]
+    for path, line, name in reversed(written or frames):
+        return f"{path}:{line} in {name}"
+    return None
 
 
 def _import_error(output: str, directory: Path) -> str:

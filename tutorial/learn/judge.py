@@ -24,6 +24,7 @@ __all__ = ["blame", "check", "repeat", "trace", "watch"]
 
 SHOWN = 3  # failures in full; the others by name
 WHY_LINES = 14
+TRACE_LINES = 60  # of a history; the last ones led to the failure
 
 
 def check(
@@ -205,7 +206,11 @@ def trace(place: Place, test: str | None, *, full: bool = False) -> None:
     _tell_failure(place, told)
     if told.trace:
         say()
-        say(told.trace)
+        lines = told.trace.splitlines()
+        if not full and len(lines) > TRACE_LINES:
+            say(f"({len(lines) - TRACE_LINES:,} lines before these: metcd learn trace --full)")
+            lines = lines[-TRACE_LINES:]
+        say("\n".join(lines))
     else:
         say("This test writes no history down.")
     if full or not told.trace:
@@ -237,6 +242,8 @@ def blame(place: Place, number: int | None, *, seed: int = 0) -> None:
         say(f"Nothing is wrong; these are still to be written: {', '.join(waiting)}.")
         return
     _blame(place, chapter, wrong[0], seed)
+    if len(wrong) > 1:
+        say(f"{counted(len(wrong) - 1, 'other test')} may have another cause: mend this one, and check again.")
 
 
 def _blame(place: Place, chapter: Chapter, test: Outcome, seed: int) -> None:

@@ -4,7 +4,7 @@ Its rules, each of which some course had to learn (see check.py): the packages m
 a test that is skipped or expected to fail counts as failed; each test has a time limit, and one that exceeds it is told
 in which of the learner's functions it was.
 
-The report is JSON: {"problem": null or a sentence, "collected": [ids], "tests": [{"id", "outcome", "why", "where", "trace"}]}.
+The report is JSON: {"problem": null or a sentence, "collected": [ids], "tests": [{"id", "outcome", "why", "frames", "trace"}]}.
 """
 
 from __future__ import annotations
@@ -94,19 +94,19 @@ class Report:
         elif report.skipped:
             told.update(outcome="failed", why="it was skipped: a check has no such tests")
         elif report.failed:
-            told.update(outcome="failed", why=_why(call), where=self._where(call))
+            told.update(outcome="failed", why=_why(call), frames=self._frames(call))
             told["trace"] = "\n".join(text for title, text in report.sections if title == "trace")
             told["full"] = report.longreprtext
 
-    def _where(self, call: pytest.CallInfo[None]) -> str | None:
-        """The deepest line of the course directory that the failure came through."""
+    def _frames(self, call: pytest.CallInfo[None]) -> list[tuple[str, int, str]]:
+        """The lines of the course directory that the failure came through, the deepest one last: file, line, function."""
         assert call.excinfo is not None
-        found = None
-        for frame in _frames(call.excinfo.value):
-            path = Path(frame.filename)
-            if path.is_absolute() and path.is_relative_to(self.directory):
-                found = f"{path.relative_to(self.directory).as_posix()}:{frame.lineno} in {frame.name}"
-        return found
+        frames = [(Path(frame.filename), frame.lineno or 0, frame.name) for frame in _frames(call.excinfo.value)]
+        return [
+            (path.relative_to(self.directory).as_posix(), line, name)
+            for path, line, name in frames
+            if path.is_absolute() and path.is_relative_to(self.directory)
+        ]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         report = {"problem": self.problem, "collected": self.collected, "tests": list(self.tests.values())}
