@@ -234,7 +234,7 @@ def test_trace_shows_the_last_failure(began: Learn, tmp_path: Path) -> None:
 def test_of_a_long_history_the_end_is_shown(began: Learn, tmp_path: Path) -> None:
     write(tmp_path, WRONG)
     began("check")
-    kept = tmp_path / ".course" / "last.json"
+    kept = tmp_path / "mine/.course/last.json"
     last = json.loads(kept.read_text("utf-8"))
     last["failed"][0]["trace"] = "\n".join(f"line {number}" for number in range(1, 101))
     kept.write_text(json.dumps(last), "utf-8")
