@@ -167,7 +167,7 @@ def test_every_file_is_named_in_the_architecture() -> None:
     assert not unnamed(files, architecture), "give each a line in ARCHITECTURE.md"
 
 
-NAMED = re.compile(r"\b(?:engines|raft|server|tests|examples)/[\w/]+\.(?:py|md)\b")
+NAMED = re.compile(r"\b(?:engines|raft|server|bench|tutorial|tests|examples)/[\w/]+\.(?:py|md)\b")
 
 
 def test_files_that_are_named_exist() -> None:

@@ -31,7 +31,7 @@ from tutorial.learn.map import with_table
 __all__ = ["Book", "foreign_resources", "main"]
 
 TARGET = REPOSITORY / "book"
-PACKAGES = ("engines", "raft", "server")
+PACKAGES = ("engines", "raft", "server", "bench")
 MAP = "tutorial/README.md"
 
 # Pages outside of the chapters, by part of the book, in reading order. Of those in a folder that ends in *, all.
