@@ -109,8 +109,9 @@ class TreeWriter:
 
         `node` is not touched; the pieces have lists of their own. [] if no key is left; None if nothing changes, that is, if
         all changes delete keys that aren't there. Setting a key to the value that it has is a change. The fill of a split is
-        APPEND_FILL if the leaf is `rightmost` and the first change lies after its last key, else `self.fill`. Raises
-        `bucket_in_the_way` for a change of a key whose value is a BucketValue, unless the new value is one as well. O(keys).
+        APPEND_FILL if the leaf is `rightmost`, and is empty or has only keys below the first change; else `self.fill`.
+        Raises `bucket_in_the_way` for a change of a key whose value is a BucketValue, unless the new value is one as well.
+        O(keys).
         """
         keys, values = node.keys.copy(), node.values.copy()
         changed = False
@@ -186,8 +187,9 @@ class TreeWriter:
         the neighbour of a small one, and is then dropped. Both together (`joined`) are split with `self.fill`; what comes out
         takes the place of the two, and the walk goes on to the right of it.
 
-        A small piece stays as it is if it has no neighbour; or if one of the two has several pages, unless the piece is a
-        branch with one child, which may not stay. O(children), and one page read for each small piece at most.
+        A small piece stays as it is if it has no neighbour; or if its neighbour stays on disk and has several `pages`,
+        unless the piece is a branch with one child, which may not stay. (A neighbour that is a piece has to be written in
+        any case.) O(children), and one page read for each small piece at most.
         """
         at = 0
         while at < len(keys) and len(keys) > 1:
@@ -216,8 +218,9 @@ class TreeWriter:
     def plant(self, pieces: list[Node]) -> int:
         """Makes the pieces of the root one tree, writes what is left to write, and returns the root's page.
 
-        Several pieces are written and get a branch above them, and so on until there is one. No pieces are an empty leaf. A
-        branch over one child is superfluous as a root: it is not written, and the tree begins where `sink` says.
+        Several pieces are written and get a branch above them, which is split with `self.fill`, and so on until there is
+        one. No pieces are an empty leaf. A branch over one child is superfluous as a root: it is not written, and the tree
+        begins where `sink` says.
         """
         while len(pieces) > 1:  # the tree grows by a level
             keys = [piece.keys[0] for piece in pieces]

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -455,11 +456,14 @@ def _cut(subject: Subject, seed: int, history: History, options: Mapping[str, An
     return report
 
 
+LONG_PADDING = re.compile(r"\.{40,}")  # the dots with which the workloads make their values long
+
+
 def _told_failure(failure: Failure) -> list[str]:
     return [
         f"cut after   {told_call(failure.call)}",
         f"what stays  {failure.policy.meaning}",
-        f"found       {failure.what}",
+        f"found       {LONG_PADDING.sub(lambda dots: f'...({len(dots[0])} dots)', failure.what)}",
     ]
 
 
