@@ -229,6 +229,7 @@ def claimed_size(window: bytes, offset: int, stop: int) -> int:
 
     The record lies in a file at `offset`, and the file's records end at `stop`. Lengths are never believed: raises
     BadRecord(offset, a sentence) if less than a header is left between the two, or less than the claimed size.
+    Requires: `window` has a whole header, or all that is left (`read_records`).
     """
     if len(window) < HEADER_BYTES:
         raise BadRecord(offset, f"a header of {HEADER_BYTES} bytes should be here, and {len(window)} bytes are left")

@@ -148,16 +148,20 @@ def test_a_batch_is_written_once_at_the_end_of_its_block() -> None:
         batch.put(b"a", b"2")
         assert store.writes == [], "nothing is written before the block ends"
         assert store.get(b"a") is None
-    assert store.writes == [([(b"a", b"1"), (b"b", None), (b"a", b"2")], False)]
+    assert store.writes == [([(b"a", b"1"), (b"b", None), (b"a", b"2")], False)], "one write, with the sync of the call"
     assert store.get(b"a") == b"2", "of two operations on one key, the last stands"
 
 
 def test_a_batch_is_discarded_if_its_block_raises() -> None:
     """Half of a transfer between two accounts would be worse than none."""
     store = Overheard()
-    with pytest.raises(ZeroDivisionError), store.batch() as batch:
-        batch.put(b"a", b"1")
-        batch.put(b"b", b"%d" % (1 // 0))
+
+    def transfer() -> None:
+        with store.batch() as batch:
+            batch.put(b"a", b"1")
+            batch.put(b"b", b"%d" % (1 // 0))
+
+    must_raise(ZeroDivisionError, "a block that divides by zero", transfer)
     assert store.writes == [] and store.get(b"a") is None, "a block that raises writes nothing"
 
 
@@ -241,8 +245,13 @@ def test_a_scan_goes_from_start_to_before_stop() -> None:
 
 def test_a_snapshot_shows_its_moment(history: History) -> None:
     """What was overwritten, deleted and added since, three times over: only the first note counts."""
-    store = store_of(b"a", b"b", b"c")
-    with store.snapshot() as snapshot:
+    plain = MemoryStore()
+    history.do("store = MemoryStore()")
+    store = history.watch(plain, "store")
+    for key in (b"a", b"b", b"c"):
+        store.put(key, key)
+    history.do("snapshot = store.snapshot()")
+    with plain.snapshot() as snapshot:
         for round_ in (b"1", b"2", b"3"):
             store.put(b"b", round_)
             store.delete(b"c")
@@ -252,14 +261,16 @@ def test_a_snapshot_shows_its_moment(history: History) -> None:
         for key, value in ((b"a", b"a"), (b"b", b"b"), (b"c", b"c"), (b"d", None)):
             history.expect(f"snapshot.get({key!r})", value, snapshot.get(key))
         history.expect("list(snapshot.scan())", [(b"a", b"a"), (b"b", b"b"), (b"c", b"c")], list(snapshot.scan()))
-        history.expect("list(store.scan())", [(b"b", b"3"), (b"c", b"3"), (b"d", b"3")], list(store.scan()))
+        history.expect("list(store.scan())", [(b"b", b"3"), (b"c", b"3"), (b"d", b"3")], list(plain.scan()))
 
 
 def test_each_snapshot_has_its_own_moment(history: History) -> None:
-    store = MemoryStore()
-    moments = []
+    plain, moments = MemoryStore(), []
+    history.do("store = MemoryStore()")
+    store = history.watch(plain, "store")
     for number in range(5):
-        moments.append((store.snapshot(), dict(store.scan())))
+        history.do(f"snapshot{number} = store.snapshot()")
+        moments.append((plain.snapshot(), dict(plain.scan())))
         store.put(b"counter", b"%d" % number)
         store.delete(b"even") if number % 2 else store.put(b"even", b"yes")
     for number, (snapshot, items) in enumerate(moments):
@@ -273,9 +284,10 @@ def test_a_scan_shows_the_moment_of_its_call() -> None:
     seen = []
     for key, _ in store.scan():
         seen.append(key)
+        assert len(seen) <= 100, f"100 keys were there at the call, and the scan goes on to what the loop put: {key!r}"
         store.delete(key)
         store.put(key + b" again", b"")
-    assert seen == [b"%03d" % number for number in range(100)]
+    assert seen == [b"%03d" % number for number in range(100)], "a scan shows all that was there at its call"
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])

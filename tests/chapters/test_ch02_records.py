@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from collections.abc import Callable
+from typing import Any, TypeVar
 from zlib import crc32
 
 import pytest
@@ -37,6 +39,8 @@ REAL_TOMBSTONE = "9c43b7b5 00000001 0001 00000016 61 626974636173 6b5f746f6d6273
 
 HUGE = 0xFFFF_FFFF
 
+Refusal = TypeVar("Refusal", bound=Exception)
+
 
 def bits_flipped(data: bytes) -> list[tuple[str, bytes]]:
     """The data with each bit flipped in turn, and where that was."""
@@ -45,6 +49,15 @@ def bits_flipped(data: bytes) -> list[tuple[str, bytes]]:
         for at in range(len(data))
         for bit in range(8)
     ]
+
+
+def refused(error: type[Refusal], what: str, call: Callable[..., object], *arguments: Any) -> Refusal:
+    """The error with which a call is refused; says which call it was, if there is none."""
+    try:
+        call(*arguments)
+    except error as raised:
+        return raised
+    raise AssertionError(f"{what} has to raise {error.__name__}, and raised nothing")
 
 
 def sizes_of(record: bytes) -> tuple[int, int]:
@@ -120,8 +133,7 @@ def test_a_flipped_bit_anywhere_is_noticed() -> None:
 
 def test_zeros_are_no_record() -> None:
     """A file whose space was allocated and never written is full of them."""
-    with pytest.raises(BadRecord):
-        decode_record(bytes(40), 0)
+    refused(BadRecord, "decode_record of 40 zeros", decode_record, bytes(40), 0)
 
 
 # ---- a file of records ------------------------------------------------------------------------------------------------
@@ -147,9 +159,8 @@ def test_a_torn_last_record_is_told_apart_from_the_ones_before() -> None:
     for what, end in torn + bits_flipped(last):
         records = read_records(first + end, 0, len(first + end))
         assert next(records) == (0, 7, b"a", b"one")
-        with pytest.raises(BadRecord) as caught:
-            next(records)
-        assert caught.value.offset == len(first), f"the last record, {what}, begins at byte {len(first)}"
+        bad = refused(BadRecord, f"reading the last record, {what},", next, records)
+        assert bad.offset == len(first), f"the last record, {what}, begins at byte {len(first)}"
 
 
 def test_a_huge_length_is_not_believed() -> None:
@@ -173,12 +184,11 @@ def test_a_claimed_size_fits_into_what_is_left() -> None:
     assert claimed_size(window, 100, 100 + len(record)) == len(record), "the file ends with the record"
     assert claimed_size(window, 100, 9_999) == len(record), "more follows it"
     for stop in (100 + len(record) - 1, 100 + HEADER_BYTES):
-        with pytest.raises(BadRecord) as caught:
-            claimed_size(window, 100, stop)
-        assert caught.value.offset == 100
+        what = f"claimed_size of a record of {len(record):,} bytes, of which {stop - 100:,} are left,"
+        assert refused(BadRecord, what, claimed_size, window, 100, stop).offset == 100, "where the record begins"
     for size in range(HEADER_BYTES):
-        with pytest.raises(BadRecord):
-            claimed_size(record[:size], 100, 100 + size)
+        what = f"claimed_size of {size} bytes, after which nothing is left,"
+        assert refused(BadRecord, what, claimed_size, record[:size], 100, 100 + size).offset == 100
 
 
 # ---- one record of a known key ----------------------------------------------------------------------------------------
@@ -196,19 +206,21 @@ def test_a_record_is_verified_whenever_it_is_read() -> None:
     """A disk may give back other bytes than it was given, years later: the checksum is checked at each read."""
     record = encode_record(7, b"key", b"value")
     for where, damaged in bits_flipped(record):
-        with pytest.raises(BadRecord) as caught:
-            read_record(b"before" + damaged, 6, len(record), b"key")
-        assert caught.value.offset == 6, where
+        bad = refused(
+            BadRecord, f"a record with {where} flipped", read_record, b"before" + damaged, 6, len(record), b"key"
+        )
+        assert bad.offset == 6, f"{where} is flipped in the record at byte 6"
+        assert not isinstance(bad, CutRecord), f"all bytes are there, with {where} flipped: this is no CutRecord"
     for size in range(len(record)):
-        with pytest.raises(CutRecord):
-            read_record(b"before" + record[:size], 6, len(record), b"key")
+        what = f"a record of which {size} of {len(record)} bytes are there"
+        refused(CutRecord, what, read_record, b"before" + record[:size], 6, len(record), b"key")
 
 
 def test_a_record_of_another_key_is_not_taken() -> None:
     """Its checksum is right, and it is not what was asked for: a write that went to the wrong place leaves that."""
     record = encode_record(7, b"key", b"value")
-    with pytest.raises(BadRecord):
-        read_record(record, 0, len(record), b"kex")
+    bad = refused(BadRecord, "a record of b'key' that is read for b'kex'", read_record, record, 0, len(record), b"kex")
+    assert not isinstance(bad, CutRecord), "all bytes are there: this is no CutRecord"
 
 
 # ---- tombstones -------------------------------------------------------------------------------------------------------
@@ -249,7 +261,7 @@ def test_only_a_tombstone_of_today_names_a_file() -> None:
 def test_a_value_that_reads_as_a_deletion_is_refused() -> None:
     """The format has no way to write it: the real Bitcask stores such a value, and then says that there is none."""
     for value in (b"bitcask_tombstone", b"bitcask_tombstone of a user"):
-        with pytest.raises(ReservedValue):
-            refuse_tombstone(value)
+        why = refused(ReservedValue, f"refuse_tombstone({value!r})", refuse_tombstone, value)
+        assert str(why), "the error has a sentence that says what was wrong"
     for value in (b"", b"bitcask_tombston", b" bitcask_tombstone"):
         refuse_tombstone(value)

@@ -137,6 +137,17 @@ def test_a_renamed_function_is_named_and_start_brings_an_empty_one(began: Learn,
     assert ASKED in text and "def put_number(" in text
 
 
+def test_start_says_that_nothing_is_written_only_while_that_is_so(began: Learn, tmp_path: Path) -> None:
+    assert "nothing is written yet" in began("start", "1")[1]
+    write(tmp_path, "return bytes([0])")
+    assert "nothing is written yet" not in began("start", "1")[1]
+
+
+def test_without_a_command_the_commands_are_shown(learn: Learn) -> None:
+    status, told = learn()
+    assert status == 2 and "begin a chapter" in told
+
+
 def test_there_is_no_such_chapter(learn: Learn) -> None:
     assert learn("start", "7") == (1, "metcd learn: there is no chapter 7: they are 1, 2\n")
 

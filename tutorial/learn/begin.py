@@ -33,7 +33,9 @@ The packages here are metcd's, and the bodies that the tutorial's chapters ask f
 
     metcd learn status         where you are
     metcd learn start 1        begins a chapter
+    metcd learn predict        what will happen? Asked before you know
     metcd learn check          is it right?
+    metcd learn blame          which of your functions is the wrong one
     metcd learn hint           the next hint
 
 The chapters' pages are in {pages}. Each chapter whose check is green becomes a commit here.
@@ -160,7 +162,8 @@ def _tell(place: Place, chapter: Chapter) -> None:
     if result.problem is not None:
         raise LearnError(f"{result.problem}\nThe command that repeats this: metcd learn start {chapter.number}")
     red = len(result.failed)
-    say(f"{red} of {chapter.expect} tests are red" + (", as they must be: nothing is written yet." if red else "."))
+    as_due = red and len(list(tree.untouched(place.directory, chapter.owns))) == len(chapter.owns)
+    say(f"{red} of {chapter.expect} tests are red" + (", as they must be: nothing is written yet." if as_due else "."))
     if result.failed:
         first = result.failed[0]
         say(f"The first: {first.name}", "red")

@@ -66,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "metcd learn", description="Write the engines, Raft and the store yourself, function by function."
     )
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    verbs = parser.add_subparsers(metavar="COMMAND")
+
+    def alone(told: argparse.Namespace) -> int:  # `metcd learn` says which commands there are
+        parser.print_help()
+        return 2
+
+    parser.set_defaults(run=alone)
 
     def verb(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=text, description=text)

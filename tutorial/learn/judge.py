@@ -92,7 +92,10 @@ def _tell_red(place: Place, result: Result) -> None:
         state.save(place.directory, place.state)
     passed = len(result.outcomes) - len(result.failed)
     of = max(result.collected, len(result.outcomes))
-    say(f"Chapter {chapter.number}: {passed} of {counted(of, 'test')} {'is' if passed == 1 else 'are'} green.", "bold")
+    say(
+        f"Chapter {chapter.number}: {passed} of {counted(of, 'test')} {'is' if 1 in (passed, of) else 'are'} green.",
+        "bold",
+    )
     if broken:
         say("It was green before: `git diff` shows what was changed since the last commit.")
     written = [test for test in result.failed if not test.unwritten]
