@@ -60,6 +60,6 @@ def read_record(view: View, offset: int, size: int, key: bytes) -> bytes:
         raise CutRecord(offset, why)
     if crc32(record[4:]) != int.from_bytes(record[:4]):
         raise BadRecord(offset, f"the record of {key[:40]!r} fails its checksum")
-    if not record.startswith(key, HEADER_BYTES):
+    if not record.startswith(key, HEADER_BYTES) or record[8:10] != len(key).to_bytes(2):
         raise BadRecord(offset, f"the record of {key[:40]!r} should be here, and it is another key's")
     return record
