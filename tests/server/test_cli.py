@@ -12,13 +12,13 @@ import unicodedata
 
 import pytest
 
-from server import cli
-from server.cli import main, unicode_names
+from server.cli import main
 from server.cluster import metcd_command
 from server.config import NodeConfig
 from server.errors import NoLeader, OutcomeUnknown
 from server.identity import read_identity
 from server.node import Node
+from server.verbs import dataset
 from tests.server.fake_node import FakeNode, serving
 from tests.server.local_nodes import eventually, free_ports
 
@@ -190,7 +190,7 @@ def test_load_names_the_line_that_is_none(metcd, node, tmp_path, line):
 
 
 def test_the_names_of_all_unicode_characters_are_in_key_order():
-    pairs = unicode_names()
+    pairs = dataset.unicode_names()
     assert pairs == sorted(pairs)
     assert dict(pairs)[b"unicode/U+2603"] == b"SNOWMAN"
     if unicodedata.unidata_version == "14.0.0":  # Python 3.11's
@@ -211,8 +211,8 @@ def test_load_says_that_a_pair_is_too_large_and_not_that_it_may_be_there(metcd, 
 
 def test_load_unicode_goes_on_where_it_was(metcd, node, monkeypatch):
     """Batches are atomic and in the order of the keys, so that the last key there says how far an earlier run got."""
-    pairs = unicode_names()[:3000]
-    monkeypatch.setattr(cli, "unicode_names", lambda: pairs)
+    pairs = dataset.unicode_names()[:3000]
+    monkeypatch.setattr(dataset, "unicode_names", lambda: pairs)
     node._apply(pairs[:1700])
     node.applied = 0
     status, out, _ = metcd("load", "unicode")
@@ -224,8 +224,8 @@ def test_load_unicode_goes_on_where_it_was(metcd, node, monkeypatch):
 
 
 def test_load_sends_a_batch_of_unknown_outcome_again(metcd, node, monkeypatch):
-    pairs = unicode_names()[:600]
-    monkeypatch.setattr(cli, "unicode_names", lambda: pairs)
+    pairs = dataset.unicode_names()[:600]
+    monkeypatch.setattr(dataset, "unicode_names", lambda: pairs)
     propose, failures = node.propose, [OutcomeUnknown("once"), OutcomeUnknown("twice"), NoLeader("and a third time")]
 
     def sometimes(operations):

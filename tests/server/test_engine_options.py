@@ -8,11 +8,11 @@ import pytest
 
 import engines
 from engines import InvalidOption
-from server import cli
 from server.cli import main
 from server.cluster import LocalCluster
 from server.config import NodeConfig
 from server.engine_options import engine_options, options_of_nodes, share_out
+from server.verbs import nodes
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
@@ -57,8 +57,8 @@ def test_serve_opens_its_engine_with_the_options(tmp_path: Path, monkeypatch: py
         seen.append(config)
         raise Stopped
 
-    monkeypatch.setattr(cli, "Node", node)
-    monkeypatch.setattr(cli, "_stop_event", lambda: None)
+    monkeypatch.setattr(nodes, "Node", node)
+    monkeypatch.setattr(nodes, "_stop_event", lambda: None)
     words = ["serve", "--id", "1", "--cluster", "http://127.0.0.1:1", "--data", str(tmp_path / "n"), "--engine", "lsm"]
     with pytest.raises(Stopped):
         main([*words, "--option", "max_frozen=8", "--option", "filter=none", "--option", "background=False"])
@@ -78,7 +78,7 @@ def test_a_wrong_option_of_serve_is_one_line(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is opened."""
-    monkeypatch.setattr(cli, "_stop_event", lambda: None)
+    monkeypatch.setattr(nodes, "_stop_event", lambda: None)
     given = ["serve", "--id", "1", "--cluster", "http://127.0.0.1:1", "--data", str(tmp_path / "n"), *words]
     assert main(given) == 2
     err = capsys.readouterr().err

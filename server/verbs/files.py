@@ -1,0 +1,67 @@
+"""Verbs about the files of a store, or of a node that isn't running: check, dump, repair, which; and options of engines."""
+
+from __future__ import annotations
+
+import argparse
+
+from server import inspect
+from server.engine_options import options_of_nodes
+from server.verbs.words import AddVerb, one_line
+
+__all__ = ["add"]
+
+
+def add(verb: AddVerb) -> None:
+    """Adds the verbs of this module."""
+    files = [
+        verb("check", _check, "verify the files of a store, or of a node that isn't running; changes nothing", "path"),
+        verb("dump", _dump, "show the bytes of a file and what they mean; changes nothing", "path"),
+        verb("repair", _repair, "make a damaged store one that opens, from what is whole", "path"),
+    ]
+    for each in files:
+        each.add_argument("--engine", help="a name, module:Class or path/to/file.py:Class (default: who recognises it)")
+    verb("options", _options, "list what an engine can be told: --option of serve and cluster", "engine")
+    verb("which", _which, "say whose files these are; changes nothing", "path")
+
+
+def _check(options: argparse.Namespace) -> int:
+    try:
+        found = inspect.check(options.path, options.engine)
+    except inspect.NotRecognised as error:
+        return one_line(error)
+    for sentence in found:
+        print(sentence)
+    count = "1 violation" if len(found) == 1 else f"{len(found)} violations"
+    print(f"{options.path}: {count} found" if found else f"{options.path}: OK")
+    return 1 if found else 0
+
+
+def _dump(options: argparse.Namespace) -> int:
+    try:
+        for line in inspect.dump(options.path, options.engine):
+            print(line)
+    except inspect.NotRecognised as error:
+        return one_line(error)
+    return 0
+
+
+def _which(options: argparse.Namespace) -> int:
+    try:
+        print(inspect.what_is(options.path))
+    except inspect.NotRecognised as error:
+        return one_line(error)
+    return 0
+
+
+def _repair(options: argparse.Namespace) -> int:
+    try:
+        done = inspect.repair(options.path, options.engine)
+        print(*done or [f"{options.path}: nothing needs to be repaired"], sep="\n")
+    except inspect.NotRecognised as error:
+        return one_line(error)
+    return 0
+
+
+def _options(options: argparse.Namespace) -> int:
+    print(*options_of_nodes(options.engine).values(), sep="\n")
+    return 0

@@ -1,0 +1,180 @@
+"""Verbs that run nodes: serve, one in the foreground; cluster, several on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import shlex
+import signal
+import sys
+import threading
+
+import engines
+from server.addresses import netloc, parse_url, url_of
+from server.cluster import FIRST_PORT, LocalCluster, default_engines, metcd_command, packages_and_engines
+from server.config import NodeConfig, Peers
+from server.engine_options import engine_options, share_out
+from server.http import FrontEnd
+from server.logs import logger, print_line
+from server.node import Node
+from server.secret import SecretError, read_secret
+from server.transport import require_secret
+from server.verbs.words import AddVerb, UsageError, port
+
+__all__ = ["add"]
+
+OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
+SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
+TURN_S = 0.2  # how soon a dead node is noticed
+
+
+def add(verb: AddVerb) -> None:
+    """Adds the verbs of this module."""
+    serve = verb("serve", _serve, "run one node in the foreground")
+    serve.add_argument("--id", type=int, required=True, help="this node's number, 1 for the first URL of --cluster")
+    serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
+    serve.add_argument("--port", type=port, default=FIRST_PORT, help="for clients (default: %(default)s)")
+    serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
+    serve.add_argument("--peer-secret-file", help="what all nodes share, so that nobody else is heard on the peer port")
+    serve.add_argument("--data", required=True, help="this node's directory")
+    serve.add_argument("--engine", default="memory", help="a name, module:Class or path/to/file.py:Class")
+    serve.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
+    serve.add_argument("--cluster-token", default="", help="tells apart two clusters that begin with the same nodes")
+    serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
+    serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
+
+    cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
+    cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
+    cluster.add_argument(
+        "--engines",
+        help="one for each node, in turn (default: all that are built); DIR:lsm,btree runs the packages in DIR",
+    )
+    cluster.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"{OPTION_HELP}, and goes to each node that has it",
+    )
+    cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
+    cluster.add_argument("--port", type=port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    peers = _peers(options.cluster)
+    if options.id not in peers:
+        raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
+    stop = _stop_event()
+    try:
+        config = NodeConfig(
+            options.id, peers, options.data, options.engine,
+            engine_options=engine_options(options.engine, options.option),
+            cluster_token=options.cluster_token, peer_secret=_peer_secret(options, peers), skip_entries=frozenset(options.skip_entry),
+        )  # fmt: skip
+        node = Node(config)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
+            raise
+        host, port = peers[options.id]
+        raise UsageError(f"peers can't be served on {netloc(host, port)}: {error.strerror}") from None
+    try:
+        front = FrontEnd(node, (options.host, options.port))
+    except OSError as error:
+        node.stop()
+        raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
+    if not front.local_only:
+        logger().warning("metcd: everybody who reaches %s can read and write everything: there is no TLS", options.host)
+    node.start()
+    front.start()
+    print_line(f"node {options.id} serves {url_of(options.host, options.port)} on the engine {options.engine}")
+    if options.until_stdin_closes:
+        threading.Thread(target=_wait_for_stdin, args=(stop,), daemon=True).start()
+    while not stop.wait(TURN_S) and not node.stopped.is_set():
+        pass
+    front.stop()
+    node.stop()
+    return 1 if node.failure is not None else 0
+
+
+def _peer_secret(options: argparse.Namespace, peers: Peers) -> bytes:
+    try:
+        secret = read_secret(options.peer_secret_file) if options.peer_secret_file else b""
+        require_secret(peers[options.id][0], secret)
+    except (SecretError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return secret
+
+
+def _wait_for_stdin(stop: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    stop.set()
+
+
+def _peers(cluster: str) -> Peers:
+    """ "http://a:1,http://b:2" as {1: ("a", 1), 2: ("b", 2)}."""
+    peers: Peers = {}
+    for at, url in enumerate(cluster.split(","), 1):
+        try:
+            address = parse_url(url)
+        except ValueError:
+            raise UsageError(
+                f"--cluster is http://host:port,http://host:port,… and this part is not: {url!r}"
+            ) from None
+        if address in peers.values():
+            raise UsageError(f"--cluster names {netloc(*address)} twice: each node has a peer port of its own")
+        peers[at] = address
+    return peers
+
+
+def _stop_event() -> threading.Event:
+    """Is set by SIGINT (Ctrl-C) and SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _cluster(options: argparse.Namespace) -> int:
+    packages, names = packages_and_engines(options.engines) if options.engines else (None, default_engines())
+    for name in names:
+        engines.engine_class(name)
+    count = options.nodes if options.nodes is not None else max(3, len(names) if options.engines else 3)
+    stop = _stop_event()
+    nodes = [names[at % len(names)] for at in range(count)]
+    shares = share_out(nodes, options.option)
+    with LocalCluster(nodes, options.data, options.port, shares, packages) as cluster:
+        cluster.start()
+        cluster.wait_until_healthy(given_up=stop)
+        if not stop.is_set():
+            _print_cluster(cluster)
+        while cluster.processes and not stop.wait(TURN_S):
+            for node in cluster.dead():
+                print_line(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}")
+        print_line("\nstopping")
+        for node, process in cluster.brought_back():
+            print_line(f"node {node.id} was brought back by hand, and goes on as {process}: end it there")
+    return 0
+
+
+def _print_cluster(cluster: LocalCluster) -> None:
+    """The table of nodes, and lines to be typed into another terminal."""
+    width = max(10, 2 + max(len(node.engine) for node in cluster.nodes))
+    print_line(f"\n{'node':<6}{'engine':<{width}}{'pid':<9}{'clients':<25}data")
+    for node in cluster.nodes:
+        print_line(
+            f"{node.id:<6}{node.engine:<{width}}{cluster.processes[node.id].pid:<9}{node.url:<25}{node.data_dir}"
+        )
+    if cluster.packages is not None:
+        print_line(f"\nThe nodes run the packages of {cluster.packages}, in plain form.")
+    first, last = cluster.nodes[0], cluster.nodes[-1]
+    command = shlex.join(metcd_command())
+    print_line(
+        "\nType into another terminal:\n"
+        f"  curl -L {first.url}/hello -XPUT -d world\n"
+        f"  curl -L {last.url}/hello\n"
+        f"  curl -L {first.url}/_/status\n"
+        f"  {command} load unicode{'' if first.client_port == FIRST_PORT else f' --endpoints {first.url}'}\n"
+        f"  curl -L {last.url}/unicode/U+2603\n"
+        f"  kill -9 {cluster.processes[last.id].pid}        # node {last.id}; the others go on\n"
+        "\nCtrl-C here ends all nodes; their data stays."
+    )

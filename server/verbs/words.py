@@ -1,0 +1,29 @@
+"""What all verbs share: how one is added to the parser, and what is wrong with a command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+__all__ = ["AddVerb", "UsageError", "one_line", "port"]
+
+AddVerb = Callable[..., argparse.ArgumentParser]
+"""add(name, run, text, *words): a verb that calls `run` with the parsed options; words: its arguments without a dash."""
+
+
+class UsageError(Exception):
+    """The command line asks for something that makes no sense; the sentence says what."""
+
+
+def port(text: str) -> int:
+    """An argument that is a port. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def one_line(error: Exception) -> int:
+    """Says what was found wrong, and returns the exit status that means so."""
+    print(f"metcd: {error}", file=sys.stderr)
+    return 1
