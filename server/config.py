@@ -29,6 +29,7 @@ class NodeConfig:
     catch_up_entries: how many stay in memory before the cut, so that a follower that was away needn't take a snapshot.
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
     peer_secret: what all members prove to each other that they have; empty only on loopback.
+    listen_peer: where this node listens for peers, if they reach it at another address than it has itself (NAT, a proxy).
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """
 
@@ -45,8 +46,14 @@ class NodeConfig:
     cluster_token: str = ""
     peer_secret: bytes = field(default=b"", repr=False)
     skip_entries: frozenset[int] = frozenset()
+    listen_peer: tuple[str, int] | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)
+
+    @property
+    def peer_listener(self) -> tuple[str, int]:
+        """The address that this node's port for peers is bound to."""
+        return self.listen_peer or self.peers[self.id]
 
 
 def raft_config(config: NodeConfig, storage: Storage, applied: int) -> Config:

@@ -109,7 +109,7 @@ class Node:
             self._storage = NodeStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
             self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
-            self._transport = Transport(self._roster, config.peers, self, config.peer_secret)
+            self._transport = Transport(self._roster, config.peers, self, config.peer_secret, config.peer_listener)
             undo.callback(self._transport.stop)
             conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
             self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))

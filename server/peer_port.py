@@ -80,13 +80,15 @@ class PeerPort(Listener):
         refusals: Refusals,
         hearer: Hearer,
         met: Callable[[], None],
+        name: str = "",
     ) -> None:
-        """refusals: who is refused is told there. met: called when a member has said who it is."""
+        """refusals: who is refused is told there. met: called when a member has said who it is. name: what peers call this
+        host, if not by `address`."""
         self.handshake = handshake
         self.met = met
         self.refusals = refusals
         self.hearer = hearer
-        self.name = address[0].lower().encode()
+        self.name = (name or address[0]).lower().encode()
         self._guard = threading.Lock()
         self._strangers: dict[socket.socket, float] = {}  # until when it has to say who it is; the oldest first
         self._members: dict[socket.socket, int] = {}  # whose connection it is

@@ -63,13 +63,23 @@ class Receiver(Hearer, Protocol):
 class Transport:
     """One node's connections to all of its peers, and its listener for theirs."""
 
-    def __init__(self, roster: Roster, peers: Peers, receiver: Receiver, secret: bytes = b"") -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        peers: Peers,
+        receiver: Receiver,
+        secret: bytes = b"",
+        listen: tuple[str, int] | None = None,
+    ) -> None:
         """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk.
+
+        listen: where, if the peers call this node at another address than that.
 
         Raises ValueError if it listens beyond this machine without a secret.
         """
         self.node_id = roster.node_id
-        require_secret(peers[self.node_id][0], secret)
+        listen = listen or peers[self.node_id]
+        require_secret(listen[0], secret)
         self.handshake = Handshake(roster, secret)
         self.refusals = Refusals(self.log, Minutely(logger()))
         self._receiver = receiver
@@ -81,7 +91,7 @@ class Transport:
             for peer, address in sorted(peers.items())
             if peer != self.node_id
         }
-        self._port = PeerPort(peers[self.node_id], self.handshake, self.refusals, receiver, self.spread_news)
+        self._port = PeerPort(listen, self.handshake, self.refusals, receiver, self.spread_news, peers[self.node_id][0])
         self._snapshots: set[threading.Thread] = set()
         self._spread = self.handshake.roster.known()  # whose directories the peers were last told of
 

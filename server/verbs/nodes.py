@@ -24,6 +24,7 @@ from server.verbs.words import AddVerb, UsageError, port
 __all__ = ["add"]
 
 OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
+LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
 SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
 TURN_S = 0.2  # how soon a dead node is noticed
 
@@ -33,6 +34,7 @@ def add(verb: AddVerb) -> None:
     serve = verb("serve", _serve, "run one node in the foreground")
     serve.add_argument("--id", type=int, required=True, help="this node's number, 1 for the first URL of --cluster")
     serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
+    serve.add_argument("--listen-peer", metavar="URL", help=LISTEN_HELP)
     serve.add_argument("--port", type=port, default=FIRST_PORT, help="for clients (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
     serve.add_argument("--peer-secret-file", help="what all nodes share, so that nobody else is heard on the peer port")
@@ -64,18 +66,20 @@ def _serve(options: argparse.Namespace) -> int:
     peers = _peers(options.cluster)
     if options.id not in peers:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
+    listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
     stop = _stop_event()
     try:
         config = NodeConfig(
-            options.id, peers, options.data, options.engine,
+            options.id, peers, options.data, options.engine, listen_peer=listener,
             engine_options=engine_options(options.engine, options.option),
-            cluster_token=options.cluster_token, peer_secret=_peer_secret(options, peers), skip_entries=frozenset(options.skip_entry),
+            cluster_token=options.cluster_token, peer_secret=_peer_secret(options, (listener or peers[options.id])[0]),
+            skip_entries=frozenset(options.skip_entry),
         )  # fmt: skip
         node = Node(config)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
             raise
-        host, port = peers[options.id]
+        host, port = listener or peers[options.id]
         raise UsageError(f"peers can't be served on {netloc(host, port)}: {error.strerror}") from None
     try:
         front = FrontEnd(node, (options.host, options.port))
@@ -96,10 +100,10 @@ def _serve(options: argparse.Namespace) -> int:
     return 1 if node.failure is not None else 0
 
 
-def _peer_secret(options: argparse.Namespace, peers: Peers) -> bytes:
+def _peer_secret(options: argparse.Namespace, host: str) -> bytes:
     try:
         secret = read_secret(options.peer_secret_file) if options.peer_secret_file else b""
-        require_secret(peers[options.id][0], secret)
+        require_secret(host, secret)
     except (SecretError, ValueError) as error:
         raise UsageError(str(error)) from None
     return secret
@@ -108,6 +112,13 @@ def _peer_secret(options: argparse.Namespace, peers: Peers) -> bytes:
 def _wait_for_stdin(stop: threading.Event) -> None:
     sys.stdin.buffer.read()
     stop.set()
+
+
+def _url(text: str, option: str) -> tuple[str, int]:
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _peers(cluster: str) -> Peers:

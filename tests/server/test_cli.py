@@ -269,6 +269,8 @@ def serve(tmp_path, **changes):
         ({"cluster": "http://a:1,http://a:1"}, "twice"),
         ({"port": "70000"}, "a port is a number"),
         ({"port": "x"}, "a port is a number"),
+        ({"listen-peer": "127.0.0.1:1"}, "--listen-peer: a node's URL is http://host:port"),
+        ({"listen-peer": "http://10.1.2.3:3380"}, "--peer-secret-file"),
         ({"host": "no.such.host.invalid"}, "no.such.host.invalid"),
         ({"data": "/dev/null/x"}, "/dev/null"),
     ],
@@ -284,6 +286,7 @@ def test_a_taken_port_is_named(tmp_path, refused):
         port = str(taken.getsockname()[1])
         assert port in refused(*serve(tmp_path, port=port))
         assert port in refused(*serve(tmp_path, cluster=f"http://127.0.0.1:{port}"))
+        assert port in refused(*serve(tmp_path, **{"listen-peer": f"http://127.0.0.1:{port}", "data": f"{tmp_path}/m"}))
         assert port in refused("cluster", "--nodes", "1", "--port", port, "--data", str(tmp_path))
 
 

@@ -9,8 +9,9 @@ from crc32c import crc32c
 
 from raft.raftpb import MSG_APP, MSG_SNAP, Entry, Message, Snapshot, SnapshotMetadata
 from server import peer_port as peer_port_module
+from server.transport import Transport
 from tests.server.inbox import Inbox
-from tests.server.transports import CLUSTER, PATIENCE_S, heartbeat, transport_of
+from tests.server.transports import CLUSTER, PATIENCE_S, free_port, heartbeat, roster, transport_of
 
 
 def test_messages_arrive_once_and_in_order(pair):
@@ -24,6 +25,28 @@ def test_messages_arrive_once_and_in_order(pair):
     assert inboxes[1].messages.get(timeout=PATIENCE_S).from_ == 2
 
 
+def test_a_node_listens_elsewhere_than_its_peers_call_it(peers):
+    """Between the two is what passes connections on: NAT, a port of the host's, a proxy. The list names what peers call."""
+    inbox = Inbox()
+    own = ("127.0.0.1", free_port())
+    called = Transport(
+        roster(2, peers | {2: ("node2.example", 3380)}), peers | {2: ("node2.example", 3380)}, inbox, listen=own
+    )
+    caller = transport_of(1, peers | {2: own}, Inbox())
+    try:
+        called.start()
+        caller.start()
+        caller.send([heartbeat(1)])
+        assert inbox.messages.get(timeout=PATIENCE_S).from_ == 1
+        with greet(own[1], Host="node2.example:3380") as named:
+            assert b"101" in named.recv(100), "the peers' name for it is its own"
+        with greet(own[1], Host="other.example:3380") as foreign:
+            assert b"101" not in foreign.recv(100)
+    finally:
+        caller.stop()
+        called.stop()
+
+
 def test_a_message_to_nobody_is_dropped(pair):
     transports, inboxes = pair
     transports[1].send([heartbeat(1, to=99), heartbeat(2)])
@@ -34,9 +57,10 @@ def greet(port: int, **headers: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
     words = {"X-Metcd-Cluster": f"{CLUSTER:x}", "X-Metcd-From": "1", "X-Metcd-To": "2"} | headers
     words = {"X-Metcd-Known": f"{words['X-Metcd-From']}=1.1.0", "X-Metcd-Past": "1.0"} | words
+    host = words.pop("Host", f"127.0.0.1:{port}")
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in words.items())
     upgrade = "Connection: Upgrade\r\nUpgrade: metcd-raft/2\r\n"
-    connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{upgrade}{head}\r\n".encode())
+    connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: {host}\r\n{upgrade}{head}\r\n".encode())
     return connection
 
 
