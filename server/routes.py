@@ -34,13 +34,26 @@ from __future__ import annotations
 
 import json
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
 
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
+from server.answers import (
+    JSON,
+    NDJSON,
+    NO_OPTIONS,
+    OCTETS,
+    PROMETHEUS,
+    Answer,
+    Call,
+    Node,
+    Options,
+    Parameters,
+    Route,
+    Serving,
+    error_answer,
+)
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
-from server.health import Health
 from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.request import BadRequest, Request, percent_decode
@@ -53,79 +66,6 @@ _RESERVED_SENTENCE = "Paths that begin with /_/ or /v3/ are reserved, and there 
 RETRY_AFTER_S = 1  # an election takes that long
 
 _log = logger("http")
-
-
-class Machine(Protocol):
-    """The part of server.statemachine.StateMachine that is asked here."""
-
-    def lookup(self, key: bytes) -> bytes | None: ...
-    def scan(
-        self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]: ...
-
-
-class Node(Protocol):
-    """The part of server.node.Node that is asked here; its docstrings say what each call promises."""
-
-    @property
-    def machine(self) -> Machine: ...
-    def propose(self, operations: Sequence[tuple[bytes, bytes | None]]) -> int: ...
-    def propose_nowait(self, operations: Sequence[tuple[bytes, bytes | None]]) -> None: ...
-    def read_barrier(self, consistency: str = "linearizable") -> int: ...
-    def stop_waiting(self) -> None: ...
-    def status(self) -> dict[str, Any]: ...
-    def alive(self) -> bool: ...
-    def health(self) -> Health: ...
-    def metrics(self) -> Mapping[str, int | float]: ...
-
-
-class Serving(Protocol):
-    """Who serves: the node, and the front end's own counters."""
-
-    @property
-    def node(self) -> Node: ...
-    def metrics(self) -> Mapping[str, int | float]: ...
-
-
-class Answer(NamedTuple):
-    """What is sent: headers are whole lines with CR LF; a body of blocks is sent as it comes. A tuple for speed."""
-
-    status: int
-    body: bytes | Iterator[bytes] = b""
-    headers: bytes = b""
-
-
-Options = dict[str, Any]
-Run = Callable[[Serving, bytes, Options, bytes], Answer]  # who serves, key, options, body
-
-
-class Route(NamedTuple):
-    """A function, the parameters that its query may have with their readers, and whether a body must come with it."""
-
-    run: Run
-    parameters: Mapping[bytes, Callable[[bytes], Any]] = {}
-    needs_length: bool = False
-
-
-class Call(NamedTuple):
-    """A request that is in order so far: what will be run once its body is there."""
-
-    route: Route
-    key: bytes
-    options: Options
-
-
-JSON = b"Content-Type: application/json\r\n"
-NDJSON = b"Content-Type: application/x-ndjson\r\n"
-OCTETS = b"Content-Type: application/octet-stream\r\n"
-PROMETHEUS = b"Content-Type: text/plain; version=0.0.4\r\n"
-_NO_OPTIONS: Options = {}
-
-
-def error_answer(status: int, sentence: str, headers: bytes = b"") -> Answer:
-    """An error with its one sentence."""
-    return Answer(status, json.dumps({"error": sentence}).encode() + b"\n", JSON + headers)
-
 
 _ABSENT = error_answer(404, "There is no such key.")
 
@@ -304,8 +244,6 @@ def _count(text: bytes) -> int:
     return int(text)
 
 
-Parameters = Mapping[bytes, Callable[[bytes], Any]]
-
 _WAIT: Parameters = {b"wait": _truth}
 _READ: Parameters = {b"consistency": _word("linearizable", "lease", "stale")}
 _RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit": _count, b"reverse": _truth}
@@ -342,7 +280,7 @@ def find_call(request: Request) -> Call:
     if route is None:
         allowed = b", ".join([*routes, b"HEAD"] if b"GET" in routes else routes)
         raise BadRequest(405, f"The methods of this path are {allowed.decode()}.", b"Allow: %b\r\n" % allowed)
-    options = _options(query, route) if query else _NO_OPTIONS
+    options = _options(query, route) if query else NO_OPTIONS
     if route.needs_length and request.fields.content_length is None:
         raise BadRequest(411, "This request must come with a Content-Length (curl sends one with -d, even with -d '').")
     return Call(route, key, options)

@@ -1,0 +1,105 @@
+"""What a route is made of: what it is given, and the answer that it makes of it.
+
+    head of a request ──▶ Call (a Route, the key, the options of its query) ──▶ Route.run(server, key, options, body) ──▶ Answer
+
+server/routes.py has the table of all routes; each server/routes_*.py has those of one subject.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from server.health import Health
+
+__all__ = [
+    "JSON",
+    "NDJSON",
+    "NO_OPTIONS",
+    "OCTETS",
+    "PROMETHEUS",
+    "Answer",
+    "Call",
+    "Machine",
+    "Node",
+    "Options",
+    "Parameters",
+    "Route",
+    "Run",
+    "Serving",
+    "error_answer",
+]
+
+
+class Machine(Protocol):
+    """The part of server.statemachine.StateMachine that is asked here."""
+
+    def lookup(self, key: bytes) -> bytes | None: ...
+    def scan(
+        self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class Node(Protocol):
+    """The part of server.node.Node that is asked here; its docstrings say what each call promises."""
+
+    @property
+    def machine(self) -> Machine: ...
+    def propose(self, operations: Sequence[tuple[bytes, bytes | None]]) -> int: ...
+    def propose_nowait(self, operations: Sequence[tuple[bytes, bytes | None]]) -> None: ...
+    def read_barrier(self, consistency: str = "linearizable") -> int: ...
+    def stop_waiting(self) -> None: ...
+    def status(self) -> dict[str, Any]: ...
+    def alive(self) -> bool: ...
+    def health(self) -> Health: ...
+    def metrics(self) -> Mapping[str, int | float]: ...
+
+
+class Serving(Protocol):
+    """Who serves: the node, and the front end's own counters."""
+
+    @property
+    def node(self) -> Node: ...
+    def metrics(self) -> Mapping[str, int | float]: ...
+
+
+class Answer(NamedTuple):
+    """What is sent: headers are whole lines with CR LF; a body of blocks is sent as it comes. A tuple for speed."""
+
+    status: int
+    body: bytes | Iterator[bytes] = b""
+    headers: bytes = b""
+
+
+Options = dict[str, Any]
+Parameters = Mapping[bytes, Callable[[bytes], Any]]
+Run = Callable[[Serving, bytes, Options, bytes], Answer]  # who serves, key, options, body
+
+
+class Route(NamedTuple):
+    """A function, the parameters that its query may have with their readers, and whether a body must come with it."""
+
+    run: Run
+    parameters: Mapping[bytes, Callable[[bytes], Any]] = {}
+    needs_length: bool = False
+
+
+class Call(NamedTuple):
+    """A request that is in order so far: what will be run once its body is there."""
+
+    route: Route
+    key: bytes
+    options: Options
+
+
+JSON = b"Content-Type: application/json\r\n"
+NDJSON = b"Content-Type: application/x-ndjson\r\n"
+OCTETS = b"Content-Type: application/octet-stream\r\n"
+PROMETHEUS = b"Content-Type: text/plain; version=0.0.4\r\n"
+NO_OPTIONS: Options = {}
+
+
+def error_answer(status: int, sentence: str, headers: bytes = b"") -> Answer:
+    """An error with its one sentence."""
+    return Answer(status, json.dumps({"error": sentence}).encode() + b"\n", JSON + headers)
