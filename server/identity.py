@@ -48,7 +48,7 @@ from crc32c import crc32c
 
 from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
-from server.addresses import netloc
+from server.addresses import netloc, parse_url
 from server.config import Peers
 
 __all__ = ["FILE_NAME", "Identity", "Met", "address_list", "cluster_id", "read_identity", "write_identity"]
@@ -92,6 +92,10 @@ class Identity:
         others = sorted(each for each in self.sessions if each not in self.heard)[1 - SESSIONS_KEPT :]
         kept = {each: self.sessions[each] for each in sorted(heard + others)}
         return replace(self, starts=starts, sessions={**kept, starts: session}, heard=frozenset(heard))
+
+    def addresses(self) -> Peers:
+        """The first list, as hosts and ports."""
+        return {node: parse_url(f"http://{address}") for node, address in self.members.items()}
 
     def remembering(self, met: Mapping[int, Met]) -> Identity:
         """The identity with what was seen of other members, which have heard this node in this start."""

@@ -53,6 +53,7 @@ from raft.raftpb import (
     Message,
 )
 from server import logs
+from server.address_book import AddressBook, first_book
 from server.addresses import url_of
 from server.config import NodeConfig, raft_config
 from server.directory import open_directory
@@ -105,13 +106,14 @@ class Node:
             )
             undo.callback(store.close)
             identity = self._directory.identity
-            self.machine = StateMachine(store, identity.cluster_id, config.skip_entries)
+            self.members = AddressBook(first_book(identity.addresses()))
+            self.machine = StateMachine(store, identity.cluster_id, config.skip_entries, [self.members])
             self._storage = NodeStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
             self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
             self._transport = Transport(self._roster, config.peers, self, config.peer_secret, config.peer_listener)
             undo.callback(self._transport.stop)
-            conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(config.peers)))
+            conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(identity.members)))
             self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))
             undo.pop_all()
         self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()

@@ -27,8 +27,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from raft import SNAPSHOT_FAILURE, RawNode, Ready, may_send_before_sync
-from raft.raftpb import ENTRY_CONF_CHANGE, MSG_SNAP, ConfState, Entry, Message, SnapshotMetadata
+from raft.raftpb import MSG_SNAP, ConfState, Entry, Message, SnapshotMetadata
 from raft.state import ReadState
+from server.address_book import CONF_CHANGES
 from server.logs import logger
 from server.proposals import Proposals
 from server.reads import ReadRounds
@@ -158,5 +159,6 @@ class ReadyLoop:
     def change_members(self, entries: Sequence[Entry]) -> None:
         """Puts the membership changes among committed entries in force, as Raft wants it before `advance`."""
         for entry in entries:
-            if entry.type == ENTRY_CONF_CHANGE:
+            if entry.type in CONF_CHANGES:
                 self._conf_state = self._raft.apply_conf_change(self._machine.conf_change(entry))
+                self._machine.note_members(entry.index, self._conf_state)

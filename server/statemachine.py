@@ -17,6 +17,7 @@ In the engine, the user's keys and ours are kept apart by their first byte:
     mapplied      → index and term of the last entry that was applied, 8 bytes each
     mconf_state   → the members in force there
     mcluster      → the cluster's id, 8 bytes; written with the first entry, not there in stores of earlier versions
+    mmembers      → the members' addresses and directories (server/address_book.py); with the first entry, too
 
 Invariants:
 
@@ -33,7 +34,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from engines.coding import DecodeError
 from engines.errors import CorruptionError
@@ -41,13 +42,14 @@ from engines.kvstore import KVStore, Operation, Pair, Snapshot, WriteBatch
 from raft.errors import DecodeError as RaftDecodeError
 from raft.raftpb import (
     CONF_CHANGE_ADD_NODE,
-    ENTRY_CONF_CHANGE,
     ENTRY_NORMAL,
     ConfChange,
+    ConfChangeV2,
     ConfState,
     Entry,
     SnapshotMetadata,
 )
+from server.address_book import CONF_CHANGES, Applying, BookChange
 from server.errors import WAY_OUT, DirectoryRefused, UndecodableEntry
 from server.limits import KEY_BYTES_MAX
 
@@ -56,6 +58,7 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "Applied",
     "MachineSnapshot",
+    "OwnKeys",
     "Proposal",
     "StateMachine",
     "decode_proposal",
@@ -93,6 +96,22 @@ class Applied(NamedTuple):
     entry_index: int
     origin: int
     sequence: int
+
+
+class OwnKeys(Protocol):
+    """A part of the server that keeps something in the engine beside the users' pairs, under a key that begins with `m`.
+
+    What it puts there must follow from the entries alone, however they are divided into batches.
+    """
+
+    def read(self, store: KVStore) -> None:
+        """Reads what an engine has that was opened, or loaded from a snapshot. Raises DecodeError."""
+
+    def put(self, batch: WriteBatch, entries: Sequence[Entry], machine: Applying) -> None:
+        """Adds to the batch what these entries change; `machine` still says what was before them."""
+
+    def written(self) -> None:
+        """The batch is in the engine."""
 
 
 class MachineSnapshot(NamedTuple):
@@ -151,9 +170,15 @@ def decode_proposal(data: bytes) -> Proposal:
 class StateMachine:
     """The map that Raft replicates, on an engine of any kind. It owns the store."""
 
-    def __init__(self, store: KVStore, cluster_id: int = 0, skip_entries: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        store: KVStore,
+        cluster_id: int = 0,
+        skip_entries: Collection[int] = (),
+        own_keys: Sequence[OwnKeys] = (),
+    ) -> None:
         """Takes over an open store. cluster_id: whose content it has to be, 0 for anybody's. skip_entries: indexes of
-        entries that are passed over if they can't be decoded.
+        entries that are passed over if they can't be decoded. own_keys: what else is kept in the engine.
 
         Raises CorruptionError if it has content that isn't a state machine's, DirectoryRefused for another cluster's.
         """
@@ -163,9 +188,16 @@ class StateMachine:
         self.applied_index = 0
         self.applied_term = 0
         self.conf_state: ConfState | None = None  # None until a first entry or snapshot says who takes part
+        self._own_keys = own_keys
+        self._members_after: dict[int, ConfState] = {}  # of the membership changes that aren't applied yet
         self._read_own_keys()
 
     def _read_own_keys(self) -> None:
+        for own in self._own_keys:
+            try:
+                own.read(self._store)
+            except DecodeError as error:
+                raise CorruptionError(getattr(self._store, "path", "the store"), None, str(error)) from None
         applied = self._store.get(APPLIED)
         if applied is None:
             if next(self._store.scan(), None) is not None:
@@ -224,9 +256,8 @@ class StateMachine:
 
         entries: at least one; they follow on `applied_index` without a gap, and are stable in the Raft log: who calls
         guarantees both. conf_state: the members in force, given when they changed.
-        One `write` of the store, with sync=False, has the effect of all of them in their order, and this module's own
-        keys: APPLIED, CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. A user's
-        key stands after USER, a value that begins with one of ESCAPED after ESCAPE. `proposal_in` says what an entry
+        One `_write` of a batch that has the effect of all of them in their order, and this module's own keys: APPLIED,
+        CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. A user's key stands after USER, a value that begins with one of ESCAPED after ESCAPE. `proposal_in` says what an entry
         proposes; an entry without a proposal counts for APPLIED, and does nothing else. After the write, `applied_index`,
         `applied_term` and `conf_state` say the same as the engine.
         Returns an Applied for each proposal, in order. Raises what `proposal_in` raises: then nothing was applied, and
@@ -253,17 +284,37 @@ class StateMachine:
             batch.put(CLUSTER, self._cluster)
         if conf_state is not None:
             batch.put(CONF_STATE, conf_state.encode())
-        self._store.write(batch, sync=False)
+        self._write(batch, entries)
         self.applied_index, self.applied_term = last.index, last.term
         if conf_state is not None:
             self.conf_state = conf_state
         return applied
 
-    def conf_change(self, entry: Entry) -> ConfChange:
+    def _write(self, batch: WriteBatch, entries: Sequence[Entry]) -> None:
+        """Writes the batch that applies these entries, unsynced, and with it what else they change among our own keys."""
+        for own in self._own_keys:
+            own.put(batch, entries, self)
+        self._store.write(batch, sync=False)
+        self._members_after = {at: state for at, state in self._members_after.items() if at > entries[-1].index}
+        for own in self._own_keys:
+            own.written()
+
+    def note_members(self, index: int, conf_state: ConfState) -> None:
+        """The committed membership change at `index`, which isn't applied yet, leads to these members."""
+        if index > self.applied_index:
+            self._members_after[index] = conf_state
+
+    def members_after(self, index: int) -> ConfState:
+        """Who takes part after the membership change at `index`. Requires: `note_members` was told."""
+        return self._members_after[index]
+
+    def conf_change(self, entry: Entry) -> ConfChange | ConfChangeV2:
         """The membership change of a committed entry; one that is passed over changes nothing. Raises UndecodableEntry."""
         try:
-            return ConfChange.decode(entry.data)
-        except RaftDecodeError as error:
+            change = entry.conf_change()
+            BookChange.decode(change.context)
+            return change
+        except (RaftDecodeError, DecodeError) as error:
             if entry.index not in self._skip_entries:
                 raise UndecodableEntry(entry.index, entry.term, str(error)) from None
             return ConfChange(CONF_CHANGE_ADD_NODE, 0)
@@ -271,7 +322,7 @@ class StateMachine:
     def proposal_in(self, entry: Entry) -> Proposal | None:
         """What an entry proposes; None for a membership change, for a new leader's empty entry, and for one that is
         passed over. Raises UndecodableEntry for an entry that no node of ours proposed."""
-        if entry.type == ENTRY_CONF_CHANGE or not entry.data:
+        if entry.type in CONF_CHANGES or not entry.data:
             return None
         try:
             if entry.type != ENTRY_NORMAL:

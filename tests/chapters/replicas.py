@@ -23,6 +23,7 @@ from engines.simenv import SimEnv
 from raft import SNAPSHOT_FAILURE, SNAPSHOT_FINISH, RawNode
 from raft.kinds import StateType
 from raft.raftpb import MSG_PROP, MSG_SNAP, ConfState, Message
+from server.address_book import AddressBook, first_book
 from server.config import NodeConfig, raft_config
 from server.directory import open_directory
 from server.forwards import from_wire, to_wire
@@ -65,7 +66,8 @@ class Replica:
         config = NodeConfig(node_id, peers, "/disk/node", engine, env=disk, **limits)
         self.directory = open_directory(config)
         store = engines.open(f"{self.directory.path}/engine", engine, env=disk, sync=False, **TINY.get(engine, {}))
-        self.machine = StateMachine(store, self.directory.identity.cluster_id)
+        self.members = AddressBook(first_book(peers))
+        self.machine = StateMachine(store, self.directory.identity.cluster_id, own_keys=[self.members])
         self.storage = NodeStorage(self.directory, self.machine, run_job)
         conf_state = self.machine.conf_state or ConfState(voters=tuple(members))
         storage = self.storage.recovered(conf_state)
