@@ -65,6 +65,7 @@ from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds
 from server.ready import Outgoing, ReadyLoop
 from server.roster import Roster
+from server.snapshot_wire import Announced
 from server.statemachine import StateMachine
 from server.storage import NodeStorage
 from server.transport import Transport
@@ -227,6 +228,7 @@ class Node:
             "reads_total": self._reads.reads,
             "read_rounds_total": self._reads.rounds,
             **{f"wal_{name}": count for name, count in self._storage.stats().items()},
+            **{f"{name}_total": count for name, count in self._storage.snapshot_counters().items()},
             "proposals_waiting": len(self._proposals),
             "applied_index": self.machine.applied_index,
             "leader": self._public.leader,
@@ -245,12 +247,12 @@ class Node:
             return
         self._inbox.put((_MESSAGES, messages))
 
-    def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
+    def receive_snapshot(self, message: Message, file: Announced, rest: Callable[[int], Iterator[bytes]]) -> None:
         """Writes a snapshot's file, verifies it, and only then lets Raft hear of it."""
         assert message.snapshot is not None
         if leads_too_far(message, self._public.term):
             raise DecodeError(f"it is of term {message.term:,}, and no number of elections leads there from here")
-        self._storage.receive_snapshot(message.snapshot.metadata, body)
+        self._storage.receive_rest(message.snapshot.metadata, file, rest)
         self._inbox.put((_MESSAGES, [message]))
 
     def unreachable(self, node_id: int, dropped: list[Message]) -> None:

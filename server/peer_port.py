@@ -12,7 +12,7 @@ Invariants:
 2. A member has one stream, the newest (the old one's other end may have lost its power, and will never say so), and
    SNAPSHOTS_MAX snapshots at a time. So threads are bounded.
 3. What a browser can be made to send is refused: a Host that is a name other than this node's own, any Origin, a page of
-   another site; and a stream begins with an Upgrade, which no page can ask for.
+   another site; and what is sent begins with an Upgrade, which no page can ask for.
 4. Errors are answered in the form of the client port: a status and {"error": "one sentence"}.
 5. What isn't a request of a peer is counted, and told once a minute.
 
@@ -34,6 +34,7 @@ from typing import Protocol, TypeVar
 
 from raft.raftpb import MSG_SNAP, DecodeError, Message
 from server import guards
+from server.errors import Overloaded
 from server.forwards import TransitClock
 from server.frames import read_frame
 from server.handshake import UPGRADE, Caller, Handshake, Refusals, Unproven
@@ -41,6 +42,7 @@ from server.listener import Listener, hang_up
 from server.logs import Minutely, logger
 from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
 from server.secret import HELLO
+from server.snapshot_wire import UPGRADE_SNAPSHOT, Announced, IncomingFile
 
 __all__ = ["Hearer", "PeerPort"]
 
@@ -50,8 +52,6 @@ HANDSHAKE_TIMEOUT_S = 5.0
 REQUESTS_MAX = 4  # on one connection: a hello, and what it was about
 SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
 SNAPSHOT_BYTES_MAX = 1 << 40
-SNAPSHOT_BYTES_PER_S_MIN = 64 << 10  # of a snapshot's body, after the first SNAPSHOT_GRACE_S
-SNAPSHOT_GRACE_S = 5.0
 LINGER_S = 0.5  # how long what follows a refusal is dropped, so that the refusal can be read
 LINGER_BYTES = 4 << 20
 STOP_TIMEOUT_S = 0.5  # for all connections together; what is still loading a snapshot then ends with the process
@@ -66,8 +66,11 @@ class Hearer(Protocol):
     def receive(self, messages: list[Message]) -> None:
         """Takes messages from one peer, in order. Must not block for long."""
 
-    def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
-        """Takes a MsgSnap and the snapshot file's bytes; returns when it is safely there, raises if it isn't."""
+    def receive_snapshot(self, message: Message, file: Announced, rest: Callable[[int], Iterator[bytes]]) -> None:
+        """Takes a MsgSnap and the snapshot file's bytes; returns when it is safely there, raises if it isn't.
+
+        rest: called once, with the number of bytes of this very file that are here already; brings what follows them.
+        """
 
 
 class PeerPort(Listener):
@@ -221,8 +224,10 @@ class _Connection(socketserver.StreamRequestHandler):
         if path == HELLO:
             self._respond(200, self._guarded(headers, self._caller.hello))
             return True
-        if path == "/raft/stream" and not _asks_for_upgrade(headers):
-            raise BadRequest(426, f"A stream between nodes begins with Upgrade: {UPGRADE}.", _UPGRADE_FIELDS)
+        upgrade = UPGRADE if path == "/raft/stream" else UPGRADE_SNAPSHOT
+        if not _asks_for(upgrade, headers):
+            fields = f"Upgrade: {upgrade}\r\n".encode()
+            raise BadRequest(426, f"What is sent to {path} begins with Upgrade: {upgrade}.", fields)
         self._guarded(headers, lambda headers: self._caller.prove(headers, path))
         whom = _whom(headers)
         refusal = self.server.handshake.refusal(headers)
@@ -322,37 +327,35 @@ class _Connection(socketserver.StreamRequestHandler):
             self.server.tell_of_garbage(f"node {sender}", str(error))
 
     def _snapshot(self, sender: int, headers: Headers[str, str]) -> None:
-        """Reads the message and hands the rest of the body to the node as it comes. Raises BadRequest, OSError."""
-        message_size, size = _number(headers, "X-Metcd-Message-Size"), _number(headers, "Content-Length")
-        if not (0 < message_size <= min(size, SNAPSHOT_MESSAGE_BYTES_MAX) and size <= SNAPSHOT_BYTES_MAX):
+        """Reads the message, and hands the file to the node as it comes. Raises BadRequest, OSError."""
+        message_size = _number(headers, "Content-Length")
+        file = Announced(_number(headers, "X-Metcd-File-Size"), _number(headers, "X-Metcd-File-Ending"))
+        if not (0 < message_size <= SNAPSHOT_MESSAGE_BYTES_MAX and 0 <= file.size <= SNAPSHOT_BYTES_MAX):
             raise BadRequest(
-                413, "A snapshot says its sizes, in X-Metcd-Message-Size and Content-Length, and has a limit."
+                413, "A snapshot says its sizes, in Content-Length and X-Metcd-File-Size, and has a limit."
             )
         if not self.server.admit(self.connection, sender, False):
             raise _Told(503, f"Node {sender} sends {SNAPSHOTS_MAX} snapshots already.")
+        incoming = IncomingFile(self.connection, self.rfile.read1, file, self._begin_snapshot)
         try:
             message = Message.decode(self.rfile.read(message_size))
             guards.check(message, sender)
             if message.type != MSG_SNAP:
                 raise DecodeError("a snapshot's message is a MsgSnap")
-            self.server.hearer.receive_snapshot(message, self._body(size - message_size))
+            self.server.hearer.receive_snapshot(message, file, incoming.chunks)
         except Exception as error:
-            sentence = f"the snapshot from node {sender} is refused: {error}"
+            sentence = " ".join(f"the snapshot from node {sender} is refused: {error}".split())
             self.server.tell_of_snapshot(sentence)
-            raise _Told(422, " ".join(sentence.split())) from None
-        self._respond(204, {})
+            if not incoming.begun:
+                raise _Told(503 if isinstance(error, Overloaded) else 422, sentence) from None
+            word = "broken" if isinstance(error, ConnectionError) else "refused"
+            incoming.say(f"{word}: {sentence}\n".encode())
+        else:
+            incoming.say(b"done\n")
 
-    def _body(self, size: int) -> Iterator[bytes]:
-        deadline = time.monotonic() + SNAPSHOT_GRACE_S
-        while size:
-            chunk = self.rfile.read1(min(size, 1 << 20))
-            if not chunk:
-                raise ConnectionError(f"the connection ended {size} bytes before the snapshot did")
-            deadline += len(chunk) / SNAPSHOT_BYTES_PER_S_MIN
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"it comes too slowly, and {size:,} bytes are missing")
-            size -= len(chunk)
-            yield chunk
+    def _begin_snapshot(self, offset: int) -> None:
+        fields = {"Upgrade": UPGRADE_SNAPSHOT, "Connection": "Upgrade", "X-Metcd-File-Offset": str(offset)}
+        self._respond(101, fields)
 
 
 def _whom(headers: Headers[str, str]) -> str:
@@ -363,12 +366,9 @@ class _Told(BadRequest):
     """A refusal that has been told in the log already."""
 
 
-_UPGRADE_FIELDS = f"Upgrade: {UPGRADE}\r\n".encode()
-
-
-def _asks_for_upgrade(headers: Headers[str, str]) -> bool:
+def _asks_for(upgrade: str, headers: Headers[str, str]) -> bool:
     options = [option.strip().lower() for option in headers.get("Connection", "").split(",")]
-    return headers.get("Upgrade", "") == UPGRADE and "upgrade" in options
+    return headers.get("Upgrade", "") == upgrade and "upgrade" in options
 
 
 def _number(headers: Headers[str, str], name: str) -> int:

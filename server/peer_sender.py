@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import queue
 import socket
 import threading
@@ -29,6 +28,7 @@ from server.addresses import netloc
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame
 from server.handshake import Handshake, Refusals, Unproven, answer_of, dial, head_of
 from server.listener import hang_up
+from server.snapshot_wire import UPGRADE_SNAPSHOT, SnapshotRefused, announced, send_file
 
 __all__ = ["Dialer", "PeerSender"]
 
@@ -199,22 +199,26 @@ class PeerSender(threading.Thread):
         if connection is not None:
             connection.close()
 
-    def post_snapshot(self, message: bytes, file: BinaryIO) -> None:
-        """Sends a snapshot as one request. Raises OSError or HTTPException unless the peer has it."""
+    def post_snapshot(self, message: bytes, file: BinaryIO) -> int:
+        """Sends a snapshot, or what the peer doesn't have of it yet; the bytes that were sent.
+
+        Raises SnapshotRefused, OSError or HTTPException unless the peer has it.
+        """
         handshake, host = self._handshake, netloc(*self._address)
+        about = announced(file)
         with self._dialer.call(self._address) as connection, connection:
             try:
                 fields = handshake.calling(connection, host, self._peer, "/raft/snapshot")
             except Unproven as error:
-                raise ConnectionError(error.sentence) from None
-            fields["X-Metcd-Message-Size"] = str(len(message))
-            fields["Content-Length"] = str(len(message) + os.fstat(file.fileno()).st_size)
-            # an answer that comes before the end is a refusal, and the peer then closes
+                raise SnapshotRefused(error.sentence) from None
+            fields |= {"Connection": "Upgrade", "Upgrade": UPGRADE_SNAPSHOT, "Content-Length": str(len(message))}
+            fields |= {"X-Metcd-File-Size": str(about.size), "X-Metcd-File-Ending": str(about.ending)}
+            # an answer that comes before the end of the message is a refusal, and the peer then closes
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(head_of(host, "/raft/snapshot", fields) + message)
-                while chunk := file.read(1 << 20):
-                    connection.sendall(chunk)
-            connection.settimeout(10 * SEND_TIMEOUT_S)  # the peer verifies and syncs it before it answers
             answer = answer_of(connection)
-            if answer.status != 204:
-                raise ConnectionError(f"node {self._peer} answered {answer.status}: {answer.reason}")
+            if answer.status != 101:
+                kind = ConnectionError if answer.status == 503 else SnapshotRefused  # 503: try again later
+                raise kind(f"node {self._peer} answered {answer.status}: {answer.reason}")
+            offset = int(answer.headers.get("X-Metcd-File-Offset", ""))
+            return send_file(connection, answer.fp, file, offset, about.size, 10 * SEND_TIMEOUT_S)

@@ -15,7 +15,7 @@ Invariants:
    nothing may overtake the fsync (thesis 10.2.1).
 2. Entries are applied in the order of their indexes, each once. What a Ready hands out again after a restart or a
    snapshot is passed over by the applied index that is in the engine.
-3. While a snapshot is being loaded, nothing is applied; what is committed meanwhile waits.
+3. While a snapshot is being loaded, or the engine flushed, nothing is applied; what is committed meanwhile waits.
 4. Who waits is told after the apply, and never before it.
 
 server/node.py has the thread that calls this, and everything that comes in. Follows etcd's server/etcdserver/raft.go.
@@ -79,6 +79,7 @@ class ReadyLoop:
         self._limits = limits
         self._conf_state = conf_state
         self._backlog: list[Entry] = []  # committed, and not applied yet
+        storage.resume = self.apply_backlog
         self.counters = dict.fromkeys(("messages_out", "readies"), 0)
 
     def run(self) -> None:
@@ -99,7 +100,7 @@ class ReadyLoop:
         returns, all its messages were given to `send`, in two parts: those for which `may_send_before_sync` is true
         before `NodeStorage.persist`, the others after that. A snapshot was handed to `install`, read states to
         `confirm_reads`, membership changes among the committed entries to `change_members`; the committed entries are at
-        the end of the backlog, `advance` was called once, and unless `NodeStorage.installing`, the backlog was applied.
+        the end of the backlog, `advance` was called once, and unless `NodeStorage.engine_busy`, the backlog was applied.
         Raises what persist and apply_backlog raise: then nothing that comes later in this order was done.
         """
         self.send([message for message in ready.messages if may_send_before_sync(message)])
@@ -111,13 +112,13 @@ class ReadyLoop:
         self.change_members(ready.committed_entries)
         self._backlog += ready.committed_entries
         self._raft.advance()
-        if not self._storage.installing:
+        if not self._storage.engine_busy:
             self.apply_backlog()
 
     def apply_backlog(self) -> None:
         """Applies all that is committed, answers who waits for it, and has the log cut when it is time.
 
-        Requires: no snapshot is being loaded. The backlog is empty afterwards. Entries up to `StateMachine.applied_index`
+        Requires: no job has the engine. The backlog is empty afterwards. Entries up to `StateMachine.applied_index`
         are passed over; the rest are applied by one call of `StateMachine.apply`, or none if none are left. The members in
         force are given to it if the machine has others, or has none yet (its applied index is 0). What it returns goes to
         `Proposals.answer`; then, if `NodeStorage.wants_cut` says so, a cut begins. In any case, the reads whose index is

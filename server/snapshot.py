@@ -66,6 +66,7 @@ __all__ = [
 VERSION = 1
 BATCH_BYTES = 64 << 10
 ASIDE = ".aside"
+PART = ".snap.part"  # of what is being received
 
 HEADER, PAIRS, TRAILER = 1, 2, 3
 _KIND = {HEADER: bytes((HEADER,)), PAIRS: bytes((PAIRS,)), TRAILER: bytes((TRAILER,))}
@@ -157,8 +158,8 @@ class SnapshotReceiver:
     """Takes the bytes of a snapshot file as they come from a peer. `finish` makes it a snapshot, `discard` forgets it.
 
     Requires: one receiver at a time in a directory; `write_snapshot` may write another file meanwhile, even one of the
-    same name. A receiver that is neither finished nor discarded leaves a temporary file, which
-    `remove_leftovers` removes.
+    same name. A receiver that is neither finished nor discarded leaves its part of the file, which
+    `remove_leftovers` removes. `size` is how much it has; `failed`, whether a write failed, so that nobody knows.
     """
 
     def __init__(self, directory: str, metadata: SnapshotMetadata, env: Env | None = None) -> None:
@@ -166,12 +167,17 @@ class SnapshotReceiver:
         self._env = env or real_env()
         self._metadata = metadata
         self._path = _path(directory, metadata)
-        self._temporary = f"{directory}/received.snap.tmp"
+        self._temporary = f"{directory}/received{PART}"
         self._file = self._env.open(self._temporary, "w")
+        self.size = 0
+        self.failed = False
 
     def write(self, chunk: bytes) -> None:
-        """Appends what has come. Raises OSError."""
+        """Appends what has come. Raises OSError; then it is good for nothing but to be discarded."""
+        self.failed = True
         self._file.append(chunk)
+        self.failed = False
+        self.size += len(chunk)
 
     def finish(self) -> str:
         """Verifies the whole file, and returns its path; on disk when it returns. O(bytes), and two syncs.
@@ -383,10 +389,10 @@ def put_aside(path: str, env: Env) -> None:
 
 
 def remove_leftovers(directory: str, env: Env | None = None) -> None:
-    """Removes what a crash left of snapshots that were being written. Requires: nobody is writing one."""
+    """Removes what a crash left of snapshots that were being written or received. Requires: nobody does either."""
     env = env or real_env()
     for name in env.list(directory):
-        if name.endswith(".snap.tmp"):
+        if name.endswith((".snap.tmp", PART)):
             env.unlink(f"{directory}/{name}")
 
 

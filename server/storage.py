@@ -44,17 +44,20 @@ from engines.kvstore import Pair
 from raft import NO_LIMIT, MemoryStorage, Ready
 from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
 from server.directory import Directory
-from server.errors import WAY_OUT, DirectoryRefused, NodeStopped, Overloaded
+from server.errors import WAY_OUT, DirectoryRefused, NodeStopped
 from server.logs import logger
+from server.pace import Pace
 from server.snapshot import (
     find_snapshots,
     purge,
     put_aside,
     read_snapshot,
-    receive_snapshot,
     remove_leftovers,
     write_snapshot,
 )
+from server.snapshot_incoming import IncomingSnapshots
+from server.snapshot_outgoing import HELD, OutgoingSnapshot
+from server.snapshot_wire import Announced
 from server.statemachine import MachineSnapshot, StateMachine
 
 __all__ = ["CutLimits", "NodeStorage", "RunJob"]
@@ -96,8 +99,10 @@ class NodeStorage:
         if state.repaired is not None:
             logger().warning("%s", state.repaired)
         self.memory = MemoryStorage()
+        self.engine_busy = False  # a job has the engine: nothing can be applied
+        self.resume: Callable[[], object] = lambda: None  # called in the node's thread when it can be, after a flush
         self.installing = False
-        self._stopping = False
+        self._stopping = threading.Event()
         self._run_job = run_job or self._run_in_thread
         self._cutting = False
         self._uncut_entries = 0
@@ -105,7 +110,9 @@ class NodeStorage:
         self._unsaved: HardState | None = None  # a commit index that rides with the next write
         self._jobs: set[threading.Thread] = set()
         self._writing = threading.Lock()  # one snapshot file of our own is written at a time
-        self._receiving = threading.Lock()  # and one is received; its sender may be slow, so that is a lock of its own
+        self._incoming = IncomingSnapshots(self._snap_dir, env)  # and one is received, which may take longer
+        self._outgoing: OutgoingSnapshot | None = None  # the newest file of our own, for followers
+        self._handed_out = 0  # the index of the newest that a follower was given
         self._purging = threading.Lock()
         remove_leftovers(self._snap_dir, env)
         self._recover_machine(state.snapshot, state.entries)
@@ -197,40 +204,52 @@ class NodeStorage:
         self._uncut_entries += len(applied)
         self._uncut_bytes += sum(entry.size() for entry in applied)
         enough = self._uncut_entries >= limits.snapshot_entries or self._uncut_bytes >= limits.snapshot_bytes
-        return enough and not self._cutting and not self.installing
+        return enough and not self._cutting and not self.engine_busy
 
     def begin_cut(self, limits: CutLimits, later: Later) -> None:
-        """Makes durable what was applied, in a job; then, in the node's thread, cuts the log."""
+        """Makes durable what was applied, in a job; then, in the node's thread, cuts the log.
+
+        An engine that is being flushed takes no write until its fsync is done, however long that takes. The node's thread
+        must not wait for it, for it has heartbeats to send: until then, nothing is applied.
+        """
         self._cutting = True
         self._uncut_entries = self._uncut_bytes = 0
         snapshot = self._machine.snapshot()
+        if self._machine.persistent:
+            self.engine_busy = True
+            snapshot.view.close()
+            self._start(self._machine.flush, later, self._flushed, snapshot.metadata, limits)
+            return
+        made = OutgoingSnapshot(snapshot, self._write, self._env)
+        self._start(made.path, later, self._written, made, limits)
 
-        def job() -> None:
-            with snapshot.view:
-                if self._machine.persistent:
-                    self._machine.flush()
-                else:
-                    self._write(snapshot)
-            later(lambda: self.cut(snapshot.metadata, limits))
+    def _flushed(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
+        self.engine_busy = False
+        self.cut(metadata, limits)
+        self.resume()
 
-        self._start(job, later)
+    def _written(self, made: OutgoingSnapshot, limits: CutLimits) -> None:
+        self._replace_outgoing(made)
+        self.cut(made.metadata, limits)
 
     def _write(self, snapshot: MachineSnapshot) -> str:
         with self._writing:
-            path = write_snapshot(self._snap_dir, snapshot.metadata, self._until_stopped(snapshot.pairs()), self._env)
+            path = write_snapshot(self._snap_dir, snapshot.metadata, self._paced(snapshot.pairs()), self._env)
         self._purge()
         return path
 
-    def _until_stopped(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """The same pairs, for as long as the node runs: a file that is given up is no file (server/snapshot.py)."""
+    def _paced(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The same pairs, in pieces that leave the node's thread its time (server/pace.py), for as long as the node runs: a
+        file that is given up is no file (server/snapshot.py), and a store that is given up is the old one."""
+        pace = Pace(self._stopping)
         for pair in pairs:
-            if self._stopping:
+            if pace.step():
                 raise NodeStopped("the node stops")
             yield pair
 
     def stop_writing(self) -> None:
         """Gives up the snapshot files that are being written, which would keep a large node from stopping for long."""
-        self._stopping = True
+        self._stopping.set()
 
     def _purge(self) -> None:
         with self._purging:
@@ -258,38 +277,50 @@ class NodeStorage:
 
     def kept_index(self, cut_index: int, limits: CutLimits) -> int:
         """The first entry that stays in memory for slow followers: `catch_up_entries` do, but no more than
-        `snapshot_bytes` of them. O(entries that stay)."""
-        index = max(self.memory.first_index(), cut_index - limits.catch_up_entries + 1)
+        `snapshot_bytes` of them; HELD times as much while a snapshot before them may be on its way. O(entries that stay)."""
+        keep_entries, keep_bytes = limits.catch_up_entries, limits.snapshot_bytes
+        held_entries = cut_index - self._handed_out
+        if self._handed_out and keep_entries < held_entries <= HELD * keep_entries:
+            keep_entries, keep_bytes = held_entries, HELD * keep_bytes
+        index = max(self.memory.first_index(), cut_index - keep_entries + 1)
         size_bytes = 0
         for entry in reversed(self.memory.entries(index, cut_index + 1, NO_LIMIT)):
             size_bytes += entry.size()
-            if size_bytes > limits.snapshot_bytes:
+            if size_bytes > keep_bytes:
                 return entry.index + 1
         return index
 
     # ---- snapshots to and from peers --------------------------------------------------------------------------------
 
     def outgoing_snapshot(self, message: Message) -> tuple[Message, Callable[[], str]]:
-        """The MsgSnap for the current state, and a function that writes its file and returns the path, for a job."""
-        snapshot = self._machine.snapshot()
+        """The MsgSnap for a state that the follower can go on from, and a function that returns its file's path, for a job.
 
-        def write() -> str:
-            with snapshot.view:
-                return self._write(snapshot)
+        server/snapshot_outgoing.py says which state, and why not always the one that Raft named.
+        """
+        outgoing = self._outgoing
+        if outgoing is None or not outgoing.usable(self.memory.first_index()):
+            outgoing = OutgoingSnapshot(self._machine.snapshot(), self._write, self._env)
+            self._replace_outgoing(outgoing)
+        self._handed_out = outgoing.metadata.index
+        return replace(message, snapshot=Snapshot(outgoing.metadata)), outgoing.path
 
-        return replace(message, snapshot=Snapshot(snapshot.metadata)), write
+    def _replace_outgoing(self, new: OutgoingSnapshot | None) -> None:
+        if self._outgoing is not None:
+            self._outgoing.forget()
+        self._outgoing = new
 
     def receive_snapshot(self, metadata: SnapshotMetadata, body: Iterator[bytes]) -> None:
-        """Writes and verifies the file of a snapshot from the leader. For the transport's threads.
+        """Writes and verifies the file of a snapshot from the leader, all of which comes in `body`. See receive_rest."""
+        self.receive_rest(metadata, None, lambda offset: body)
 
-        Raises Overloaded while another one comes, and what `body` and server.snapshot.receive_snapshot raise.
+    def receive_rest(
+        self, metadata: SnapshotMetadata, file: Announced | None, rest: Callable[[int], Iterator[bytes]]
+    ) -> None:
+        """Writes and verifies the file of a snapshot from the leader; asks `rest` for what isn't here yet.
+
+        For the transport's threads. Raises Overloaded while another one comes, and what IncomingSnapshots.receive raises.
         """
-        if not self._receiving.acquire(blocking=False):
-            raise Overloaded("another snapshot is being received: try again later")
-        try:
-            receive_snapshot(self._snap_dir, metadata, body, self._env)
-        finally:
-            self._receiving.release()
+        self._incoming.receive(metadata, file, rest)
         self._purge()
 
     def begin_install(self, later: Later, then: Callable[[], None]) -> None:
@@ -300,30 +331,29 @@ class NodeStorage:
         """
         if self.installing:
             return
-        self.installing = True
+        self.installing = self.engine_busy = True
         wanted = self.memory.snapshot().metadata
 
         def job() -> None:
             for found in find_snapshots(self._snap_dir, self._env):
                 if found.metadata.index == wanted.index:
                     metadata, pairs = read_snapshot(found.path, self._env)
-                    self._machine.recover_from_snapshot(metadata, pairs)
-                    later(lambda: self._installed(wanted.index, later, then))
+                    self._machine.recover_from_snapshot(metadata, self._paced(pairs))
                     return
             raise CorruptionError(self._snap_dir, None, f"the snapshot of index {wanted.index} was here, and is gone")
 
-        self._start(job, later)
+        self._start(job, later, self._installed, wanted.index, later, then)
 
     def _installed(self, index: int, later: Later, then: Callable[[], None]) -> None:
-        self.installing = False
+        self.installing = self.engine_busy = False
         if index < self.memory.snapshot().metadata.index:
             self.begin_install(later, then)
             return
         self._wal.release(index)
         then()
 
-    def _start(self, job: Callable[[], None], later: Later) -> None:
-        """Has a job run; what it raises is raised in the node's thread, which ends by it."""
+    def _start(self, job: Callable[[], object], later: Later, done: Callable[..., object], *words: object) -> None:
+        """Has a job run, and then, in the node's thread, `done` called; what the job raises is raised there instead."""
 
         def run() -> None:
             try:
@@ -335,6 +365,8 @@ class NodeStorage:
                     raise failure
 
                 later(fail)
+            else:
+                later(lambda: done(*words))
 
         self._run_job(run)
 
@@ -347,10 +379,15 @@ class NodeStorage:
         """The log's counters."""
         return self._wal.stats()
 
+    def snapshot_counters(self) -> dict[str, int]:
+        """What has come of snapshots."""
+        return dict(self._incoming.counters)
+
     def close(self) -> None:
         """Waits for jobs, writes what was left to ride along, and closes the log."""
         for thread in self._jobs:
             thread.join()
+        self._replace_outgoing(None)
         try:
             if self._unsaved is not None:
                 self._wal.save(self._unsaved, [], must_sync=False)

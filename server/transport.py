@@ -7,10 +7,7 @@
 
 A connection begins as a request and, once both sides have said who they are (server/handshake.py), is a stream of frames
 (server/frames.py) in one direction; answers come back on the connection that the other node's sender opened. A snapshot
-is one request:
-
-    POST /raft/snapshot HTTP/1.1                            HTTP/1.1 204 No Content
-    X-Metcd-Message-Size: m         body: the MsgSnap message (m bytes), then the snapshot file
+has a connection of its own, and goes in chunks, from where an earlier connection was cut (server/snapshot_wire.py).
 
 Invariants:
 
@@ -31,10 +28,11 @@ etcd's rafthttp: its stream and snapshot channels, its X-Etcd headers, and its r
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from raft.raftpb import MSG_SNAP, Message
 from server.config import Peers
@@ -44,10 +42,12 @@ from server.peer_port import Hearer, PeerPort
 from server.peer_sender import Dialer, PeerSender
 from server.request import is_local_name
 from server.roster import Roster
+from server.snapshot_wire import SnapshotRefused
 
 __all__ = ["Receiver", "Transport", "require_secret"]
 
 STOP_TIMEOUT_S = 0.5  # for all threads together; what still waits for a machine that is away ends with the process
+RESUME_DELAYS_S = (0.05, 0.5, 2.0, 5.0)  # after a cut; then Raft is told that the snapshot didn't arrive, and decides
 
 
 class Receiver(Hearer, Protocol):
@@ -93,6 +93,7 @@ class Transport:
         }
         self._port = PeerPort(listen, self.handshake, self.refusals, receiver, self.spread_news, peers[self.node_id][0])
         self._snapshots: set[threading.Thread] = set()
+        self.counters = dict.fromkeys(("snapshots_sent", "snapshot_bytes_sent"), 0)
         self._spread = self.handshake.roster.known()  # whose directories the peers were last told of
 
     def start(self) -> None:
@@ -146,13 +147,27 @@ class Transport:
         delivered = False
         try:
             with open(write(), "rb") as file:
-                self._senders[message.to].post_snapshot(message.encode(), file)
+                self._deliver(message, file)
             delivered = True
         except Exception as error:
             if not self._dialer.stopping.is_set():
                 self.log(f"the snapshot for node {message.to} was not delivered: {error}")
         finally:  # whatever happens: Raft sends nothing to that node, and no other snapshot, until it hears of this one
             self._receiver.snapshot_sent(message.to, delivered)
+
+    def _deliver(self, message: Message, file: BinaryIO) -> None:
+        """Sends a snapshot; after a cut, what the peer says that it doesn't have. Raises what the last attempt raised."""
+        encoded = message.encode()
+        for delay_s in (*RESUME_DELAYS_S, None):
+            try:
+                self.counters["snapshot_bytes_sent"] += self._senders[message.to].post_snapshot(encoded, file)
+                self.counters["snapshots_sent"] += 1
+                return
+            except SnapshotRefused:
+                raise
+            except (OSError, http.client.HTTPException):
+                if delay_s is None or self._dialer.stopping.wait(delay_s):
+                    raise
 
     def stop(self) -> None:
         """Closes every connection and ends every thread; what was queued is lost, as on a broken connection."""
@@ -167,8 +182,8 @@ class Transport:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def metrics(self) -> dict[str, int | float]:
-        """The port's counters."""
-        return self._port.metrics()
+        """The port's counters, and those of the snapshots that were sent."""
+        return {**self._port.metrics(), **{f"{name}_total": count for name, count in self.counters.items()}}
 
     def connected(self) -> dict[int, bool]:
         """For each peer, whether there is a connection to it now."""

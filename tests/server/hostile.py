@@ -112,8 +112,10 @@ def peer_input(rng: random.Random, member: dict[str, str]) -> bytes:
         path = rng.choice(["/raft/snapshot", "/raft/snapshot", "/raft/hello"])
         message = damaged(rng, _message(rng, me, to).encode())
         body = message + rng.randbytes(rng.randrange(100))
-        fields["X-Metcd-Message-Size"] = str(len(message) + rng.choice([0, 0, 0, 1, -1]))
-        fields["Content-Length"] = str(len(body) + rng.choice([0, 0, 0, 5, -5]))
+        fields["Upgrade"] = rng.choice(["metcd-snapshot/1", "metcd-snapshot/1", "metcd-raft/2"])
+        fields["Content-Length"] = str(len(message) + rng.choice([0, 0, 0, 1, -1]))
+        fields["X-Metcd-File-Size"] = str(rng.choice([0, 100, 100, 1 << 50, -1]))
+        fields["X-Metcd-File-Ending"] = str(rng.choice([0, 7, 1 << 40]))
     head = "".join(f"{name}: {text}\r\n" for name, text in fields.items())
     data = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
     return damaged(rng, data) if rng.random() < 0.3 else data

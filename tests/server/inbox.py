@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from raft.raftpb import Message
+from server.snapshot_wire import Announced
 
 
 class Inbox:
@@ -22,8 +23,8 @@ class Inbox:
         for message in messages:
             self.messages.put(message)
 
-    def receive_snapshot(self, message: Message, body: Iterator[bytes]) -> None:
-        content = b"".join(body)
+    def receive_snapshot(self, message: Message, file: Announced, rest: Callable[[int], Iterator[bytes]]) -> None:
+        content = b"".join(rest(0))
         if self.refuse_snapshots:
             raise ValueError("the trailer is missing")
         self.snapshots.put((message, content))

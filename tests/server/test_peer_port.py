@@ -168,13 +168,14 @@ def test_a_member_sends_so_many_snapshots_at_a_time(start, peers):
     gate = threading.Event()
 
     class Slow(Inbox):
-        def receive_snapshot(self, message, body):
+        def receive_snapshot(self, message, file, rest):
             gate.wait(PATIENCE_S)
-            super().receive_snapshot(message, body)
+            super().receive_snapshot(message, file, rest)
 
     transport, _ = start(2, inbox=Slow())
     message = Message(MSG_SNAP, to=2, from_=1, term=1, snapshot=Snapshot(SnapshotMetadata(5, 1))).encode()
-    fields = {**MEMBER, "Host": "127.0.0.1", "Content-Length": len(message), "X-Metcd-Message-Size": len(message)}
+    fields = {**MEMBER, "Host": "127.0.0.1", "Connection": "Upgrade", "Upgrade": "metcd-snapshot/1"}
+    fields |= {"Content-Length": len(message), "X-Metcd-File-Size": 0, "X-Metcd-File-Ending": 0}
     wires = [Wire(peers[2]) for _ in range(SNAPSHOTS_MAX + 2)]
     try:
         for at, wire in enumerate(wires[:-1]):
@@ -183,7 +184,7 @@ def test_a_member_sends_so_many_snapshots_at_a_time(start, peers):
         wires[-1].send(request("/raft/snapshot", fields, message))
         assert wires[-1].answer()[0] == 503
         gate.set()
-        assert [wire.answer()[0] for wire in wires[:-1]] == [204] * (SNAPSHOTS_MAX + 1)
+        assert [wire.answer()[0] for wire in wires[:-1]] == [101] * (SNAPSHOTS_MAX + 1)
     finally:
         gate.set()
         for wire in wires:
@@ -265,12 +266,14 @@ def test_what_was_recorded_on_one_connection_proves_nothing_on_another(start, pe
     for path in ("/raft/stream", "/raft/snapshot"):
         with Wire(peers[2]) as wire:
             assert hello(wire)[0] == 200
-            wire.send(request(path, {"Host": "127.0.0.1", **recorded[0], **UPGRADE}))
+            protocol = {"Upgrade": UPGRADE["Upgrade"] if path == "/raft/stream" else "metcd-snapshot/1"}
+            wire.send(request(path, {"Host": "127.0.0.1", **recorded[0], **UPGRADE, **protocol}))
             status, _, body = wire.answer()
             assert status == 403
             assert "another peer secret" in json.loads(body)["error"]
         with Wire(peers[2]) as wire:
-            wire.send(request(path, {"Host": "127.0.0.1", **recorded[0], **UPGRADE}))
+            protocol = {"Upgrade": UPGRADE["Upgrade"] if path == "/raft/stream" else "metcd-snapshot/1"}
+            wire.send(request(path, {"Host": "127.0.0.1", **recorded[0], **UPGRADE, **protocol}))
             assert wire.answer()[0] == 403
 
 

@@ -384,7 +384,7 @@ def test_a_connection_that_breaks_leaves_nothing_and_what_was_there_stays(env: S
 def test_a_receiver_can_be_told_to_discard(env: SimEnv):
     receiver = SnapshotReceiver(ROOT, METADATA, env)
     receiver.write(b"something")
-    assert env.list(ROOT) == ["received.snap.tmp"]
+    assert env.list(ROOT) == ["received.snap.part"]
     receiver.discard()
     receiver.discard()
     assert env.list(ROOT) == []

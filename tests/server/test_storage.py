@@ -8,7 +8,7 @@ import pytest
 from engines.env import RealEnv
 from engines.memory import MemoryStore
 from raft import Ready
-from raft.raftpb import ConfState, Entry, HardState, Snapshot, SnapshotMetadata
+from raft.raftpb import MSG_SNAP, ConfState, Entry, HardState, Message, Snapshot, SnapshotMetadata
 from server.config import NodeConfig
 from server.directory import open_directory
 from server.errors import DirectoryRefused, Overloaded
@@ -228,6 +228,63 @@ def test_entries_that_stay_for_slow_followers_are_bounded_in_bytes(desk):
     desk.storage.begin_cut(limits, desk.calls.put)
     desk.run_a_call()
     assert desk.memory.first_index() == 92  # nine of them have less than 10,000 bytes
+
+
+class SlowFlush:
+    """Stands before a machine on an engine with files; a flush waits for a permit, and so does a write meanwhile."""
+
+    persistent = True
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.permit = threading.Event()
+        self.flushing = threading.Event()
+        self._machine = machine
+
+    def __getattr__(self, name):
+        return getattr(self._machine, name)
+
+    def flush(self) -> None:
+        self.flushing.set()
+        assert self.permit.wait(PATIENCE_S)
+
+
+def test_nothing_is_applied_while_the_engine_is_flushed(desk):
+    """A write to an engine that is being flushed waits for its fsync, whatever the engine. The node's thread must not:
+    a disk that takes longer than an election timeout would cost the leadership at each cut."""
+    slow = desk.storage._machine = SlowFlush(desk.machine)
+    limits = NodeConfig(1, {}, "", snapshot_entries=5)
+    resumed = []
+    desk.storage.resume = lambda: resumed.append(desk.storage.engine_busy)
+    desk.storage.persist(ready(*entries(1, 10), commit=10))
+    desk.machine.apply(entries(1, 10), MEMBERS)
+    desk.storage.begin_cut(limits, desk.calls.put)
+    assert slow.flushing.wait(PATIENCE_S)
+    assert desk.storage.engine_busy
+    assert not desk.storage.wants_cut(entries(1, 10), limits)
+    slow.permit.set()
+    desk.run_a_call()
+    assert resumed == [False]
+    assert desk.memory.snapshot().metadata.index == 10
+
+
+def test_entries_after_a_snapshot_that_is_on_its_way_stay(desk):
+    """Under load the log would be cut past it before the follower has loaded it, and it would need the next one."""
+    limits = NodeConfig(1, {}, "", snapshot_entries=10, catch_up_entries=10)
+
+    def cut_at(first: int, last: int) -> int:
+        desk.storage.persist(ready(*entries(first, last), commit=last))
+        desk.machine.apply(entries(first, last), MEMBERS)
+        desk.storage.begin_cut(limits, desk.calls.put)
+        desk.run_a_call()
+        return desk.memory.first_index()
+
+    assert cut_at(1, 20) == 11
+    message, path = desk.storage.outgoing_snapshot(Message(MSG_SNAP, to=2, from_=1, term=1))
+    assert message.snapshot.metadata.index == 20
+    assert path().endswith(f"{20:016x}.snap")
+    assert [cut_at(first, first + 19) for first in (21, 41, 61, 81)] == [21, 21, 21, 21]
+    assert desk.storage.outgoing_snapshot(message)[0].snapshot.metadata.index == 100
+    assert cut_at(101, 200) == 191  # too far: memory is bounded, too
 
 
 # ---- what the directory promises ------------------------------------------------------------------------------------
