@@ -11,7 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from engines.kvstore import Operation
 from server.health import Health
+from server.sessions import Serial
 
 __all__ = [
     "JSON",
@@ -28,6 +30,7 @@ __all__ = [
     "Route",
     "Run",
     "Serving",
+    "Writer",
     "error_answer",
 ]
 
@@ -41,13 +44,18 @@ class Machine(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]: ...
 
 
-class Node(Protocol):
+class Writer(Protocol):
+    """Who takes writes: a node, or one request of a session (server/routes_sessions.py)."""
+
+    def propose(self, operations: Sequence[Operation | Serial]) -> int: ...
+    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None: ...
+
+
+class Node(Writer, Protocol):
     """The part of server.node.Node that is asked here; its docstrings say what each call promises."""
 
     @property
     def machine(self) -> Machine: ...
-    def propose(self, operations: Sequence[tuple[bytes, bytes | None]]) -> int: ...
-    def propose_nowait(self, operations: Sequence[tuple[bytes, bytes | None]]) -> None: ...
     def read_barrier(self, consistency: str = "linearizable") -> int: ...
     def stop_waiting(self) -> None: ...
     def status(self) -> dict[str, Any]: ...
@@ -78,11 +86,15 @@ Run = Callable[[Serving, bytes, Options, bytes], Answer]  # who serves, key, opt
 
 
 class Route(NamedTuple):
-    """A function, the parameters that its query may have with their readers, and whether a body must come with it."""
+    """A function, the parameters that its query may have with their readers, and whether a body must come with it.
+
+    writes: it may be a request of a session (X-Metcd-Request), which is the option "serial".
+    """
 
     run: Run
     parameters: Mapping[bytes, Callable[[bytes], Any]] = {}
     needs_length: bool = False
+    writes: bool = False
 
 
 class Call(NamedTuple):

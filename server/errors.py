@@ -5,6 +5,8 @@
     ├── Overloaded       too much is waiting already: nothing happened, ask again later          (503)
     ├── NodeStopped      the node is shutting down or has failed: ask another one                (503)
     ├── OutcomeUnknown   the proposal may or may not be applied, now or later: read to find out  (504)
+    ├── NumberPassed     a request of a session after a later one: this did nothing               (409)
+    ├── SessionExpired   the session is forgotten: this did nothing, an earlier sending may have  (410)
     └── TooLarge         more than one proposal may carry                                        (413)
 
 The difference between the first three and OutcomeUnknown is the one that clients must never lose: "not done" can be
@@ -24,8 +26,10 @@ __all__ = [
     "NoLeader",
     "NodeError",
     "NodeStopped",
+    "NumberPassed",
     "OutcomeUnknown",
     "Overloaded",
+    "SessionExpired",
     "TooLarge",
     "UndecodableEntry",
 ]
@@ -60,6 +64,14 @@ class NodeStopped(NodeError):
 
 class OutcomeUnknown(NodeError):
     """The deadline passed, or leadership moved, after the proposal was sent: it may still be applied."""
+
+
+class NumberPassed(NodeError):
+    """A session's request came after a later one was applied: this did nothing, and its first answer is forgotten."""
+
+
+class SessionExpired(NodeError):
+    """The session isn't in the table: this did nothing; if the same request was sent before, that is unknown."""
 
 
 class TooLarge(NodeError):

@@ -35,6 +35,7 @@ from typing import NamedTuple
 from raft.raftpb import ENTRY_NORMAL, MSG_PROP, DecodeError, Entry, Message
 from server.errors import NodeError, NoLeader, Overloaded
 from server.limits import KEY_BYTES_MAX
+from server.sessions import Serial
 from server.statemachine import MAX_VALUE_BYTES, decode_proposal
 
 __all__ = [
@@ -154,7 +155,10 @@ def fault(entry: Entry) -> str:
         operations = decode_proposal(entry.data).operations
     except ValueError as error:
         return str(error)
-    for key, value in operations:
+    for operation in operations:
+        if isinstance(operation, Serial):
+            continue
+        key, value = operation
         if not 0 < len(key) <= KEY_BYTES_MAX:
             return f"a key has 1 to {KEY_BYTES_MAX:,} bytes, and this one has {len(key):,}"
         if value is not None and len(value) > MAX_VALUE_BYTES:

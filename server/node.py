@@ -65,6 +65,7 @@ from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds
 from server.ready import Outgoing, ReadyLoop
 from server.roster import Roster
+from server.sessions import Serial
 from server.snapshot_wire import Announced
 from server.statemachine import StateMachine
 from server.storage import NodeStorage
@@ -165,11 +166,11 @@ class Node:
         """Ends every wait, as the node is about to stop: writes that are on their way are told that they are unknown."""
         self.later(lambda: self._release(NodeStopped("the node stops")))
 
-    def propose(self, operations: Sequence[Operation], timeout_s: float = 5.0) -> int:
+    def propose(self, operations: Sequence[Operation | Serial], timeout_s: float = 5.0) -> int:
         """Replicates operations as one; returns the log index once applied here (server/waits.py). Raises NodeError."""
         return self._waits.propose(operations, timeout_s)
 
-    def propose_nowait(self, operations: Sequence[Operation]) -> None:
+    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
         """Proposes and doesn't wait (server/waits.py). Raises NodeError: then nothing was written."""
         self._waits.propose_nowait(operations)
 

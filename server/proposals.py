@@ -28,6 +28,7 @@ from engines.kvstore import Operation, check_key, check_value
 from server.errors import NodeError, NodeStopped, Overloaded, TooLarge
 from server.forwards import PROPOSAL_BYTES_MAX
 from server.reads import Waiter
+from server.sessions import Serial
 from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, encode_proposal
 
 __all__ = ["PROPOSAL_BYTES_MAX", "Proposal", "Proposals"]
@@ -63,12 +64,15 @@ class Proposals:
         """How many threads wait for an outcome."""
         return len(self._waiting)
 
-    def add(self, operations: Sequence[Operation], waiter: Waiter | None) -> tuple[int, bytes]:
+    def add(self, operations: Sequence[Operation | Serial], waiter: Waiter | None) -> tuple[int, bytes]:
         """Encodes a proposal and notes who waits for it; its sequence, and what goes into the inbox. O(bytes).
 
         Raises InvalidKey, InvalidValue, TooLarge, Overloaded, NodeStopped: then it is not added.
         """
-        for key, value in operations:
+        for operation in operations:
+            if isinstance(operation, Serial):
+                continue
+            key, value = operation
             check_key(key)
             if len(key) > MAX_KEY_BYTES:
                 raise InvalidKey(f"a key has at most {MAX_KEY_BYTES:,} bytes here, and this one has {len(key):,}")
@@ -103,7 +107,7 @@ class Proposals:
             self._untaken_bytes -= sum([len(proposal.data) for proposal in proposals])
 
     def answer(self, applied: Iterable[Applied]) -> None:
-        """Wakes those whose proposals were applied here, with the index of the entry.
+        """Wakes those whose proposals were applied here, with the outcome: the index of the entry, or an error.
 
         applied: all proposals of a batch, also other nodes' (another origin), those of an earlier run of this node, and those that nobody
         waits for any more. Called by the node's thread, after the engine has the batch. O(proposals).

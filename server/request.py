@@ -68,6 +68,7 @@ class Fields(NamedTuple):
     close: bool = False  # Connection: close
     expects: bool = False  # Expect: 100-continue
     from_page: bool = False  # a browser says that a page sent it: there is an Origin, or Sec-Fetch-Site is cross-site
+    serial: bytes | None = None  # X-Metcd-Request
 
 
 class Request(NamedTuple):
@@ -161,10 +162,12 @@ def _parse_block(block: bytes) -> Fields:
     length = _content_length(heeded)
     origin = heeded.get(b"origin")
     from_page = origin is not None or heeded.get(b"sec-fetch-site", b"").lower() == b"cross-site"
-    return Fields(length, host, origin, close, _expects(heeded), from_page)
+    return Fields(length, host, origin, close, _expects(heeded), from_page, heeded.get(b"x-metcd-request"))
 
 
-_HEEDED = frozenset((b"content-length", b"transfer-encoding", b"host", b"origin", b"expect", b"sec-fetch-site"))
+_HEEDED = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"origin", b"expect", b"sec-fetch-site", b"x-metcd-request")
+)
 
 # A client's requests differ in their first line and hardly ever in the others. 256 blocks of at most 1 KiB.
 _CACHED_BLOCK_BYTES_MAX = 1024

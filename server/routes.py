@@ -5,6 +5,7 @@
     DELETE  /key       ?wait=true|false                                 204 with X-Metcd-Index, when applied
     GET     /_/scan    ?start= &stop= &prefix= &limit= &reverse= &consistency=     200, a line for each pair
     POST    /_/batch   a line for each operation                        200 {"index": 17, "count": 3}, all or nothing
+    POST    /_/sessions                                                 200 {"session": 17} (server/routes_sessions.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
@@ -20,6 +21,7 @@ Two steps, because what is wrong with a request is to be said before its body is
 alone and raises BadRequest, `perform` has the body and always answers. Neither knows sockets. What an error means:
 
     400 404 405 411 413   the request is wrong: nothing was done
+    409 410               this sending of a session's request did nothing; an earlier one may have (server/sessions.py)
     503, Retry-After      no leader, too much waiting, stopping: nothing was done; ask again, or another node
     504                   the outcome is unknown: the write may be applied, now or later
     500                   a failed store, or a bug of ours; it is logged
@@ -51,12 +53,23 @@ from server.answers import (
     Parameters,
     Route,
     Serving,
+    Writer,
     error_answer,
 )
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.errors import (
+    NodeError,
+    NodeStopped,
+    NoLeader,
+    NumberPassed,
+    OutcomeUnknown,
+    Overloaded,
+    SessionExpired,
+    TooLarge,
+)
 from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.request import BadRequest, Request, percent_decode
+from server.routes_sessions import open_session, serial_of, writer
 
 __all__ = ["Answer", "Call", "Node", "Serving", "about_the_node", "error_answer", "find_call", "pair_line", "perform"]
 
@@ -86,14 +99,14 @@ def answer_get(server: Serving, key: bytes, options: Options, body: bytes) -> An
 
 
 def _put(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    return answer_write(server.node, key, body, options)
+    return answer_write(writer(server.node, options), key, body, options)
 
 
 def _delete(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    return answer_write(server.node, key, None, options)
+    return answer_write(writer(server.node, options), key, None, options)
 
 
-def answer_write(node: Node, key: bytes, value: bytes | None, options: Options) -> Answer:
+def answer_write(node: Writer, key: bytes, value: bytes | None, options: Options) -> Answer:
     """PUT and DELETE (value None): 204 without a body, once the write is applied.
 
     The one operation goes to `node.propose`, and the header line `X-Metcd-Index: N` with its CR LF says at which index it
@@ -160,7 +173,7 @@ def _batch(server: Serving, key: bytes, options: Options, body: bytes) -> Answer
                 raise BadRequest(400, f"Line {number} of the batch is refused, so nothing was done: {error}") from None
     if not operations:
         raise BadRequest(400, "A batch has one operation a line, and this one has none.")
-    index = server.node.propose(operations)
+    index = writer(server.node, options).propose(operations)
     return Answer(200, b'{"index":%d,"count":%d}\n' % (index, len(operations)), JSON)
 
 
@@ -248,10 +261,15 @@ _WAIT: Parameters = {b"wait": _truth}
 _READ: Parameters = {b"consistency": _word("linearizable", "lease", "stale")}
 _RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit": _count, b"reverse": _truth}
 
-KEY_ROUTES = {b"GET": Route(answer_get, _READ), b"PUT": Route(_put, _WAIT, True), b"DELETE": Route(_delete, _WAIT)}
+KEY_ROUTES = {
+    b"GET": Route(answer_get, _READ),
+    b"PUT": Route(_put, _WAIT, True, True),
+    b"DELETE": Route(_delete, _WAIT, writes=True),
+}
 ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
-    b"/_/batch": {b"POST": Route(_batch, {}, True)},
+    b"/_/batch": {b"POST": Route(_batch, {}, True, True)},
+    b"/_/sessions": {b"POST": Route(open_session)},
     b"/_/status": {b"GET": Route(_status)},
     b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
     b"/_/metrics": {b"GET": Route(_metrics)},
@@ -281,6 +299,10 @@ def find_call(request: Request) -> Call:
         allowed = b", ".join([*routes, b"HEAD"] if b"GET" in routes else routes)
         raise BadRequest(405, f"The methods of this path are {allowed.decode()}.", b"Allow: %b\r\n" % allowed)
     options = _options(query, route) if query else NO_OPTIONS
+    if request.fields.serial is not None:
+        if not route.writes:
+            raise BadRequest(400, "X-Metcd-Request is for what writes keys: PUT, DELETE and POST /_/batch.")
+        options = {**options, "serial": serial_of(request.fields.serial)}
     if route.needs_length and request.fields.content_length is None:
         raise BadRequest(411, "This request must come with a Content-Length (curl sends one with -d, even with -d '').")
     return Call(route, key, options)
@@ -317,6 +339,7 @@ def _options(query: bytes, route: Route) -> Options:
 
 _STATUS_OF: dict[type[NodeError], int] = {
     NoLeader: 503, Overloaded: 503, NodeStopped: 503, OutcomeUnknown: 504, TooLarge: 413,
+    NumberPassed: 409, SessionExpired: 410,
 }  # fmt: skip
 
 
@@ -340,9 +363,10 @@ def perform(server: Serving, call: Call, body: bytes) -> Answer:
 def answer_error(error: NodeError) -> Answer:
     """What a client is told in place of a result: an `error_answer` with the error's sentence.
 
-    The status says what the client may do: 413 for TooLarge (never again so); 504 for OutcomeUnknown (it may be applied,
-    now or later); 503 for all others, of whatever class: nothing was done, and it may be sent again. The header line
-    `X-Metcd-Error` names the class; 503 has `Retry-After: 1` as well. Header lines end in CR LF.
+    The status says what the client may do (`_STATUS_OF`): 413 for TooLarge (never again so); 504 for OutcomeUnknown (it may
+    be applied, now or later); 409 and 410 for a session's request that came too late; 503 for all others, of whatever
+    class: nothing was done, and it may be sent again. The header line `X-Metcd-Error` names the class; 503 has
+    `Retry-After: 1` as well. Header lines end in CR LF.
     """
     status = _STATUS_OF.get(type(error), 503)
     headers = b"X-Metcd-Error: %b\r\n" % type(error).__name__.encode()

@@ -5,9 +5,14 @@ A proposal is a list of puts and deletes. Its bytes are the data of a Raft entry
     0   8  origin           who proposed it: a number that a node draws when it starts
     8   8  sequence         which of its proposals
    16   4  count            operations; for each of them
-    …   1  kind             0 delete, 1 put
+    …   1  kind             0 delete, 1 put; 2 of which session it is, the first operation or none
     …   4  key size         then the key
     …   4  value size       a put only; then the value
+
+and of kind 2 (server/sessions.py):
+
+    …   8  session          0 if this opens one; then it is the only operation
+    …   8  number           of the request in its session, from 1; 0 if this opens one
 
 In the engine, the user's keys and ours are kept apart by their first byte:
 
@@ -18,6 +23,7 @@ In the engine, the user's keys and ours are kept apart by their first byte:
     mconf_state   → the members in force there
     mcluster      → the cluster's id, 8 bytes; written with the first entry, not there in stores of earlier versions
     mmembers      → the members' addresses and directories (server/address_book.py); with the first entry, too
+    ms<session>   → the last request of a session (server/sessions.py)
 
 Invariants:
 
@@ -50,8 +56,9 @@ from raft.raftpb import (
     SnapshotMetadata,
 )
 from server.address_book import CONF_CHANGES, Applying, BookChange
-from server.errors import WAY_OUT, DirectoryRefused, UndecodableEntry
+from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
 from server.limits import KEY_BYTES_MAX
+from server.sessions import OPENS, Serial, Sessions
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -78,6 +85,7 @@ ESCAPED = (b"bitcask_tombstone", ESCAPE)
 _HEADER = struct.Struct("<QQI")
 _DELETE = struct.Struct("<BI")
 _PUT = struct.Struct("<BII")
+_SERIAL = struct.Struct("<BQQ")
 _APPLIED = struct.Struct("<QQ")
 _CLUSTER = struct.Struct("<Q")
 
@@ -87,19 +95,22 @@ class Proposal(NamedTuple):
 
     origin: int
     sequence: int
-    operations: list[Operation]
+    operations: Sequence[Operation | Serial]  # a Serial comes first or not at all
 
 
 class Applied(NamedTuple):
-    """A proposal that has been applied: at which index, and whose it was."""
+    """A proposal that has been applied: what its client is told, and whose it was.
 
-    entry_index: int
+    outcome: the index of its entry; of a request that its session has sent before, the first one's index, or an error.
+    """
+
+    outcome: int | NodeError
     origin: int
     sequence: int
 
 
 class OwnKeys(Protocol):
-    """A part of the server that keeps something in the engine beside the users' pairs, under a key that begins with `m`.
+    """A part of the server that keeps something in the engine beside the users' pairs, under keys that begin with `m`.
 
     What it puts there must follow from the entries alone, however they are divided into batches.
     """
@@ -125,10 +136,14 @@ class MachineSnapshot(NamedTuple):
         return self.view.scan()
 
 
-def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation]) -> bytes:
-    """The bytes of a proposal. O(bytes). Requires: keys and values within this module's limits."""
+def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation | Serial]) -> bytes:
+    """The bytes of a proposal. O(bytes). Requires: keys and values within this module's limits, a Serial only in front."""
     parts = [_HEADER.pack(origin, sequence, len(operations))]
-    for key, value in operations:
+    for operation in operations:
+        if isinstance(operation, Serial):
+            parts.append(_SERIAL.pack(2, *operation))
+            continue
+        key, value = operation
         if value is None:
             parts += (_DELETE.pack(0, len(key)), key)
         else:
@@ -143,9 +158,9 @@ def decode_proposal(data: bytes) -> Proposal:
         raise DecodeError(f"a proposal needs at least {_HEADER.size} bytes, and there are {size}")
     origin, sequence, count = _HEADER.unpack_from(data)
     at = _HEADER.size
-    operations: list[Operation] = []
+    operations: list[Operation | Serial] = []
     try:
-        for _ in range(count):
+        for number in range(count):
             if data[at] == 1:
                 _, key_size, value_size = _PUT.unpack_from(data, at)
                 key_at = at + _PUT.size
@@ -156,8 +171,11 @@ def decode_proposal(data: bytes) -> Proposal:
                 key_at = at + _DELETE.size
                 at = key_at + _DELETE.unpack_from(data, at)[1]
                 operations.append((data[key_at:at], None))
+            elif data[at] == 2 and not number:
+                operations.append(_serial(data, at, count))
+                at += _SERIAL.size
             else:
-                raise DecodeError(f"an operation's kind is 0 or 1, and at byte {at} it is {data[at]}")
+                raise DecodeError(f"an operation's kind is 0 or 1 (2 only in front), and at byte {at} it is {data[at]}")
             if at > size:
                 raise DecodeError(f"an operation ends at byte {at}, but the proposal has {size}")
     except (struct.error, IndexError) as error:
@@ -165,6 +183,17 @@ def decode_proposal(data: bytes) -> Proposal:
     if at != size:
         raise DecodeError(f"the last operation ends at byte {at}, but the proposal has {size}")
     return Proposal(origin, sequence, operations)
+
+
+def _serial(data: bytes, at: int, count: int) -> Serial:
+    """The Serial at the front of a proposal with `count` operations. Raises DecodeError, struct.error."""
+    _, session, number = _SERIAL.unpack_from(data, at)
+    serial = Serial(session, number)
+    if serial == OPENS and count != 1:
+        raise DecodeError(f"a proposal that opens a session does nothing else, and this one has {count} operations")
+    if not (session and number) and serial != OPENS:
+        raise DecodeError(f"sessions and their requests are counted from 1, and this is {session}/{number}")
+    return serial
 
 
 class StateMachine:
@@ -176,9 +205,11 @@ class StateMachine:
         cluster_id: int = 0,
         skip_entries: Collection[int] = (),
         own_keys: Sequence[OwnKeys] = (),
+        sessions: Sessions | None = None,
     ) -> None:
         """Takes over an open store. cluster_id: whose content it has to be, 0 for anybody's. skip_entries: indexes of
-        entries that are passed over if they can't be decoded. own_keys: what else is kept in the engine.
+        entries that are passed over if they can't be decoded. own_keys: what else is kept in the engine. sessions: an
+        empty table, if not one of the size that all nodes have.
 
         Raises CorruptionError if it has content that isn't a state machine's, DirectoryRefused for another cluster's.
         """
@@ -188,7 +219,8 @@ class StateMachine:
         self.applied_index = 0
         self.applied_term = 0
         self.conf_state: ConfState | None = None  # None until a first entry or snapshot says who takes part
-        self._own_keys = own_keys
+        self.sessions = Sessions() if sessions is None else sessions
+        self._own_keys: Sequence[OwnKeys] = (self.sessions, *own_keys)
         self._members_after: dict[int, ConfState] = {}  # of the membership changes that aren't applied yet
         self._read_own_keys()
 
@@ -256,9 +288,11 @@ class StateMachine:
 
         entries: at least one; they follow on `applied_index` without a gap, and are stable in the Raft log: who calls
         guarantees both. conf_state: the members in force, given when they changed.
-        One `_write` of a batch that has the effect of all of them in their order, and this module's own keys: APPLIED,
-        CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. A user's key stands after USER, a value that begins with one of ESCAPED after ESCAPE. `proposal_in` says what an entry
-        proposes; an entry without a proposal counts for APPLIED, and does nothing else. After the write, `applied_index`,
+        One `_write`, of a batch with the effect of all of them in their order, and this module's own keys: APPLIED,
+        CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. A user's key stands after
+        USER, a value that begins with one of ESCAPED after ESCAPE. `proposal_in` says what an entry proposes; an entry
+        without a proposal counts for APPLIED, and does nothing else. `sessions.admit` makes of an entry's index and its
+        proposal's operations what the proposer is told and what is to be done. After the write, `applied_index`,
         `applied_term` and `conf_state` say the same as the engine.
         Returns an Applied for each proposal, in order. Raises what `proposal_in` raises: then nothing was applied, and
         the node must stop, for whatever it did next would make it differ from the others. O(bytes), one batch.
@@ -271,8 +305,9 @@ class StateMachine:
             proposal = self.proposal_in(entry)
             if proposal is None:
                 continue
-            origin, sequence, operations = proposal
-            applied.append(Applied(entry.index, origin, sequence))
+            origin, sequence, proposed = proposal
+            outcome, operations = self.sessions.admit(entry.index, proposed)
+            applied.append(Applied(outcome, origin, sequence))
             for key, value in operations:
                 if value is not None and value.startswith(ESCAPED):
                     value = ESCAPE + value

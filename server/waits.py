@@ -25,6 +25,7 @@ from engines.kvstore import Operation
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown
 from server.proposals import Proposal, Proposals
 from server.reads import Waiter
+from server.sessions import Serial
 
 __all__ = ["Asked", "Waits"]
 
@@ -57,13 +58,14 @@ class Waits:
         self._asked = asked
         self._new_waiter = new_waiter
 
-    def propose(self, operations: Sequence[Operation], timeout_s: float = 5.0) -> int:
+    def propose(self, operations: Sequence[Operation | Serial], timeout_s: float = 5.0) -> int:
         """Replicates puts (key, value) and deletes (key, None) as one; returns the log index once applied here.
 
         The waiter is known to `Proposals.add` before the proposal, with its deadline of `timeout_s` from now, goes to
         `asked.propose`. Whatever comes of it, the proposal's sequence is forgotten (`Proposals.forget`) when this returns.
         Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped: then nothing was written. Raises
-        OutcomeUnknown if `Waiter.wait` gives None, after `timeout_s`: it may have been written, or may be yet.
+        NumberPassed, SessionExpired for a request of a session (a Serial in front): this did nothing. Raises OutcomeUnknown
+        if `Waiter.wait` gives None, after `timeout_s`: it may have been written, or may be yet.
         """
         self._asked.require_member()
         waiter = self._new_waiter()
@@ -79,7 +81,7 @@ class Waits:
             )
         return index
 
-    def propose_nowait(self, operations: Sequence[Operation]) -> None:
+    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
         """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess, for some seconds.
 
         Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped.

@@ -36,6 +36,7 @@ class FakeNode:
         self.applies_before_failing = False
         self.applied = 0
         self.barriers: list[str] = []
+        self.proposed: list[list[Any]] = []
         self.waited: list[bool] = []
         self.asked = threading.Event()  # a write has come as far as the gate
         self.gate = threading.Event()  # closed by tests that want a write to take its time
@@ -61,9 +62,12 @@ class FakeNode:
         self._apply(operations)
         self.waited.append(False)
 
-    def _apply(self, operations: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def _apply(self, operations: Sequence[Any]) -> None:
+        self.proposed.append(list(operations))
         batch = WriteBatch()
         for key, value in operations:
+            if isinstance(key, int):  # a Serial: whose request it is
+                continue
             if value is None:
                 batch.delete(key)
             else:
