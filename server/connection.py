@@ -39,11 +39,11 @@ from typing import Protocol
 
 from server.limits import BODY_BYTES_MAX
 from server.logs import logger
-from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
+from server.request import HEAD_END, BadRequest, Fields, Request, is_local_name, parse_head
 from server.routes import Answer, Serving, about_the_node, error_answer, find_call, perform
 from server.slots import BUSY, Place
 
-__all__ = ["STATUS_LINES", "Connection", "Limits"]
+__all__ = ["RECEIVE_BYTES", "STATUS_LINES", "Connection", "Limits", "check_origin", "encode_answer"]
 
 RECEIVE_BYTES = 64 << 10
 
@@ -83,6 +83,7 @@ class Port(Serving, Protocol):
     local_only: bool
 
     def place_of(self, connection: socket.socket) -> Place: ...
+    def received(self, connection: socket.socket) -> bytes: ...
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
     def tell_of_garbage(self, host: str, why: str) -> None: ...
@@ -99,7 +100,7 @@ class Connection(socketserver.BaseRequestHandler):
     def setup(self) -> None:
         self.place: Place = self.server.place_of(self.request)
         self.answers: Counter[int] = Counter()  # by status; this thread counts, others look
-        self._buffer = b""  # received and not yet used
+        self._buffer = self.server.received(self.request)  # and not yet used
         self._limits = self.server.limits
         self._timeout_s = 0.0  # what SO_RCVTIMEO is set to
         # for the first byte of the next request
@@ -129,7 +130,8 @@ class Connection(socketserver.BaseRequestHandler):
                 return False
             place.waits_since = BUSY
             if request.fields.host != self._trusted_host or request.fields.from_page:
-                self._check_origin(request)
+                check_origin(request.fields, self.server.local_only)
+                self._trusted_host = request.fields.host
             call = find_call(request)
             if place.spare and not about_the_node(call):
                 raise self.server.crowded()
@@ -232,39 +234,15 @@ class Connection(socketserver.BaseRequestHandler):
         except BlockingIOError:
             raise _Late from None
 
-    def _check_origin(self, request: Request) -> None:
-        """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
-        host = request.fields.host
-        if host is not None and self.server.local_only and not is_local_name(host):
-            raise BadRequest(
-                403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only."
-            )
-        if request.fields.from_page and request.fields.origin != b"http://" + (host or b""):
-            raise BadRequest(403, "Pages of another origin are not answered.")
-        self._trusted_host = host
-
     # ---- answering --------------------------------------------------------------------------------------------------
 
     def _answer(self, request: Request | None, answer: Answer, keep_alive: bool) -> bool:
         """Sends an answer in one piece, or block by block if it comes so; returns whether the connection lives on."""
         self.answers[answer.status] += 1
-        parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
+        self._send(encode_answer(request, answer, keep_alive))
         body = answer.body
-        chunked = not (isinstance(body, bytes) or (request is not None and request.http_1_0))
-        if chunked:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-        elif isinstance(body, bytes) and answer.status != HTTPStatus.NO_CONTENT:
-            parts.append(b"Content-Length: %d\r\n" % len(body))
-        if not keep_alive:
-            parts.append(b"Connection: close\r\n")
-        parts.append(b"\r\n")
-        if request is not None and request.method == b"HEAD":
-            body = b""
-        if isinstance(body, bytes):
-            parts.append(body)
-        self._send(b"".join(parts))
-        if not isinstance(body, bytes):
-            self._send_blocks(body, chunked)
+        if not (isinstance(body, bytes) or (request is not None and request.method == b"HEAD")):
+            self._send_blocks(body, request is None or not request.http_1_0)
         return keep_alive
 
     def _send_blocks(self, blocks: Iterator[bytes], chunked: bool) -> None:
@@ -310,6 +288,32 @@ class Connection(socketserver.BaseRequestHandler):
             if not data:
                 return
             dropped += len(data)
+
+
+def check_origin(fields: Fields, local_only: bool) -> None:
+    """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
+    host = fields.host
+    if host is not None and local_only and not is_local_name(host):
+        raise BadRequest(
+            403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only."
+        )
+    if fields.from_page and fields.origin != b"http://" + (host or b""):
+        raise BadRequest(403, "Pages of another origin are not answered.")
+
+
+def encode_answer(request: Request | None, answer: Answer, keep_alive: bool) -> bytes:
+    """The bytes of an answer; of one that comes in blocks the head. request: None for one that can't be read. O(bytes)."""
+    parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
+    body = answer.body
+    if isinstance(body, bytes):
+        if answer.status != HTTPStatus.NO_CONTENT:
+            parts.append(b"Content-Length: %d\r\n" % len(body))
+    elif request is None or not request.http_1_0:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    parts.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
+    if isinstance(body, bytes) and (request is None or request.method != b"HEAD"):
+        parts.append(body)
+    return b"".join(parts)
 
 
 def _timeval(seconds: float) -> bytes:

@@ -21,12 +21,21 @@ from raft.raftpb import MSG_PROP, MSG_SNAP, DecodeError, Message
 from server import guards
 from server.forwards import TransitClock, from_wire, to_wire
 
-__all__ = ["FRAME_BYTES_MAX", "FRAME_MESSAGES_MAX", "decode_frame", "encode_frame", "read_frame"]
+__all__ = [
+    "FRAME_BYTES_MAX",
+    "FRAME_HEADER_BYTES",
+    "FRAME_MESSAGES_MAX",
+    "decode_frame",
+    "encode_frame",
+    "frame_header",
+    "read_frame",
+]
 
 FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
 FRAME_MESSAGES_MAX = 1024
 
 _FRAME = struct.Struct("<II")
+FRAME_HEADER_BYTES = _FRAME.size
 _SENT_AT = struct.Struct("<Q")
 _SIZE = struct.Struct("<I")
 
@@ -53,11 +62,17 @@ def read_frame(
     header = read(_FRAME.size)
     if len(header) < _FRAME.size:
         return None
-    size, checksum = _FRAME.unpack(header)
-    if size > FRAME_BYTES_MAX:
-        raise DecodeError(f"a frame has at most {FRAME_BYTES_MAX} bytes, and this one says {size}")
+    size, checksum = frame_header(header)
     payload = read(size)
     return None if len(payload) < size else decode_frame(payload, checksum, sender, transit, clock())
+
+
+def frame_header(data: bytes | bytearray, at: int = 0) -> tuple[int, int]:
+    """Size and checksum of the payload of the frame that begins at `at`. Raises DecodeError for a size beyond all limits."""
+    size, checksum = _FRAME.unpack_from(data, at)
+    if size > FRAME_BYTES_MAX:
+        raise DecodeError(f"a frame has at most {FRAME_BYTES_MAX} bytes, and this one says {size}")
+    return size, checksum
 
 
 def decode_frame(payload: bytes, checksum: int, sender: int, transit: TransitClock, now: float) -> list[Message]:

@@ -1,6 +1,6 @@
-"""The front end: `http.server`'s threads, tamed, around a request loop of our own.
+"""The front end: `http.server`, tamed, around a request loop of our own.
 
-    accept ──▶ a place (slots.py) ──▶ a thread for each connection (connection.py)
+    accept ──▶ a place (slots.py) ──▶ a thread for each connection (connection.py), or the node's loop (loop_clients.py)
                     │ none
                     ▼
               503 and close
@@ -15,8 +15,10 @@ What `http.server` does of its own accord, and what is done about it here (liste
 | as many threads as somebody opens connections                | 256 places, taken before the thread is made      |
 | HTTP/1.0                                                     | HTTP/1.1 with keep-alive, and 1.0 without        |
 
-Threads, and not one epoll loop, though that is three times as fast when no node does any work: each request is one straight
-line of code that blocks in the node, and reads like it. Left out: TLS, authentication, HTTP/2, compression.
+In the plain form each request is one straight line of code that blocks in the node, and reads like it. In the fast form
+the node has a loop, and connections begin there: simple requests stay in it, and the others get their thread.
+
+Left out: TLS, authentication, HTTP/2, compression.
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ import socket
 import threading
 import time
 from collections import Counter, deque
+from typing import Any
 
+from server.answers import error_answer
 from server.connection import STATUS_LINES, Connection, Limits
-from server.listener import Listener
+from server.listener import Life, Listener
 from server.logs import Minutely, logger
+from server.loop_calls import Begins, LoopNode
+from server.loop_clients import LoopClients, LoopConnection
 from server.request import BadRequest
-from server.routes import Node, error_answer
 from server.slots import Place, Slots
 
 __all__ = ["FrontEnd", "Limits"]
@@ -50,7 +55,7 @@ class FrontEnd(Listener):
     `stop` ends them. Port 0 takes any free one; `address` says which.
     """
 
-    def __init__(self, node: Node, address: tuple[str, int], limits: Limits | None = None) -> None:
+    def __init__(self, node: LoopNode, address: tuple[str, int], limits: Limits | None = None) -> None:
         self.node = node
         self.limits = limits or Limits()
         self.stopping = False
@@ -63,6 +68,9 @@ class FrontEnd(Listener):
         self._refused: deque[tuple[float, socket.socket]] = deque()  # when it was answered, and what is to be closed
         self._refusals = 0
         self._garbage = Minutely(_log)
+        self._received: dict[socket.socket, bytes] = {}  # before its thread began
+        loop = node.loop
+        self._clients = None if loop is None else LoopClients(loop, self)
         super().__init__(address, Connection, "http", _log)
         self._port = self.address[1]
         self.local_only = self.address[0].startswith("127.") or self.address[0] == "::1"
@@ -85,6 +93,8 @@ class FrontEnd(Listener):
         """Connections that are open and that were refused, and answers by status."""
         with self._guard:
             answers = sum((connection.answers.copy() for connection in self._connections), self._answers.copy())
+            if self._clients is not None:
+                answers += self._clients.answers.copy()
             counted = {f'http_answers_total{{status="{status}"}}': count for status, count in answers.items()}
             return {
                 "http_connections": len(self.threads),
@@ -93,6 +103,11 @@ class FrontEnd(Listener):
                 "http_connections_refused_total": self._refusals,
                 **counted,
             }
+
+    @property
+    def begins(self) -> Begins:
+        """Where calls in the node's loop begin."""
+        return self.node.begins
 
     # ---- what connections call --------------------------------------------------------------------------------------
 
@@ -110,6 +125,22 @@ class FrontEnd(Listener):
     def place_of(self, request: socket.socket) -> Place:
         """The place that a connection was given."""
         return self._places[request]
+
+    def received(self, connection: socket.socket) -> bytes:
+        """What a connection had sent before it was given its thread."""
+        return self._received.pop(connection, b"")
+
+    def give_thread(self, connection: socket.socket, address: Any, received: bytes) -> Life | None:
+        """Has a thread go on with a connection that was in the node's loop; None if there is none for it."""
+        self._received[connection] = received
+        super().serve(connection, address)
+        with self.threads_guard:
+            return self.threads.get(connection)
+
+    def left_loop(self, connection: socket.socket) -> None:
+        """A connection that was in the node's loop has ended there."""
+        self.shutdown_request(connection)
+        self.forget(connection)
 
     def tell_of_garbage(self, host: str, why: str) -> None:
         """Counts what is no request, and says so once a minute: a scanner, or a program that took this port for its own."""
@@ -132,6 +163,17 @@ class FrontEnd(Listener):
         return BadRequest(503, why, b"Retry-After: 1\r\nX-Metcd-Error: Overloaded\r\n")
 
     # ---- what the listener asks -------------------------------------------------------------------------------------
+
+    def serve(self, request: socket.socket, client_address: Any) -> None:
+        """Gives a connection to the node's loop; a spare one, whose question isn't for it, and in the plain form a thread."""
+        clients = self._clients
+        if clients is not None and not self._places[request].spare:
+            connection = LoopConnection(clients, request, client_address)
+            with self.threads_guard:
+                self.threads[request] = connection
+            if clients.loop.call(connection.enter):
+                return
+        super().serve(request, client_address)
 
     def welcome(self, connection: socket.socket) -> bool:
         """True if there is a place for the connection."""

@@ -32,16 +32,23 @@ import socketserver
 import threading
 import time
 from http.server import ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
 from server.addresses import family
 from server.logs import Minutely
 
-__all__ = ["Listener", "hang_up"]
+__all__ = ["Life", "Listener", "hang_up"]
 
 ACCEPT_PAUSE_S = 0.1
 POLL_S = 0.1  # how soon `stop_accepting` is noticed
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Life(Protocol):
+    """What serves a connection: its thread, or what stands for one (server/loop_clients.py)."""
+
+    def join(self, timeout: float | None = None) -> None: ...
+    def is_alive(self) -> bool: ...
 
 
 class Listener(ThreadingHTTPServer):
@@ -60,7 +67,7 @@ class Listener(ThreadingHTTPServer):
         self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler], name: str, log: logging.Logger
     ) -> None:
         """name: of the thread that accepts, and, with "-connection" after it, of the others."""
-        self.threads: dict[socket.socket, threading.Thread] = {}
+        self.threads: dict[socket.socket, Life] = {}
         self.threads_guard = threading.Lock()
         self._log = log
         self._shortages = Minutely(log)
@@ -129,10 +136,14 @@ class Listener(ThreadingHTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives a welcome connection its thread."""
-        if not self.welcome(request):
+        """Has a welcome connection served."""
+        if self.welcome(request):
+            self.serve(request, client_address)
+        else:
             self.turn_away(request)
-            return
+
+    def serve(self, request: socket.socket, client_address: Any) -> None:
+        """Gives a connection its thread."""
         name = f"{self._acceptor.name}-connection"
         target = self.process_request_thread
         thread = threading.Thread(target=target, args=(request, client_address), name=name, daemon=True)
@@ -141,7 +152,7 @@ class Listener(ThreadingHTTPServer):
         try:
             thread.start()
         except RuntimeError:  # the system gives no more threads
-            self._forget(request)
+            self.forget(request)
             self.turn_away(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -149,9 +160,10 @@ class Listener(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._forget(request)
+            self.forget(request)
 
-    def _forget(self, connection: socket.socket) -> None:
+    def forget(self, connection: socket.socket) -> None:
+        """The connection has ended: it has no entry any more. For any thread."""
         with self.threads_guard:
             del self.threads[connection]
         self.gone(connection)

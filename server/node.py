@@ -33,7 +33,6 @@ Follows etcd's server/etcdserver/raft.go and contrib/raftexample/raft.go, whose 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -61,6 +60,8 @@ from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Over
 from server.guards import leads_too_far
 from server.health import Contact, Health
 from server.intake import Intake
+from server.loop import Loop, new_inbox
+from server.loop_calls import Begins
 from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds
 from server.ready import Outgoing, ReadyLoop
@@ -100,6 +101,8 @@ class Node:
         self.id = config.id
         self.config = config
         self._env = config.env
+        self._inbox = new_inbox()  # in the fast form it is the loop that serves clients and peers, too
+        self.loop = self._inbox if isinstance(self._inbox, Loop) else None
         with contextlib.ExitStack() as undo:
             self._directory = open_directory(config)
             undo.callback(self._directory.close)
@@ -113,12 +116,13 @@ class Node:
             self._storage = NodeStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
             self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
-            self._transport = Transport(self._roster, config.peers, self, config.peer_secret, config.peer_listener)
+            self._transport = Transport(
+                self._roster, config.peers, self, config.peer_secret, config.peer_listener, self.loop
+            )
             undo.callback(self._transport.stop)
             conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(identity.members)))
             self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))
             undo.pop_all()
-        self._inbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
         self._proposals = Proposals(origin)
         self._reads = ReadRounds(origin)
@@ -126,18 +130,17 @@ class Node:
             self._raft, self._storage, self.machine, (self._proposals, self._reads), self, config, conf_state
         )
         self._intake = Intake(config.id, self._raft, self._proposals, self._loop.send, self._env.now)
-        self._waits = Waits(
-            self._proposals,
-            Asked(
-                propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
-                read=lambda waiter: self._inbox.put((_READ, waiter)),
-                leader=lambda: self._public.leader,
-                require_member=self._require_member,
-                applied_index=lambda: self.machine.applied_index,
-                stopping=lambda: self._stopping,
-                now=self._env.now,
-            ),
+        asked = Asked(
+            propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
+            read=lambda waiter: self._inbox.put((_READ, waiter)),
+            leader=lambda: self._public.leader,
+            require_member=self._require_member,
+            applied_index=lambda: self.machine.applied_index,
+            stopping=lambda: self._stopping,
+            now=self._env.now,
         )
+        self._waits = Waits(self._proposals, asked)
+        self.begins = Begins(self._proposals, asked)
         self._public = _Public("follower", 0, 0, 0)
         silence_s = config.election_tick * config.tick_s
         self._contact = Contact(config.id, config.peers, silence_s, self._env.now())
@@ -310,14 +313,8 @@ class Node:
 
     def _drain(self, timeout_s: float) -> None:
         """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""
-        inbox = self._inbox
-        try:
-            events = [inbox.get(timeout=max(timeout_s, 0))]
-        except queue.Empty:
-            return
-        events += [inbox.get() for _ in range(inbox.qsize())]
         proposals: list[Proposal] = []
-        for kind, content in events:
+        for kind, content in self._inbox.wait(timeout_s):
             if kind == _PROPOSE:
                 proposals.append(content)
             elif kind == _READ:
@@ -359,8 +356,8 @@ class Node:
             "the node has stopped" if self.failure is None else f"the node has failed: {self.failure}"
         )
         self._release(stopped)
-        for _ in range(self._inbox.qsize()):
-            kind, content = self._inbox.get()
+        self._inbox.close()
+        for kind, content in self._inbox.drain():
             if kind == _READ:
                 content.resolve(stopped)
         self._storage.stop_writing()

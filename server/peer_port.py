@@ -30,7 +30,8 @@ import time
 from collections.abc import Callable, Iterator
 from email.message import Message as Headers
 from http import HTTPStatus
-from typing import Protocol, TypeVar
+from io import BufferedReader
+from typing import Protocol, TypeVar, cast
 
 from raft.raftpb import MSG_SNAP, DecodeError, Message
 from server import guards
@@ -40,6 +41,8 @@ from server.frames import read_frame
 from server.handshake import UPGRADE, Caller, Handshake, Refusals, Unproven
 from server.listener import Listener, hang_up
 from server.logs import Minutely, logger
+from server.loop import Loop
+from server.loop_peers import LoopStream
 from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
 from server.secret import HELLO
 from server.snapshot_wire import UPGRADE_SNAPSHOT, Announced, IncomingFile
@@ -84,12 +87,14 @@ class PeerPort(Listener):
         hearer: Hearer,
         met: Callable[[], None],
         name: str = "",
+        loop: Loop | None = None,
     ) -> None:
         """refusals: who is refused is told there. met: called when a member has said who it is. name: what peers call this
-        host, if not by `address`."""
+        host, if not by `address`. loop: in which streams are read; None: each in the thread of its connection."""
         self.handshake = handshake
         self.met = met
         self.refusals = refusals
+        self.loop = loop
         self.hearer = hearer
         self.name = (name or address[0]).lower().encode()
         self._guard = threading.Lock()
@@ -320,10 +325,22 @@ class _Connection(socketserver.StreamRequestHandler):
         self.connection.settimeout(None)
         receive = self.server.hearer.receive
         transit = TransitClock()
+        if self.server.loop is not None:
+            self._stream_in_loop(self.server.loop, sender, transit)
+            return
         try:
             while (messages := read_frame(self.rfile.read, sender, transit, time.monotonic)) is not None:
                 receive(messages)
         except DecodeError as error:
+            self.server.tell_of_garbage(f"node {sender}", str(error))
+
+    def _stream_in_loop(self, loop: Loop, sender: int, transit: TransitClock) -> None:
+        """Has the stream read in the node's loop, and waits for its end."""
+        self.connection.setblocking(False)  # so that what was read ahead can be looked at, if there is any
+        received: bytes = cast(BufferedReader, self.rfile).peek()
+        stream = LoopStream(loop, self.connection, sender, transit, self.server.hearer.receive)
+        error = stream.run(received)
+        if error is not None:
             self.server.tell_of_garbage(f"node {sender}", str(error))
 
     def _snapshot(self, sender: int, headers: Headers[str, str]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import queue
 import socket
 import threading
@@ -36,6 +37,7 @@ QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
 QUEUE_BYTES = 128 << 20  # for each peer; or one message
 CALL_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
+DIRECT_MESSAGES_MAX = 8  # that are written at once: with one entry each they fit into a frame, however large it is
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
 
 
@@ -89,8 +91,10 @@ class PeerSender(threading.Thread):
         refusals: Refusals,
         unreachable: Callable[[int, list[Message]], None],
         met: Callable[[], None],
+        direct: bool = False,
     ) -> None:
-        """unreachable: called with the peer and what surely was not sent. met: called when the peer has answered."""
+        """unreachable: called with the peer and what surely was not sent. met: called when the peer has answered.
+        direct: the fast form."""
         super().__init__(name=f"sender-{peer}", daemon=True)
         self._peer = peer
         self._address = address
@@ -105,13 +109,41 @@ class PeerSender(threading.Thread):
         self._put_bytes = 0  # written by the thread that puts,
         self._taken_bytes = 0  # and by this one: the difference is in the queue
         self._socket: socket.socket | None = None
+        # The fast form: who sends writes to the stream itself while nothing waits for it. `_guard` is held to change hands.
+        self._direct = direct
+        self._guard = threading.Lock()
+        self._open: int | None = None  # the stream's descriptor, while it belongs to who sends
+        self._rest = b""  # of a frame that didn't fit into the pipe: the thread's to send, before anything else
 
     @property
     def connected(self) -> bool:
         return self._socket is not None
 
-    def put(self, message: Message) -> bool:
-        """Queues a message; False if the queue is full. For one thread."""
+    def send(self, messages: list[Message]) -> list[Message]:
+        """Queues messages; returns those for which the queue is too full. For one thread.
+
+        In the fast form, a stream on which nothing waits is written to at once (`_write`).
+        """
+        with self._guard:
+            if self._open is not None and len(messages) <= DIRECT_MESSAGES_MAX:
+                self._write(messages)
+                return []
+            self._open = None
+            return [message for message in messages if not self._put(message)]
+
+    def _write(self, messages: list[Message]) -> None:
+        """Writes a frame to the open stream; what the pipe doesn't take is the thread's, and so is the stream then."""
+        assert self._open is not None
+        sent = 0
+        frame = encode_frame(messages, time.monotonic())
+        with contextlib.suppress(OSError):  # the thread will meet the same failure, and knows what to do
+            sent = os.write(self._open, frame)  # nonblocking: sockets with a timeout are
+        if sent < len(frame):
+            self._open = None
+            self._rest = frame[sent:]
+            self._queue.put((0, None))
+
+    def _put(self, message: Message) -> bool:
         size = sum(entry.size() for entry in message.entries) + 128
         queued_bytes = self._put_bytes - self._taken_bytes
         if self._queue.qsize() >= QUEUE_MESSAGES or (queued_bytes and queued_bytes + size > QUEUE_BYTES):
@@ -136,7 +168,11 @@ class PeerSender(threading.Thread):
         roster = self._handshake.roster
         while (messages := self._gather()) is not None:
             unsent = messages
+            self._take_over()
             try:
+                if self._socket is not None and self._rest:
+                    self._socket.sendall(self._rest)
+                    self._rest = b""
                 if self._socket is not None and not roster.known() <= self._told:
                     self._finish()
                 if self._socket is None:
@@ -145,11 +181,13 @@ class PeerSender(threading.Thread):
                 unsent = []
                 if messages:
                     self._socket.sendall(encode_frame(messages, time.monotonic()))
+                self._hand_back()
             except (OSError, http.client.HTTPException):
+                lost = messages or self._rest
                 self._disconnect()
                 if stopping.is_set():
                     break
-                if messages:
+                if lost:
                     self._unreachable(self._peer, unsent)
                     self.introduced.set()
                     stopping.wait(delay_s)
@@ -157,6 +195,17 @@ class PeerSender(threading.Thread):
             if not self.introduced.is_set():
                 self.introduced.set()
         self._disconnect()
+
+    def _take_over(self) -> None:
+        """The stream is this thread's: nobody else writes to it until `_hand_back`."""
+        with self._guard:
+            self._open = None
+
+    def _hand_back(self) -> None:
+        """Nothing waits here: whoever sends may write to the stream itself."""
+        with self._guard:
+            if self._direct and self._socket is not None and self._queue.empty():
+                self._open = self._socket.fileno()
 
     def _gather(self) -> list[Message] | None:
         """Waits for a message, and takes what else is there, up to a frame's limits; None when it is time to stop."""
@@ -195,6 +244,8 @@ class PeerSender(threading.Thread):
         self._disconnect()
 
     def _disconnect(self) -> None:
+        self._take_over()
+        self._rest = b""
         connection, self._socket = self._socket, None
         if connection is not None:
             connection.close()

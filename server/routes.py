@@ -98,6 +98,12 @@ def answer_get(server: Serving, key: bytes, options: Options, body: bytes) -> An
     return _ABSENT if value is None else Answer(200, value, OCTETS)
 
 
+def answer_found(server: Serving, key: bytes) -> Answer:
+    """The second half of a GET, for a form of the server that doesn't wait for the first (server/loop_calls.py)."""
+    value = server.node.machine.lookup(key)
+    return _ABSENT if value is None else Answer(200, value, OCTETS)
+
+
 def _put(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
     return answer_write(writer(server.node, options), key, body, options)
 
@@ -261,11 +267,9 @@ _WAIT: Parameters = {b"wait": _truth}
 _READ: Parameters = {b"consistency": _word("linearizable", "lease", "stale")}
 _RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit": _count, b"reverse": _truth}
 
-KEY_ROUTES = {
-    b"GET": Route(answer_get, _READ),
-    b"PUT": Route(_put, _WAIT, True, True),
-    b"DELETE": Route(_delete, _WAIT, writes=True),
-}
+GET, PUT = Route(answer_get, _READ), Route(_put, _WAIT, True, True)
+DELETE = Route(_delete, _WAIT, writes=True)
+KEY_ROUTES = {b"GET": GET, b"PUT": PUT, b"DELETE": DELETE}
 ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
     b"/_/batch": {b"POST": Route(_batch, {}, True, True)},
@@ -347,17 +351,22 @@ def perform(server: Serving, call: Call, body: bytes) -> Answer:
     """Runs a call. Whatever goes wrong becomes an answer; nothing is raised."""
     try:
         return call.route.run(server, call.key, call.options, body)
-    except BadRequest as error:
-        return error_answer(error.status, error.sentence, error.headers)
-    except NodeError as error:
-        return answer_error(error)
-    except StoreClosed:
-        return answer_error(NodeStopped("the node has stopped"))
-    except (InvalidKey, InvalidValue) as error:
-        return error_answer(400, str(error))
     except Exception as error:
-        _log.exception("a request failed: %s", call.route.run.__name__.strip("_"))
-        return error_answer(500, f"The server failed to answer ({type(error).__name__}); its log says more.")
+        return failure_answer(error, call.route.run.__name__.strip("_"))
+
+
+def failure_answer(error: Exception, what: str) -> Answer:
+    """The answer in place of a result, whatever was raised. what: failed, for the log, if that is a fault of ours."""
+    if isinstance(error, BadRequest):
+        return error_answer(error.status, error.sentence, error.headers)
+    if isinstance(error, NodeError):
+        return answer_error(error)
+    if isinstance(error, StoreClosed):
+        return answer_error(NodeStopped("the node has stopped"))
+    if isinstance(error, InvalidKey | InvalidValue):
+        return error_answer(400, str(error))
+    _log.error("a request failed: %s", what, exc_info=error)
+    return error_answer(500, f"The server failed to answer ({type(error).__name__}); its log says more.")
 
 
 def answer_error(error: NodeError) -> Answer:

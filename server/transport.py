@@ -31,13 +31,14 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol
 
 from raft.raftpb import MSG_SNAP, Message
 from server.config import Peers
 from server.handshake import Handshake, Refusals
 from server.logs import Minutely, logger
+from server.loop import Loop
 from server.peer_port import Hearer, PeerPort
 from server.peer_sender import Dialer, PeerSender
 from server.request import is_local_name
@@ -70,11 +71,12 @@ class Transport:
         receiver: Receiver,
         secret: bytes = b"",
         listen: tuple[str, int] | None = None,
+        loop: Loop | None = None,
     ) -> None:
         """Binds the listener at once, so that a taken port is an OSError here. `start` begins to talk.
 
         listen: where, if the peers call this node at another address than that.
-
+        loop: of the thread that calls `send`; the streams are read in it, and written to by `send` itself. None: by threads.
         Raises ValueError if it listens beyond this machine without a secret.
         """
         self.node_id = roster.node_id
@@ -86,12 +88,21 @@ class Transport:
         self._dialer = Dialer()
         self._senders = {
             peer: PeerSender(
-                peer, address, self._dialer, self.handshake, self.refusals, receiver.unreachable, self.spread_news
+                peer,
+                address,
+                self._dialer,
+                self.handshake,
+                self.refusals,
+                receiver.unreachable,
+                self.spread_news,
+                loop is not None,
             )
             for peer, address in sorted(peers.items())
             if peer != self.node_id
         }
-        self._port = PeerPort(listen, self.handshake, self.refusals, receiver, self.spread_news, peers[self.node_id][0])
+        self._port = PeerPort(
+            listen, self.handshake, self.refusals, receiver, self.spread_news, peers[self.node_id][0], loop
+        )
         self._snapshots: set[threading.Thread] = set()
         self.counters = dict.fromkeys(("snapshots_sent", "snapshot_bytes_sent"), 0)
         self._spread = self.handshake.roster.known()  # whose directories the peers were last told of
@@ -125,12 +136,13 @@ class Transport:
             for sender in self._senders.values():
                 sender.introduce()
 
-    def send(self, messages: Iterable[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> None:
         """Queues each message for the node it is addressed to; never blocks. MsgSnap goes by `send_snapshot`."""
-        for message in messages:
-            sender = self._senders.get(message.to)
-            if sender is not None and not sender.put(message):
-                self._receiver.unreachable(message.to, [message])
+        for peer, sender in self._senders.items():
+            own = [message for message in messages if message.to == peer]
+            if own:
+                for message in sender.send(own):
+                    self._receiver.unreachable(peer, [message])
 
     def send_snapshot(self, message: Message, write: Callable[[], str]) -> None:
         """Sends a MsgSnap and the file that `write()` writes and names, in a thread of its own.

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.server.fake_node import FakeNode, Wire, serving
+from tests.server.fake_node import FakeNode, Wire, serving, shared_loop
 from tests.server.inbox import Inbox
 from tests.server.transports import free_port, transport_of
 
@@ -26,14 +26,20 @@ def pair(peers):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sender-", "peer-listener"))]
 
 
+@pytest.fixture(scope="session", params=["plain", "loop"])
+def form(request):
+    """The loop in which a front end serves: None, the plain form, and then one."""
+    return None if request.param == "plain" else shared_loop()
+
+
 @pytest.fixture
-def node():
-    return FakeNode()
+def node(form):
+    return FakeNode(form)
 
 
 @pytest.fixture(scope="session")
-def shared_front():
-    with serving(FakeNode()) as front:
+def shared_front(form):
+    with serving(FakeNode(form)) as front:
         yield front
 
 

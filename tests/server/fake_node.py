@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from engines.kvstore import WriteBatch
 from engines.memory import MemoryStore
+from server.errors import NodeError
 from server.health import Health
 from server.http import FrontEnd, Limits
+from server.loop import Loop
+from server.loop_calls import Begun, BegunRead, BegunWrite
 
 
 class FakeMachine:
@@ -27,10 +32,74 @@ class FakeMachine:
         return self.store.scan(start, stop, **options)
 
 
-class FakeNode:
-    """Has the interface of server.node.Node; `fails` is raised by every call to Raft until it is None again."""
+class FakeLoop(Loop):
+    """A loop with a thread of its own, where a node's would be."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="fake-loop", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ending:
+            self.wait(1.0)
+        self.close()
+
+    def end(self) -> None:
+        """As a node's thread ends that has failed."""
+        self._ending = True
+        self.put((0, None))
+        self._thread.join()
+
+
+@functools.cache
+def shared_loop() -> FakeLoop:
+    """The loop of all fake nodes in the fast form: one thread for all tests."""
+    return FakeLoop()
+
+
+class FakeBegins:
+    """Has the interface of server.loop_calls.Begins: what the fake node's calls do, done at once or in a thread."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._node = node
+
+    def write(self, operations: Sequence[tuple[bytes, bytes | None]], begun: BegunWrite) -> None:
+        self._begin(begun, lambda: self._node.propose(operations))
+
+    def read(self, begun: BegunRead, consistency: str = "linearizable") -> None:
+        self._begin(begun, lambda: self._node.read_barrier(consistency))
+
+    def _begin(self, begun: Begun, call: Callable[[], int]) -> None:
+        begun.deadline = time.monotonic() + 5.0
+        node = self._node
+        assert node.loop is not None
+
+        def run() -> None:
+            outcome: int | NodeError
+            try:
+                outcome = call()
+            except NodeError as error:
+                outcome = error
+            assert node.loop is not None
+            node.loop.call(lambda: begun.resolve(outcome))
+
+        if node.gate.is_set():
+            run()
+        else:
+            threading.Thread(target=run, daemon=True).start()
+
+
+class FakeNode:
+    """Has the interface of server.node.Node; `fails` is raised by every call to Raft until it is None again.
+
+    loop: in which the front end serves; None for the plain form.
+    """
+
+    def __init__(self, loop: Loop | None = None) -> None:
+        self.loop = loop
+        self.begins: Any = FakeBegins(self)
         self.machine = FakeMachine()
         self.fails: Exception | None = None
         self.applies_before_failing = False
