@@ -1,0 +1,147 @@
+"""The two forms of the front end answer alike, byte for byte; and what is special to connections in the node's loop."""
+
+import random
+import re
+import socket
+import threading
+
+import pytest
+
+from server.http import Limits
+from tests.server.fake_node import FakeLoop, FakeNode, Wire, serving, shared_loop
+from tests.server.hostile import http_input
+from tests.server.http_client import GET, hold, until
+
+PUT = b"PUT /%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b"
+ENDS = re.compile(rb"close|HTTP/1.0", re.I)
+DATE = re.compile(rb"Date: [^\r]*\r\n")
+
+
+def request(rng: random.Random) -> bytes:
+    """A request in order, some for the loop, some for a thread."""
+    key = b"k%d" % rng.randrange(5)
+    value = rng.randbytes(rng.choice([0, 1, 100, 70_000]))
+    return rng.choice(
+        [
+            PUT % (key, len(value), value),
+            PUT % (key + b"?wait=false", len(value), value),
+            b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % key,
+            b"GET /%b?consistency=stale HTTP/1.1\r\nHost: localhost\r\n\r\n" % key,
+            b"GET /%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nxyz" % key,
+            b"DELETE /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % key,
+            b"HEAD /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % key,
+            b"GET /%b HTTP/1.0\r\n\r\n" % key,
+            b"GET /%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % key,
+            b"GET /_/scan HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ]
+    )
+
+
+def talk(address: tuple[str, int], pieces: list[bytes]) -> bytes:
+    """Sends the pieces and nothing more; all that is answered until the server closes, without the dates."""
+    with Wire(address) as wire:
+        try:
+            for piece in pieces:
+                wire.send(piece)
+            wire.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the server has closed already, and what it said is still to be read
+        return DATE.sub(b"", wire.rest())
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_both_forms_answer_the_same_bytes(seed, count):
+    rng = random.Random(f"{seed}:forms")
+    plain, fast = FakeNode(), FakeNode(shared_loop())
+    with serving(plain, Limits(linger_s=1.0)) as one, serving(fast, Limits(linger_s=1.0)) as other:
+        for _ in range(count):
+            sent = b"".join(request(rng) for _ in range(rng.randrange(1, 6)))
+            cuts = sorted(rng.randrange(len(sent) + 1) for _ in range(rng.choice([0, 0, 0, 1, 3])))
+            if rng.random() < 0.3:  # in one piece: what is said of a bad head depends on how much of it has come
+                sent, cuts = http_input(rng).replace(b"/_/metrics", b"/_/status"), []
+            pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)])]
+            answers = talk(one.address, pieces), talk(other.address, pieces)
+            if ENDS.search(sent):  # what follows is unread, and the reset can overtake the end of an answer
+                assert answers[0].startswith(answers[1]) or answers[1].startswith(answers[0]), pieces
+            else:
+                assert answers[0] == answers[1], pieces
+        assert list(plain.machine.scan()) == list(fast.machine.scan())
+        until(lambda: not one.threads and not other.threads)
+        assert one.metrics() == other.metrics()
+
+
+def test_simple_requests_have_no_thread_and_others_get_one():
+    with serving(FakeNode(shared_loop())) as front, Wire(front.address) as wire:
+        before = threading.active_count()
+        assert wire.ask("PUT", "/k", b"v")[0] == 204
+        assert wire.ask("GET", "/k")[2] == b"v"
+        assert wire.ask("DELETE", "/k")[0] == 204
+        assert threading.active_count() == before
+        assert wire.ask("GET", "/_/scan")[0] == 200
+        assert threading.active_count() == before + 1
+        assert wire.ask("GET", "/k")[0] == 404
+
+
+def test_a_client_that_does_not_take_its_answer_holds_up_nobody_and_is_cut():
+    node = FakeNode(shared_loop())
+    node.machine.store.put(b"k", bytes(32 << 20))  # more than the system's buffers take
+    with serving(node, Limits(answer_s=0.3)) as front, Wire(front.address) as slow, Wire(front.address) as other:
+        slow.send(GET.replace(b"/a", b"/k"))
+        assert other.ask("GET", "/absent")[0] == 404
+        until(lambda: len(front.threads) == 1)
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it():
+    node = FakeNode(shared_loop())
+    value = random.Random(1).randbytes(8 << 20)
+    node.machine.store.put(b"k", value)
+    with serving(node) as front, Wire(front.address) as wire:
+        wire.send(GET.replace(b"/a", b"/k") * 2 + GET)
+        assert wire.answer()[2] == value
+        assert wire.answer()[2] == value
+        assert wire.answer()[0] == 404
+
+
+def test_what_is_sent_ahead_is_bounded_and_answered_in_order():
+    """While a write waits, its connection's buffer takes a recv or two; then the client has to wait as well."""
+    node = FakeNode(shared_loop())
+    with serving(node) as front, Wire(front.address) as wire:
+        hold([wire], node)
+        stale = b"GET /k?consistency=stale HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        sender = threading.Thread(target=wire.send, args=(stale * 5000,))
+        sender.start()
+        (connection,) = front.threads.values()
+        until(lambda: len(connection._buffer) > 64 << 10)
+        assert len(connection._buffer) <= 128 << 10
+        node.gate.set()
+        assert wire.answer()[0] == 204
+        assert {wire.answer()[2] for _ in range(5000)} == {b"v"}
+        sender.join()
+
+
+def test_when_the_loop_ends_its_connections_go_on_in_threads():
+    """A node that has failed still answers, that it has."""
+    loop = FakeLoop()
+    node = FakeNode(loop)
+    with serving(node) as front, Wire(front.address) as old:
+        assert old.ask("PUT", "/k", b"v")[0] == 204
+        loop.end()
+        assert old.ask("GET", "/k")[2] == b"v"
+        with Wire(front.address) as new:
+            assert new.ask("GET", "/k")[2] == b"v"
+
+
+def test_a_handler_that_fails_ends_its_connection_and_not_the_loop(caplog):
+    loop = FakeLoop()
+    node = FakeNode(loop)
+    with serving(node, Limits(head_s=0.2, idle_s=0.2)) as front, Wire(front.address) as wire:
+        assert wire.ask("GET", "/k")[0] == 404
+        (connection,) = front.threads.values()
+        loop.call(lambda: loop.unwatch(connection._descriptor))
+        loop.call(lambda: loop.watch(connection._descriptor, lambda events: 1 // 0))
+        wire.send(GET)
+        assert wire.rest() == b""
+        assert "ZeroDivisionError" in caplog.text
+        with Wire(front.address) as other:
+            assert other.ask("GET", "/k")[0] == 404
+    loop.end()
