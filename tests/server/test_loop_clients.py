@@ -21,8 +21,10 @@ def request(rng: random.Random) -> bytes:
     """A request in order, some for the loop, some for a thread."""
     key = b"k%d" % rng.randrange(5)
     value = rng.randbytes(rng.choice([0, 1, 100, 70_000]))
+    head = b" /%b HTTP/1.1\r\nHost: localhost\r\nX-Metcd-Request: %d/%d\r\nContent-Length: 2\r\n\r\nvw"
     return rng.choice(
         [
+            rng.choice([b"PUT", b"DELETE", b"GET"]) + head % (key, rng.randrange(3), rng.randrange(4)),
             PUT % (key, len(value), value),
             PUT % (key + b"?wait=false", len(value), value),
             b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % key,
@@ -137,8 +139,11 @@ def test_a_handler_that_fails_ends_its_connection_and_not_the_loop(caplog):
     with serving(node, Limits(head_s=0.2, idle_s=0.2)) as front, Wire(front.address) as wire:
         assert wire.ask("GET", "/k")[0] == 404
         (connection,) = front.threads.values()
+        changed = threading.Event()
         loop.call(lambda: loop.unwatch(connection._descriptor))
         loop.call(lambda: loop.watch(connection._descriptor, lambda events: 1 // 0))
+        loop.call(changed.set)
+        assert changed.wait(10)
         wire.send(GET)
         assert wire.rest() == b""
         assert "ZeroDivisionError" in caplog.text
