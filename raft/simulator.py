@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from raft.simulation.diagram import to_mermaid, to_svg
 from raft.simulation.invariants import Violation
 from raft.simulation.minimise import CALM, kept, minimise
-from raft.simulation.plan import PROFILES, Plan, draw
+from raft.simulation.plan import PROFILES, Plan, draw, draw_as
+from raft.simulation.readmission import DISK_PROFILES, Readmission
 from raft.simulation.simulation import Simulation, play
 from raft.simulation.tla import StateTrace, to_ndjson
 from raft.simulation.trace import Trace
@@ -59,13 +60,16 @@ class Totals:
 
 
 def plan_of(seed: int, profile: str | None = None) -> Plan:
-    """The plan of a seed."""
+    """The plan of a seed. Disks are lost only in the profiles that say so."""
+    if profile in DISK_PROFILES:
+        return draw_as(seed, random.Random(f"plan/{seed}"), profile, DISK_PROFILES[profile])
     return draw(seed, random.Random, profile)
 
 
 def run(plan: Plan, trace: Trace | None = None) -> Simulation:
     """Plays a plan. Raises `Violation`."""
-    return play(Simulation(plan, random.Random, trace))
+    kind = Readmission if plan.profile in DISK_PROFILES else Simulation
+    return play(kind(plan, random.Random, trace))
 
 
 def violation_of(plan: Plan) -> str:
@@ -113,7 +117,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="play this run")
     parser.add_argument("--seeds", type=int, metavar="N", help="play N runs")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (0)")
-    parser.add_argument("--profile", choices=sorted(PROFILES), help="the kind of run; else each seed has its own")
+    parser.add_argument(
+        "--profile", choices=sorted({**PROFILES, **DISK_PROFILES}), help="the kind of run; else each seed has its own"
+    )
     parser.add_argument("--keep", metavar="I,J,…", help="play only these steps of the plan")
     parser.add_argument("--without", metavar="NAME,…", help=f"leave out: {', '.join(CALM)}")
     parser.add_argument("--trace", nargs="?", const="text", choices=FORMATS, help="show the run")

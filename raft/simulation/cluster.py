@@ -43,8 +43,8 @@ class Cluster:
         self.network = Network(chance(f"network/{plan.seed}"), plan.weather)
         self.ids = tuple(range(1, plan.nodes + plan.spares + 1))
         conf_state = ConfState(self.ids[: plan.nodes])
-        self.peers = {node_id: Peer(node_id, conf_state, chance, plan.seed, **plan.options) for node_id in self.ids}
-        self.invariants = Invariants(self.peers)
+        self.peers = {node_id: self.new_peer(node_id, conf_state) for node_id in self.ids}
+        self.invariants = self.new_invariants()
         self.history = self.invariants.history
         self.now = 0
         self.number = 0
@@ -57,6 +57,14 @@ class Cluster:
         self.waiting: set[int] = set()  # drivers that are about to take a Ready
         for node_id in self.ids:
             self.started(self.peers[node_id])
+
+    def new_peer(self, node_id: int, conf_state: ConfState) -> Peer:
+        """A node of this run."""
+        return Peer(node_id, conf_state, self.chance, self.plan.seed, **self.plan.options)
+
+    def new_invariants(self) -> Invariants:
+        """What has to hold in this run."""
+        return Invariants(self.peers)
 
     # The clock.
 
@@ -79,6 +87,10 @@ class Cluster:
     def takes_part(self, peer: Peer) -> bool:
         """Whether the node runs, and is allowed to."""
         return peer.up
+
+    def may_tick(self, peer: Peer) -> bool:
+        """Whether the node's clock moves it: without, it never campaigns."""
+        return self.takes_part(peer)
 
     def start(self, peer: Peer) -> None:
         """Starts a node that is down."""
@@ -115,7 +127,7 @@ class Cluster:
             self.after(pause, self._tick, peer, start)
             return
         self.after(self.periods[peer.id], self._tick, peer, start)
-        if self.takes_part(peer):
+        if self.may_tick(peer):
             peer.node.tick()
             self.wake(peer)
 
@@ -131,19 +143,23 @@ class Cluster:
                 self.trace.sent(self.now, message)
             delays = self.network.delays(message.from_, message.to)
             if not delays:
-                self._lost(message)
+                self.lose(message)
             elif len(delays) == 1:
-                self.after(delays[0], self.arrive, message)
+                self.post(delays[0], message)
             else:
                 # Nodes own what they are given, so a repeated message is another object.
                 data = message.encode()
                 again = Message.decode(data)
                 if self.trace is not None:
                     self.trace.sent(self.now, again)
-                self.after(delays[0], self.arrive, message)
-                self.after(delays[1], self.arrive, again)
+                self.post(delays[0], message)
+                self.post(delays[1], again)
 
-    def _lost(self, message: Message) -> None:
+    def post(self, delay: int, message: Message) -> None:
+        """A message is on its way."""
+        self.after(delay, self.arrive, message)
+
+    def lose(self, message: Message) -> None:
         """Some drivers notice a loss, and some don't; that of a snapshot they have to."""
         if self.trace is not None:
             self.trace.lost(self.now, message)
@@ -168,7 +184,7 @@ class Cluster:
             self.after(pause, self.arrive, message)
             return
         if not self.takes_part(peer):
-            self._lost(message)
+            self.lose(message)
             return
         self.report(message, SNAPSHOT_FINISH)
         if self.trace is not None:

@@ -44,7 +44,7 @@ class History:
     """All facts of a run that can't be unmade, to hold new ones against. Every method is O(1)."""
 
     leaders: dict[int, int] = field(default_factory=dict)
-    votes: dict[tuple[int, int], int] = field(default_factory=dict)
+    votes: dict[tuple[int, int, int], int] = field(default_factory=dict)
     entries: dict[tuple[int, int], tuple[bytes, int]] = field(default_factory=dict)
     committed: dict[int, tuple[int, int]] = field(default_factory=dict)
     commit: int = 0
@@ -59,10 +59,10 @@ class History:
         if self.leaders.setdefault(term, node_id) != node_id:
             raise Violation(f"Election Safety: nodes {self.leaders[term]} and {node_id} lead in term {term}")
 
-    def see_vote(self, node_id: int, term: int, candidate: int) -> None:
-        """A node's vote counts from here on."""
-        if self.votes.setdefault((node_id, term), candidate) != candidate:
-            first = self.votes[node_id, term]
+    def see_vote(self, node_id: int, term: int, candidate: int, disk: int = 0) -> None:
+        """A node's vote counts from here on. disk: which of its disks promises it."""
+        if self.votes.setdefault((node_id, disk, term), candidate) != candidate:
+            first = self.votes[node_id, disk, term]
             raise Violation(f"One Vote: node {node_id} votes for {first} and {candidate} in term {term}")
 
     def see_entry(self, entry: Entry, previous_term: int) -> None:
@@ -150,13 +150,15 @@ class Invariants:
 
     def _check_quorum(self, peer: Peer, index: int) -> None:
         term = peer.node.raft.log.term(index)
-        on_disk = {
-            other.id: index for other in self.peers.values() if other.id in self.lost or other.has_on_disk(index, term)
-        }
+        on_disk = {other.id: index for other in self.peers.values() if self.has_written(peer, other, index, term)}
         if peer.node.raft.tracker.voters.committed_index(on_disk) < index:
             raise Violation(
                 f"Committed On Quorum: leader {peer.id} commits entry {index}, which is on the disks of {[*on_disk]}"
             )
+
+    def has_written(self, leader: Peer, other: Peer, index: int, term: int) -> bool:
+        """Whether the node that a leader counts as `other` has written an entry."""
+        return other.id in self.lost or other.has_on_disk(index, term)
 
     def _check_completeness(self, peer: Peer) -> None:
         """O(committed entries), once for each leader."""

@@ -47,9 +47,13 @@ class Peer:
         self.seed = seed
         self.config = {"election_tick": 10, "heartbeat_tick": 1, **config}
         self.disk = Disk(conf_state)
-        self.application = Application()
+        self.application = self.new_application()
         self.starts = 0
         self.start()
+
+    def new_application(self) -> Application:
+        """The application before its first entry."""
+        return Application()
 
     def start(self) -> None:
         """Starts from the disk, after its snapshot; what the application has already is not applied again.
@@ -74,7 +78,7 @@ class Peer:
         self.up = False
         self.disk.crash(rng)
         self.storage = self.disk.replay()
-        self.application = Application()
+        self.application = self.new_application()
         snapshot = self.storage.snapshot()
         if not snapshot.is_empty():
             self.application.install(snapshot.data)
@@ -112,9 +116,13 @@ class Peer:
                 self.application.apply(entry)
             if entry.index > self.installed:
                 if entry.type == ENTRY_CONF_CHANGE:
-                    self.node.apply_conf_change(ConfChange.decode(entry.data))
+                    self.put_in_force(ConfChange.decode(entry.data))
                 elif entry.type == ENTRY_CONF_CHANGE_V2:
-                    self.node.apply_conf_change(ConfChangeV2.decode(entry.data))
+                    self.put_in_force(ConfChangeV2.decode(entry.data))
+
+    def put_in_force(self, change: ConfChange | ConfChangeV2) -> None:
+        """A membership change was applied."""
+        self.node.apply_conf_change(change)
 
     def has_on_disk(self, index: int, term: int) -> bool:
         """Whether an entry was written here, as itself or in a snapshot."""

@@ -53,6 +53,7 @@ class Kind(enum.Enum):
     SLOW_DISK = "slow disk"
     SNAPSHOT = "snapshot"
     CHANGE = "change"
+    LOSE_DISK = "lose disk"
     CAMPAIGN = "campaign"
     TRANSFER = "transfer"
     FORGET_LEADER = "forget leader"
