@@ -6,6 +6,7 @@
 #   make lint                           ruff format, ruff check, mypy --strict
 #   make crash                          the long power-cut run, and every test that is marked slow
 #   make plain                          the engines' tests again, without the accelerations
+#   make chaos                          rounds of faults on three real nodes, judged for linearizability; ROUNDS=100
 #   make nightly                        the long run on three seeds, and the real systems; both in plain form; the author's check
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
@@ -25,6 +26,7 @@ PYTHON ?= python3
 ARGS ?=
 KEYS ?= 20000
 DIR ?= my-metcd
+ROUNDS ?= 10
 WORKERS ?= 2
 VENV := .venv
 SOURCES := engines raft server bench tutorial tests examples
@@ -35,7 +37,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash plain nightly pythons interop author book bench clean
+.PHONY: learn cluster test lint crash chaos plain nightly pythons interop author book bench clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -60,6 +62,10 @@ crash: $(VENV)/.installed
 	$(BIN)/python -m tests.crash $(ARGS)
 	$(BIN)/python -m pytest -m slow --ignore=tests/interop
 
+# Three processes on three engines, a proxy for each link, eight clients; any ten seeds in a row have nearly every fault.
+chaos: $(VENV)/.installed
+	$(BIN)/python -m tests.cluster --rounds $(ROUNDS) $(ARGS)
+
 # What `make test` asks of the engines, asked of their plain form.
 plain: $(VENV)/.installed
 	METCD_PLAIN=1 $(BIN)/python -m pytest -n $(WORKERS) tests/conformance tests/engines tests/lsm tests/btree tests/bitcask tests/crash $(ARGS)
@@ -68,6 +74,7 @@ nightly:
 	$(MAKE) crash METCD_SEED=0
 	$(MAKE) crash METCD_SEED=1
 	$(MAKE) crash METCD_SEED=2
+	$(MAKE) chaos ROUNDS=60
 	$(MAKE) interop
 	$(MAKE) plain
 	$(MAKE) crash PLAIN=1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import shlex
 import signal
 import sys
@@ -110,7 +111,9 @@ def _peer_secret(options: argparse.Namespace, host: str) -> bytes:
 
 
 def _wait_for_stdin(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    """A thread that waits in sys.stdin holds its lock, and the interpreter aborts if that is held when it ends (SIGABRT)."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     stop.set()
 
 

@@ -1,0 +1,119 @@
+"""`python -m tests.cluster.node`: a real node (`metcd serve`), on a disk that can be broken, and with a bug if one is asked for.
+
+    python -m tests.cluster.node --control FILE [--record FILE] [--tick 0.05] [--plant BUG] serve --id 1 --cluster … --data …
+
+--record: each write that is applied leaves a line: its index, key and value. A write whose client heard nothing gets its
+index from there.
+
+The words from `serve` on go to `metcd` as they are. Nothing of this is in server/: the node that runs is the one that
+people run, in which one object (its Env) or, for a planted bug, one function was replaced. A checker that doesn't notice the
+bugs is none:
+
+| --plant      | what the node does                                                       | who does the same            |
+|--------------|--------------------------------------------------------------------------|------------------------------|
+| early-ack    | answers a write when it is proposed, not when it is committed            | raftexample                  |
+| local-read   | reads what is applied here, and calls that linearizable                  | etcd before ReadIndex        |
+| lost-write   | acknowledges every 40th write and doesn't apply it, on all nodes alike   | an apply that skips an error |
+| double-apply | applies a retried request again, as if it were new (server/sessions)     | a store without sessions     |
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from server import cli, waits
+from server.config import NodeConfig
+from server.proposals import Proposal
+from server.statemachine import StateMachine
+from server.verbs import nodes
+from tests.cluster.faulty_env import FaultyEnv
+
+__all__ = ["PLANTS", "main"]
+
+LOST_EVERY = 40
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a node as the words say."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.node")
+    parser.add_argument("--control", type=Path, required=True)
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--tick", type=float, default=0.1, help="seconds; metcd serve has 0.1")
+    parser.add_argument("--plant", choices=sorted(PLANTS))
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    options = parser.parse_args(arguments)
+    nodes.NodeConfig = partial(NodeConfig, env=FaultyEnv(options.control), tick_s=options.tick)  # type: ignore
+    if options.record:
+        record(options.record)
+    if options.plant:
+        PLANTS[options.plant]()
+        print(f"planted: {options.plant}", flush=True)
+    return cli.main(options.words)
+
+
+def record(path: Path) -> None:
+    """Has every write of one operation written down as it is applied, in one write of the operating system."""
+    decode = StateMachine.proposal_in
+    file = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    def proposal_in(self: Any, entry: Any) -> Any:
+        proposal = decode(self, entry)
+        if proposal is not None and len(proposal.operations) == 1:
+            key, value = proposal.operations[0]
+            file.write(
+                b"%d %b %b\n" % (entry.index, key.hex().encode(), b"-" if value is None else value.hex().encode())
+            )
+        return proposal
+
+    StateMachine.proposal_in = proposal_in  # type: ignore[method-assign]
+
+
+def early_ack() -> None:
+    """As raftexample: a PUT is answered once it is in the channel to Raft."""
+
+    def propose(self: Any, operations: Any, timeout_s: float = 5.0) -> int:
+        self._asked.require_member()
+        if not self._asked.leader():
+            raise waits.NoLeader("no leader is known")
+        _, data = self._proposals.add(operations, None)
+        self._asked.propose(Proposal(data, self._asked.now() + timeout_s))
+        early_ack.index += 1  # type: ignore[attr-defined]
+        return int(early_ack.index)  # type: ignore[attr-defined]
+
+    early_ack.index = os.getpid() << 32  # type: ignore[attr-defined]  # it has none yet
+    waits.Waits.propose = propose  # type: ignore[method-assign]
+
+
+def local_read() -> None:
+    """No round in which a leader is confirmed."""
+    barrier = waits.Waits.read_barrier
+
+    def read_barrier(self: Any, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
+        return barrier(self, "stale", timeout_s)
+
+    waits.Waits.read_barrier = read_barrier  # type: ignore[method-assign]
+
+
+def lost_write() -> None:
+    """Which entries are passed over follows from their index, so that all nodes agree, and no divergence shows it."""
+    decode = StateMachine.proposal_in
+
+    def proposal_in(self: Any, entry: Any) -> Any:
+        proposal = decode(self, entry)
+        if proposal is None or entry.index % LOST_EVERY:
+            return proposal
+        return proposal._replace(operations=[])
+
+    StateMachine.proposal_in = proposal_in  # type: ignore[method-assign]
+
+
+PLANTS: dict[str, Callable[[], None]] = {"early-ack": early_ack, "local-read": local_read, "lost-write": lost_write}
+
+if __name__ == "__main__":
+    sys.exit(main())
