@@ -25,6 +25,8 @@ class NodeConfig:
     id: this node's, 1 or more. peers: every member's peer listener, this node's too; the same on all members, because
     the members of a new cluster come from it. data_dir: this node's own. engine, engine_options: for `engines.open`.
     tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them.
+    pre_vote: a node asks whether it could win before it campaigns, so that one that was cut off deposes nobody.
+    check_quorum: a leader that a majority doesn't answer within election_tick steps down. The same on all members.
     snapshot_entries, snapshot_bytes: the log is cut when either has been applied since the last cut.
     catch_up_entries: how many stay in memory before the cut, so that a follower that was away needn't take a snapshot.
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
@@ -40,6 +42,8 @@ class NodeConfig:
     tick_s: float = 0.1
     election_tick: int = 10
     heartbeat_tick: int = 1
+    pre_vote: bool = True
+    check_quorum: bool = True
     snapshot_entries: int = 10_000
     snapshot_bytes: int = 64 << 20
     catch_up_entries: int = 5_000
@@ -69,4 +73,6 @@ def raft_config(config: NodeConfig, storage: Storage, applied: int) -> Config:
         max_committed_size_per_ready=16 * MESSAGE_BYTES_MAX,
         max_uncommitted_entries_size=UNCOMMITTED_BYTES_MAX,
         max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
+        check_quorum=config.check_quorum,
+        pre_vote=config.pre_vote,
     )

@@ -8,9 +8,13 @@
 A write whose client has been told 504 must not be applied at some later time, over a newer one. So a forwarded proposal
 carries what is left of its origin's patience, in milliseconds, because the two clocks have nothing to do with each other;
 and the leader drops it when that is used up. In memory a MsgProp's context holds a deadline by this node's clock for each
-entry, on the wire what is left of it:
+entry, on the wire what is left of it; and in both it ends with the term whose leader the proposals are meant for:
 
     context on the wire    for each entry  4 bytes    ms that are left; 0: none; 2^32 - 1: it has no deadline
+                                           8 bytes    the term; of a refusal, the term of what is refused, and nothing else
+
+A node takes forwarded proposals only if it leads in exactly that term, and passes none on to another node: so a proposal
+becomes an entry of that term or none, and its origin can find out which (server/outstanding.py has the argument).
 
 What waits between two nodes (in a pipe full of frames, in the memory of a process that is stopped) ages as well. Each
 frame says by its sender's clock when it was made. The fastest frame of a stream shows how far the two clocks are apart,
@@ -19,9 +23,9 @@ so for every other one it is known by how much it took longer (`TransitClock`), 
 What remains: a proposal that is in the leader's log when its time is up is applied if a majority gets it, or not; that is
 decided when the next leader is. And a stream whose first frame was the slow one has nothing to compare it with.
 
-A proposal that the leader doesn't take is answered, so that its client is told 503 at once instead of 504 in the end:
-with a MsgProp that is a refusal, whose entries are the proposals' first 16 bytes. It is only sent for what is in nobody's
-log: a proposal is in one place at any time (server/proposals.py).
+A proposal that the node doesn't take is answered, so that its origin proposes it again, or its client is told 503 at
+once: with a MsgProp that is a refusal, whose entries are the proposals' first 16 bytes. It is only sent for what Raft did
+not take: a forwarded proposal is in one place at any time.
 """
 
 from __future__ import annotations
@@ -52,6 +56,7 @@ __all__ = [
     "refusal",
     "refused",
     "sift",
+    "term_of",
     "to_wire",
     "with_deadlines",
 ]
@@ -62,6 +67,8 @@ NO_DEADLINE_MS = (1 << 32) - 1
 
 NO_LEADER, OVERLOADED, UNREADABLE = range(1, 4)  # why a proposal was refused: the reject_hint of the refusal
 
+_TERM = struct.Struct("<Q")
+
 _SENTENCES: dict[int, tuple[type[NodeError], str]] = {
     NO_LEADER: (NoLeader, "the node that this one took for the leader leads no more: try again soon"),
     OVERLOADED: (Overloaded, "too much is waiting to be committed, so the leader refused the write: try again later"),
@@ -69,16 +76,21 @@ _SENTENCES: dict[int, tuple[type[NodeError], str]] = {
 }
 
 
-def with_deadlines(at: Sequence[float]) -> bytes:
-    """The context of a MsgProp whose entries have these deadlines, seconds of this node's clock."""
-    return struct.pack(f"<{len(at)}d", *at)
+def with_deadlines(at: Sequence[float], term: int = 0) -> bytes:
+    """The context of a MsgProp for the leader of `term`, whose entries have these deadlines, seconds of this node's clock."""
+    return struct.pack(f"<{len(at)}dQ", *at, term)
+
+
+def term_of(message: Message) -> int:
+    """The term that a MsgProp's proposals are meant for, or were meant for if it is a refusal; 0 if it says none."""
+    return _TERM.unpack(message.context[-_TERM.size :])[0] if len(message.context) >= _TERM.size else 0
 
 
 def deadlines(message: Message) -> tuple[float, ...]:
     """The deadline of each entry of a MsgProp, by this node's clock; infinity for one that has none."""
     if not message.context:
         return (math.inf,) * len(message.entries)
-    return struct.unpack(f"<{len(message.entries)}d", message.context)
+    return struct.unpack_from(f"<{len(message.entries)}d", message.context)
 
 
 def to_wire(message: Message, now: float) -> Message:
@@ -89,19 +101,21 @@ def to_wire(message: Message, now: float) -> Message:
         NO_DEADLINE_MS if at == math.inf else min(max(int((at - now) * 1000), 0), NO_DEADLINE_MS - 1)
         for at in deadlines(message)
     ]
-    return replace(message, context=struct.pack(f"<{len(left)}I", *left))
+    return replace(message, context=struct.pack(f"<{len(left)}IQ", *left, term_of(message)))
 
 
 def from_wire(message: Message, now: float, late_s: float) -> Message:
     """A MsgProp as it was received at `now`, `late_s` seconds later than it could have been. Raises DecodeError."""
+    count = 0 if message.reject else len(message.entries)
+    if len(message.context) != 4 * count + _TERM.size:
+        raise DecodeError(
+            f"{count} proposals come with 4 bytes each and their term, and these with {len(message.context)} in all"
+        )
     if message.reject:
         return message
-    count = len(message.entries)
-    if len(message.context) != 4 * count:
-        raise DecodeError(f"{count} proposals come with 4 bytes each, and these with {len(message.context)} in all")
-    left = struct.unpack(f"<{count}I", message.context)
+    left = struct.unpack_from(f"<{count}I", message.context)
     at = [math.inf if ms == NO_DEADLINE_MS else now - late_s + ms / 1000 for ms in left]
-    return replace(message, context=with_deadlines(at))
+    return replace(message, context=with_deadlines(at, term_of(message)))
 
 
 class TransitClock:
@@ -166,10 +180,11 @@ def fault(entry: Entry) -> str:
     return ""
 
 
-def refusal(entries: Sequence[Entry], from_: int, to: int, why: int) -> Message:
-    """Tells node `to` that these proposals of its are in no log, and never will be."""
+def refusal(entries: Sequence[Entry], from_: int, to: int, why: int, term: int) -> Message:
+    """Tells node `to` that these proposals of its, which were meant for the leader of `term`, are in no log."""
     heads = [Entry(0, 0, data=entry.data[:HEAD_BYTES]) for entry in entries if len(entry.data) >= HEAD_BYTES]
-    return Message(MSG_PROP, to=to, from_=from_, entries=heads, reject=True, reject_hint=why)
+    context = _TERM.pack(term)
+    return Message(MSG_PROP, to=to, from_=from_, entries=heads, context=context, reject=True, reject_hint=why)
 
 
 def refused(message: Message) -> tuple[list[bytes], NodeError]:

@@ -12,6 +12,7 @@
     a refused proposal          16 bytes: origin and sequence              who waits for it is looked up by them
     a read                      one entry, its position                    Raft looks at the first
     context                     64 bytes; of a MsgProp 4 for each entry    a read's position has 16
+                                and 8 (server/forwards.py)
 
 A term only rises, and every node saves the highest that it hears of: one message with a term near the end of the range
 would end every cluster for good. But a member that is cut off campaigns again and again, and comes back with a term that

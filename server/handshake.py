@@ -1,7 +1,7 @@
 """How a connection between two nodes begins: each side says who it is, and judges the other (server/roster.py).
 
     POST /raft/stream HTTP/1.1                              HTTP/1.1 101 Switching Protocols
-    Upgrade: metcd-raft/2                                   Upgrade: metcd-raft/2
+    Upgrade: metcd-raft/3                                   Upgrade: metcd-raft/3
     X-Metcd-Cluster: <cluster id>                           X-Metcd-Cluster, -From, -Members, -Known, -Past: of the
     X-Metcd-From: <node id>    X-Metcd-To: <node id>          node that answers, in a refusal too
     X-Metcd-Members: the first list, in words
@@ -37,7 +37,7 @@ from server.secret import HELLO, NONCE, PROOF, Exchange, is_nonce, same
 
 __all__ = ["Caller", "Handshake", "Refusal", "Refusals", "Unproven", "answer_of", "dial", "head_of"]
 
-UPGRADE = "metcd-raft/2"
+UPGRADE = "metcd-raft/3"
 KNOWN_MAX = 1000  # members, or starts, that a header may name
 
 Refusal = tuple[int, str]  # a status of HTTP, and a sentence

@@ -1,9 +1,10 @@
 """What gets into Raft: the proposals of this node's clients, and what its peers send.
 
     clients' proposals ──▶ too late? ─────────────────────────────▶ as few MsgProps as possible ──▶ RawNode
+    held ones, again ────▶ is there a leader? (outstanding.py) ────▶ the same
     peers' messages ─────▶ a term that leads too far? (guards.py) ─▶ step ────────────────────────▶ RawNode
-         MsgProp ─────────▶ too late? unreadable? (forwards.py) ───▶ what is left of it ──────────▶ RawNode, if it leads
-         MsgProp, refused ─▶ who waits for those proposals is told that nothing was written
+         MsgProp ─────────▶ for this term, and this node leads? too late? unreadable? (forwards.py) ─▶ RawNode
+         MsgProp, refused ─▶ those proposals are held, or who waits for them is told that nothing was written
 
 Invariants:
 
@@ -12,6 +13,7 @@ Invariants:
 2. A proposal whose deadline has passed is proposed by nobody: its client has been told that the outcome is unknown, and
    "unknown" must not last.
 3. A refusal is sent only for what Raft did not take.
+4. A forwarded proposal is taken only by the leader of the term that it is meant for, and passed on by nobody.
 
 All of it is for the node's thread.
 """
@@ -25,9 +27,10 @@ from raft import ProposalDroppedError, RawNode, StepLocalMsgError, StepPeerNotFo
 from raft.raftpb import MSG_PROP, Entry, Message
 from server.config import MESSAGE_BYTES_MAX
 from server.errors import NodeError, NoLeader, Overloaded
-from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, with_deadlines
+from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, term_of, with_deadlines
 from server.guards import TERM_LEAD_MAX, leads_too_far
 from server.logs import Minutely, logger
+from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 
 __all__ = ["Intake"]
@@ -41,6 +44,7 @@ class Intake:
         node_id: int,
         raft: RawNode,
         proposals: Proposals,
+        outstanding: Outstanding,
         send: Callable[[list[Message]], None],
         now: Callable[[], float],
     ) -> None:
@@ -48,11 +52,21 @@ class Intake:
         self._node_id = node_id
         self._raft = raft
         self._proposals = proposals
+        self._outstanding = outstanding
         self._send = send
         self._now = now
         self._complaints = Minutely(logger())
+        self._tried: tuple[int, int] | None = None  # term and leader for which held proposals were proposed last
         self.counters = dict.fromkeys(
-            ("proposals", "proposals_expired", "proposals_unreadable", "messages_in", "messages_refused"), 0
+            (
+                "proposals",
+                "proposals_again",
+                "proposals_expired",
+                "proposals_unreadable",
+                "messages_in",
+                "messages_refused",
+            ),
+            0,
         )
 
     def propose(self, proposals: list[Proposal]) -> None:
@@ -74,19 +88,57 @@ class Intake:
             self._propose_some(wanted[start:])
 
     def _propose_some(self, proposals: list[Proposal]) -> None:
+        raft = self._raft
+        if self._outstanding.full:
+            error: NodeError = Overloaded("too much is under way already, so the write was refused: try again later")
+            self._proposals.refuse([proposal.data for proposal in proposals], error)
+            return
         datas = [proposal.data for proposal in proposals]
-        # a leader keeps them; a follower that forwards them says how long they are wanted
-        leads = self._raft.lead == self._node_id
-        context = b"" if leads else with_deadlines([proposal.deadline for proposal in proposals])
+        # a leader keeps them; a follower that forwards them says for whom, and how long they are wanted
+        leads = raft.lead == self._node_id
+        context = b"" if leads else with_deadlines([proposal.deadline for proposal in proposals], raft.term)
         try:
-            self._raft.propose_batch(datas, context)
+            raft.propose_batch(datas, context)
         except ProposalDroppedError:
-            error: NodeError
-            if self._raft.lead:
+            if self._hands_over():
+                self._outstanding.hold(proposals)
+                return
+            if raft.lead:
                 error = Overloaded("too much is waiting to be committed, so the write was refused: try again later")
             else:
                 error = NoLeader("no leader is known, so the write was not proposed: try again soon")
             self._proposals.refuse(datas, error)
+        else:
+            self._outstanding.proposed(proposals, raft.term)
+
+    def _hands_over(self) -> bool:
+        """Whether this node leads, and is about to lead no more: it takes no proposals until the other one leads."""
+        return bool(self._raft.raft.lead_transferee)
+
+    def propose_again(self, settled_term: int, ticked: bool) -> bool:
+        """Proposes what is held, if there is a leader; True if Raft was given any.
+
+        settled_term: `ReadyLoop.settled_term`. ticked: time has passed since the last call; without it, what came back
+        from a leader is tried only with another one, or in another term. O(1) if nothing is held.
+        """
+        outstanding, raft = self._outstanding, self._raft
+        outstanding.settle(settled_term)
+        if ticked:
+            outstanding.expire(self._now())
+        found = (raft.term, raft.lead)
+        if not (outstanding.holds and raft.lead) or (found == self._tried and not ticked):
+            return False
+        self._tried = found
+        held = outstanding.take_held()
+        self.counters["proposals_again"] += len(held)
+        self.propose(held)
+        return True
+
+    def unsent(self, messages: list[Message]) -> None:
+        """Messages that surely were not sent: proposals among them are in no log, and are tried again in a tick."""
+        for message in messages:
+            if message.type == MSG_PROP and not message.reject:
+                self._outstanding.returned([entry.data for entry in message.entries], term_of(message))
 
     def step(self, messages: list[Message]) -> None:
         """Hands peers' messages to Raft, except for what no peer in its senses sends."""
@@ -105,22 +157,27 @@ class Intake:
                 self._tell(f"a message from node {message.from_} is ignored: {error}")
 
     def _step_forwarded(self, message: Message) -> None:
-        if message.reject:
-            self._proposals.refuse(*refused(message))
-            return
         raft = self._raft
-        if raft.lead == self._node_id:
-            sifted = sift(message, self._now())
-            self.counters["proposals_expired"] += sifted.late
-            if sifted.unreadable:
-                self._refuse_unreadable(message, sifted.unreadable)
-            if not sifted.good:
-                return
-            message = replace(message, entries=sifted.good, context=b"")
+        if message.reject:
+            heads, error = refused(message)
+            if isinstance(error, NoLeader):
+                self._outstanding.returned(heads, term_of(message))
+            else:
+                self._outstanding.refused(heads, term_of(message), error)
+            return
+        if raft.lead != self._node_id or raft.term != term_of(message):
+            self._refuse(message, message.entries, NO_LEADER)
+            return
+        sifted = sift(message, self._now())
+        self.counters["proposals_expired"] += sifted.late
+        if sifted.unreadable:
+            self._refuse_unreadable(message, sifted.unreadable)
+        if not sifted.good:
+            return
         try:
-            self._raft.step(message)
+            raft.step(replace(message, entries=sifted.good, context=b""))
         except ProposalDroppedError:
-            self._refuse(message, message.entries, OVERLOADED if raft.lead else NO_LEADER)
+            self._refuse(message, sifted.good, NO_LEADER if self._hands_over() else OVERLOADED)
 
     def _refuse_unreadable(self, message: Message, entries: list[Entry]) -> None:
         self.counters["proposals_unreadable"] += len(entries)
@@ -129,11 +186,7 @@ class Intake:
         self._refuse(message, entries, UNREADABLE)
 
     def _refuse(self, message: Message, entries: list[Entry], why: int) -> None:
-        answer = refusal(entries, self._node_id, message.from_, why)
-        if message.from_ == self._node_id:  # it went round, from one supposed leader to the next
-            self._proposals.refuse(*refused(answer))
-        else:
-            self._send([answer])
+        self._send([refusal(entries, self._node_id, message.from_, why, term_of(message))])
 
     def _refuse_term(self, message: Message) -> None:
         self.counters["messages_refused"] += 1

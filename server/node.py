@@ -46,7 +46,6 @@ from raft import (
     RawNode,
 )
 from raft.raftpb import (
-    MSG_PROP,
     ConfState,
     DecodeError,
     Message,
@@ -56,12 +55,13 @@ from server.address_book import AddressBook, first_book
 from server.addresses import url_of
 from server.config import NodeConfig, raft_config
 from server.directory import open_directory
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, UndecodableEntry
+from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, UndecodableEntry
 from server.guards import leads_too_far
 from server.health import Contact, Health
 from server.intake import Intake
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
+from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds
 from server.ready import Outgoing, ReadyLoop
@@ -125,11 +125,12 @@ class Node:
             undo.pop_all()
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
         self._proposals = Proposals(origin)
+        self._outstanding = Outstanding(self._proposals)
         self._reads = ReadRounds(origin)
         self._loop = ReadyLoop(
-            self._raft, self._storage, self.machine, (self._proposals, self._reads), self, config, conf_state
+            self._raft, self._storage, self.machine, (self._outstanding, self._reads), self, config, conf_state
         )
-        self._intake = Intake(config.id, self._raft, self._proposals, self._loop.send, self._env.now)
+        self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
         asked = Asked(
             propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
             read=lambda waiter: self._inbox.put((_READ, waiter)),
@@ -260,11 +261,9 @@ class Node:
         self._inbox.put((_MESSAGES, [message]))
 
     def unreachable(self, node_id: int, dropped: list[Message]) -> None:
-        """Tells Raft; proposals that surely were not sent are answered so."""
-        proposals = [entry.data for m in dropped if m.type == MSG_PROP for entry in m.entries]
-        error = Overloaded("the leader can't be reached fast enough, so the write was not sent: try again")
+        """Tells Raft; proposals that surely were not sent will be proposed again."""
         self.later(lambda: self._raft.report_unreachable(node_id))
-        self.later(lambda: self._proposals.refuse(proposals, error))
+        self.later(lambda: self._intake.unsent(dropped))
 
     def snapshot_sent(self, node_id: int, delivered: bool) -> None:
         """Tells Raft how a snapshot's journey ended."""
@@ -284,7 +283,8 @@ class Node:
                     self._public = _Public("kept out", 0, self._public.term, self._public.commit_index)
                     deadline = now + self.config.tick_s
                     continue
-                if now >= deadline:
+                ticked = now >= deadline
+                if ticked:
                     self._raft.tick()
                     self._reads.tick()
                     # However late it is, it is one tick: a node that was stopped must not find that it has heard from
@@ -293,6 +293,9 @@ class Node:
                     if deadline <= now:
                         deadline = now + self.config.tick_s
                 self._loop.run()
+                while self._intake.propose_again(self._loop.settled_term, ticked):
+                    ticked = False
+                    self._loop.run()
                 self._publish()
         except BaseException as error:
             self.failure = error
@@ -307,7 +310,9 @@ class Node:
 
     def _publish(self) -> None:
         raft, before = self._raft, self._public
-        self._public = public = _Public(raft.role.name.lower(), raft.lead, raft.term, raft.commit_index)
+        self._public = public = _Public(
+            raft.role.name.lower().replace("_", "-"), raft.lead, raft.term, raft.commit_index
+        )
         if public[:3] != before[:3]:
             self._contact.became(public.role, public.leader, public.term, self._env.now())
 
@@ -372,6 +377,7 @@ class Node:
 
     def _release(self, stopped: NodeStopped) -> None:
         """Wakes everybody who waits; what is proposed from now on is refused."""
+        self._outstanding.close(stopped)
         self._proposals.close(OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out"))
         self._reads.refuse_all(stopped)
 

@@ -2,14 +2,14 @@
 
     any thread      add ──▶ the inbox ──▶ take ──▶ Raft ──▶ … ──▶ answer: applied at this index
     node's thread                                   ├──────────▶ refuse: surely not written, send it again
+                                                    ├──────────▶ unknown: a snapshot has hidden what became of it
                                                     └──────────▶ close: it may be in somebody's log: unknown
 
 Invariants:
 
 1. A waiter is known here before its proposal is in the inbox, so that no outcome can come too early for it.
-2. A client that is refused may send its write again blindly. So `refuse` is only for proposals that Raft did not take, or that
-   the transport still had in its hands: a proposal is one message in one place at any time, forwarded but never copied,
-   until it is an entry.
+2. A client that is refused may send its write again blindly. So `refuse` is only for proposals that are in no log and on no
+   way into one; server/outstanding.py knows which those are, and proposes the others again.
 3. After `close` nothing is added: no thread waits for a node that has stopped.
 4. What waits is bounded in number and, as long as the node's thread hasn't taken it, in bytes; also the proposals that
    nobody waits for.
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from engines.errors import InvalidKey
 from engines.kvstore import Operation, check_key, check_value
-from server.errors import NodeError, NodeStopped, Overloaded, TooLarge
+from server.errors import NodeError, NodeStopped, OutcomeUnknown, Overloaded, TooLarge
 from server.forwards import PROPOSAL_BYTES_MAX
 from server.reads import Waiter
 from server.sessions import Serial
@@ -52,7 +52,7 @@ class Proposals:
 
     def __init__(self, origin: int) -> None:
         """`origin` tells this node's proposals in the log from all others, those of its earlier runs among them."""
-        self._origin = origin
+        self.origin = self._origin = origin
         self._sequences = itertools.count(1)
         self._waiting: dict[int, Waiter] = {}  # sequence → who waits for that proposal
         self._untaken_bytes = 0
@@ -100,6 +100,10 @@ class Proposals:
         """The thread that waited for this proposal doesn't wait any more."""
         self._waiting.pop(sequence, None)
 
+    def awaited(self, sequence: int) -> bool:
+        """Whether somebody waits for this proposal."""
+        return sequence in self._waiting
+
     def take(self, proposals: Sequence[Proposal]) -> None:
         """These have left the inbox."""
         with self._guard:
@@ -130,6 +134,13 @@ class Proposals:
             waiter = self._waiting.get(sequence) if origin == self._origin else None
             if waiter is not None:
                 waiter.resolve(error)
+
+    def unknown(self, datas: Iterable[bytes]) -> None:
+        """Wakes those whose proposals may have been applied or not, and nobody here will ever see which."""
+        sentence = (
+            "a snapshot took the place of what this node would have applied, so it doesn't know whether the write"
+        )
+        self.refuse(datas, OutcomeUnknown(f"{sentence} was in it: read the key to find out"))
 
     def close(self, error: NodeError) -> None:
         """Wakes everybody who waits with `error`, and lets nobody in any more: `add` raises NodeStopped from now on.

@@ -17,6 +17,7 @@ Invariants:
    snapshot is passed over by the applied index that is in the engine.
 3. While a snapshot is being loaded, or the engine flushed, nothing is applied; what is committed meanwhile waits.
 4. Who waits is told after the apply, and never before it.
+5. A snapshot hides what it has applied: the proposals that may be in it are told so before anything after it is applied.
 
 server/node.py has the thread that calls this, and everything that comes in. Follows etcd's server/etcdserver/raft.go.
 """
@@ -31,7 +32,7 @@ from raft.raftpb import MSG_SNAP, ConfState, Entry, Message, SnapshotMetadata
 from raft.state import ReadState
 from server.address_book import CONF_CHANGES
 from server.logs import logger
-from server.proposals import Proposals
+from server.outstanding import Outstanding
 from server.reads import ReadRounds
 from server.statemachine import StateMachine
 from server.storage import CutLimits, NodeStorage
@@ -65,7 +66,7 @@ class ReadyLoop:
         raft: RawNode,
         storage: NodeStorage,
         machine: StateMachine,
-        waiting: tuple[Proposals, ReadRounds],
+        waiting: tuple[Outstanding, ReadRounds],
         outside: Outside,
         limits: CutLimits,
         conf_state: ConfState,
@@ -149,7 +150,16 @@ class ReadyLoop:
         """Begins to load the snapshot that was just recorded; what is committed meanwhile waits."""
         logger().warning("node %d: loads the snapshot of index %d", self._raft.raft.id, metadata.index)
         self._conf_state = metadata.conf_state
-        self._storage.begin_install(self._outside.later, self.apply_backlog)
+        self._storage.begin_install(self._outside.later, self._installed)
+
+    def _installed(self) -> None:
+        self._proposals.hide(self._machine.applied_term)
+        self.apply_backlog()
+
+    @property
+    def settled_term(self) -> int:
+        """The term of the last entry that was applied here and that proposals were answered up to; 0 if none was yet."""
+        return 0 if self._storage.installing else self._machine.applied_term
 
     def confirm_reads(self, read_states: Sequence[ReadState]) -> None:
         """Tells the rounds of reads which of them a leader has confirmed, and at which index."""

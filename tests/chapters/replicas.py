@@ -28,6 +28,7 @@ from server.config import NodeConfig, raft_config
 from server.directory import open_directory
 from server.forwards import from_wire, to_wire
 from server.intake import Intake
+from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds, Waiter
 from server.ready import Outgoing, ReadyLoop
@@ -62,6 +63,7 @@ class Replica:
         self.on_send = on_send
         self.sent: deque[Sent] = deque()
         self.calls: deque[Callable[[], object]] = deque()
+        self.ticked = False
         peers = {member: ("127.0.0.1", 3380 + member) for member in members}
         config = NodeConfig(node_id, peers, "/disk/node", engine, env=disk, **limits)
         self.directory = open_directory(config)
@@ -74,9 +76,10 @@ class Replica:
         self.raft = RawNode(raft_config(config, storage, self.machine.applied_index))
         origin = disk.rng.getrandbits(64)
         self.proposals, self.reads = Proposals(origin), ReadRounds(origin)
-        waiting = (self.proposals, self.reads)
+        self.outstanding = Outstanding(self.proposals)
+        waiting = (self.outstanding, self.reads)
         self.loop = ReadyLoop(self.raft, self.storage, self.machine, waiting, self, config, conf_state)
-        self.intake = Intake(node_id, self.raft, self.proposals, self.loop.send, disk.now)
+        self.intake = Intake(node_id, self.raft, self.proposals, self.outstanding, self.loop.send, disk.now)
         asked = Asked(
             propose=self._propose,
             read=self.reads.add,
@@ -119,15 +122,19 @@ class Replica:
     def run(self) -> None:
         """Does all that is to be done, as the node's thread would before it waits again."""
         self.loop.run()
-        while self.calls:
-            self.calls.popleft()()
+        while self.calls or self.intake.propose_again(self.loop.settled_term, self.ticked):
+            self.ticked = False
+            if self.calls:
+                self.calls.popleft()()
             self.loop.run()
+        self.ticked = False
 
     def tick(self) -> None:
         """A tick, a tenth of a second later."""
         self.disk.advance(0.1)
         self.raft.tick()
         self.reads.tick()
+        self.ticked = True
 
     def campaign(self) -> None:
         """Stands for election now."""
@@ -185,7 +192,8 @@ class Cluster:
         self.history = history
         self.limits, self.new_waiter = limits, new_waiter
         self.names = dict(enumerate(names, 1))
-        self.disks = {node_id: SimEnv(seed * 100 + node_id) for node_id in self.names}
+        # a disk that is crashed goes on with the next seed, which must be no other node's: origins are drawn by it
+        self.disks = {node_id: SimEnv(seed * 100_000 + node_id * 1_000) for node_id in self.names}
         self.nodes: dict[int, Replica] = {}
         self.links_cut: set[frozenset[int]] = set()
         self.snapshots_sent = 0
@@ -262,15 +270,23 @@ class Cluster:
             self.settle()
 
     def elect(self, node_id: int) -> Replica:
-        """Makes the node the leader of those that it reaches."""
-        for _ in range(10):
-            self.history.note(f"node {node_id} campaigns")
-            self.nodes[node_id].campaign()
+        """Makes the node the leader of those that it reaches. It takes an election timeout, for as long as they have
+        heard from another; if that one is within reach, it hands over."""
+        replica = self.nodes[node_id]
+        for _ in range(30):
+            before = replica.raft.lead
+            if before in self.nodes and before != node_id and frozenset((before, node_id)) not in self.links_cut:
+                self.history.note(f"node {before} hands over to node {node_id}")
+                self.nodes[before].raft.transfer_leadership(node_id)
+                self.nodes[before].run()
+            else:
+                self.history.note(f"node {node_id} campaigns")
+                replica.campaign()
             self.settle()
-            if self.nodes[node_id].leads:
-                return self.nodes[node_id]
+            if replica.leads:
+                return replica
             self.tick()
-        raise AssertionError(f"node {node_id} was elected in none of ten elections")
+        raise AssertionError(f"node {node_id} was elected in none of thirty elections")
 
     def contents(self) -> list[list[Pair]]:
         """Every pair of every running node's engine, ours among them."""

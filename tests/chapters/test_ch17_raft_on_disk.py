@@ -345,7 +345,7 @@ def test_promises_leave_after_the_disk_and_requests_before() -> None:
     """A leader's MsgApp may overtake its own fsync (thesis 10.2.1); an answer that promises something may not."""
     events: list[str] = []
     disk = SimEnv()
-    replica = Replica(1, "memory", disk, on_send=lambda message: events.append(message.type))
+    replica = Replica(1, "memory", disk, on_send=lambda message: events.append(message.type), pre_vote=False)
     disk.after_call = lambda call: events.append("disk") if call.site == "server.wal.append" else None
     replica.step(Message(MSG_VOTE, to=1, from_=2, term=5, log_term=0, index=0))
     assert events == ["disk", MSG_VOTE_RESP], (

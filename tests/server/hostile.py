@@ -47,7 +47,7 @@ FIELDS = [
         b"Connection: upgrade",
     ),
     *(b"Sec-Fetch-Site: cross-site", b" folded", b"No colon", b": empty", b"A : b", b"A: \x00", b"A: " + b"b" * 9000),
-    *(b"Upgrade: metcd-raft/2", b"Upgrade: websocket", b"X-Metcd-From: 1", b"X-Metcd-From: 99", b"X-Metcd-To: 2"),
+    *(b"Upgrade: metcd-raft/3", b"Upgrade: websocket", b"X-Metcd-From: 1", b"X-Metcd-From: 99", b"X-Metcd-To: 2"),
     *(b"X-Metcd-Cluster: 0", b"X-Metcd-Message-Size: 5", b"X-Metcd-Message-Size: -5", b"X-Metcd-Nonce: 00"),
 ]
 BODIES = [
@@ -101,7 +101,7 @@ def peer_input(rng: random.Random, member: dict[str, str]) -> bytes:
     if kind < 0.3:
         return http_input(rng)
     me, to = int(member["X-Metcd-From"]), int(member["X-Metcd-To"])
-    fields = {"Host": "127.0.0.1", **member, "Connection": "Upgrade", "Upgrade": "metcd-raft/2"}
+    fields = {"Host": "127.0.0.1", **member, "Connection": "Upgrade", "Upgrade": "metcd-raft/3"}
     for _ in range(rng.choice([0, 0, 0, 1, 2])):
         fields[rng.choice([*fields, "X-Metcd-Proof", "Origin"])] = rng.choice(
             ["", "x", "9" * 25, "1,2", "1=1.0.0", "2"]

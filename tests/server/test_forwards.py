@@ -18,6 +18,7 @@ from server.forwards import (
     refusal,
     refused,
     sift,
+    term_of,
     to_wire,
     with_deadlines,
 )
@@ -29,7 +30,7 @@ SENDERS_CLOCK, RECEIVERS_CLOCK = 5_000.0, 77.0
 
 
 def proposal(at):
-    return Message(MSG_PROP, to=1, from_=2, entries=ENTRIES[: len(at)], context=with_deadlines(at))
+    return Message(MSG_PROP, to=1, from_=2, entries=ENTRIES[: len(at)], context=with_deadlines(at, term=7))
 
 
 def through(message, sent_s, received_s, transit):
@@ -44,6 +45,7 @@ def test_what_is_left_is_the_same_by_both_clocks():
     at = [SENDERS_CLOCK + 3, SENDERS_CLOCK + 0.5, math.inf, SENDERS_CLOCK - 1]
     received = through(proposal(at), 0.0, 0.0, TransitClock())
     assert received.entries == ENTRIES
+    assert term_of(received) == 7
     assert deadlines(received) == (RECEIVERS_CLOCK + 3, RECEIVERS_CLOCK + 0.5, math.inf, RECEIVERS_CLOCK)
 
 
@@ -73,9 +75,11 @@ def test_one_that_is_passed_on_again_keeps_its_deadline():
 
 
 def test_a_context_that_does_not_fit_its_entries_is_refused():
-    for context in (b"", bytes(4), bytes(9)):
-        with pytest.raises(DecodeError, match="4 bytes each"):
+    for context in (b"", bytes(8), bytes(12), bytes(17)):
+        with pytest.raises(DecodeError, match="4 bytes each and their term"):
             from_wire(Message(MSG_PROP, entries=ENTRIES[:2], context=context), 0.0, 0.0)
+    with pytest.raises(DecodeError, match="their term"):
+        from_wire(Message(MSG_PROP, entries=ENTRIES[:2], context=bytes(16), reject=True), 0.0, 0.0)
 
 
 def test_a_leader_sorts_what_is_forwarded():
@@ -111,8 +115,9 @@ def test_what_every_node_can_apply_is_not():
 
 @pytest.mark.parametrize(("why", "kind"), [(NO_LEADER, NoLeader), (OVERLOADED, Overloaded), (99, NoLeader)])
 def test_a_refusal_names_its_proposals_and_says_why(why, kind):
-    message = refusal([*ENTRIES[:2], Entry(0, 0, data=b"short")], 1, 2, why)
+    message = refusal([*ENTRIES[:2], Entry(0, 0, data=b"short")], 1, 2, why, term=9)
     received = through(message, 0.0, 0.0, TransitClock())
+    assert term_of(received) == 9
     heads, error = refused(received)
     assert heads == [entry.data[:16] for entry in ENTRIES[:2]]
     assert type(error) is kind

@@ -68,7 +68,7 @@ class Cut:
 
 
 def test_a_leader_that_is_cut_off_is_not_healthy_and_the_others_are(tmp_path):
-    """It was 200 as long as it believed to lead: for ever, since nothing tells it."""
+    """It leads no more once nobody has answered it for an election timeout, and says what it misses."""
     with LocalCluster(tmp_path) as cluster:
         network, leader = Cut(cluster), cluster.leader()
         assert leader.health().healthy
@@ -77,8 +77,8 @@ def test_a_leader_that_is_cut_off_is_not_healthy_and_the_others_are(tmp_path):
         eventually("the old leader isn't healthy", lambda: not leader.health().healthy)
         eventually("the others are", lambda: all(node.health().healthy for node in others))
         eventually("both are missing", lambda: len(leader.health().report["missing"]) == 2)
-        report = leader.health().report
-        assert report["role"] == "leader" and "no majority has answered it" in report["error"]
+        report = eventually("it leads no more", lambda: (r := leader.health().report)["role"] != "leader" and r)
+        assert report["leader"] == 0 and "No leader is known" in report["error"]
         assert leader.alive()
         network.lost = set()
         eventually("all are healthy", lambda: all(node.health().healthy for node in cluster.nodes.values()))
@@ -103,3 +103,16 @@ def test_a_node_that_has_stopped_is_not_alive(tmp_path):
         assert node.health().healthy and node.alive()
         node.stop()
         assert not node.alive() and not node.health().healthy
+
+
+def test_a_node_that_returns_deposes_nobody(tmp_path):
+    """While it was cut off it asked whether it would win (PreVote), and raised no term."""
+    with LocalCluster(tmp_path) as cluster:
+        network, leader, away = Cut(cluster), cluster.leader(), cluster.follower()
+        term = leader.status()["term"]
+        network.lost = {(away.id, other) for other in cluster.nodes} | {(other, away.id) for other in cluster.nodes}
+        eventually("it would be a candidate", lambda: away.status()["role"] == "pre-candidate")
+        network.lost = set()
+        eventually("it follows again", lambda: away.status()["role"] == "follower")
+        assert {node.status()["term"] for node in cluster.nodes.values()} == {term}
+        assert cluster.leader() is leader

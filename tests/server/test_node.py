@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import math
 import socket
 import threading
 
@@ -12,7 +13,18 @@ from engines import InvalidKey, InvalidValue, StoreLocked
 from engines.env import RealEnv
 from engines.memory import MemoryStore
 from raft import ProposalDroppedError, RawNode
-from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_PROP, MSG_SNAP, MSG_VOTE, ConfState, Entry, Message, Snapshot
+from raft.raftpb import (
+    MSG_APP,
+    MSG_HEARTBEAT,
+    MSG_HEARTBEAT_RESP,
+    MSG_PROP,
+    MSG_SNAP,
+    MSG_VOTE,
+    ConfState,
+    Entry,
+    Message,
+    Snapshot,
+)
 from server import intake as intake_module
 from server import logs
 from server.addresses import netloc
@@ -26,8 +38,9 @@ from server.errors import (
     TooLarge,
     UndecodableEntry,
 )
-from server.forwards import Sifted
+from server.forwards import Sifted, with_deadlines
 from server.node import Node
+from server.proposals import Proposal
 from server.reads import Waiter
 from server.snapshot import write_snapshot
 from server.statemachine import MachineSnapshot, StateMachine, encode_proposal
@@ -445,7 +458,8 @@ def test_a_forwarded_proposal_that_no_node_could_apply_becomes_no_entry(cluster,
     index = cluster.put(leader, b"k", b"v")
     good = Entry(0, 0, data=encode_proposal(5, 5, [(b"good", b"v")]))
     bad = Entry(0, 0, data=NOT_APPLICABLE[name])
-    leader.receive([Message(MSG_PROP, to=leader.id, from_=follower.id, entries=[bad, good])])
+    context = with_deadlines([math.inf, math.inf], leader.status()["term"])
+    leader.receive([Message(MSG_PROP, to=leader.id, from_=follower.id, entries=[bad, good], context=context)])
     assert cluster.put(follower, b"k", b"w") == index + 2
     assert cluster.read(leader, b"good") == b"v"
     assert leader.metrics()["proposals_unreadable_total"] == 1
@@ -482,21 +496,26 @@ def test_a_term_that_no_number_of_elections_leads_to_is_not_believed(cluster):
     leader.receive([Message(MSG_VOTE, to=leader.id, from_=follower.id, term=at, index=9, log_term=1) for at in far])
     eventually("both are refused", lambda: leader.metrics()["messages_refused_total"] == 2)
     assert leader.status()["term"] == term
-    leader.receive([Message(MSG_VOTE, to=leader.id, from_=follower.id, term=term + 5000, log_term=0)])
+    heard = Message(
+        MSG_HEARTBEAT_RESP, to=leader.id, from_=follower.id, term=term + 5000
+    )  # a vote is ignored: it leads
+    leader.receive([heard])
     eventually("it is believed", lambda: cluster.leader().status()["term"] >= term + 5000)
     cluster.put(cluster.leader(), b"k", b"w")
 
 
-def test_only_the_nodes_own_thread_wakes_who_waits(tmp_path):
-    """The transport's threads report losses; what they report is looked at by the thread that may be answering."""
+def test_what_the_transport_could_not_send_is_looked_at_by_the_nodes_own_thread(tmp_path):
+    """The transport's threads report losses; who waits is told, or the write proposed again, by one thread."""
     node = Node(LocalCluster(tmp_path, ["memory"]).configs[1])
     waiter = Waiter()
     _, data = node._proposals.add([(b"k", b"v")], waiter)
-    node.unreachable(2, [Message(MSG_PROP, to=2, from_=1, entries=[Entry(0, 0, data=data)])])
-    assert waiter.wait(0) is None
+    node._outstanding.proposed([Proposal(data, math.inf)], 3)
+    node.unreachable(2, [Message(MSG_PROP, to=2, entries=[Entry(0, 0, data=data)], context=with_deadlines([1.0], 3))])
+    assert not node._outstanding.holds
     node._drain(0)
-    with pytest.raises(Overloaded, match="not sent"):
-        waiter.wait(0)
+    node._drain(0)
+    assert node._outstanding.take_held() == [Proposal(data, math.inf)]
+    assert waiter.wait(0) is None
     node.stop()
 
 

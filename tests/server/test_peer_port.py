@@ -26,7 +26,7 @@ MEMBER = {
     "X-Metcd-To": "2",
     "X-Metcd-Known": "1=1.1.0",
 }
-UPGRADE = {"Connection": "keep-alive, Upgrade", "Upgrade": "metcd-raft/2"}
+UPGRADE = {"Connection": "keep-alive, Upgrade", "Upgrade": "metcd-raft/3"}
 
 
 @pytest.fixture
@@ -78,10 +78,10 @@ REFUSED = {
     "another page": ({"Origin": "http://example.com"}, 403, "browsers"),
     "a page that says no more": ({"Origin": "null"}, 403, "browsers"),
     "a page of another site": ({"Sec-Fetch-Site": "cross-site"}, 403, "browsers"),
-    "no upgrade": ({"Upgrade": None}, 426, "metcd-raft/2"),
-    "no connection": ({"Connection": None}, 426, "metcd-raft/2"),
-    "another protocol": ({"Upgrade": "websocket"}, 426, "metcd-raft/2"),
-    "an earlier version": ({"Upgrade": "metcd-raft/1"}, 426, "metcd-raft/2"),
+    "no upgrade": ({"Upgrade": None}, 426, "metcd-raft/3"),
+    "no connection": ({"Connection": None}, 426, "metcd-raft/3"),
+    "another protocol": ({"Upgrade": "websocket"}, 426, "metcd-raft/3"),
+    "an earlier version": ({"Upgrade": "metcd-raft/2"}, 426, "metcd-raft/3"),
     "no name of a node": ({"X-Metcd-From": None}, 403, "who it is"),
 }
 

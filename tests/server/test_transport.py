@@ -60,7 +60,7 @@ def greet(port: int, **headers: str) -> socket.socket:
     words = {"X-Metcd-Known": f"{words['X-Metcd-From']}=1.1.0", "X-Metcd-Past": "1.0"} | words
     host = words.pop("Host", f"127.0.0.1:{port}")
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in words.items())
-    upgrade = "Connection: Upgrade\r\nUpgrade: metcd-raft/2\r\n"
+    upgrade = "Connection: Upgrade\r\nUpgrade: metcd-raft/3\r\n"
     connection.sendall(f"POST /raft/stream HTTP/1.1\r\nHost: {host}\r\n{upgrade}{head}\r\n".encode())
     return connection
 
