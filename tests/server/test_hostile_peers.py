@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from raft.raftpb import MSG_VOTE, Message
+from raft.raftpb import MSG_HEARTBEAT_RESP, Message
 from tests.server.hostile import Belongings, peer_input, throw_all
 from tests.server.local_nodes import LocalCluster, eventually
 
@@ -19,7 +19,7 @@ def test_whatever_is_sent_to_the_port_for_peers_the_node_goes_on_and_grows_by_no
         count //= 4
     with LocalCluster(tmp_path, snapshot_entries=100, catch_up_entries=20) as cluster:
         mad = cluster.follower()
-        cluster.leader().receive([Message(MSG_VOTE, to=cluster.leader().id, from_=mad.id, term=1000)])
+        cluster.leader().receive([Message(MSG_HEARTBEAT_RESP, to=cluster.leader().id, from_=mad.id, term=1000)])
         eventually("the term is a high one", lambda: cluster.leader().status()["term"] >= 1000)
         cluster.put(cluster.leader(), b"before", b"v")
         mad = cluster.follower()
