@@ -64,7 +64,7 @@ class Cut:
             self._hook(node, node._transport.send)
 
     def _hook(self, node, send):
-        node._transport.send = lambda messages: send(m for m in messages if (node.id, m.to) not in self.lost)
+        node._transport.send = lambda messages: send([m for m in messages if (node.id, m.to) not in self.lost])
 
 
 def test_a_leader_that_is_cut_off_is_not_healthy_and_the_others_are(tmp_path):
