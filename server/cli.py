@@ -7,6 +7,8 @@
     metcd delete KEY;  metcd scan;  metcd status
     metcd load unicode                                   a real data set: the names of all Unicode characters
     metcd load FILE                                      lines as `metcd scan --ndjson` prints them
+    metcd snapshot save FILE;  metcd snapshot restore FILE …;  metcd snapshot status FILE
+                                                         the state of a cluster as a file, and a new cluster of it
     metcd check PATH;  metcd dump PATH;  metcd which PATH
                                                          the files of a store or of a node that isn't running
     metcd repair PATH                                    a store that doesn't open any more, from what is whole
@@ -15,7 +17,7 @@
 Exit status: 0 done; 1 not found, or the check found something, or the node failed; 2 the request is wrong, refused or
 can't be carried out. What is wrong is said in one line. The verbs themselves are in server/verbs/.
 
-Left out until Raft has what they need: member, transfer, snapshot.
+Left out until Raft has what they need: member, transfer.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from platform import python_version
 import engines
 from server.cluster import ClusterError
 from server.errors import NodeError
-from server.verbs import clients, dataset, files, nodes
+from server.verbs import clients, dataset, files, nodes, snapshots
 from server.verbs.words import UsageError
 
 __all__ = ["main"]
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
-    for module in (nodes, clients, dataset, files):
+    for module in (nodes, clients, dataset, files, snapshots):
         module.add(verb)
     return parser
 

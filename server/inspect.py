@@ -3,7 +3,7 @@
     path                             what is looked at
     ──────────────────────────────   ──────────────────────────────────────────────────────────────────────
     a node's directory               its parts, and whether they fit together (server/node_check.py)
-    wal/, *.snap                     that part of a node alone
+    wal/, *.snap                     that part of a node alone; a snapshot that was saved, under any name
     a store                          everything, by the engine that recognises it, or by --engine
     etcd's member directory          nothing: a sentence says what it is, and which of its files can be checked
 
@@ -67,6 +67,13 @@ def _is_log(path: str, env: Env) -> bool:
     return env.is_dir(path) and any(map(SegmentName.parse, env.list(path)))
 
 
+def _is_snapshot(path: str, env: Env) -> bool:
+    """True for a snapshot's name, and for what `metcd snapshot save` has saved under any name that isn't a log's."""
+    if env.is_dir(path) or path.endswith((".log", ".wal")):
+        return False
+    return path.endswith(".snap") or snapshot.is_snapshot(path, env)
+
+
 def what_is(path: StorePath, env: Env | None = None) -> str:
     """What lies at the path, in words: "lsm", "a node's directory, on the engine 'lsm'". Raises NotRecognised."""
     env = env or real_env()
@@ -76,6 +83,8 @@ def what_is(path: StorePath, env: Env | None = None) -> str:
         return f"a node's directory, on {f'the engine {engine!r}' if engine else 'an engine that is not recognised'}"
     if _is_log(path, env):
         return "a node's log"
+    if _is_snapshot(path, env):
+        return "a snapshot of a cluster's state"
     engine = engines.which(path, env)
     if engine is None:
         raise NotRecognised(nobodys(path, env))
@@ -98,7 +107,7 @@ def check(path: StorePath, engine: str | None = None, env: Env | None = None) ->
         return check_node(path, engine, env)
     if _is_log(path, env):
         return wal.check(path, env)
-    if path.endswith(".snap") and not env.is_dir(path):
+    if _is_snapshot(path, env):
         return _check_snapshot(path, env)
     engine = engine or engines.which(path, env)
     if engine is None:
@@ -141,7 +150,7 @@ def dump(path: StorePath, engine: str | None = None, env: Env | None = None) -> 
     path = _place(path, env)
     if engine is not None:
         return engines.engine_class(engine).dump(path, env)
-    if path.endswith(".snap") and not env.is_dir(path):
+    if _is_snapshot(path, env):
         return snapshot.dump(path, env)
     if is_node(path, env):
         return wal.dump(f"{path}/wal", env) if env.is_dir(f"{path}/wal") else iter([f"{path}/wal is missing"])

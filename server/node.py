@@ -67,6 +67,7 @@ from server.reads import ReadRounds
 from server.ready import Outgoing, ReadyLoop
 from server.roster import Roster
 from server.sessions import Serial
+from server.snapshot_stream import SnapshotStream, SnapshotStreams
 from server.snapshot_wire import Announced
 from server.statemachine import StateMachine
 from server.storage import NodeStorage
@@ -142,6 +143,7 @@ class Node:
         )
         self._waits = Waits(self._proposals, asked)
         self.begins = Begins(self._proposals, asked)
+        self._streams = SnapshotStreams(self.later, self._storage.snapshot)
         self._public = _Public("follower", 0, 0, 0)
         silence_s = config.election_tick * config.tick_s
         self._contact = Contact(config.id, config.peers, silence_s, self._env.now())
@@ -181,6 +183,10 @@ class Node:
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
         """Returns once what is applied here is recent enough to be read (server/waits.py). Raises NoLeader, NodeStopped."""
         return self._waits.read_barrier(consistency, timeout_s)
+
+    def snapshot_stream(self) -> SnapshotStream:
+        """What is applied here, as a snapshot file's bytes (server/snapshot_stream.py). Raises Overloaded, NodeStopped."""
+        return self._streams.open()
 
     def _require_member(self) -> None:
         if self._roster.kept_out:
@@ -366,6 +372,7 @@ class Node:
             if kind == _READ:
                 content.resolve(stopped)
         self._storage.stop_writing()
+        self._streams.stop()
         self._transport.stop()
         self._storage.close()
         try:

@@ -140,7 +140,7 @@ def _check_engine(node: _Node, engine: str | None) -> None:
     asked = engine is not None
     path, env = f"{node.path}/engine", node.env
     if not env.exists(env.resolve(path)):
-        if node.recovery is not None and node.recovery.history.last_index:
+        if node.recovery is not None and not _begins_at_snapshot(node, node.recovery):
             node.found.append(f"{path} is missing: the node's store is gone")
         return
     engine = engine or engine_of_node(node.path, env)
@@ -152,6 +152,13 @@ def _check_engine(node: _Node, engine: str | None) -> None:
         return
     node.found += check_store(path, engine, env)
     node.applied = _applied(node, engine)
+
+
+def _begins_at_snapshot(node: _Node, recovery: Recovery) -> bool:
+    """True if the node has never had anything that isn't in a whole snapshot: it is new, or was restored."""
+    begin = recovery.history.snapshot.index
+    whole = not begin or any(each.index == begin for each in node.snapshots)
+    return whole and recovery.history.last_index == begin
 
 
 def _why_not(path: str, engine: str | None, asked: bool, env: Env) -> str | None:

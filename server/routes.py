@@ -6,6 +6,7 @@
     GET     /_/scan    ?start= &stop= &prefix= &limit= &reverse= &consistency=     200, a line for each pair
     POST    /_/batch   a line for each operation                        200 {"index": 17, "count": 3}, all or nothing
     POST    /_/sessions                                                 200 {"session": 17} (server/routes_sessions.py)
+    GET     /_/snapshot   ?consistency=                                 200 and a snapshot file (server/routes_snapshot.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
@@ -29,7 +30,7 @@ alone and raises BadRequest, `perform` has the body and always answers. Neither 
 Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
 tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
 
-Left out, until they exist: /_/members, /_/leader and /_/snapshot, which are 404 like any unknown path.
+Left out, until they exist: /_/members and /_/leader, which are 404 like any unknown path.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.request import BadRequest, Request, percent_decode
 from server.routes_sessions import open_session, serial_of, writer
+from server.routes_snapshot import answer_snapshot
 
 __all__ = ["Answer", "Call", "Node", "Serving", "about_the_node", "error_answer", "find_call", "pair_line", "perform"]
 
@@ -274,6 +276,7 @@ ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
     b"/_/batch": {b"POST": Route(_batch, {}, True, True)},
     b"/_/sessions": {b"POST": Route(open_session)},
+    b"/_/snapshot": {b"GET": Route(answer_snapshot, _READ)},
     b"/_/status": {b"GET": Route(_status)},
     b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
     b"/_/metrics": {b"GET": Route(_metrics)},

@@ -51,20 +51,26 @@ from server.logs import logger
 __all__ = [
     "FoundSnapshot",
     "SnapshotReceiver",
+    "Summary",
     "dump",
     "find_snapshots",
+    "is_snapshot",
     "newest_snapshot",
     "purge",
     "put_aside",
     "read_snapshot",
     "receive_snapshot",
+    "records",
     "remove_leftovers",
+    "save",
+    "summarize",
     "verify_snapshot",
     "write_snapshot",
 ]
 
 VERSION = 1
 BATCH_BYTES = 64 << 10
+HEADER_BYTES_MAX = 32 << 10  # a header of 1,000 members has a quarter of that
 ASIDE = ".aside"
 PART = ".snap.part"  # of what is being received
 
@@ -95,17 +101,23 @@ def write_snapshot(directory: str, metadata: SnapshotMetadata, pairs: Iterable[P
 
 def write_records(log: LogWriter, metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> None:
     """Writes the content of a snapshot file, for any file to hold. Raises ValueError, OSError. O(bytes)."""
+    for payload in records(metadata, pairs):
+        log.append(payload)
+
+
+def records(metadata: SnapshotMetadata, pairs: Iterable[Pair]) -> Iterator[bytes]:
+    """The payloads of a snapshot file, one at a time. Raises ValueError. O(bytes)."""
     header = _KIND[HEADER] + bytes((VERSION,)) + metadata.encode()
-    log.append(header)
+    yield header
     checksum = crc32c(header)
     count = size = 0
     for batch in _batches(pairs):
         payload = b"".join(batch)
-        log.append(payload)
+        yield payload
         checksum = crc32c(payload, checksum)
         count += len(batch) // 3
         size += len(payload) - 1 - _LENGTHS.size * (len(batch) // 3)
-    log.append(_TRAILER.pack(TRAILER, count, size, checksum))
+    yield _TRAILER.pack(TRAILER, count, size, checksum)
 
 
 def _batches(pairs: Iterable[Pair]) -> Iterator[list[bytes]]:
@@ -313,6 +325,68 @@ def verify_snapshot(path: str, env: Env | None = None) -> SnapshotMetadata:
     for _ in pairs:
         pass
     return metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a whole snapshot file is: of which entry, how many pairs with how many bytes, and the checksum over all of it."""
+
+    metadata: SnapshotMetadata
+    pairs: int
+    pairs_bytes: int
+    file_bytes: int
+    checksum: int
+
+
+def summarize(path: str, env: Env | None = None) -> Summary:
+    """Verifies a snapshot file, and says what it is. Raises CorruptionError, OSError. O(bytes)."""
+    with closing((env or real_env()).open(path, "r")) as file:
+        return _summary(LogReader(file, path, None))
+
+
+def _summary(reader: LogReader) -> Summary:
+    last = b""
+
+    def noted() -> Iterator[tuple[int, bytes]]:
+        nonlocal last
+        for record in reader:
+            last = record[1]
+            yield record
+
+    taken = noted()
+    header = next(taken, (0, b""))[1]
+    metadata = _decode_header(reader.path, header)
+    for _ in _pairs(reader, taken, header):
+        pass
+    _, count, size, checksum = _TRAILER.unpack(last)
+    return Summary(metadata, count, size, reader.size, checksum)
+
+
+def save(path: str, chunks: Iterable[bytes], env: Env | None = None) -> Summary:
+    """Makes a snapshot file under any name of the bytes that come; it is whole, verified and on disk when it returns.
+
+    What was under that name is replaced then, and not before. Raises CorruptionError for what isn't whole, OSError, and
+    what `chunks` raises; nothing is left then. O(bytes), and two syncs.
+    """
+    env = env or real_env()
+    path = env.absolute(path)
+    with _temporary(path, env) as file:
+        for chunk in chunks:
+            file.append(chunk)
+        summary = _summary(LogReader(file, path, None))
+        file.sync("server.snapshot.save")
+        _publish(f"{path}.tmp", path, env, "server.snapshot.save_dir")
+    return summary
+
+
+def is_snapshot(path: str, env: Env) -> bool:
+    """True if the file begins as a snapshot file does, whatever its name. O(1)."""
+    try:
+        with closing(env.open(path, "r")) as file:
+            _decode_header(path, next(iter(LogReader(file.pread(HEADER_BYTES_MAX, 0), path, None)), (0, b""))[1])
+    except (OSError, CorruptionError):
+        return False
+    return True
 
 
 # ---- the directory --------------------------------------------------------------------------------------------------

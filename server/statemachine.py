@@ -61,6 +61,9 @@ from server.limits import KEY_BYTES_MAX
 from server.sessions import OPENS, Serial, Sessions
 
 __all__ = [
+    "APPLIED",
+    "CLUSTER",
+    "CONF_STATE",
     "MAX_KEY_BYTES",
     "MAX_VALUE_BYTES",
     "Applied",
@@ -68,6 +71,8 @@ __all__ = [
     "OwnKeys",
     "Proposal",
     "StateMachine",
+    "applied_of",
+    "cluster_bytes",
     "decode_proposal",
     "encode_proposal",
 ]
@@ -134,6 +139,16 @@ class MachineSnapshot(NamedTuple):
     def pairs(self) -> Iterator[Pair]:
         """All pairs of the engine, ours among them, so that loading them restores the applied index too."""
         return self.view.scan()
+
+
+def applied_of(value: bytes) -> tuple[int, int]:
+    """Index and term in the value of APPLIED; (0, 0) for what is none."""
+    return _APPLIED.unpack(value) if len(value) == _APPLIED.size else (0, 0)
+
+
+def cluster_bytes(cluster_id: int) -> bytes:
+    """The value of CLUSTER."""
+    return _CLUSTER.pack(cluster_id)
 
 
 def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation | Serial]) -> bytes:

@@ -292,6 +292,12 @@ class NodeStorage:
 
     # ---- snapshots to and from peers --------------------------------------------------------------------------------
 
+    def snapshot(self) -> MachineSnapshot | None:
+        """The state applied here, whose view the caller closes; None while one is loaded, or before there is any. O(1)."""
+        if self.installing or self._machine.conf_state is None:
+            return None
+        return self._machine.snapshot()
+
     def outgoing_snapshot(self, message: Message) -> tuple[Message, Callable[[], str]]:
         """The MsgSnap for a state that the follower can go on from, and a function that returns its file's path, for a job.
 

@@ -22,7 +22,7 @@ from server.secret import SecretError, read_secret
 from server.transport import require_secret
 from server.verbs.words import AddVerb, UsageError, port
 
-__all__ = ["add"]
+__all__ = ["add", "peers_of"]
 
 OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
 LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
@@ -64,7 +64,7 @@ def add(verb: AddVerb) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    peers = _peers(options.cluster)
+    peers = peers_of(options.cluster)
     if options.id not in peers:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
@@ -124,7 +124,7 @@ def _url(text: str, option: str) -> tuple[str, int]:
         raise UsageError(f"{option}: {error}") from None
 
 
-def _peers(cluster: str) -> Peers:
+def peers_of(cluster: str) -> Peers:
     """ "http://a:1,http://b:2" as {1: ("a", 1), 2: ("b", 2)}."""
     peers: Peers = {}
     for at, url in enumerate(cluster.split(","), 1):

@@ -12,11 +12,14 @@ from typing import Any
 
 from engines.kvstore import WriteBatch
 from engines.memory import MemoryStore
+from raft.raftpb import ConfState, SnapshotMetadata
 from server.errors import NodeError
 from server.health import Health
 from server.http import FrontEnd, Limits
 from server.loop import Loop
 from server.loop_calls import Begun, BegunRead, BegunWrite
+from server.snapshot_stream import SnapshotStream, SnapshotStreams
+from server.statemachine import MachineSnapshot
 
 
 class FakeMachine:
@@ -149,6 +152,12 @@ class FakeNode:
             raise self.fails
         self.barriers.append(consistency)
         return self.applied
+
+    def snapshot_stream(self) -> SnapshotStream:
+        return SnapshotStreams(lambda call: call(), self._snapshot).open()
+
+    def _snapshot(self) -> MachineSnapshot:
+        return MachineSnapshot(SnapshotMetadata(self.applied, 1, ConfState((1,))), self.machine.store.snapshot())
 
     def status(self) -> dict[str, Any]:
         return {"id": 1, "leader": 1, "applied_index": self.applied}
