@@ -30,15 +30,17 @@ import socket
 import socketserver
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
 
+from server.answers import Run
 from server.limits import BODY_BYTES_MAX
 from server.logs import logger
+from server.metrics import Histogram
 from server.request import HEAD_END, BadRequest, Fields, Request, is_local_name, parse_head
 from server.routes import Answer, Serving, about_the_node, error_answer, find_call, perform
 from server.slots import BUSY, Place
@@ -100,6 +102,7 @@ class Connection(socketserver.BaseRequestHandler):
     def setup(self) -> None:
         self.place: Place = self.server.place_of(self.request)
         self.answers: Counter[int] = Counter()  # by status; this thread counts, others look
+        self.latencies: defaultdict[Run, Histogram] = defaultdict(Histogram)  # by what was asked for; likewise
         self._buffer = self.server.received(self.request)  # and not yet used
         self._limits = self.server.limits
         self._timeout_s = 0.0  # what SO_RCVTIMEO is set to
@@ -144,7 +147,9 @@ class Connection(socketserver.BaseRequestHandler):
             if request is None and error.status in (400, 431):
                 self.server.tell_of_garbage(self.client_address[0], error.sentence)
         else:
+            begun = time.monotonic()
             answer = perform(self.server, call, body)
+            self.latencies[call.route.run].observe(time.monotonic() - begun)
             unclear = False
         if unclear or ((place.closing or self.server.stopping) and self._has_answered_all()):
             self._answer(request, answer, False)

@@ -18,8 +18,19 @@ from typing import Any, NamedTuple
 
 from server.addresses import url_of
 from server.config import Peers
+from server.metrics import Metrics, describe
 
 __all__ = ["Contact", "Health"]
+
+
+describe(
+    {
+        "elections_total": "Elections that this node has called for, with or without success.",
+        "leader_changes_total": "Leaders that this node has begun to follow, or to be.",
+    }
+)
+
+_CAMPAIGNS = ("candidate", "pre_candidate")
 
 
 class Health(NamedTuple):
@@ -41,7 +52,12 @@ class Contact:
         self._role = ("follower", 0, 0)  # role, leader, term
         self._role_since = now
         self._confirmed: float | None = None
+        self._elections = self._leader_changes = 0
         self._heard: dict[int, float] = {}
+
+    def metrics(self) -> Metrics:
+        """Elections that this node has called for, and leaders that it has seen come."""
+        return {"elections_total": self._elections, "leader_changes_total": self._leader_changes}
 
     def heard(self, node_id: int, now: float) -> None:
         """A message from a member arrived."""
@@ -54,6 +70,13 @@ class Contact:
     def became(self, role: str, leader: int, term: int, now: float) -> None:
         """Role, leader and term, each time that they are published."""
         if (role, leader, term) != self._role:
+            before, led_by, _ = self._role
+            if (role in _CAMPAIGNS and (before not in _CAMPAIGNS or role == before)) or (
+                role == "leader" and before == "follower"
+            ):
+                self._elections += 1
+            if leader and leader != led_by:
+                self._leader_changes += 1
             self._role = (role, leader, term)
             self._role_since = now
 

@@ -28,15 +28,18 @@ import socket
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from server.answers import error_answer
+from server.answers import Run, error_answer
 from server.connection import STATUS_LINES, Connection, Limits
 from server.listener import Life, Listener
 from server.logs import Minutely, logger
 from server.loop_calls import Begins, LoopNode
 from server.loop_clients import LoopClients, LoopConnection
+from server.metrics import Histogram, Metrics, describe, labelled
 from server.request import BadRequest
+from server.routes import call_name
 from server.slots import Place, Slots
 
 __all__ = ["FrontEnd", "Limits"]
@@ -44,6 +47,17 @@ __all__ = ["FrontEnd", "Limits"]
 REFUSED_DRAINED_BYTES = 256 << 10
 REFUSED_LINGERING_MAX = 32
 SPARE_IDLE_S = 0.1  # a spare connection has one question, and asks it at once
+
+describe(
+    {
+        "http_connections": "Clients' connections that are open.",
+        "http_connections_reclaimed_total": "Idle connections that were closed because others needed their place.",
+        "http_connections_refused_total": "Connections for which there was no place.",
+        "http_garbage_total": "What came to the clients' port and is no request.",
+        "http_answers_total": "Answers by status.",
+        "http_request_duration_seconds": "From a whole request to its answer, by what was asked for.",
+    }
+)
 
 _log = logger("http")
 
@@ -64,6 +78,7 @@ class FrontEnd(Listener):
         self._guard = threading.Lock()
         self._places: dict[socket.socket, Place] = {}
         self._answers: Counter[int] = Counter()  # of connections that have ended
+        self._latencies: dict[Run, Histogram] = {}
         self._connections: set[Connection] = set()
         self._refused: deque[tuple[float, socket.socket]] = deque()  # when it was answered, and what is to be closed
         self._refusals = 0
@@ -89,20 +104,24 @@ class FrontEnd(Listener):
             if self.end_connections(socket.SHUT_RD, grace_s):
                 self.end_connections(socket.SHUT_RDWR, grace_s)
 
-    def metrics(self) -> dict[str, int | float]:
-        """Connections that are open and that were refused, and answers by status."""
+    def metrics(self) -> Metrics:
+        """Connections that are open and that were refused, answers by status, and how long they took."""
         with self._guard:
-            answers = sum((connection.answers.copy() for connection in self._connections), self._answers.copy())
+            connections = list(self._connections)
+            answers = sum((connection.answers.copy() for connection in connections), self._answers.copy())
+            parts = [self._latencies, *(connection.latencies for connection in connections)]
             if self._clients is not None:
                 answers += self._clients.answers.copy()
-            counted = {f'http_answers_total{{status="{status}"}}': count for status, count in answers.items()}
-            return {
-                "http_connections": len(self.threads),
-                "http_garbage_total": self._garbage.count,
-                "http_connections_reclaimed_total": self._slots.taken_over,
-                "http_connections_refused_total": self._refusals,
-                **counted,
-            }
+                parts.append(self._clients.latencies)
+            latencies = _sum_of(parts)
+        return {
+            "http_connections": len(self.threads),
+            "http_garbage_total": self._garbage.count,
+            "http_connections_reclaimed_total": self._slots.taken_over,
+            "http_connections_refused_total": self._refusals,
+            **{labelled("http_answers_total", status=status): count for status, count in answers.items()},
+            **{labelled("http_request_duration_seconds", call=call_name(run)): h for run, h in latencies.items()},
+        }
 
     @property
     def begins(self) -> Begins:
@@ -117,8 +136,9 @@ class FrontEnd(Listener):
             self._connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
-        """Keeps the connection's count of answers beyond its life."""
+        """Keeps the connection's counts beyond its life."""
         with self._guard:
+            self._latencies = _sum_of([self._latencies, connection.latencies])
             self._connections.discard(connection)
             self._answers += connection.answers
 
@@ -213,6 +233,15 @@ class FrontEnd(Listener):
     def _close_refused(self, keep: int) -> None:
         while len(self._refused) > keep:
             _drain_and_close(self._refused.popleft()[1])
+
+
+def _sum_of(parts: Iterable[Mapping[Run, Histogram]]) -> dict[Run, Histogram]:
+    """All samples of the parts, in histograms of their own."""
+    together: dict[Run, Histogram] = {}
+    for part in parts:
+        for run, histogram in list(part.items()):
+            together.setdefault(run, Histogram()).add(histogram)
+    return together
 
 
 def _drain_and_close(refused: socket.socket) -> None:

@@ -40,5 +40,9 @@ class Inbox:
         """All events that are there; doesn't wait."""
         return [self._events.get() for _ in range(self._events.qsize())]
 
+    def waiting(self) -> int:
+        """How many events are there. For any thread."""
+        return self._events.qsize()
+
     def close(self) -> None:
         """The owner ends. Nobody takes anything any more, but for what `drain` still gives."""

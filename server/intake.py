@@ -30,10 +30,22 @@ from server.errors import NodeError, NoLeader, Overloaded
 from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, term_of, with_deadlines
 from server.guards import TERM_LEAD_MAX, leads_too_far
 from server.logs import Minutely, logger
+from server.metrics import Metrics, describe
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 
 __all__ = ["Intake"]
+
+describe(
+    {
+        "proposals_total": "Clients' writes that this node handed to Raft.",
+        "proposals_again_total": "Writes that were proposed again because a leader with whom they surely were lost is gone.",
+        "proposals_expired_total": "Writes that were refused because their client had stopped waiting.",
+        "proposals_unreadable_total": "Forwarded writes that were refused because no node could apply them.",
+        "messages_in_total": "Raft messages from peers.",
+        "messages_refused_total": "Raft messages whose term no number of elections leads to.",
+    }
+)
 
 
 class Intake:
@@ -68,6 +80,10 @@ class Intake:
             ),
             0,
         )
+
+    def metrics(self) -> Metrics:
+        """What came in, and what of it was refused."""
+        return {f"{name}_total": count for name, count in self.counters.items()}
 
     def propose(self, proposals: list[Proposal]) -> None:
         """Hands this node's proposals to Raft, in messages of at most MESSAGE_BYTES_MAX (or one proposal)."""

@@ -26,7 +26,13 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["MINUTE_S", "LineWriter", "Minutely", "dropped_lines", "flush", "logger", "pass_on", "print_line"]
+from server.metrics import Metrics, describe
+
+__all__ = ["MINUTE_S", "LineWriter", "Minutely", "dropped_lines", "flush", "logger", "metrics", "pass_on", "print_line"]
+
+describe(
+    {"log_lines_dropped_total": "Lines of this process that nobody will read: its output is full, or nobody reads it."}
+)
 
 LINES_MAX = 1000
 MINUTE_S = 60.0
@@ -134,6 +140,11 @@ def flush() -> None:
     """Waits FLUSH_S at most until all lines are written: for a process, or a node, that is about to end."""
     _OUT.flush()
     _ERR.flush()
+
+
+def metrics() -> Metrics:
+    """Lines that were lost."""
+    return {"log_lines_dropped_total": dropped_lines()}
 
 
 def dropped_lines() -> int:

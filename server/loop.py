@@ -86,6 +86,9 @@ class Loop(Inbox):
                 return False
         return True
 
+    def waiting(self) -> int:
+        return len(self._arrived)
+
     def _awake(self) -> None:
         self._asleep = False
         with contextlib.suppress(OSError):  # it was closed meanwhile

@@ -30,15 +30,16 @@ import contextlib
 import socket
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from server.answers import Answer, Call
+from server.answers import Answer, Call, Run
 from server.connection import RECEIVE_BYTES, Limits, check_origin, encode_answer
 from server.listener import Life
 from server.loop import READABLE, WRITABLE, Loop
 from server.loop_calls import Begun, Serves, begin, is_simple
+from server.metrics import Histogram
 from server.request import HEAD_END, BadRequest, Request, parse_head
 from server.routes import find_call
 from server.slots import BUSY, Place
@@ -67,6 +68,7 @@ class LoopClients:
         self.loop = loop
         self.port = port
         self.answers: Counter[int] = Counter()
+        self.latencies: defaultdict[Run, Histogram] = defaultdict(Histogram)
         self.connections: set[LoopConnection] = set()
         loop.at_sweep(self._sweep)
         loop.at_close(self._leave)
@@ -95,7 +97,9 @@ class LoopConnection:
         self._buffer = b""  # received and not yet used
         self._trusted_host: bytes | None = None
         self._waiting: Begun | None = None  # for the node
-        self._request: Request | None = None  # that is being answered
+        self._request: Request | None = None  # that is being answered,
+        self._begun = 0.0  # since when,
+        self._times = Histogram()  # and what counts that
         self._unsent = b""  # of an answer for which the client wasn't ready
         self._after: Callable[[], None] = self._next  # what comes when all is sent
         self._watched = 0  # for what epoll looks: 0 if it doesn't
@@ -234,6 +238,7 @@ class LoopConnection:
         self._place.waits_since = BUSY
         self._buffer = buffer[end:]
         self._request = request
+        self._times, self._begun = self._clients.latencies[call.route.run], time.monotonic()
         begun = begin(self._port, call, buffer[body_at:end], self._resolved)
         if isinstance(begun, Answer):
             return begun
@@ -269,6 +274,7 @@ class LoopConnection:
         assert request is not None
         port = self._port
         self._clients.answers[answer.status] += 1
+        self._times.observe(time.monotonic() - self._begun)
         ends = (self._place.closing or port.stopping) and HEAD_END not in self._buffer
         keep_alive = request.keep_alive and not ends
         data = encode_answer(request, answer, keep_alive)

@@ -35,12 +35,15 @@ class LoopStream:
         sender: int,
         transit: TransitClock,
         receive: Callable[[list[Message]], object],
+        count: Callable[[int], object],
     ) -> None:
+        """receive: takes the messages of a frame. count: is told of bytes that have come."""
         self._loop = loop
         self._socket = connection
         self._sender = sender
         self._transit = transit
         self._receive = receive
+        self._count = count
         self._buffer = bytearray()
         self._error: DecodeError | None = None
         self._over = threading.Event()
@@ -50,6 +53,7 @@ class LoopStream:
 
         received: what has come of it already.
         """
+        self._count(len(received))
         self._buffer += received
         if self._loop.call(self._enter):
             self._over.wait()
@@ -72,6 +76,7 @@ class LoopStream:
         except OSError:
             data = b""
         if data:
+            self._count(len(data))
             self._buffer += data
             self._take_frames()
         else:

@@ -61,6 +61,8 @@ from server.health import Contact, Health
 from server.intake import Intake
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
+from server.metrics import Metrics, describe
+from server.node_metrics import engine_metrics, process_metrics
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds
@@ -69,12 +71,22 @@ from server.roster import Roster
 from server.sessions import Serial
 from server.snapshot_stream import SnapshotStream, SnapshotStreams
 from server.snapshot_wire import Announced
-from server.statemachine import StateMachine
-from server.storage import NodeStorage
+from server.timings import TimedMachine, TimedStorage
 from server.transport import Transport
 from server.waits import Asked, Waits
 
 __all__ = ["Node", "NodeConfig"]
+
+
+describe(
+    {
+        "term": "Raft's term here.",
+        "commit_index": "Index of the last entry that this node knows to be committed.",
+        "leader": "Id of the leader that this node follows, or its own; 0 if none is known.",
+        "is_leader": "1 on the node that leads, as it sees it; 0 on the others.",
+        "inbox_events": "Proposals, reads and batches of messages that wait for the node's thread.",
+    }
+)
 
 
 class _Public(NamedTuple):
@@ -113,8 +125,10 @@ class Node:
             undo.callback(store.close)
             identity = self._directory.identity
             self.members = AddressBook(first_book(identity.addresses()))
-            self.machine = StateMachine(store, identity.cluster_id, config.skip_entries, [self.members])
-            self._storage = NodeStorage(self._directory, self.machine)
+            self.machine = TimedMachine(
+                store, identity.cluster_id, config.skip_entries, [self.members], now=config.env.now
+            )
+            self._storage = TimedStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
             self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
             self._transport = Transport(
@@ -231,23 +245,26 @@ class Node:
         health.report["cluster"] = f"{self._roster.cluster_id:016x}"
         return health
 
-    def metrics(self) -> dict[str, int | float]:
-        """Counters and gauges by name."""
-        stats = self.machine.store.stats()
+    def metrics(self) -> Metrics:
+        """Counters, gauges and histograms by name (server/metrics.py)."""
+        public = self._public
         return {
-            **{f"{name}_total": count for name, count in {**self._loop.counters, **self._intake.counters}.items()},
-            "reads_total": self._reads.reads,
-            "read_rounds_total": self._reads.rounds,
-            **{f"wal_{name}": count for name, count in self._storage.stats().items()},
-            **{f"{name}_total": count for name, count in self._storage.snapshot_counters().items()},
-            "proposals_waiting": len(self._proposals),
-            "applied_index": self.machine.applied_index,
-            "leader": self._public.leader,
-            "engine_fsyncs_total": stats.fsyncs,
-            "engine_bytes_written_total": stats.bytes_written,
-            "engine_disk_bytes": stats.disk_bytes,
-            "log_lines_dropped_total": logs.dropped_lines(),
+            "term": public.term,
+            "commit_index": public.commit_index,
+            "leader": public.leader,
+            "is_leader": int(public.leader == self.id),
+            "inbox_events": self._inbox.waiting(),
+            **self.machine.metrics(),
+            **self._storage.metrics(),
+            **self._contact.metrics(),
+            **self._loop.metrics(),
+            **self._intake.metrics(),
+            **self._proposals.metrics(),
+            **self._reads.metrics(),
             **self._transport.metrics(),
+            **logs.metrics(),
+            **engine_metrics(self.config.engine, self.machine.store.stats()),
+            **process_metrics(),
         }
 
     # ---- for the transport's threads --------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from email.message import Message as Headers
+from functools import partial
 from http import HTTPStatus
 from io import BufferedReader
 from typing import Protocol, TypeVar, cast
@@ -43,6 +44,7 @@ from server.listener import Listener, hang_up
 from server.logs import Minutely, logger
 from server.loop import Loop
 from server.loop_peers import LoopStream
+from server.metrics import Metrics, describe, labelled
 from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
 from server.secret import HELLO
 from server.snapshot_wire import UPGRADE_SNAPSHOT, Announced, IncomingFile
@@ -59,6 +61,16 @@ LINGER_S = 0.5  # how long what follows a refusal is dropped, so that the refusa
 LINGER_BYTES = 4 << 20
 STOP_TIMEOUT_S = 0.5  # for all connections together; what is still loading a snapshot then ends with the process
 
+describe(
+    {
+        "peer_received_bytes_total": "Bytes of frames that came from the peer; snapshots are not among them.",
+        "peer_connections": "Connections on the port for peers, also of those that have not said who they are.",
+        "peer_connections_crowded_out_total": "Connections that said too late who they are.",
+        "peer_connections_refused_total": "Connections of nodes that are not let in.",
+        "peer_garbage_total": "What came to the port for peers and is nothing that a peer says.",
+        "peer_snapshots_refused_total": "Snapshots from peers that were not taken.",
+    }
+)
 
 Outcome = TypeVar("Outcome")
 
@@ -101,6 +113,7 @@ class PeerPort(Listener):
         self._strangers: dict[socket.socket, float] = {}  # until when it has to say who it is; the oldest first
         self._members: dict[socket.socket, int] = {}  # whose connection it is
         self._streams: dict[int, socket.socket] = {}  # the newest of each member
+        self._received_bytes: dict[int, int] = {}  # by member; the thread of its newest stream counts
         self._crowded_out = 0
         self._refused = 0
         self._garbage = Minutely(logger("peers"))
@@ -112,9 +125,10 @@ class PeerPort(Listener):
         self.stop_accepting()
         self.end_connections(socket.SHUT_RDWR, STOP_TIMEOUT_S)
 
-    def metrics(self) -> dict[str, int | float]:
-        """Connections, and what was wrong with some of them."""
+    def metrics(self) -> Metrics:
+        """Connections, what came over them, and what was wrong with some of them."""
         return {
+            **{labelled("peer_received_bytes_total", peer=peer): n for peer, n in self._received_bytes.copy().items()},
             "peer_connections": len(self._strangers) + len(self._members),
             "peer_connections_crowded_out_total": self._crowded_out,
             "peer_connections_refused_total": self._refused,
@@ -123,6 +137,10 @@ class PeerPort(Listener):
         }
 
     # ---- what connections call --------------------------------------------------------------------------------------
+
+    def count(self, member: int, size: int) -> None:
+        """Bytes have come from a member. For the thread of its newest stream."""
+        self._received_bytes[member] = self._received_bytes.get(member, 0) + size
 
     def admit(self, connection: socket.socket, member: int, is_stream: bool) -> bool:
         """Makes a member of a stranger. Its stream takes the place of the one that it had before.
@@ -323,13 +341,19 @@ class _Connection(socketserver.StreamRequestHandler):
         fields = {**self.server.handshake.headers(), "Upgrade": UPGRADE, "Connection": "Upgrade"}
         self._respond(101, fields)
         self.connection.settimeout(None)
-        receive = self.server.hearer.receive
+        receive, count = self.server.hearer.receive, partial(self.server.count, sender)
+
+        def read(size: int) -> bytes:
+            data = self.rfile.read(size)
+            count(len(data))
+            return data
+
         transit = TransitClock()
         if self.server.loop is not None:
             self._stream_in_loop(self.server.loop, sender, transit)
             return
         try:
-            while (messages := read_frame(self.rfile.read, sender, transit, time.monotonic)) is not None:
+            while (messages := read_frame(read, sender, transit, time.monotonic)) is not None:
                 receive(messages)
         except DecodeError as error:
             self.server.tell_of_garbage(f"node {sender}", str(error))
@@ -338,7 +362,9 @@ class _Connection(socketserver.StreamRequestHandler):
         """Has the stream read in the node's loop, and waits for its end."""
         self.connection.setblocking(False)  # so that what was read ahead can be looked at, if there is any
         received: bytes = cast(BufferedReader, self.rfile).peek()
-        stream = LoopStream(loop, self.connection, sender, transit, self.server.hearer.receive)
+        stream = LoopStream(
+            loop, self.connection, sender, transit, self.server.hearer.receive, partial(self.server.count, sender)
+        )
         error = stream.run(received)
         if error is not None:
             self.server.tell_of_garbage(f"node {sender}", str(error))

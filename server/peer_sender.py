@@ -29,6 +29,7 @@ from server.addresses import netloc
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame
 from server.handshake import Handshake, Refusals, Unproven, answer_of, dial, head_of
 from server.listener import hang_up
+from server.metrics import Metrics, describe
 from server.snapshot_wire import UPGRADE_SNAPSHOT, SnapshotRefused, announced, send_file
 
 __all__ = ["Dialer", "PeerSender"]
@@ -39,6 +40,17 @@ CALL_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
 DIRECT_MESSAGES_MAX = 8  # that are written at once: with one entry each they fit into a frame, however large it is
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
+
+
+describe(
+    {
+        "peer_connected": "1 if there is a connection on which this node sends to the peer.",
+        "peer_queue_messages": "Raft messages that wait to be sent to the peer.",
+        "peer_queue_bytes": "Bytes of them.",
+        "peer_sent_bytes_total": "Bytes of frames that were sent to the peer; snapshots are not among them.",
+        "peer_send_failures_total": "Connections to the peer that broke, or could not be made.",
+    }
+)
 
 
 class Dialer:
@@ -114,10 +126,21 @@ class PeerSender(threading.Thread):
         self._guard = threading.Lock()
         self._open: int | None = None  # the stream's descriptor, while it belongs to who sends
         self._rest = b""  # of a frame that didn't fit into the pipe: the thread's to send, before anything else
+        self._sent_bytes = self._failures = 0  # written by whoever has the stream
 
     @property
     def connected(self) -> bool:
         return self._socket is not None
+
+    def metrics(self) -> Metrics:
+        """The queue, the connection, and what went over it; without a label."""
+        return {
+            "peer_connected": int(self.connected),
+            "peer_queue_messages": self._queue.qsize(),
+            "peer_queue_bytes": max(0, self._put_bytes - self._taken_bytes),
+            "peer_sent_bytes_total": self._sent_bytes,
+            "peer_send_failures_total": self._failures,
+        }
 
     def send(self, messages: list[Message]) -> list[Message]:
         """Queues messages; returns those for which the queue is too full. For one thread.
@@ -138,6 +161,7 @@ class PeerSender(threading.Thread):
         frame = encode_frame(messages, time.monotonic())
         with contextlib.suppress(OSError):  # the thread will meet the same failure, and knows what to do
             sent = os.write(self._open, frame)  # nonblocking: sockets with a timeout are
+            self._sent_bytes += sent
         if sent < len(frame):
             self._open = None
             self._rest = frame[sent:]
@@ -172,6 +196,7 @@ class PeerSender(threading.Thread):
             try:
                 if self._socket is not None and self._rest:
                     self._socket.sendall(self._rest)
+                    self._sent_bytes += len(self._rest)
                     self._rest = b""
                 if self._socket is not None and not roster.known() <= self._told:
                     self._finish()
@@ -180,9 +205,12 @@ class PeerSender(threading.Thread):
                     delay_s = RETRY_DELAY_S[0]
                 unsent = []
                 if messages:
-                    self._socket.sendall(encode_frame(messages, time.monotonic()))
+                    frame = encode_frame(messages, time.monotonic())
+                    self._socket.sendall(frame)
+                    self._sent_bytes += len(frame)
                 self._hand_back()
             except (OSError, http.client.HTTPException):
+                self._failures += 1
                 lost = messages or self._rest
                 self._disconnect()
                 if stopping.is_set():

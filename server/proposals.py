@@ -27,6 +27,7 @@ from engines.errors import InvalidKey
 from engines.kvstore import Operation, check_key, check_value
 from server.errors import NodeError, NodeStopped, OutcomeUnknown, Overloaded, TooLarge
 from server.forwards import PROPOSAL_BYTES_MAX
+from server.metrics import Metrics, describe
 from server.reads import Waiter
 from server.sessions import Serial
 from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, encode_proposal
@@ -36,6 +37,12 @@ __all__ = ["PROPOSAL_BYTES_MAX", "Proposal", "Proposals"]
 PROPOSALS_WAITING_MAX = 16_384
 UNTAKEN_BYTES_MAX = 256 << 20
 
+describe(
+    {
+        "proposals_waiting": "Clients' writes whose outcome is awaited on this node.",
+        "proposals_untaken_bytes": "Bytes of writes that the node's thread has not taken yet.",
+    }
+)
 
 _HEAD = struct.Struct("<QQ")  # how a proposal begins: origin and sequence
 
@@ -63,6 +70,10 @@ class Proposals:
     def __len__(self) -> int:
         """How many threads wait for an outcome."""
         return len(self._waiting)
+
+    def metrics(self) -> Metrics:
+        """What waits."""
+        return {"proposals_waiting": len(self._waiting), "proposals_untaken_bytes": self._untaken_bytes}
 
     def add(self, operations: Sequence[Operation | Serial], waiter: Waiter | None) -> tuple[int, bytes]:
         """Encodes a proposal and notes who waits for it; its sequence, and what goes into the inbox. O(bytes).

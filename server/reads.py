@@ -28,10 +28,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from server.errors import NodeError, NoLeader
+from server.metrics import Metrics, describe
 
 __all__ = ["ReadRounds", "Waiter"]
 
 RETRY_TICKS = 3
+
+describe(
+    {
+        "reads_total": "Linearizable reads that this node was asked for.",
+        "read_rounds_total": "Rounds of ReadIndex by which they were confirmed, repeated ones among them.",
+    }
+)
 
 _CONTEXT = struct.Struct("<QQ")
 
@@ -84,6 +92,10 @@ class ReadRounds:
         self._confirmed: list[tuple[int, list[Waiter]]] = []  # an index to be applied, and who may read then
         self.reads = 0
         self.rounds = 0  # contexts asked for
+
+    def metrics(self) -> Metrics:
+        """How many reads, and how many rounds confirmed them."""
+        return {"reads_total": self.reads, "read_rounds_total": self.rounds}
 
     def add(self, waiter: Waiter) -> None:
         """A read has begun."""

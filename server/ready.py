@@ -32,12 +32,20 @@ from raft.raftpb import MSG_SNAP, ConfState, Entry, Message, SnapshotMetadata
 from raft.state import ReadState
 from server.address_book import CONF_CHANGES
 from server.logs import logger
+from server.metrics import Metrics, describe
 from server.outstanding import Outstanding
 from server.reads import ReadRounds
 from server.statemachine import StateMachine
 from server.storage import CutLimits, NodeStorage
 
 __all__ = ["Outgoing", "Outside", "ReadyLoop"]
+
+describe(
+    {
+        "readies_total": "Readies of Raft that were handled: each is one write of the log, at most.",
+        "messages_out_total": "Raft messages to peers.",
+    }
+)
 
 Outgoing = Callable[[Message], tuple[Message, Callable[[], str]]]
 
@@ -82,6 +90,10 @@ class ReadyLoop:
         self._backlog: list[Entry] = []  # committed, and not applied yet
         storage.resume = self.apply_backlog
         self.counters = dict.fromkeys(("messages_out", "readies"), 0)
+
+    def metrics(self) -> Metrics:
+        """Readies and messages."""
+        return {f"{name}_total": count for name, count in self.counters.items()}
 
     def run(self) -> None:
         """Handles Readies, and begins read rounds, until there is nothing left to do."""

@@ -53,6 +53,7 @@ from server.answers import (
     Options,
     Parameters,
     Route,
+    Run,
     Serving,
     Writer,
     error_answer,
@@ -69,11 +70,23 @@ from server.errors import (
 )
 from server.limits import KEY_BYTES_MAX
 from server.logs import logger
+from server.metrics import render
 from server.request import BadRequest, Request, percent_decode
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
 
-__all__ = ["Answer", "Call", "Node", "Serving", "about_the_node", "error_answer", "find_call", "pair_line", "perform"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Node",
+    "Serving",
+    "about_the_node",
+    "call_name",
+    "error_answer",
+    "find_call",
+    "pair_line",
+    "perform",
+]
 
 SCAN_BLOCK_BYTES = 64 << 10  # of lines that are sent at once; what a scan holds in memory beside one pair
 RESERVED = (b"_/", b"v3/")
@@ -230,16 +243,8 @@ def _health(server: Serving, key: bytes, options: Options, body: bytes) -> Answe
 
 
 def _metrics(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    """Prometheus's text format: a name that ends in _total is a counter, the others are gauges."""
-    lines = []
-    last_family = ""
-    for name, value in sorted({**server.node.metrics(), **server.metrics()}.items()):
-        family = name.partition("{")[0]  # a name may have labels, and its family is described once
-        if family != last_family:
-            lines.append(f"# TYPE metcd_{family} {'counter' if family.endswith('_total') else 'gauge'}\n")
-            last_family = family
-        lines.append(f"metcd_{name} {value}\n")
-    return Answer(200, "".join(lines).encode(), PROMETHEUS)
+    """Prometheus's text format (server/metrics.py)."""
+    return Answer(200, render([server.node.metrics(), server.metrics()]), PROMETHEUS)
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -281,6 +286,11 @@ ROUTES = {
     b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
     b"/_/metrics": {b"GET": Route(_metrics)},
 }
+
+
+def call_name(run: Run) -> str:
+    """A route's function in one word, for lines and labels: "get" is answer_get."""
+    return run.__name__.strip("_").removeprefix("answer_")
 
 
 def about_the_node(call: Call) -> bool:
@@ -355,7 +365,7 @@ def perform(server: Serving, call: Call, body: bytes) -> Answer:
     try:
         return call.route.run(server, call.key, call.options, body)
     except Exception as error:
-        return failure_answer(error, call.route.run.__name__.strip("_"))
+        return failure_answer(error, call_name(call.route.run))
 
 
 def failure_answer(error: Exception, what: str) -> Answer:

@@ -46,6 +46,7 @@ from raft.raftpb import ConfState, Entry, HardState, Message, Snapshot, Snapshot
 from server.directory import Directory
 from server.errors import WAY_OUT, DirectoryRefused, NodeStopped
 from server.logs import logger
+from server.metrics import Histogram
 from server.pace import Pace
 from server.snapshot import (
     find_snapshots,
@@ -388,6 +389,11 @@ class NodeStorage:
     def snapshot_counters(self) -> dict[str, int]:
         """What has come of snapshots."""
         return dict(self._incoming.counters)
+
+    @property
+    def fsync_times(self) -> Histogram:
+        """What the log's fsyncs took."""
+        return self._wal.fsync_times
 
     def close(self) -> None:
         """Waits for jobs, writes what was left to ride along, and closes the log."""

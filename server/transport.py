@@ -39,6 +39,7 @@ from server.config import Peers
 from server.handshake import Handshake, Refusals
 from server.logs import Minutely, logger
 from server.loop import Loop
+from server.metrics import Histogram, Metrics, describe, labelled
 from server.peer_port import Hearer, PeerPort
 from server.peer_sender import Dialer, PeerSender
 from server.request import is_local_name
@@ -46,6 +47,13 @@ from server.roster import Roster
 from server.snapshot_wire import SnapshotRefused
 
 __all__ = ["Receiver", "Transport", "require_secret"]
+
+describe(
+    {
+        "snapshots_sent_total": "Snapshots that peers have taken whole.",
+        "snapshot_bytes_sent_total": "Bytes of snapshots that were sent to peers.",
+    }
+)
 
 STOP_TIMEOUT_S = 0.5  # for all threads together; what still waits for a machine that is away ends with the process
 RESUME_DELAYS_S = (0.05, 0.5, 2.0, 5.0)  # after a cut; then Raft is told that the snapshot didn't arrive, and decides
@@ -193,9 +201,14 @@ class Transport:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def metrics(self) -> dict[str, int | float]:
-        """The port's counters, and those of the snapshots that were sent."""
-        return {**self._port.metrics(), **{f"{name}_total": count for name, count in self.counters.items()}}
+    def metrics(self) -> Metrics:
+        """The port's counters, for each peer the connection to it and what goes over it, and the snapshots that were sent."""
+        own: dict[str, int | float | Histogram] = {}
+        for peer, sender in self._senders.items():
+            own |= {labelled(name, peer=peer): count for name, count in sender.metrics().items()}
+        for name, count in self.counters.items():
+            own[f"{name}_total"] = count
+        return {**self._port.metrics(), **own}
 
     def connected(self) -> dict[int, bool]:
         """For each peer, whether there is a connection to it now."""

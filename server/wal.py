@@ -50,6 +50,7 @@ from engines.errors import StoreClosed, StoreFailed
 from engines.log import BLOCK_BYTES, encode_record, record_offset
 from raft.raftpb import Entry, HardState, SnapshotMetadata
 from server.errors import WAY_OUT, DirectoryRefused
+from server.metrics import Histogram
 from server.wal_replay import History, Recovery, Segment, WalMismatch, check, dump, replay
 from server.wal_segment import (
     END,
@@ -137,6 +138,7 @@ class Wal:
         self._allocated = 0  # size of `_file`
         self._closed = False
         self._failure: BaseException | None = None
+        self.fsync_times = Histogram()
         self._counters = dict.fromkeys(("saves", "bytes_written", "fsyncs", "segments_made"), 0)
 
     @classmethod
@@ -324,7 +326,9 @@ class Wal:
     def _sync(self, site: str) -> None:
         if self._synced < self._end:
             assert self._file is not None
+            begun = self._env.now()
             self._file.sync(site)
+            self.fsync_times.observe(self._env.now() - begun)
             self._synced = self._end
             self._counters["fsyncs"] += 1
 
