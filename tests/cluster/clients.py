@@ -1,7 +1,9 @@
 """Clients that write, delete, read and scan, and write down what they were told. Eight threads, each until it is told to stop.
 
-Most are raw: one connection to one node, kept open, so that each node is asked and nothing is repeated in secret. The others
-use server/client.py on all nodes. What an answer means for the history:
+Four are raw: one connection to one node, kept open, so that each node is asked and nothing is repeated in secret. Two use
+server/client.py on all nodes. Two have a session: they send a write whose outcome is unknown again, to the next node, until they
+know, and now and then one that was answered long ago, as a client would whose answer was lost; in the history it is one
+operation, from the first call to the first answer. What an answer means for the history:
 
 | answer                                             | a write                   | a read           |
 |----------------------------------------------------|---------------------------|------------------|
@@ -15,12 +17,13 @@ A client whose node does nothing waits a moment before it asks again.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote_from_bytes
 
 from server.client import Client
@@ -31,8 +34,11 @@ from tests.cluster.keys import Keys
 __all__ = ["Load", "pairs_of"]
 
 PATIENCE_S = 3.0  # less than a node's own, so that "unknown" comes from both sides
+NOTHING: Mapping[str, str] = {}
 PAUSE_S = 0.02  # after an answer that nothing was done
-CLIENTS, THROUGH_CLIENT_PY = 8, 2
+CLIENTS, THROUGH_CLIENT_PY, WITH_SESSION = 8, 2, 2
+AGAIN = 0.2  # how often a client with a session sends its last write again
+SESSION_PATIENCE_S = 12.0  # until a write with a number is given up as unknown
 
 
 def pairs_of(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -55,7 +61,9 @@ class _Raw:
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
 
-    def ask(self, method: str, target: str, body: bytes | None = None) -> tuple[int, int, bytes]:
+    def ask(
+        self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] = NOTHING
+    ) -> tuple[int, int, bytes]:
         """Status, index, body. Raises Refused, Unknown."""
         connection = self._connection
         if connection.sock is None:
@@ -65,7 +73,7 @@ class _Raw:
                 connection.close()
                 raise Refused from error
         try:
-            connection.request(method, target, body)
+            connection.request(method, target, body, headers)
             answer = connection.getresponse()
             status, index, data = answer.status, int(answer.getheader("X-Metcd-Index", "0")), answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -77,9 +85,9 @@ class _Raw:
             raise Unknown
         return status, index, data
 
-    def write(self, key: bytes, value: bytes | None) -> int:
+    def write(self, key: bytes, value: bytes | None, headers: Mapping[str, str] = NOTHING) -> int:
         method = "PUT" if value is not None else "DELETE"
-        status, index, data = self.ask(method, f"/{quote_from_bytes(key)}", value)
+        status, index, data = self.ask(method, f"/{quote_from_bytes(key)}", value, headers)
         assert status == 204, f"{method} {key!r} was answered {status}: {data!r}"
         return index
 
@@ -124,6 +132,64 @@ class _Real:
         self._client.close()
 
 
+class _Session:
+    """All nodes, one at a time, with a number for each write."""
+
+    def __init__(self, urls: Sequence[str], rng: random.Random, stop: threading.Event) -> None:
+        self._nodes = [_Raw(url) for url in urls]
+        self._rng, self._stop = rng, stop
+        self._session = self._number = 0
+        self._last: tuple[bytes, bytes | None, int] | None = None
+
+    def write(self, key: bytes, value: bytes | None) -> int:
+        self._open()
+        if self._last is not None and self._rng.random() < AGAIN:
+            self._again(*self._last)
+        self._number += 1
+        self._last = None
+        index = self._send(key, value)
+        self._last = (key, value, index)
+        return index
+
+    def _send(self, key: bytes, value: bytes | None) -> int:
+        """Until it is known. Raises Unknown after SESSION_PATIENCE_S, Refused if surely nothing was done."""
+        deadline = time.monotonic() + SESSION_PATIENCE_S
+        unknown = False
+        while True:
+            try:
+                header = {"X-Metcd-Request": f"{self._session}/{self._number}"}
+                return self._nodes[0].write(key, value, header)
+            except (Unknown, Refused) as error:
+                unknown = unknown or isinstance(error, Unknown)
+                self._nodes.append(self._nodes.pop(0))
+                if time.monotonic() > deadline or self._stop.wait(PAUSE_S):
+                    raise Unknown if unknown else Refused from None
+
+    def _again(self, key: bytes, value: bytes | None, index: int) -> None:
+        with contextlib.suppress(Unknown, Refused):
+            told = self._send(key, value)
+            assert told == index, f"write {self._session}/{self._number} was done at {index}, and sent again at {told}"
+
+    def _open(self) -> None:
+        while not self._session:
+            status, _, body = self._nodes[0].ask("POST", "/_/sessions", b"")
+            assert status == 200, f"a session was answered {status}: {body!r}"
+            self._session = json.loads(body)["session"]
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._nodes[0].get(key)
+
+    def scan(self, prefix: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        return self._nodes[0].scan(prefix)
+
+    def close(self) -> None:
+        for node in self._nodes:
+            node.close()
+
+
+Store = _Raw | _Real | _Session
+
+
 class Load:
     """Eight clients at work, from `with` to its end; `recorder` has what they were told, `failures` what must not be."""
 
@@ -137,14 +203,20 @@ class Load:
         nodes = sorted(urls)
         self._threads = []
         for number in range(1, CLIENTS + 1):
-            node = 0 if number > CLIENTS - THROUGH_CLIENT_PY else nodes[number % len(nodes)]
             rng = random.Random(f"client {seed} {number}")
             order = [urls[each] for each in rng.sample(nodes, len(nodes))]
-            arguments = (number, node, urls[node] if node else order, rng)
+            node = nodes[number % len(nodes)]
+            store: Store
+            if number <= THROUGH_CLIENT_PY:
+                store, node = _Real(order), 0
+            elif number <= THROUGH_CLIENT_PY + WITH_SESSION:
+                store, node = _Session(order, rng, self._stop), 0
+            else:
+                store = _Raw(urls[node])
+            arguments = (number, node, store, rng)
             self._threads.append(threading.Thread(target=self._run, args=arguments, name=f"client-{number}"))
 
-    def _run(self, number: int, node: int, where: str | list[str], rng: random.Random) -> None:
-        store = _Raw(where) if isinstance(where, str) else _Real(where)
+    def _run(self, number: int, node: int, store: Store, rng: random.Random) -> None:
         try:
             count = 0
             while not self._stop.is_set():
@@ -155,7 +227,7 @@ class Load:
         finally:
             store.close()
 
-    def _operate(self, store: _Raw | _Real, client: int, node: int, fresh: bytes, rng: random.Random) -> None:
+    def _operate(self, store: Store, client: int, node: int, fresh: bytes, rng: random.Random) -> None:
         """One operation, as chance has it."""
         choice = rng.random()
         called = time.monotonic() - self._began

@@ -6,7 +6,8 @@
 index from there.
 
 The words from `serve` on go to `metcd` as they are. Nothing of this is in server/: the node that runs is the one that
-people run, in which one object (its Env) or, for a planted bug, one function was replaced. A checker that doesn't notice the
+people run, in which one object (its Env) or, for a planted bug, one function was replaced. Bugs are planted in the plain form
+(METCD_PLAIN=1), where a call is one function. A checker that doesn't notice the
 bugs is none:
 
 | --plant      | what the node does                                                       | who does the same            |
@@ -30,7 +31,7 @@ from typing import Any
 from server import cli, waits
 from server.config import NodeConfig
 from server.proposals import Proposal
-from server.statemachine import StateMachine
+from server.sessions import Serial, Sessions
 from server.verbs import nodes
 from tests.cluster.faulty_env import FaultyEnv
 
@@ -59,25 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def record(path: Path) -> None:
     """Has every write of one operation written down as it is applied, in one write of the operating system."""
-    decode = StateMachine.proposal_in
+    admit = Sessions.admit
     file = open(path, "ab", buffering=0)  # noqa: SIM115
 
-    def proposal_in(self: Any, entry: Any) -> Any:
-        proposal = decode(self, entry)
-        if proposal is not None and len(proposal.operations) == 1:
-            key, value = proposal.operations[0]
-            file.write(
-                b"%d %b %b\n" % (entry.index, key.hex().encode(), b"-" if value is None else value.hex().encode())
-            )
-        return proposal
+    def recording(self: Any, index: int, proposed: Any) -> Any:
+        outcome, operations = admit(self, index, proposed)
+        if len(operations) == 1:
+            key, value = operations[0]
+            file.write(b"%d %b %b\n" % (index, key.hex().encode(), b"-" if value is None else value.hex().encode()))
+        return outcome, operations
 
-    StateMachine.proposal_in = proposal_in  # type: ignore[method-assign]
+    Sessions.admit = recording  # type: ignore[method-assign]
 
 
 def early_ack() -> None:
     """As raftexample: a PUT is answered once it is in the channel to Raft."""
 
+    wait = waits.Waits.propose
+
     def propose(self: Any, operations: Any, timeout_s: float = 5.0) -> int:
+        if isinstance(operations[0], Serial):  # raftexample has no sessions
+            return wait(self, operations, timeout_s)
         self._asked.require_member()
         if not self._asked.leader():
             raise waits.NoLeader("no leader is known")
@@ -102,18 +105,33 @@ def local_read() -> None:
 
 def lost_write() -> None:
     """Which entries are passed over follows from their index, so that all nodes agree, and no divergence shows it."""
-    decode = StateMachine.proposal_in
+    admit = Sessions.admit
 
-    def proposal_in(self: Any, entry: Any) -> Any:
-        proposal = decode(self, entry)
-        if proposal is None or entry.index % LOST_EVERY:
-            return proposal
-        return proposal._replace(operations=[])
+    def lossy(self: Any, index: int, proposed: Any) -> Any:
+        outcome, operations = admit(self, index, proposed)
+        return outcome, operations if index % LOST_EVERY else ()
 
-    StateMachine.proposal_in = proposal_in  # type: ignore[method-assign]
+    Sessions.admit = lossy  # type: ignore[method-assign]
 
 
-PLANTS: dict[str, Callable[[], None]] = {"early-ack": early_ack, "local-read": local_read, "lost-write": lost_write}
+def double_apply() -> None:
+    """It remembers what it answered the first time, answers the same, and does it again."""
+    admit = Sessions.admit
+
+    def forgetful(self: Any, index: int, proposed: Any) -> Any:
+        outcome, operations = admit(self, index, proposed)
+        again = isinstance(outcome, int) and outcome < index
+        return outcome, proposed[1:] if again else operations
+
+    Sessions.admit = forgetful  # type: ignore[method-assign]
+
+
+PLANTS: dict[str, Callable[[], None]] = {
+    "early-ack": early_ack,
+    "local-read": local_read,
+    "lost-write": lost_write,
+    "double-apply": double_apply,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

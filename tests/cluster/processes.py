@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -107,7 +108,12 @@ class Cluster:
         assert node_id not in self.running
         with open(self.log(node_id), "ab") as log:
             self.running[node_id] = subprocess.Popen(
-                self.command(node_id), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                self.command(node_id),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "METCD_PLAIN": "1"} if self.plant else None,
             )
 
     def kill(self, *node_ids: int) -> None:
@@ -168,11 +174,11 @@ class Cluster:
     def url(self, node_id: int) -> str:
         return f"http://127.0.0.1:{self.client_ports[node_id]}"
 
-    def ask(self, node_id: int, path: str, method: str = "GET") -> tuple[int, bytes]:
+    def ask(self, node_id: int, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
         """The answer of one node; (0, b"") if none comes within a second."""
         connection = http.client.HTTPConnection("127.0.0.1", self.client_ports[node_id], timeout=ASK_TIMEOUT_S)
         try:
-            connection.request(method, path, b"" if method == "POST" else None)
+            connection.request(method, path, None if method == "GET" else body)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
