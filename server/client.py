@@ -8,74 +8,58 @@ Which node is asked, and when another one is:
 
 1. A node that can't be connected to, or says that nothing was done (503), costs nothing but time: the next node is asked,
    round and round, until `timeout_s` has passed. Then NoLeader is raised.
-2. A write whose answer doesn't come, or that is answered "unknown" (504), may have been done. It is not sent again:
-   OutcomeUnknown is raised. A caller who knows that a second time does no harm may send it again.
+2. A write is a request of a session (server/sessions.py), which is applied once however often it is sent. So if its answer
+   doesn't come, or is "unknown" (504), it is sent again, to the next node, until `timeout_s` has passed; only then
+   OutcomeUnknown is raised. With `sessions=False` it is raised at once: nothing that may have been done is sent again.
 3. A read does no harm, and is sent again wherever 1 or 2 would apply.
-4. An answer counts whenever it comes. A body that is refused is answered while it is being sent; then no more of it is
-   sent, and a connection that the server ends meanwhile doesn't make the outcome unknown.
-5. A kept-alive connection that the node has closed in the meantime is noticed before a request is sent on it. Without
-   that look, the first write after a pause would end as "unknown" (RFC 9112 section 9.3.1 has every client face it).
+4. What may be sent again isn't waited for as long as the call may take: a node that is silent for a quarter of `timeout_s`
+   (and 2 s) is left for the next one.
+5. The leader is asked first, because every other node asks it. Who leads, the nodes' status says; it is looked at after
+   some calls, then every ten seconds, and after another node had to answer. It is a hint: any node answers everything.
 
-Threads may share a client; each has its own connection to each node. Left out: HTTPS, and pools that shrink.
+Threads may share a client; each has its own connection to each node, and writes at the same time have a session each.
+Left out: HTTPS, and pools that shrink. server/client_wire.py has one request, server/client_scan.py the pairs of a scan.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
-import select
-import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote_from_bytes
 
 from engines.errors import InvalidKey
 from engines.kvstore import Operation, Pair, check_value, scan_bounds
-from server.addresses import parse_url, url_of
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.addresses import parse_url
+from server.client_scan import PairStream, ScanBroken, pair_of
+from server.client_sessions import SessionPool
+from server.client_wire import Exchange, NotSent, RequestRefused, Told, failure_of, send
+from server.errors import NodeError, NoLeader, OutcomeUnknown, SessionExpired
 
-__all__ = ["Client", "RequestRefused"]
+__all__ = ["LOOK_AFTER_CALLS", "Client", "RequestRefused", "ScanBroken"]
 
 TIMEOUT_S_MAX = 86_400  # a day; poll and sockets take no infinity
 PAUSE_S = 0.05  # after every node was asked in vain
-PIECE_BYTES = 64 << 10  # of a body that are sent before the next look for an answer
-
-# X-Metcd-Error says which of these it was; the status says whether anything was done
-_ERRORS: dict[str, type[NodeError]] = {
-    each.__name__: each for each in (NoLeader, Overloaded, NodeStopped, OutcomeUnknown, TooLarge)
-}
-_BY_STATUS: dict[int, type[NodeError]] = {413: TooLarge, 503: NoLeader, 504: OutcomeUnknown}
-
-
-class RequestRefused(NodeError):
-    """The node says that the request is wrong (4xx), or that it has failed (500); `status` says which."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-
-
-class _Answer(NamedTuple):
-    """What a node answered: the status, the index of a write (0: none), the name of an error (""), the body."""
-
-    status: int
-    log_index: int
-    error: str
-    body: bytes
-
-
-class _NotSent(Exception):
-    """The request did not reach the node: it can't have done anything."""
+ATTEMPT_S_MIN = 2.0  # how long a node may be silent, at least, before another one is asked
+ATTEMPTS = 4  # at least, that a call's time is enough for
+LOOK_AFTER_CALLS = 16  # before the leader is looked for: a client of a few calls has no use for it
+LOOK_EVERY_S = 10.0
+LOOK_TIMEOUT_S = 1.0  # for each node that is asked who leads
 
 
 class Client:
     """The key-value store of a cluster, by its nodes' URLs."""
 
-    def __init__(self, urls: Iterable[str], timeout_s: float = 10.0) -> None:
+    def __init__(self, urls: Iterable[str], timeout_s: float = 10.0, *, sessions: bool = True) -> None:
         """`urls`: "http://host:port" of one node or more; the first is asked first. `timeout_s`: for each call.
+
+        sessions: writes are sent again until they are answered, and applied once. A client's first write opens a session,
+        so it takes two rounds of the log instead of one.
 
         Raises TypeError, ValueError for what is no list of URLs, or no number of seconds.
         """
@@ -91,15 +75,20 @@ class Client:
                 f"timeout_s lies above 0 and goes up to {TIMEOUT_S_MAX:,} seconds, and this is {timeout_s!r}"
             )
         self._timeout_s = timeout_s
-        self._first = 0  # the node that answered last
+        self._first = 0  # the node that is asked first: it leads, as far as is known, or has answered last
+        self._ids: dict[int, int] = {}  # of nodes whose status was seen: place in the list → id
+        self._calls = 0
+        self._look_at = 0.0  # when the leader is looked for again
+        self._looking = threading.Lock()
+        self._sessions = SessionPool() if sessions else None
         self._local = threading.local()
         self._guard = threading.Lock()
-        self._connections: list[http.client.HTTPConnection] = []
+        self._connections: set[http.client.HTTPConnection] = set()
         self._closed = False
 
     def get(self, key: bytes, *, consistency: str = "linearizable") -> bytes | None:
         """The value of `key`, or None. Raises NoLeader, RequestRefused."""
-        answer = self._ask("GET", _path(key, consistency))
+        answer = self._read(_path(key, consistency))
         return answer.body if answer.status == 200 else None
 
     def put(self, key: bytes, value: bytes) -> int:
@@ -109,11 +98,11 @@ class Client:
         OutcomeUnknown (it may have been), TooLarge, RequestRefused.
         """
         check_value(value)
-        return self._ask("PUT", _path(key), value).log_index
+        return self._write(Exchange("PUT", _path(key), value)).log_index
 
     def delete(self, key: bytes) -> int:
         """Removes `key`, which need not be there; returns and raises as `put` does."""
-        return self._ask("DELETE", _path(key)).log_index
+        return self._write(Exchange("DELETE", _path(key))).log_index
 
     def batch(self, operations: Iterable[Operation]) -> int:
         """Applies puts (key, value) and deletes (key, None) as one; returns its log index. Raises as `put` does, and TypeError."""
@@ -128,7 +117,7 @@ class Client:
                 check_value(value)
                 line = {"op": "put", "key": _encode(key), "value": _encode(value)}
             lines.append(json.dumps(line))
-        index: int = json.loads(self._ask("POST", "/_/batch", "\n".join(lines).encode()).body)["index"]
+        index: int = json.loads(self._write(Exchange("POST", "/_/batch", "\n".join(lines).encode())).body)["index"]
         return index
 
     def scan(
@@ -141,9 +130,11 @@ class Client:
         reverse: bool = False,
         consistency: str = "linearizable",
     ) -> Iterator[Pair]:
-        """The pairs with start <= key < stop that begin with `prefix`; all of one moment, and all in memory.
+        """The pairs with start <= key < stop that begin with `prefix`, all of one moment; they come as they arrive.
 
-        Raises InvalidKey for a bound that is not bytes, NoLeader, RequestRefused.
+        A long scan has a connection of its own until its iterator ends, is closed, or is forgotten; the node keeps a view
+        of its store for it, and ends one whose pairs are taken too slowly. Raises InvalidKey for a bound that is not
+        bytes, NoLeader, RequestRefused; while it is iterated, ScanBroken: it can't be gone on with, only begun again.
         """
         scan_bounds(start, stop, prefix)  # raises InvalidKey for what is not bytes
         bounds = {"start": start, "stop": stop, "prefix": prefix}
@@ -151,20 +142,26 @@ class Client:
         query += [f"limit={limit}"] if limit is not None else []
         query += ["reverse=true"] if reverse else []
         target = "?".join(["/_/scan", "&".join([*query, f"consistency={consistency}"])])
-        pairs = map(json.loads, self._ask("GET", target).body.splitlines())
-        return ((base64.b64decode(pair["key"]), base64.b64decode(pair["value"])) for pair in pairs)
+        answer = self._read(target, streamed=True)
+        if answer.rest is None or answer.connection is None:
+            return map(pair_of, answer.body.splitlines())
+        mine = self._mine()
+        at = next(at for at, connection in mine.items() if connection is answer.connection)
+        del mine[at]  # this thread's next call to that node takes another one
+        return PairStream(answer.rest, answer.connection, lambda ended, whole: self._take_back(at, ended, whole))
 
     def status(self) -> dict[str, Any]:
         """The status of the node that answers first."""
-        status: dict[str, Any] = json.loads(self._ask("GET", "/_/status").body)
+        status: dict[str, Any] = json.loads(self._read("/_/status").body)
         return status
 
     def health(self) -> bool:
         """True if the first node answers, and knows a leader. Never raises NoLeader."""
         self._check_open()
         try:
-            return self._send(0, "GET", "/_/health", None, time.monotonic() + self._timeout_s).status == 200
-        except (_NotSent, OSError, http.client.HTTPException):
+            deadline = time.monotonic() + self._timeout_s
+            return send(self._connection(0), Exchange("GET", "/_/health"), deadline).status == 200
+        except (NotSent, OSError, http.client.HTTPException):
             return False
 
     def close(self) -> None:
@@ -181,135 +178,137 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, method: str, target: str, body: bytes | None = None) -> _Answer:
-        """Asks one node after the other until one has done it (or says that a key is absent), or refuses it."""
+    # ---- which node, and how often ----------------------------------------------------------------------------------
+
+    def _read(self, target: str, *, streamed: bool = False) -> Told:
+        self._check_open()
+        return self._ask(Exchange("GET", target, streamed=streamed), time.monotonic() + self._timeout_s, again=True)
+
+    def _write(self, asked: Exchange) -> Told:
+        """Writes, in a session if the client has them; a session that expired while nobody used it is replaced."""
         self._check_open()
         deadline = time.monotonic() + self._timeout_s
-        reads = method == "GET"
+        if self._sessions is None:
+            return self._ask(asked, deadline, again=False)
+        while True:
+            try:
+                with self._sessions.request(lambda: self._open_session(deadline)) as name:
+                    fields = {"X-Metcd-Request": name}
+                    return self._ask(asked._replace(fields=fields), deadline, again=True)
+            except SessionExpired:  # and this was the first sending, so that nothing was done
+                continue
+
+    def _open_session(self, deadline: float) -> int:
+        told = self._ask(Exchange("POST", "/_/sessions"), deadline, again=True)
+        session: int = json.loads(told.body)["session"]
+        return session
+
+    def _ask(self, asked: Exchange, deadline: float, *, again: bool) -> Told:
+        """Asks one node after the other until one has done it (or says that a key is absent), or refuses it.
+
+        again: sending it twice does no harm. Raises what it was refused with, or at the deadline, for a write that may
+        have been done, OutcomeUnknown; else the last node's reason, or NoLeader.
+        """
+        self._look_for_the_leader()
         why: object = "none was asked"
+        unknown = ""
         first = self._first
         pause = threading.Event()
         for attempt in range(1 << 30):
             at = (first + attempt) % len(self._addresses)
             if attempt and at == first:
                 pause.wait(min(PAUSE_S, max(0.0, deadline - time.monotonic())))
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= deadline:
                 break
+            patience_s = max(ATTEMPT_S_MIN, self._timeout_s / ATTEMPTS) if again else self._timeout_s
             try:
-                answer = self._send(at, method, target, body, deadline)
-            except _NotSent as error:
+                told = send(self._connection(at), asked, min(deadline, now + patience_s))
+            except NotSent as error:
                 why = error
                 continue
             except (OSError, http.client.HTTPException) as error:
-                if not reads:
-                    raise OutcomeUnknown(f"the answer did not come ({error!r}): the write may be applied") from error
-                why = error
-                continue
-            if answer.status in (200, 204) or (answer.status == 404 and not answer.error):
-                self._first = at
-                return answer
-            why = failure = _failure(answer)
-            if answer.status != 503 and not (reads and answer.status == 504):
-                raise failure
+                why, unknown = error, f"the answer did not come ({error!r})"
+            else:
+                if told.status in (200, 204) or (told.status == 404 and not told.error):
+                    self._answered(at)
+                    return told
+                why = failure = failure_of(told)
+                if isinstance(failure, OutcomeUnknown):
+                    unknown = str(failure)
+                elif isinstance(failure, SessionExpired) and unknown:
+                    raise OutcomeUnknown(f"{unknown}, and sent again: {failure}") from failure
+                elif told.status != 503:
+                    raise failure
+            if unknown and not again:
+                raise OutcomeUnknown(f"{unknown}: the write may be applied")
+        if unknown and asked.method != "GET":
+            raise OutcomeUnknown(
+                f"{unknown}, and no other node knew within {self._timeout_s:g} s: the write may be applied"
+            )
         if isinstance(why, NodeError):
             raise why
         raise NoLeader(f"no node answered within {self._timeout_s:g} s; the last one: {why}")
+
+    def _answered(self, at: int) -> None:
+        if at != self._first:
+            self._first = at
+            self._look_at = 0.0
+
+    def _look_for_the_leader(self) -> None:
+        """Once in a while, asks the nodes who leads, so that it is the one that is asked first."""
+        self._calls += 1
+        if len(self._addresses) == 1 or self._calls < LOOK_AFTER_CALLS or time.monotonic() < self._look_at:
+            return
+        if not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._look_at = time.monotonic() + LOOK_EVERY_S
+            leader = self._status_of(self._first)
+            for at in range(len(self._addresses)):
+                if leader and leader not in self._ids.values() and at not in self._ids:
+                    self._status_of(at)
+            self._first = next((at for at, node_id in self._ids.items() if node_id == leader), self._first)
+        finally:
+            self._looking.release()
+
+    def _status_of(self, at: int) -> int:
+        """Notes the id of a node, and returns that of the leader as it knows it, 0 if it doesn't or can't be asked."""
+        with contextlib.suppress(NotSent, OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            told = send(self._connection(at), Exchange("GET", "/_/status"), time.monotonic() + LOOK_TIMEOUT_S)
+            status = json.loads(told.body)
+            self._ids[at] = int(status["id"])
+            return int(status["leader"])
+        self._ids.pop(at, None)
+        return 0
 
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the client is closed: make another one")
 
-    def _send(self, at: int, method: str, target: str, body: bytes | None, deadline: float) -> _Answer:
-        """One request to one node. Raises _NotSent if it can't have been received; OSError, HTTPException otherwise."""
-        connection = self._connection(at)
-        if connection.sock is not None and _has_been_closed(connection.sock):
-            connection.close()
-        reused = connection.sock is not None
-        connection.timeout = max(0.01, deadline - time.monotonic())
-        try:
-            if connection.sock is None:
-                connection.connect()
-            connection.sock.settimeout(connection.timeout)
-        except OSError as error:
-            connection.close()
-            raise _NotSent(f"{url_of(connection.host, connection.port)} can't be reached: {error}") from error
-        try:
-            return _exchange(connection, method, target, body)
-        except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected) as error:
-            connection.close()
-            if reused and method == "GET":
-                raise _NotSent("the connection had been closed") from error
-            raise
-        except BaseException:
-            connection.close()
-            raise
+    # ---- connections ------------------------------------------------------------------------------------------------
+
+    def _mine(self) -> dict[int, http.client.HTTPConnection]:
+        """This thread's connections."""
+        mine: dict[int, http.client.HTTPConnection] = self._local.__dict__.setdefault("connections", {})
+        return mine
+
+    def _take_back(self, at: int, connection: http.client.HTTPConnection, whole: bool) -> None:
+        """A scan has ended. Its connection is this thread's again if the whole answer was read and there is no other."""
+        if not (whole and self._mine().setdefault(at, connection) is connection):
+            with self._guard:
+                connection.close()
+                self._connections.discard(connection)
 
     def _connection(self, at: int) -> http.client.HTTPConnection:
         """This thread's connection to a node."""
-        mine: dict[int, http.client.HTTPConnection] = self._local.__dict__.setdefault("connections", {})
+        mine = self._mine()
         connection = mine.get(at)
         if connection is None:
             connection = mine[at] = http.client.HTTPConnection(*self._addresses[at])
             with self._guard:
-                self._connections.append(connection)
+                self._connections.add(connection)
         return connection
-
-
-def _exchange(connection: http.client.HTTPConnection, method: str, target: str, body: bytes | None) -> _Answer:
-    """Sends a request and returns its answer, which may come before the body has been sent: it was refused.
-
-    A server that refuses a body closes the connection, and what is still sent then ends in a reset. The answer that came
-    before it says what happened, so it is looked for in every case (RFC 9112 section 9.5). Raises OSError if there is
-    none, HTTPException.
-    """
-    assert connection.sock is not None
-    pieces = None if body is None or len(body) <= PIECE_BYTES else _Pieces(body, connection.sock)
-    headers = {} if pieces is None else {"Content-Length": str(len(pieces.body))}
-    whole = True
-    try:
-        connection.request(method, target, body if pieces is None else pieces, headers)
-    except (BrokenPipeError, ConnectionResetError):
-        whole = False
-    response = connection.getresponse()
-    index, error_name = response.getheader("X-Metcd-Index", "0"), response.getheader("X-Metcd-Error", "")
-    answer = _Answer(response.status, int(index), error_name, response.read())
-    if not whole or (pieces is not None and pieces.cut_short):
-        connection.close()  # whatever the server says: the next request can't begin in the middle of this one
-    return answer
-
-
-class _Pieces:
-    """A body in pieces, which end as soon as there is something to read: the server has answered already."""
-
-    def __init__(self, body: bytes, connection: socket.socket) -> None:
-        self.body = body
-        self.cut_short = False
-        self._connection = connection
-
-    def __iter__(self) -> Iterator[memoryview]:
-        view = memoryview(self.body)
-        for at in range(0, len(view), PIECE_BYTES):
-            if at and _has_been_closed(self._connection):
-                self.cut_short = True
-                return
-            yield view[at : at + PIECE_BYTES]
-
-
-def _has_been_closed(idle: socket.socket) -> bool:
-    """True if there is something to read where nothing was asked: the end of the connection, or a farewell (408)."""
-    poll = select.poll()
-    poll.register(idle, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _failure(answer: _Answer) -> NodeError:
-    """The error that an answer stands for."""
-    try:
-        sentence = str(json.loads(answer.body)["error"])
-    except (ValueError, KeyError, TypeError):
-        sentence = f"the node answered {answer.status}: {answer.body[:100]!r}"
-    kind = _ERRORS.get(answer.error) or _BY_STATUS.get(answer.status)
-    return kind(sentence) if kind is not None else RequestRefused(answer.status, sentence)
 
 
 def _check_key(key: object) -> None:

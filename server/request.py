@@ -39,6 +39,8 @@ HEAD_END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-\"$-~]+) HTTP/1\.([01])" % _TOKEN)  # every visible character but "#"
 _FIELD = re.compile(rb"(%b):([\t -~\x80-\xff]*)" % _TOKEN)
+_SERIAL_NAME = b"X-Metcd-Request: "  # as our client writes it; others' spellings are found with all other fields
+_SERIAL_LINE = re.compile(rb"^X-Metcd-Request: ([0-9]{1,18}/[0-9]{1,18})\r\n", re.MULTILINE)
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")  # at the end, a CR may still get its LF
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp]://[^/?]+(?=[/?]|\Z)")
@@ -105,7 +107,7 @@ def parse_head(buffer: bytes | bytearray, seen: int = 0) -> Request | None:
         raise _bad_request_line(bytes(buffer[:line_end]))
     method, target, minor = line.groups()
     block = bytes(buffer[line_end + 2 : end + 2])
-    fields = _parse_block_cached(block) if len(block) <= _CACHED_BLOCK_BYTES_MAX else _parse_block(block)
+    fields = _parse_numbered(block) if _SERIAL_NAME in block else _parse_often(block)
     http_1_0 = minor == b"0"
     if fields.host is None and not http_1_0:
         raise BadRequest(400, "An HTTP/1.1 request must have a Host field.")
@@ -172,6 +174,21 @@ _HEEDED = frozenset(
 # A client's requests differ in their first line and hardly ever in the others. 256 blocks of at most 1 KiB.
 _CACHED_BLOCK_BYTES_MAX = 1024
 _parse_block_cached = lru_cache(maxsize=256)(_parse_block)
+
+
+def _parse_often(block: bytes) -> Fields:
+    return _parse_block_cached(block) if len(block) <= _CACHED_BLOCK_BYTES_MAX else _parse_block(block)
+
+
+def _parse_numbered(block: bytes) -> Fields:
+    """A block with a line that is another one in each request: it is taken out, and the rest is what repeats itself."""
+    found = _SERIAL_LINE.search(block)
+    if found is None:
+        return _parse_often(block)
+    fields = _parse_often(block[: found.start()] + block[found.end() :])
+    if fields.serial is not None:
+        raise BadRequest(400, "A request must not have two X-Metcd-Request fields.")
+    return fields._replace(serial=found[1])
 
 
 def _content_length(heeded: dict[bytes, bytes]) -> int | None:

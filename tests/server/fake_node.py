@@ -18,6 +18,7 @@ from server.health import Health
 from server.http import FrontEnd, Limits
 from server.loop import Loop
 from server.loop_calls import Begun, BegunRead, BegunWrite
+from server.sessions import OPENS
 from server.snapshot_stream import SnapshotStream, SnapshotStreams
 from server.statemachine import MachineSnapshot
 
@@ -105,10 +106,12 @@ class FakeNode:
         self.begins: Any = FakeBegins(self)
         self.machine = FakeMachine()
         self.fails: Exception | None = None
+        self.fails_once: Exception | None = None  # the next write's answer
         self.applies_before_failing = False
         self.applied = 0
         self.barriers: list[str] = []
         self.proposed: list[list[Any]] = []
+        self.sessions = 0  # opened; they count as no write
         self.waited: list[bool] = []
         self.asked = threading.Event()  # a write has come as far as the gate
         self.gate = threading.Event()  # closed by tests that want a write to take its time
@@ -120,6 +123,12 @@ class FakeNode:
     def propose(self, operations: Sequence[tuple[bytes, bytes | None]], timeout_s: float = 5.0) -> int:
         self.asked.set()
         self.gate.wait(10)
+        if list(operations) == [OPENS] and self.fails is None:
+            self.sessions += 1
+            return self.sessions
+        if self.fails_once is not None:
+            failure, self.fails_once = self.fails_once, None
+            raise failure
         if self.fails is not None and not self.applies_before_failing:
             raise self.fails
         self._apply(operations)

@@ -1,5 +1,6 @@
 """The client: what it returns, what it raises, and which node it asks when one doesn't answer."""
 
+import contextlib
 import re
 import socket
 import threading
@@ -7,10 +8,12 @@ import threading
 import pytest
 
 from engines import InvalidKey, InvalidValue
-from server.client import Client, RequestRefused
-from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.client import LOOK_AFTER_CALLS, Client, RequestRefused, ScanBroken
+from server.errors import NodeStopped, NoLeader, OutcomeUnknown, Overloaded, SessionExpired, TooLarge
 from server.http import Limits
+from server.sessions import Serial
 from tests.server.fake_node import FakeNode, serving
+from tests.server.local_nodes import eventually
 
 
 def url(front):
@@ -134,11 +137,11 @@ def test_a_node_that_is_not_there_is_skipped(client, nobody, shared_front):
                 call()
 
 
-def test_an_unknown_outcome_is_never_sent_again():
+def test_without_sessions_an_unknown_outcome_is_never_sent_again():
     """504 after the write was applied: had the client tried the other node, it would have been applied twice."""
     unsure, other = FakeNode(), FakeNode()
     unsure.fails, unsure.applies_before_failing = OutcomeUnknown("it may be"), True
-    with serving(unsure) as one, serving(other) as two, Client([url(one), url(two)]) as client:
+    with serving(unsure) as one, serving(other) as two, Client([url(one), url(two)], sessions=False) as client:
         for call in (lambda: client.put(b"k", b"v"), lambda: client.batch([(b"k", b"v")]), lambda: client.delete(b"k")):
             with pytest.raises(OutcomeUnknown):
                 call()
@@ -287,3 +290,194 @@ def test_a_closed_client_is_closed(shared_front, node):
         with pytest.raises(RuntimeError, match="the client is closed"):
             call()
     assert node.applied == 0
+
+
+# ---- sessions, leaders ------------------------------------------------------------------------------------------------
+
+
+def test_a_write_of_a_session_is_sent_again_until_it_is_answered():
+    """504 after the write was applied, by one node; the other one is asked, for the same request of the same session."""
+    unsure, other = FakeNode(), FakeNode()
+    with serving(unsure) as one, serving(other) as two, Client([url(one), url(two)]) as client:
+        client.put(b"k", b"v")
+        unsure.fails, unsure.applies_before_failing = OutcomeUnknown("it may be"), True
+        client.put(b"k", b"v2")
+        client.batch([(b"k", b"v3")])
+        client.delete(b"k")
+    sent = [operations[0] for operations in (*unsure.proposed, *other.proposed)]
+    assert sent == [Serial(1, 1), Serial(1, 2), Serial(1, 2), Serial(1, 3), Serial(1, 4)], (
+        "the node that knew is asked first"
+    )
+
+
+def test_what_no_node_knows_before_the_timeout_is_unknown():
+    unsure = FakeNode()
+    with serving(unsure) as front, Client([url(front)], timeout_s=0.2) as client:
+        client.put(b"k", b"v")
+        unsure.fails, unsure.applies_before_failing = OutcomeUnknown("it may be"), True
+        with pytest.raises(OutcomeUnknown, match="may be applied"):
+            client.put(b"k", b"v2")
+        assert len(unsure.proposed) > 2
+        unsure.fails = None
+        client.put(b"k", b"v3")
+        assert unsure.proposed[-1][0] == Serial(1, 3), "what stayed unknown is passed by the next number"
+
+
+def test_a_session_that_expired_in_a_pause_is_replaced(client, node):
+    client.put(b"k", b"v")
+    node.fails_once = SessionExpired("it was not used for long")
+    client.put(b"k", b"v2")
+    assert [operations[0] for operations in node.proposed] == [Serial(1, 1), Serial(2, 1)]
+
+
+def test_a_session_that_expired_between_two_sendings_leaves_it_unknown(client, node):
+    client.put(b"k", b"v")
+    node.fails_once, node.fails = OutcomeUnknown("it may be"), SessionExpired("too many others")
+    with pytest.raises(OutcomeUnknown, match="too many others"):
+        client.put(b"k", b"v2")
+
+
+def test_writes_at_the_same_time_have_a_session_each(client, node):
+    def write():
+        for _ in range(10):
+            client.put(b"k", b"v")
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sent = [operations[0] for operations in node.proposed]
+    assert len(set(sent)) == 40
+    assert node.sessions <= 4
+
+
+def test_the_leader_is_asked_first_once_it_is_known():
+    nodes = {node_id: FakeNode() for node_id in (1, 2, 3)}
+    for node_id, each in nodes.items():
+        each.status = lambda node_id=node_id: {"id": node_id, "leader": 3}
+    with contextlib.ExitStack() as stack:
+        fronts = [stack.enter_context(serving(each)) for each in nodes.values()]
+        client = stack.enter_context(Client([url(front) for front in fronts]))
+        for _ in range(40):
+            client.put(b"k", b"v")
+        assert nodes[1].applied < LOOK_AFTER_CALLS
+        assert (nodes[2].applied, nodes[3].applied) == (0, 40 - nodes[1].applied)
+        nodes[3].fails = NoLeader("it leads no more")
+        client.get(b"k")
+        assert nodes[1].barriers, "the next one in the list"
+
+
+# ---- scans ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large(client, node):
+    """Pairs that are far more than a node sends at once."""
+    pairs = [(b"%06d" % number, b"v" * 1000) for number in range(2000)]
+    client.batch([(key, b"") for key, _ in pairs[:1]])
+    for key, value in pairs:
+        node.machine.store.put(key, value)
+    return pairs
+
+
+def test_a_scan_comes_as_it_arrives_and_other_calls_go_on_meanwhile(client, node, large, shared_front):
+    pairs = client.scan()
+    assert [next(pairs), next(pairs)] == large[:2]
+    assert client.get(large[0][0]) == large[0][1]
+    client.put(b"later", b"v")
+    assert list(pairs) == large[2:], "it is of one moment"
+    assert list(pairs) == []
+    assert list(client.scan(prefix=b"later")) == [(b"later", b"v")]
+
+
+def test_a_scan_holds_a_piece_and_a_line(client, large):
+    pairs = client.scan()
+    next(pairs)
+    assert sum(map(len, pairs._lines)) < 3 * (64 << 10)
+    pairs.close()
+
+
+def test_a_scan_that_is_closed_early_frees_its_connection(client, large, shared_front):
+    eventually("other tests' connections have ended", lambda: len(shared_front.threads) <= 1)
+    for end in (lambda pairs: pairs.close(), lambda pairs: None):
+        pairs = client.scan()
+        next(pairs)
+        assert shared_front.threads
+        end(pairs)
+        del pairs
+        eventually("the connection's thread has ended", lambda: not shared_front.threads)
+    assert not client._connections
+
+
+def test_a_broken_scan_says_how_far_it_came_and_never_ends_silently(client, node, large):
+    """The store fails in the middle: the node resets the connection."""
+    scan = node.machine.scan
+
+    def failing(*bounds, **options):
+        for number, pair in enumerate(scan(*bounds, **options)):
+            if number == 1500:
+                raise OSError("the disk is gone")
+            yield pair
+
+    node.machine.scan = failing
+    got = []
+    with pytest.raises(ScanBroken, match=r"broke off after [\d,]+ pairs, the last with the key b'\d+'.*begin again"):
+        iter_into(got, client.scan())
+    assert got == large[: len(got)]
+
+
+def iter_into(got, pairs):
+    for pair in pairs:
+        got.append(pair)
+
+
+LINE = b'{"key":"YQ==","value":"%b"}\n' % (b"Ymli" * 30_000)
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(LINE),
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(LINE) + b"ffff\r\n" + LINE[:100],
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(LINE + LINE[:100]) + b"0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(LINE + b"[]\n") + b"0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(LINE) + b"zz\r\n\r\n",
+        HEAD + b"Content-Length: 9999999\r\n\r\n" + LINE,
+        HEAD + b"Connection: close\r\n\r\n" + LINE,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(LINE) + chunk(b"x" * (1 << 20)) * 9 + b"0\r\n\r\n",
+    ],
+    ids=[
+        "cut between chunks",
+        "cut in a chunk",
+        "half a line",
+        "no pair",
+        "no size",
+        "too short",
+        "no length",
+        "long line",
+    ],
+)
+def test_every_kind_of_early_end_is_an_error(sent):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(10_000)
+                connection.sendall(sent)
+
+        answers = threading.Thread(target=answer)
+        answers.start()
+        got = []
+        only = f"http://127.0.0.1:{server.getsockname()[1]}"
+        after_one = "broke off after 1 pairs, the last with the key b'a'"
+        with Client([only]) as client, pytest.raises(ScanBroken, match=after_one):
+            iter_into(got, client.scan())
+        answers.join()
+        assert [key for key, _ in got] == [b"a"]

@@ -36,3 +36,20 @@ def test_percent_decoding_is_of_bytes():
     for bad in (b"%", b"%1", b"a%1g", b"%%41"):
         with pytest.raises(BadRequest):
             percent_decode(bad)
+
+
+@pytest.mark.parametrize("name", ["X-Metcd-Request", "x-metcd-request", "X-METCD-REQUEST"])
+@pytest.mark.parametrize("at", range(3))
+def test_the_line_that_differs_in_each_request_is_read_wherever_it_stands(name, at):
+    """It is taken out of the block that repeats itself, if it is written as our client does; the outcome is the same."""
+    lines = ["Host: a", "Content-Length: 5"]
+    lines.insert(at, f"{name}: 17/3")
+    head = "".join(f"{line}\r\n" for line in ["PUT /k HTTP/1.1", *lines, ""]).encode()
+    fields = parse_head(head).fields
+    assert (fields.serial, fields.host, fields.content_length) == (b"17/3", b"a", 5)
+    with pytest.raises(BadRequest, match="two X-Metcd-Request fields"):
+        parse_head(head.replace(b"Host: a", b"Host: a\r\nX-Metcd-Request: 1/1"))
+    with pytest.raises(BadRequest, match="two X-Metcd-Request fields"):
+        parse_head(head.replace(b"Host: a", b"Host: a\r\nx-metcd-request: ?"))
+    other = b"GET /k HTTP/1.1\r\nHost: a\r\nX-Other: X-Metcd-Request: 1/1\r\n\r\n"
+    assert parse_head(other).fields.serial is None
