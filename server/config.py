@@ -9,7 +9,7 @@ from typing import Any
 from engines.env import Env, real_env
 from raft import Config, Storage
 
-__all__ = ["MESSAGE_BYTES_MAX", "NodeConfig", "Peers", "raft_config"]
+__all__ = ["MESSAGE_BYTES_MAX", "Joining", "NodeConfig", "Peers", "raft_config"]
 
 MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
 UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
@@ -19,11 +19,27 @@ Peers = dict[int, tuple[str, int]]  # node id → host and port of its peer list
 
 
 @dataclass(frozen=True)
+class Joining:
+    """What a running member has told a node that is to join its cluster with an empty directory.
+
+    cluster_id, token, first: what the cluster began with (server/identity.py). members: where its members are now, this
+    node among them. admitted: index of the entry that let this node in.
+    """
+
+    cluster_id: int
+    token: bool
+    first: Peers
+    members: Peers
+    admitted: int
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """The configuration of one node.
 
-    id: this node's, 1 or more. peers: every member's peer listener, this node's too; the same on all members, because
-    the members of a new cluster come from it. data_dir: this node's own. engine, engine_options: for `engines.open`.
+    id: this node's, 1 or more. peers: the first members' peer listeners, the same on all members, because a new cluster
+    begins with them; may be empty where the directory knows them, or `joining`. joining: for the first start of a node
+    that joins a running cluster. data_dir: this node's own. engine, engine_options: for `engines.open`.
     tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them.
     pre_vote: a node asks whether it could win before it campaigns, so that one that was cut off deposes nobody.
     check_quorum: a leader that a majority doesn't answer within election_tick steps down. The same on all members.
@@ -51,13 +67,9 @@ class NodeConfig:
     peer_secret: bytes = field(default=b"", repr=False)
     skip_entries: frozenset[int] = frozenset()
     listen_peer: tuple[str, int] | None = None
+    joining: Joining | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)
-
-    @property
-    def peer_listener(self) -> tuple[str, int]:
-        """The address that this node's port for peers is bound to."""
-        return self.listen_peer or self.peers[self.id]
 
 
 def raft_config(config: NodeConfig, storage: Storage, applied: int) -> Config:

@@ -37,7 +37,7 @@ from dataclasses import replace
 
 import engines
 from engines.env import Env, Lock
-from server.config import NodeConfig
+from server.config import Joining, NodeConfig
 from server.errors import WAY_OUT, DirectoryRefused
 from server.identity import Identity, Met, address_list, cluster_id, read_identity, write_identity
 from server.wal import Promised, Wal, WalState
@@ -72,6 +72,16 @@ class Directory:
         """Notes what a member has said against this directory, so that it is kept out after a restart, too. Raises OSError."""
         with self._guard:
             self._write(replace(self._identity, kept_out=why))
+
+    def remove(self, why: str) -> None:
+        """Notes that this node was removed, so that this directory never takes part again. Raises nothing."""
+        with self._guard, contextlib.suppress(OSError, engines.StoreError):
+            self._write(replace(self._identity, removed=why))
+
+    def admit(self, index: int) -> None:
+        """Notes a later entry that has let this directory in. Raises OSError."""
+        with self._guard:
+            self._write(replace(self._identity, admitted=index))
 
     def note_segment(self) -> None:
         """Notes a new segment of the log (invariant 3). Raises OSError. O(1) if there is none."""
@@ -125,6 +135,10 @@ def open_directory(config: NodeConfig) -> Directory:
 def _open(path: str, env: Env, lock: Lock, config: NodeConfig) -> Directory:
     found = read_identity(path, env)
     _check_whole(path, env, found)
+    if found is None and not config.peers and config.joining is None:
+        raise DirectoryRefused(
+            f"{path} belongs to no cluster yet: begin one with --cluster, or join one that is running with --join"
+        )
     identity = found or _new_identity(config)
     _check_ours(path, identity, config)
     if found is None:
@@ -147,6 +161,18 @@ def _open(path: str, env: Env, lock: Lock, config: NodeConfig) -> Directory:
 
 
 def _new_identity(config: NodeConfig) -> Identity:
+    joining = config.joining
+    if joining is not None:
+        return Identity(
+            cluster_id=joining.cluster_id,
+            node_id=config.id,
+            number=config.env.rng.getrandbits(64),
+            engine=config.engine,
+            members=address_list(joining.first),
+            token=joining.token,
+            admitted=joining.admitted,
+            joined=address_list(joining.members),
+        )
     return Identity(
         cluster_id=cluster_id(config.peers, config.cluster_token),
         node_id=config.id,
@@ -188,12 +214,30 @@ def _check_ours(path: str, identity: Identity, config: NodeConfig) -> None:
             f"{path} is the directory of node {identity.node_id}, and this is node {config.id}: give it its own --data, "
             "or the --id that belongs to this one"
         )
-    if identity.cluster_id != cluster_id(config.peers, config.cluster_token):
+    if identity.removed:
+        raise DirectoryRefused(f"{path}: {identity.removed}")
+    if config.joining is not None:
+        _check_joins(path, identity, config.joining)
+    elif config.peers and identity.cluster_id != cluster_id(config.peers, config.cluster_token):
         raise DirectoryRefused(_other_cluster(path, identity, config))
     if _canonical(identity.engine) != _canonical(config.engine):
         raise DirectoryRefused(
             f"{path} is a directory of the engine {identity.engine}, and this node was started with {config.engine}: "
             f"start it with --engine {identity.engine}"
+        )
+
+
+def _check_joins(path: str, identity: Identity, joining: Joining) -> None:
+    """Whether the directory is the one that was let in. Raises DirectoryRefused."""
+    if identity.cluster_id != joining.cluster_id:
+        raise DirectoryRefused(
+            f"{path} belongs to cluster {identity.cluster_id:016x}, and the node named in --join to cluster "
+            f"{joining.cluster_id:016x}: give this node an empty --data"
+        )
+    if identity.admitted < joining.admitted:
+        raise DirectoryRefused(
+            f"{path} is the directory with which node {identity.node_id} took part before; entry {joining.admitted} has let "
+            "it in anew, with an empty one: give it an empty --data"
         )
 
 
@@ -207,7 +251,7 @@ def _other_cluster(path: str, identity: Identity, config: NodeConfig) -> str:
         difference = f"by the nodes {first}, and this node was started for the nodes {now}"
     return (
         f"{path} belongs to cluster {identity.cluster_id:016x}, which was begun {difference}: start it with the first "
-        "--cluster and --cluster-token, on all members alike (a cluster can't move to other addresses yet); a node "
+        "--cluster and --cluster-token, on all members alike (members move by metcd member, not by another list); a node "
         "that is meant for another cluster, and has never taken part in that one, needs an empty --data"
     )
 

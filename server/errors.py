@@ -12,7 +12,8 @@
 The difference between the first three and OutcomeUnknown is the one that clients must never lose: "not done" can be
 sent again blindly, "unknown" cannot. A timeout is always unknown, because the entry may be in somebody's log.
 
-UndecodableEntry is why a node stops that finds an entry committed which it can't read. DirectoryRefused, a StoreError, is what a node raises at its start instead of taking part with a directory that it must
+UndecodableEntry is why a node stops that finds an entry committed which it can't read, NodeRemoved why one stops that is
+no member any more. DirectoryRefused, a StoreError, is what a node raises at its start instead of taking part with a directory that it must
 not vote or acknowledge with. Its sentence ends with what is safe to do.
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "DirectoryRefused",
     "NoLeader",
     "NodeError",
+    "NodeRemoved",
     "NodeStopped",
     "NumberPassed",
     "OutcomeUnknown",
@@ -76,6 +78,10 @@ class SessionExpired(NodeError):
 
 class TooLarge(NodeError):
     """The operations are larger than one proposal may be; nothing was written."""
+
+
+class NodeRemoved(DirectoryRefused):
+    """This node was removed from its cluster: it has stopped, and its directory takes no part any more."""
 
 
 class UndecodableEntry(Exception):

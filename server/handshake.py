@@ -5,12 +5,13 @@
     X-Metcd-Cluster: <cluster id>                           X-Metcd-Cluster, -From, -Members, -Known, -Past: of the
     X-Metcd-From: <node id>    X-Metcd-To: <node id>          node that answers, in a refusal too
     X-Metcd-Members: the first list, in words
-    X-Metcd-Known: <node>=<number>.<starts>.<session>,…
+    X-Metcd-Known: <node>=<number>.<starts>.<session>[.<admitted>],…
     X-Metcd-Past: <start>.<session>,…
+    X-Metcd-Address: <host>:<port>  X-Metcd-Applied: <index>
 
 Numbers and sessions are hexadecimal. A node's own directory is an entry of what it knows. A snapshot's request (POST
 /raft/snapshot) has the same headers. The listening node refuses before a byte of Raft is read: 412 for another cluster,
-another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member. A refusal is one
+another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member; 410 for one that was removed, which stops when it reads that. A refusal is one
 line in the log of each of the two, and no more until it is another one.
 
 Where the members have a secret, a hello comes before on the same connection, in which each proves to the other that it
@@ -32,17 +33,20 @@ from email.message import Message as Headers
 from server.identity import Met
 from server.logs import MINUTE_S, Minutely
 from server.request import BadRequest
-from server.roster import Hello, Roster
+from server.roster import Gone, Hello, Roster
 from server.secret import HELLO, NONCE, PROOF, Exchange, is_nonce, same
 
-__all__ = ["Caller", "Handshake", "Refusal", "Refusals", "Unproven", "answer_of", "dial", "head_of"]
+__all__ = ["Caller", "Handshake", "Known", "Refusal", "Refusals", "Unproven", "answer_of", "dial", "head_of"]
 
 UPGRADE = "metcd-raft/3"
 KNOWN_MAX = 1000  # members, or starts, that a header may name
 
-Refusal = tuple[int, str]  # a status of HTTP, and a sentence
+GONE = 410  # what a node is answered that was removed
 
-_KNOWN = re.compile(r"([0-9]{1,19})=([0-9a-f]{1,16})\.([0-9]{1,19})\.([0-9a-f]{1,16})")
+Refusal = tuple[int, str]  # a status of HTTP, and a sentence
+Known = frozenset[tuple[int, int]]  # server/roster.py, Roster.known
+
+_KNOWN = re.compile(r"([0-9]{1,19})=([0-9a-f]{1,16})\.([0-9]{1,19})\.([0-9a-f]{1,16})(?:\.([0-9]{1,19}))?")
 _PAST = re.compile(r"([0-9]{1,19})\.([0-9a-f]{1,16})")
 _ID = re.compile(r"[0-9]{1,19}")
 _CLUSTER = re.compile(r"[0-9a-f]{1,16}")
@@ -61,7 +65,8 @@ class Handshake:
         """What a request to node `peer` carries; None for an answer."""
         hello = self.roster.hello()
         known = ",".join(
-            f"{node}={met.number:x}.{met.starts}.{met.session:x}" for node, met in sorted(hello.known.items())
+            f"{node}={met.number:x}.{met.starts}.{met.session:x}" + (f".{met.admitted}" if met.admitted else "")
+            for node, met in sorted(hello.known.items())
         )
         return {
             "X-Metcd-Cluster": f"{hello.cluster_id:016x}",
@@ -70,6 +75,8 @@ class Handshake:
             "X-Metcd-Members": hello.members,
             "X-Metcd-Known": known,
             "X-Metcd-Past": ",".join(f"{start}.{session:x}" for start, session in sorted(hello.past.items())),
+            **({"X-Metcd-Address": hello.address} if hello.address else {}),
+            "X-Metcd-Applied": str(hello.applied),
         }
 
     def calling(self, connection: socket.socket, host: str, peer: int, path: str) -> dict[str, str]:
@@ -103,10 +110,12 @@ class Handshake:
             )
         sentence = self.roster.judge(hello)
         if sentence:
+            if isinstance(sentence, Gone):
+                return GONE, sentence
             return (403 if "is not a member" in sentence else 412), sentence
         return None
 
-    def answered(self, headers: Headers[str, str], peer: int) -> tuple[str, frozenset[int]]:
+    def answered(self, headers: Headers[str, str], peer: int) -> tuple[str, Known]:
         """Why the answer of node `peer` is not that of a node to send to, "" if it is; and whose directories it knows."""
         hello = hello_of(headers)
         if hello is None:
@@ -116,7 +125,7 @@ class Handshake:
                 f"where node {peer} should be, node {hello.node_id} answers: compare the --cluster of the two",
                 frozenset(),
             )
-        return self.roster.judge(hello), frozenset(hello.known)
+        return self.roster.judge(hello), frozenset((node, met.admitted) for node, met in hello.known.items())
 
 
 SAME_SECRET = "start all nodes with the same --peer-secret-file"
@@ -209,14 +218,20 @@ def hello_of(headers: Headers[str, str]) -> Hello | None:
     found = [_KNOWN.fullmatch(entry) for entry in entries]
     if not (_CLUSTER.fullmatch(cluster) and _ID.fullmatch(from_)):
         return None
-    known = {int(each[1]): Met(int(each[2], 16), int(each[3]), int(each[4], 16)) for each in found if each is not None}
+    known = {
+        int(each[1]): Met(int(each[2], 16), int(each[3]), int(each[4], 16), int(each[5] or 0))
+        for each in found
+        if each is not None
+    }
     if len(known) != len(entries) or int(from_) not in known:
         return None
     starts = [_PAST.fullmatch(entry) for entry in headers.get("X-Metcd-Past", "").split(",", KNOWN_MAX)]
     met = known[int(from_)]
     past = {int(each[1]): int(each[2], 16) for each in starts if each is not None} | {met.starts: met.session}
     members = "".join(filter(str.isprintable, headers.get("X-Metcd-Members", "")))[:1000]
-    return Hello(int(cluster, 16), int(from_), met, members, known, past)
+    applied = headers.get("X-Metcd-Applied", "")
+    at = int(applied) if _ID.fullmatch(applied) else 0
+    return Hello(int(cluster, 16), int(from_), met, members, known, past, headers.get("X-Metcd-Address", "")[:300], at)
 
 
 def answer_of(connection: socket.socket) -> http.client.HTTPResponse:
@@ -232,7 +247,7 @@ def head_of(host: str, path: str, fields: dict[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
 
-def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) -> tuple[str, frozenset[int]]:
+def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) -> tuple[str, Known]:
     """Turns a fresh connection to node `peer` into a stream of frames.
 
     Returns "", or why it must not be used; and whose directories the peer knows of, from itself or from this call.
@@ -248,9 +263,11 @@ def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) 
     answer = answer_of(connection)
     if answer.status == 426:
         return f"node {peer} is of another version, whose nodes don't speak {UPGRADE}: update both", told
-    if answer.status not in (101, 403, 412):
+    if answer.status not in (101, 403, 412, GONE):
         raise ConnectionError(f"node {peer} answered {answer.status}: {answer.reason}")
     why, known = handshake.answered(answer.headers, peer)
+    if not why and answer.status == GONE:
+        handshake.roster.leave(f"{answer.reason}, as node {peer} says")
     if not why and answer.status != 101:
         why = f"node {peer} refuses this node: {answer.reason}"
     return why, told | known

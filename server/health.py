@@ -59,6 +59,10 @@ class Contact:
         """Elections that this node has called for, and leaders that it has seen come."""
         return {"elections_total": self._elections, "leader_changes_total": self._leader_changes}
 
+    def follow(self, peers: Peers) -> None:
+        """The members are others now, or elsewhere."""
+        self._peers = peers
+
     def heard(self, node_id: int, now: float) -> None:
         """A message from a member arrived."""
         self._heard[node_id] = now

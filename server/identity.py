@@ -7,14 +7,17 @@
       number                drawn when the directory was made, 16 hexadecimal digits: another directory, another number
       engine                the engine's name, as --engine gave it
       members               the first list: node id → "host:port" of its peer port
+      admitted              index of the entry that let this directory in (server/address_book.py); 0: of the first list
+      joined                the members as they were then, as `members` has them: whom to listen to until they are applied here
       token                 whether the cluster was begun with a --cluster-token
       starts                how often a node has started on this directory; 0: its log may not be there yet
       segment               the sequence number of the newest segment that the log has had
       sessions              start → what was drawn at it, 16 hexadecimal digits
       heard                 the starts in which a member has heard this node
-      met                   the other members' directories, as each came last: node id → number, starts, session
+      met                   the other members' directories, as each came last: node id → number, starts, session, admitted
       lost                  why this directory must never take part again; "" if nothing is known
       kept_out              what a member has said against it (server/roster.py), "" or absent if none has
+      removed               that this node was removed from its cluster, in a sentence; "" or absent if it was not
 
 Two clusters with the same members are told apart by the token. Members never have to talk to agree on the cluster's id:
 it is a hash of the first list and the token, and they were given the same ones.
@@ -24,7 +27,7 @@ Invariants:
 1. The file is replaced as a whole: temporary name, sync, rename, sync of the directory. A crash leaves the old or the new.
 2. `starts` here is never more than the log's own count (server/wal_segment.py, START): the log is written first. So a log
    with fewer starts is an older one, or another one.
-3. `number` never changes. `starts` and `segment` never decrease. `lost` is never taken back.
+3. `number` never changes. `starts`, `segment` and `admitted` never decrease. `lost` and `removed` are never taken back.
 4. `sessions` has this start before a member hears of it. It forgets the oldest of SESSIONS_KEPT heard ones, and of as many
    others, so that a node which starts often and reaches nobody keeps what its members may remember.
 
@@ -61,11 +64,15 @@ SESSIONS_KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """How a member's directory was seen last: its number, its count of starts, and what it drew at that start."""
+    """How a member's directory was seen last: its number, its count of starts, and what it drew at that start.
+
+    admitted: index of the entry that let it in; 0 if it is of the first list.
+    """
 
     number: int
     starts: int
     session: int
+    admitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,9 @@ class Identity:
     met: Mapping[int, Met] = field(default_factory=dict)
     lost: str = ""
     kept_out: str = ""
+    admitted: int = 0
+    joined: Mapping[int, str] = field(default_factory=dict)
+    removed: str = ""
 
     def started(self, starts: int, session: int) -> Identity:
         """The identity at its start number `starts`, at which `session` was drawn (invariant 4)."""
@@ -95,7 +105,11 @@ class Identity:
 
     def addresses(self) -> Peers:
         """The first list, as hosts and ports."""
-        return {node: parse_url(f"http://{address}") for node, address in self.members.items()}
+        return _peers(self.members)
+
+    def joined_addresses(self) -> Peers:
+        """The members as they were when this directory was let in, as hosts and ports; none if it is of the first list."""
+        return _peers(self.joined)
 
     def remembering(self, met: Mapping[int, Met]) -> Identity:
         """The identity with what was seen of other members, which have heard this node in this start."""
@@ -104,7 +118,12 @@ class Identity:
     def encode(self) -> bytes:
         """The file's bytes."""
         met = {
-            str(node): {"number": f"{each.number:016x}", "starts": each.starts, "session": f"{each.session:016x}"}
+            str(node): {
+                "number": f"{each.number:016x}",
+                "starts": each.starts,
+                "session": f"{each.session:016x}",
+                "admitted": each.admitted,
+            }
             for node, each in sorted(self.met.items())
         }
         line = json.dumps(
@@ -123,6 +142,9 @@ class Identity:
                 "met": met,
                 "lost": self.lost,
                 "kept_out": self.kept_out,
+                "admitted": self.admitted,
+                "joined": {str(node): address for node, address in sorted(self.joined.items())},
+                "removed": self.removed,
             }
         ).encode()
         return b"%s\n%08x\n" % (line, crc32c(line))
@@ -151,7 +173,9 @@ class Identity:
     @classmethod
     def _from(cls, fields: Any) -> Identity:
         met = {
-            int(node): Met(int(each["number"], 16), int(each["starts"]), int(each["session"], 16))
+            int(node): Met(
+                int(each["number"], 16), int(each["starts"]), int(each["session"], 16), int(each.get("admitted", 0))
+            )
             for node, each in fields["met"].items()
         }
         return cls(
@@ -168,7 +192,14 @@ class Identity:
             met=met,
             lost=str(fields["lost"]),
             kept_out=str(fields.get("kept_out", "")),
+            admitted=int(fields.get("admitted", 0)),
+            joined={int(node): str(address) for node, address in fields.get("joined", {}).items()},
+            removed=str(fields.get("removed", "")),
         )
+
+
+def _peers(addresses: Mapping[int, str]) -> Peers:
+    return {node: parse_url(f"http://{address}") for node, address in addresses.items()}
 
 
 def read_identity(path: str, env: Env | None = None) -> Identity | None:

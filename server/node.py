@@ -55,19 +55,19 @@ from server.address_book import AddressBook, first_book
 from server.addresses import url_of
 from server.config import NodeConfig, raft_config
 from server.directory import open_directory
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, UndecodableEntry
+from server.errors import NodeError, NodeRemoved, NodeStopped, NoLeader, OutcomeUnknown, UndecodableEntry
 from server.guards import leads_too_far
 from server.health import Contact, Health
 from server.intake import Intake
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
+from server.membership import Membership
 from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, process_metrics
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.reads import ReadRounds
 from server.ready import Outgoing, ReadyLoop
-from server.roster import Roster
 from server.sessions import Serial
 from server.snapshot_stream import SnapshotStream, SnapshotStreams
 from server.snapshot_wire import Announced
@@ -130,10 +130,10 @@ class Node:
             )
             self._storage = TimedStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
-            self._roster = Roster(identity, self._directory.remember, self._directory.keep_out)
-            self._transport = Transport(
-                self._roster, config.peers, self, config.peer_secret, config.peer_listener, self.loop
-            )
+            self._membership = Membership(self._directory, self.members, self.machine, self._was_removed)
+            self._roster = self._membership.roster
+            peers = self._roster.addresses()
+            self._transport = Transport(self._roster, peers, self, config.peer_secret, config.listen_peer, self.loop)
             undo.callback(self._transport.stop)
             conf_state = self.machine.conf_state or ConfState(voters=tuple(sorted(identity.members)))
             self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))
@@ -160,7 +160,7 @@ class Node:
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)
         self._public = _Public("follower", 0, 0, 0)
         silence_s = config.election_tick * config.tick_s
-        self._contact = Contact(config.id, config.peers, silence_s, self._env.now())
+        self._contact = Contact(config.id, peers, silence_s, self._env.now())
         self._stopping = False
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
@@ -221,7 +221,8 @@ class Node:
             "term": public.term,
             "commit_index": public.commit_index,
             "applied_index": self.machine.applied_index,
-            "peers": {str(peer): url_of(*address) for peer, address in sorted(self.config.peers.items())},
+            "removed": self._membership.removed,
+            "peers": {str(peer): url_of(*address) for peer, address in sorted(self._roster.addresses().items())},
             "connected": {str(peer): connected for peer, connected in self._transport.connected().items()},
             "stats": {
                 **{name: getattr(stats, name) for name in stats.__slots__},
@@ -288,6 +289,9 @@ class Node:
         self.later(lambda: self._raft.report_unreachable(node_id))
         self.later(lambda: self._intake.unsent(dropped))
 
+    def _was_removed(self, why: str) -> None:
+        self.later(lambda: self._membership.leave(why))
+
     def snapshot_sent(self, node_id: int, delivered: bool) -> None:
         """Tells Raft how a snapshot's journey ended."""
         status = SNAPSHOT_FINISH if delivered else SNAPSHOT_FAILURE
@@ -308,7 +312,8 @@ class Node:
                     continue
                 ticked = now >= deadline
                 if ticked:
-                    self._raft.tick()
+                    if self._membership.may_campaign():
+                        self._raft.tick()
                     self._reads.tick()
                     # However late it is, it is one tick: a node that was stopped must not find that it has heard from
                     # nobody for ten of them.
@@ -319,12 +324,13 @@ class Node:
                 while self._intake.propose_again(self._loop.settled_term, ticked):
                     ticked = False
                     self._loop.run()
+                self._membership.follow(self._transport, self._contact)
                 self._publish()
         except BaseException as error:
             self.failure = error
             if isinstance(error, LogLostError):  # it must not vote again, not even before the next leader finds it out
                 self._log(f"stops: {self._directory.condemn(str(error))}")
-            elif isinstance(error, UndecodableEntry):
+            elif isinstance(error, (UndecodableEntry, NodeRemoved)):
                 self._log(f"stops: {error}")
             else:
                 self._log(f"stops, because of {type(error).__name__}: {error}")

@@ -27,7 +27,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from email.message import Message as Headers
 from functools import partial
 from http import HTTPStatus
@@ -159,6 +159,13 @@ class PeerPort(Listener):
                     hang_up(last)
                 self._streams[member] = connection
             return True
+
+    def expel(self, members: Collection[int]) -> None:
+        """Ends all connections of these, which are members no more."""
+        with self._guard:
+            for connection, member in self._members.items():
+                if member in members:
+                    hang_up(connection)
 
     def refused(self, whom: str, sentence: str) -> None:
         """Counts a refusal; `whom`, if it was somebody in particular, is told of once."""

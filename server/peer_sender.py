@@ -27,7 +27,7 @@ from typing import BinaryIO
 from raft.raftpb import Message
 from server.addresses import netloc
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame
-from server.handshake import Handshake, Refusals, Unproven, answer_of, dial, head_of
+from server.handshake import Handshake, Known, Refusals, Unproven, answer_of, dial, head_of
 from server.listener import hang_up
 from server.metrics import Metrics, describe
 from server.snapshot_wire import UPGRADE_SNAPSHOT, SnapshotRefused, announced, send_file
@@ -109,7 +109,7 @@ class PeerSender(threading.Thread):
         direct: the fast form."""
         super().__init__(name=f"sender-{peer}", daemon=True)
         self._peer = peer
-        self._address = address
+        self.address = address  # where the peer is called
         self._dialer = dialer
         self._handshake = handshake
         self._refusals = refusals
@@ -117,7 +117,7 @@ class PeerSender(threading.Thread):
         self._met = met
         self._queue: queue.SimpleQueue[tuple[int, Message | None] | None] = queue.SimpleQueue()
         self.introduced = threading.Event()
-        self._told: frozenset[int] = frozenset()  # whose directories the peer knows of, as it said or was told
+        self._told: Known = frozenset()  # whose directories the peer knows of, as it said or was told
         self._put_bytes = 0  # written by the thread that puts,
         self._taken_bytes = 0  # and by this one: the difference is in the queue
         self._socket: socket.socket | None = None
@@ -179,6 +179,10 @@ class PeerSender(threading.Thread):
     def introduce(self) -> None:
         """Has the peer called, although there is nothing to send. For any thread."""
         self._queue.put((0, None))
+
+    def retire(self) -> None:
+        """Ends the thread when it has sent what is queued: the peer is called no more. For any thread."""
+        self._queue.put(None)
 
     def stop(self) -> None:
         self._queue.put(None)
@@ -250,12 +254,15 @@ class PeerSender(threading.Thread):
             budget_bytes -= size
             if budget_bytes <= 0 or len(messages) == FRAME_MESSAGES_MAX or self._queue.empty():
                 return messages
+        if messages or self._rest:
+            self._queue.put(None)  # the end comes after these
+            return messages
         return None
 
     def _connect(self) -> socket.socket:
         """Opens a connection and turns it into a stream. Raises OSError or HTTPException."""
-        with self._dialer.call(self._address) as connection:
-            why, self._told = dial(connection, netloc(*self._address), self._peer, self._handshake)
+        with self._dialer.call(self.address) as connection:
+            why, self._told = dial(connection, netloc(*self.address), self._peer, self._handshake)
             if why:
                 self._refusals.tell(f"to {self._peer}", why)
                 raise ConnectionError(why)
@@ -283,9 +290,9 @@ class PeerSender(threading.Thread):
 
         Raises SnapshotRefused, OSError or HTTPException unless the peer has it.
         """
-        handshake, host = self._handshake, netloc(*self._address)
+        handshake, host = self._handshake, netloc(*self.address)
         about = announced(file)
-        with self._dialer.call(self._address) as connection, connection:
+        with self._dialer.call(self.address) as connection, connection:
             try:
                 fields = handshake.calling(connection, host, self._peer, "/raft/snapshot")
             except Unproven as error:

@@ -15,7 +15,7 @@ Invariants:
    then probes, and sends again what matters.
 2. Messages between two nodes arrive in order, once, or not at all. A connection that breaks may lose any tail.
 3. A node listens only to members of its own cluster that meant it and came with their own directory, and sends only to
-   such; everything else is refused before a byte of Raft is read. A frame that fails its checksum or doesn't decode ends
+   such; who they are is the roster's to say, and changes while it runs (`follow`). Everything else is refused before a byte of Raft is read. A frame that fails its checksum or doesn't decode ends
    the connection.
 4. Nothing that a peer sends is believed to have a size: frames and snapshots have limits. Nothing is ever unpickled, and
    no name from the network becomes the name of a file.
@@ -31,7 +31,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import BinaryIO, Protocol
 
 from raft.raftpb import MSG_SNAP, Message
@@ -94,20 +94,12 @@ class Transport:
         self.refusals = Refusals(self.log, Minutely(logger()))
         self._receiver = receiver
         self._dialer = Dialer()
-        self._senders = {
-            peer: PeerSender(
-                peer,
-                address,
-                self._dialer,
-                self.handshake,
-                self.refusals,
-                receiver.unreachable,
-                self.spread_news,
-                loop is not None,
-            )
-            for peer, address in sorted(peers.items())
-            if peer != self.node_id
-        }
+        self._changing = threading.Lock()
+        self._started = False
+        self._direct = loop is not None
+        self._senders: dict[int, PeerSender] = {}  # replaced as a whole when members change
+        self._retired: list[PeerSender] = []  # they call nobody any more, and may still be sending
+        self._call(peers, ())
         self._port = PeerPort(
             listen, self.handshake, self.refusals, receiver, self.spread_news, peers[self.node_id][0], loop
         )
@@ -115,12 +107,55 @@ class Transport:
         self.counters = dict.fromkeys(("snapshots_sent", "snapshot_bytes_sent"), 0)
         self._spread = self.handshake.roster.known()  # whose directories the peers were last told of
 
+    def _call(self, peers: Peers, renewed: Collection[int]) -> None:
+        """Has a sender for each of these members, and for nobody else; a new one for those whose directory is another."""
+        with self._changing:
+            before, senders = self._senders, {}
+            for peer, address in sorted(peers.items()):
+                known = before.get(peer)
+                if known is not None and known.address == address and peer not in renewed:
+                    senders[peer] = known
+                elif peer != self.node_id:
+                    senders[peer] = self._new_sender(peer, address)
+            self._senders = senders
+            over = [sender for sender in before.values() if sender not in senders.values()]
+            self._retired = [sender for sender in (*self._retired, *over) if sender.is_alive()]
+        for sender in over:
+            sender.retire()
+
+    def _new_sender(self, peer: int, address: tuple[str, int]) -> PeerSender:
+        sender = PeerSender(
+            peer,
+            address,
+            self._dialer,
+            self.handshake,
+            self.refusals,
+            self._receiver.unreachable,
+            self.spread_news,
+            self._direct,
+        )
+        if self._started and not self._dialer.stopping.is_set():
+            sender.introduce()
+            sender.start()
+        return sender
+
+    def follow(self, gone: Collection[int] = ()) -> None:
+        """Calls those whom the roster names now, where it says. gone: whose connections are at an end. For any thread.
+
+        What is queued for a member that goes is still sent: the word that it was removed may be among it.
+        """
+        self._call(self.handshake.roster.addresses(), gone)
+        if gone:
+            self._port.expel(gone)
+
     def start(self) -> None:
         """Starts the listener and a sender for each peer."""
         self._port.start()
-        for sender in self._senders.values():
-            sender.introduce()
-            sender.start()
+        with self._changing:
+            self._started = True
+            for sender in self._senders.values():
+                sender.introduce()
+                sender.start()
 
     def wait_until_introduced(self, timeout_s: float) -> None:
         """Returns when every peer has been called once, whatever came of it, or after `timeout_s`.
@@ -137,8 +172,12 @@ class Transport:
             sender.introduced.set()
 
     def spread_news(self) -> None:
-        """Calls the peers again if a member was met since the last time: the others may not have met it."""
+        """Calls the peers again if a member was met since the last time: the others may not have met it.
+
+        The one that was met may be none that this node knew of, or be elsewhere than it knew.
+        """
         known = self.handshake.roster.known()
+        self.follow()
         if self._spread != known:
             self._spread = known
             for sender in self._senders.values():
@@ -193,11 +232,13 @@ class Transport:
         """Closes every connection and ends every thread; what was queued is lost, as on a broken connection."""
         self._dialer.stopping.set()
         self._port.stop()
-        for sender in self._senders.values():
+        with self._changing:
+            senders = [*self._senders.values(), *self._retired]
+        for sender in senders:
             sender.stop()
         self._dialer.stop()
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for thread in [*self._senders.values(), *self._snapshots]:
+        for thread in [*senders, *self._snapshots]:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
