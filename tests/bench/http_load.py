@@ -139,11 +139,11 @@ def run(options: argparse.Namespace) -> dict[tuple[str, str, int], list[Run]]:
     runs: dict[tuple[str, str, int], list[Run]] = {}
     with tempfile.TemporaryDirectory(dir=options.directory) as directory, contextlib.ExitStack() as stack:
         names = options.engines.split(",")
-        systems = [stack.enter_context(ours("metcd", names, f"{directory}/metcd", options.port))]
+        systems = [stack.enter_context(ours("metcd", names, f"{directory}/metcd", options.port))[0]]
         if options.against == "etcd":
             systems.append(stack.enter_context(etcd(f"{directory}/etcd", len(names))))
         elif options.against == "plain":
-            systems.append(stack.enter_context(ours("plain", names, f"{directory}/plain", plain=True)))
+            systems.append(stack.enter_context(ours("plain", names, f"{directory}/plain", plain=True))[0])
         for system in systems:  # every key is there from now on
             measure(system, "PUT", 16, WARM_UP_S, options.keys)
         for repeat, row, clients, system in product(range(options.repeats), ROWS, CLIENTS, systems):

@@ -16,13 +16,15 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from server.client import Client
 from server.cluster import LocalCluster
 from tests.server.local_nodes import cluster_port, eventually, free_ports
 
 __all__ = ["ROWS", "VALUE", "Asked", "System", "etcd", "ours"]
+
+Cluster = TypeVar("Cluster", bound=LocalCluster)
 
 VALUE = b"x" * 100
 ROWS = ("PUT", "GET, linearizable", "GET, stale")
@@ -40,11 +42,11 @@ class System:
     """Three nodes that have a leader."""
 
     def __init__(self, name: str, port: int, processes: list[int], leader: int) -> None:
-        """port: of the leader, for clients. processes: their ids. leader: which of them leads."""
+        """port: of the leader, for clients. processes: their ids. leader: which of them leads, from 1 on."""
         self.name = name
         self.port = port
         self._processes = processes
-        self._leader = leader
+        self.leader = leader
 
     def asked(self, row: str, key: int) -> Asked:
         """The request of a row for a key."""
@@ -55,7 +57,7 @@ class System:
     def cpu_s(self) -> tuple[float, float]:
         """CPU seconds so far, of all nodes and of the leader."""
         spent = [_cpu_s(process) for process in self._processes]
-        return sum(spent), spent[self._leader]
+        return sum(spent), spent[self.leader - 1]
 
 
 class _Etcd(System):
@@ -79,11 +81,19 @@ def _cpu_s(process: int) -> float:
 
 @contextlib.contextmanager
 def ours(
-    name: str, engines: list[str], directory: str, port: int | None = None, plain: bool = False
-) -> Iterator[System]:
-    """Our nodes, one on each of these engines; plain: without accelerations. Client ports: from `port` on, or any."""
+    name: str,
+    engines: list[str],
+    directory: str,
+    port: int | None = None,
+    plain: bool = False,
+    kind: type[Cluster] = LocalCluster,  # type: ignore[assignment]  # mypy#3737
+) -> Iterator[tuple[System, Cluster]]:
+    """Our nodes, one on each of these engines, and the cluster that runs them. Client ports: from `port` on, or any.
+
+    plain: without accelerations. kind: what runs them.
+    """
     before = os.environ.get("METCD_PLAIN")
-    with LocalCluster(engines, directory, port or cluster_port()) as cluster:
+    with kind(engines, directory, port or cluster_port()) as cluster:
         os.environ["METCD_PLAIN"] = "1" if plain else ""
         try:
             cluster.start()
@@ -98,7 +108,7 @@ def ours(
 
         leader: int = eventually("a leader is known", look)
         processes = [cluster.processes[node.id].pid for node in cluster.nodes]
-        yield System(name, cluster.nodes[leader - 1].client_port, processes, leader - 1)
+        yield System(name, cluster.nodes[leader - 1].client_port, processes, leader), cluster
 
 
 @contextlib.contextmanager
@@ -132,8 +142,8 @@ def etcd(directory: str, nodes: int = 3) -> Iterator[System]:
                         return at
             return 0
 
-        leader: int = eventually("etcd has a leader", look) - 1
-        yield _Etcd("etcd", clients[leader], [process.pid for process in processes], leader)
+        leader: int = eventually("etcd has a leader", look)
+        yield _Etcd("etcd", clients[leader - 1], [process.pid for process in processes], leader)
     finally:
         for process in processes:
             process.terminate()
