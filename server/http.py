@@ -35,6 +35,7 @@ from server.answers import Run, error_answer
 from server.connection import STATUS_LINES, Connection, Limits
 from server.listener import Life, Listener
 from server.logs import Minutely, logger
+from server.loop import Loop
 from server.loop_calls import Begins, LoopNode
 from server.loop_clients import LoopClients, LoopConnection
 from server.metrics import Histogram, Metrics, describe, labelled
@@ -187,7 +188,7 @@ class FrontEnd(Listener):
     def serve(self, request: socket.socket, client_address: Any) -> None:
         """Gives a connection to the node's loop; a spare one, whose question isn't for it, and in the plain form a thread."""
         clients = self._clients
-        if clients is not None and not self._places[request].spare:
+        if clients is not None and not self._places[request].spare and not clients.loop.stalled():
             connection = LoopConnection(clients, request, client_address)
             with self.threads_guard:
                 self.threads[request] = connection
@@ -226,9 +227,20 @@ class FrontEnd(Listener):
         self._close_refused(REFUSED_LINGERING_MAX)
 
     def service_actions(self) -> None:
-        """Between two accepts, and every POLL_S: closes what was refused and has had time to read why."""
+        """Between two accepts, and every POLL_S: closes what was refused and has had time to read why; and sees to
+        it that a node whose disk hangs can be asked how it is."""
+        if self._clients is not None and self._clients.loop.stalled():
+            self._take_back(self._clients.loop)
         while self._refused and self._refused[0][0] + self.limits.linger_s < time.monotonic():
             _drain_and_close(self._refused.popleft()[1])
+
+    def _take_back(self, loop: Loop) -> None:
+        """Gives threads to the connections that the loop has not got to: its thread is away."""
+        with self.threads_guard:
+            waiting = [life for life in self.threads.values() if isinstance(life, LoopConnection)]
+        for connection in waiting:
+            if loop.take_back(connection.enter):
+                connection.hand_over()
 
     def _close_refused(self, keep: int) -> None:
         while len(self._refused) > keep:

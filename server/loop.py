@@ -18,7 +18,8 @@ Invariants:
    keep the node from its ticks.
 3. Only the thread that calls `wait` watches sockets, and only it is called by them. A socket is watched by its handler
    until `unwatch`, or until its owner closes it after that.
-4. A handler that fails is a bug of ours: it is logged, the socket isn't watched any more, and the node goes on.
+4. While the thread is away (`stalled`), nobody who has just come waits for it: what tells of the node still answers.
+5. A handler that fails is a bug of ours: it is logged, the socket isn't watched any more, and the node goes on.
 
 Left out: systems without epoll; there the plain form runs. Follows redis's ae.c: sockets first, then what waits.
 """
@@ -40,6 +41,7 @@ __all__ = ["READABLE", "WRITABLE", "Loop", "new_inbox"]
 
 EVENTS_MAX = 256
 SWEEP_S = 0.05  # how late a deadline of a socket may be noticed
+STALLED_S = 0.2  # a turn takes less, unless the disk doesn't answer
 
 READABLE = 1  # EPOLLIN and EPOLLOUT: the same numbers everywhere that has them
 WRITABLE = 4
@@ -61,6 +63,7 @@ class Loop(Inbox):
         self._closers: list[Callable[[], object]] = []
         self._swept_at = 0.0
         self._asleep = False
+        self._turned_at = time.monotonic()
         self.closed = False
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -81,13 +84,23 @@ class Loop(Inbox):
         if self._asleep:
             self._awake()
         if self.closed:  # it may have ended between the two, without having seen it
-            with contextlib.suppress(ValueError):
-                self._calls.remove(function)
-                return False
+            return not self.take_back(function)
         return True
 
     def waiting(self) -> int:
         return len(self._arrived)
+
+    def take_back(self, function: Callable[[], object]) -> bool:
+        """Has a function not called after all; False if it was called, or is being called."""
+        try:
+            self._calls.remove(function)
+        except ValueError:
+            return False
+        return True
+
+    def stalled(self) -> bool:
+        """Whether the loop's thread has been away for STALLED_S: at a disk that doesn't answer, or it has not begun yet."""
+        return not self._asleep and time.monotonic() - self._turned_at > STALLED_S
 
     def _awake(self) -> None:
         self._asleep = False
@@ -144,7 +157,7 @@ class Loop(Inbox):
                 self._calls.popleft()()
             except Exception:
                 logger("loop").exception("a call in the node's loop failed")
-        now = time.monotonic()
+        self._turned_at = now = time.monotonic()
         if now - self._swept_at >= SWEEP_S:
             self._swept_at = now
             for sweeper in self._sweepers:

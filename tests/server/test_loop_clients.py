@@ -9,6 +9,8 @@ import pytest
 
 from server.http import Limits
 from server.metrics import Histogram, Metrics
+from server.loop import Loop
+from server.loop_clients import REQUESTS_MAX
 from tests.server.fake_node import FakeLoop, FakeNode, Wire, serving, shared_loop
 from tests.server.hostile import http_input
 from tests.server.http_client import GET, hold, until
@@ -137,6 +139,45 @@ def test_when_the_loop_ends_its_connections_go_on_in_threads():
         assert old.ask("GET", "/k")[2] == b"v"
         with Wire(front.address) as new:
             assert new.ask("GET", "/k")[2] == b"v"
+
+
+def test_a_node_whose_disk_hangs_can_still_be_asked_how_it_is():
+    """Its thread is in an fsync for as long as that takes; a monitor that calls meanwhile is answered."""
+    loop = FakeLoop()
+    hangs, back = threading.Event(), threading.Event()
+    with serving(FakeNode(loop)) as front, Wire(front.address) as old:
+        assert old.ask("PUT", "/k", b"v")[0] == 204
+        loop.call(lambda: (hangs.set(), back.wait(10)))
+        assert hangs.wait(10)
+        with Wire(front.address) as early:
+            assert early.ask("GET", "/_/health")[0] == 200
+        until(loop.stalled)
+        with Wire(front.address) as late:
+            assert late.ask("GET", "/_/status")[0] == 200
+        old.send(GET)
+        back.set()
+        assert old.answer()[0] == 404
+    loop.end()
+
+
+def test_a_turn_answers_a_bounded_number_of_requests_of_each_connection():
+    """Stale reads that are sent ahead are answered at once, 1,600 in a recv: a heartbeat must not wait for all of them."""
+    loop = Loop()
+    node = FakeNode(loop)
+    with serving(node) as front, Wire(front.address) as wire:
+        wire.send(GET.replace(b"/a", b"/a?consistency=stale") * 500)
+        until(lambda: loop._calls)
+        loop.wait(0)
+        (connection,) = front.threads.values()
+        turns = 0
+        until(lambda: bool(loop.wait(0.01)) or front.metrics().get('http_answers_total{status="404"}', 0))
+        while (answered := front._clients.answers[404]) < 500:
+            loop.wait(0)
+            assert front._clients.answers[404] - answered <= REQUESTS_MAX
+            turns += 1
+        assert turns >= 500 // REQUESTS_MAX - 1
+        connection.hand_over()
+        loop.close()
 
 
 def test_a_handler_that_fails_ends_its_connection_and_not_the_loop(caplog):
