@@ -14,22 +14,22 @@ def peers():
     return {1: ("127.0.0.1", free_port()), 2: ("127.0.0.1", free_port())}
 
 
+@pytest.fixture(scope="session", params=["plain", "loop"])
+def form(request):
+    """The loop in which clients and peers are served: None, the plain form, and then one."""
+    return None if request.param == "plain" else shared_loop()
+
+
 @pytest.fixture
-def pair(peers):
+def pair(peers, form):
     inboxes = {1: Inbox(), 2: Inbox()}
-    transports = {node_id: transport_of(node_id, peers, inboxes[node_id]) for node_id in peers}
+    transports = {node_id: transport_of(node_id, peers, inboxes[node_id], form) for node_id in peers}
     for transport in transports.values():
         transport.start()
     yield transports, inboxes
     for transport in transports.values():
         transport.stop()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sender-", "peer-listener"))]
-
-
-@pytest.fixture(scope="session", params=["plain", "loop"])
-def form(request):
-    """The loop in which a front end serves: None, the plain form, and then one."""
-    return None if request.param == "plain" else shared_loop()
 
 
 @pytest.fixture

@@ -158,10 +158,10 @@ def test_a_byte_now_and_then_does_not_keep_a_stranger_connected(monkeypatch, pai
 
 
 @pytest.fixture
-def lone(peers):
+def lone(peers, form):
     """Node 2, whose peer isn't there."""
     inbox = Inbox()
-    transport = transport_of(2, peers, inbox)
+    transport = transport_of(2, peers, inbox, form)
     transport.start()
     yield transport, inbox
     transport.stop()

@@ -6,6 +6,7 @@ import socket
 
 from raft.raftpb import MSG_HEARTBEAT, Message
 from server.identity import Identity, address_list
+from server.loop import Loop
 from server.roster import Roster
 from server.transport import Transport
 from tests.server.inbox import Inbox
@@ -20,8 +21,8 @@ def roster(node_id: int, peers, number: int | None = None) -> Roster:
     return Roster(identity.started(1, 0), lambda met: None)
 
 
-def transport_of(node_id: int, peers, inbox: Inbox) -> Transport:
-    return Transport(roster(node_id, peers), peers, inbox)
+def transport_of(node_id: int, peers, inbox: Inbox, loop: Loop | None = None) -> Transport:
+    return Transport(roster(node_id, peers), peers, inbox, loop=loop)
 
 
 def free_port() -> int:
