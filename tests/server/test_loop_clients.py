@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from server.http import Limits
-from server.metrics import Histogram, Metrics
 from server.loop import Loop
 from server.loop_clients import REQUESTS_MAX
+from server.metrics import Histogram, Metrics
 from tests.server.fake_node import FakeLoop, FakeNode, Wire, serving, shared_loop
 from tests.server.hostile import http_input
 from tests.server.http_client import GET, hold, until
