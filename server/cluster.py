@@ -27,6 +27,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -111,6 +112,7 @@ class LocalCluster:
         first_port: int = FIRST_PORT,
         options: list[list[str]] | None = None,
         packages: str | None = None,
+        log_format: str = "text",
     ) -> None:
         """`engines`, `options`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
         PORT_STEP above. packages: a directory whose packages the nodes run, in plain form; None for the installed ones.
@@ -125,6 +127,8 @@ class LocalCluster:
             for at, (engine, told) in enumerate(zip(engines, options or [[]] * len(engines)))
         ]
         self.packages = packages
+        self.log_format = log_format
+        self.say: Callable[[str], None] = pass_on  # takes the nodes' lines
         self.secret_file = f"{data_dir}/peer-secret"
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -134,6 +138,7 @@ class LocalCluster:
         words = ["serve", "--id", str(node.id), "--cluster", peers, "--port", str(node.client_port)]
         told = [word for option in node.options for word in ("--option", option)]
         words += ["--peer-secret-file", self.secret_file]
+        words += ["--log-format", self.log_format] if self.log_format != "text" else []
         own = [] if self.packages is None else ["env", f"PYTHONPATH={self.packages}", "METCD_PLAIN=1"]
         return [*own, *metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
 
@@ -162,9 +167,15 @@ class LocalCluster:
             stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         assert process.stdout is not None
-        threading.Thread(target=_pass_on, args=(node.id, process.stdout), daemon=True).start()
+        threading.Thread(target=self._pass_on, args=(node.id, process.stdout), daemon=True).start()
         self.processes[node.id] = process
         return process
+
+    def _pass_on(self, node_id: int, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                text = line.decode(errors="replace").rstrip()
+                self.say(text if self.log_format == "json" else f"[node {node_id}] {text}")
 
     def wait_until_healthy(self, timeout_s: float = HEALTHY_TIMEOUT_S, given_up: threading.Event | None = None) -> None:
         """Returns when every node knows a leader, or `given_up` is set.
@@ -270,12 +281,6 @@ def listener(port: int) -> str | None:
                     words = file.read().split("\0")
                 return f"process {process} ({shlex.join(words).strip()[:160]})"
     return None
-
-
-def _pass_on(node_id: int, output: IO[bytes]) -> None:
-    with output:
-        for line in output:
-            pass_on(f"[node {node_id}] {line.decode(errors='replace').rstrip()}")
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -26,9 +26,21 @@ import threading
 import time
 from collections.abc import Callable
 
+from server.json_lines import JsonLines
 from server.metrics import Metrics, describe
 
-__all__ = ["MINUTE_S", "LineWriter", "Minutely", "dropped_lines", "flush", "logger", "metrics", "pass_on", "print_line"]
+__all__ = [
+    "MINUTE_S",
+    "LineWriter",
+    "Minutely",
+    "dropped_lines",
+    "flush",
+    "logger",
+    "metrics",
+    "pass_on",
+    "print_line",
+    "write_json",
+]
 
 describe(
     {"log_lines_dropped_total": "Lines of this process that nobody will read: its output is full, or nobody reads it."}
@@ -121,6 +133,12 @@ _root.setLevel(logging.INFO)
 _root.addHandler(_Handler(_ERR))
 
 
+def write_json(node: int | None) -> None:
+    """From here on every line of the log is a JSON object (server/json_lines.py). node: whose process this is."""
+    for handler in _root.handlers:
+        handler.setFormatter(JsonLines(node))
+
+
 def logger(name: str = "") -> logging.Logger:
     """The logger of a part of the server: "http" is called "metcd.http"."""
     return _root.getChild(name) if name else _root
@@ -173,4 +191,5 @@ class Minutely:
                 return
             self._quiet_until = now + MINUTE_S
             unsaid, self._unsaid = self._unsaid, 0
-        self._log.warning("%s%s", sentence, f" (and {unsaid:,} times before, in the last minutes)" if unsaid else "")
+        before = f" (and {unsaid:,} times before, in the last minutes)" if unsaid else ""
+        self._log.warning("%s%s", sentence, before, extra={"times": unsaid + 1})

@@ -6,11 +6,13 @@ import argparse
 import json
 import os
 import sys
+from typing import Any
 
 from server.client import Client
 from server.cluster import FIRST_PORT, PORT_STEP
 from server.errors import NodeError
 from server.routes import pair_line
+from server.status_table import status_lines
 from server.verbs.words import AddVerb, UsageError
 
 __all__ = ["add", "add_endpoints", "client_of"]
@@ -30,6 +32,7 @@ def add(verb: AddVerb) -> None:
     for each in clients:
         add_endpoints(each)
     get, scan = clients[0], clients[3]
+    clients[4].add_argument("--json", action="store_true", help="for programs: a JSON object a line, for each node")
     for each in (get, scan):
         each.add_argument("--consistency", choices=("linearizable", "lease", "stale"), default="linearizable")
     for bound in ("start", "stop", "prefix"):
@@ -92,12 +95,20 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    reached = 0
+    """The table of all nodes, or their JSON, a line each; 2 if none of them answers."""
+    answers: list[tuple[str, dict[str, Any] | str]] = []
     for url in options.endpoints.split(","):
         with Client([url], timeout_s=options.timeout) as client:
             try:
-                print(json.dumps({"url": url, **client.status()}))
-                reached += 1
+                answers.append((url, client.status()))
             except NodeError as error:
-                print(f"metcd: {url}: {error}", file=sys.stderr)
-    return 0 if reached else 2
+                answers.append((url, str(error)))
+    if options.json:
+        for url, answer in answers:
+            if isinstance(answer, str):
+                print(f"metcd: {url}: {answer}", file=sys.stderr)
+            else:
+                print(json.dumps({"url": url, **answer}))
+    else:
+        print(*status_lines(answers), sep="\n")
+    return 2 if all(isinstance(answer, str) for _, answer in answers) else 0

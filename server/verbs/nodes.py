@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import shlex
 import signal
 import sys
 import threading
+import time
+from typing import Any
 
 import engines
+from server import mounts
 from server.addresses import netloc, parse_url, url_of
+from server.client import Client
 from server.cluster import FIRST_PORT, LocalCluster, default_engines, metcd_command, packages_and_engines
 from server.config import NodeConfig, Peers
 from server.engine_options import engine_options, share_out
+from server.errors import NodeError
 from server.http import FrontEnd
-from server.logs import logger, print_line
+from server.live_lines import LiveLines, Rates
+from server.logs import logger, pass_on, print_line, write_json
 from server.node import Node
 from server.secret import SecretError, read_secret
 from server.transport import require_secret
@@ -27,6 +34,10 @@ __all__ = ["add", "peers_of"]
 OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
 LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
 SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
+LOG_FORMATS = ("text", "json")
+LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
+LIVE_S = 1.0  # between two looks at the nodes, for the live lines
+LIVE_TIMEOUT_S = 0.3  # for the answer of one node
 TURN_S = 0.2  # how soon a dead node is noticed
 
 
@@ -46,6 +57,8 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
 
+    serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
+
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
     cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
     cluster.add_argument(
@@ -59,6 +72,7 @@ def add(verb: AddVerb) -> None:
         metavar="NAME=VALUE",
         help=f"{OPTION_HELP}, and goes to each node that has it",
     )
+    cluster.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
     cluster.add_argument("--port", type=port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
 
@@ -69,6 +83,10 @@ def _serve(options: argparse.Namespace) -> int:
         raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
     stop = _stop_event()
+    if options.log_format == "json":
+        write_json(options.id)
+    if (sentence := mounts.warning(options.data)) is not None:
+        logger().warning("%s", sentence)
     try:
         config = NodeConfig(
             options.id, peers, options.data, options.engine, listen_peer=listener,
@@ -91,7 +109,11 @@ def _serve(options: argparse.Namespace) -> int:
         logger().warning("metcd: everybody who reaches %s can read and write everything: there is no TLS", options.host)
     node.start()
     front.start()
-    print_line(f"node {options.id} serves {url_of(options.host, options.port)} on the engine {options.engine}")
+    serves = f"node {options.id} serves {url_of(options.host, options.port)} on the engine {options.engine}"
+    if options.log_format == "json":
+        logger().info("%s", serves)
+    else:
+        print_line(serves)
     if options.until_stdin_closes:
         threading.Thread(target=_wait_for_stdin, args=(stop,), daemon=True).start()
     while not stop.wait(TURN_S) and not node.stopped.is_set():
@@ -156,18 +178,40 @@ def _cluster(options: argparse.Namespace) -> int:
     stop = _stop_event()
     nodes = [names[at % len(names)] for at in range(count)]
     shares = share_out(nodes, options.option)
-    with LocalCluster(nodes, options.data, options.port, shares, packages) as cluster:
+    with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format) as cluster:
         cluster.start()
         cluster.wait_until_healthy(given_up=stop)
         if not stop.is_set():
             _print_cluster(cluster)
-        while cluster.processes and not stop.wait(TURN_S):
-            for node in cluster.dead():
-                print_line(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}")
+        _watch(cluster, stop)
         print_line("\nstopping")
         for node, process in cluster.brought_back():
             print_line(f"node {node.id} was brought back by hand, and goes on as {process}: end it there")
     return 0
+
+
+def _watch(cluster: LocalCluster, stop: threading.Event) -> None:
+    """Until the end: says which node has ended, and shows how all are, if somebody looks at a terminal."""
+    live = LiveLines(print_line) if sys.stdout.isatty() and not stop.is_set() else None
+    if live is not None and sys.stderr.isatty():
+        cluster.say = live.say
+    say = live.say if live is not None else print_line
+    rates, looked_at = Rates(), 0.0
+    while cluster.processes and not stop.wait(TURN_S):
+        for node in cluster.dead():
+            say(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}")
+        if live is not None and (now := time.monotonic()) - looked_at >= LIVE_S:
+            looked_at = now
+            live.draw([rates.line(node.id, _status_of(node.url), time.monotonic()) for node in cluster.nodes])
+    if live is not None:
+        live.end()
+        cluster.say = pass_on
+
+
+def _status_of(url: str) -> dict[str, Any] | None:
+    with contextlib.suppress(NodeError), Client([url], timeout_s=LIVE_TIMEOUT_S) as client:
+        return client.status()
+    return None
 
 
 def _print_cluster(cluster: LocalCluster) -> None:

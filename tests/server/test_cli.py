@@ -146,15 +146,22 @@ def test_a_node_beyond_loopback_needs_the_secret_of_its_cluster(refused, tmp_pat
 
 
 def test_status_asks_each_node(metcd, shared_front, capsysbinary):
-    status, out, _ = metcd("status")
+    status, out, _ = metcd("status", "--json")
     assert status == 0
     assert json.loads(out)["id"] == 1
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     well = "http://{}:{}".format(*shared_front.address)
-    assert main(["status", "--endpoints", f"{nobody},{well}", "--timeout", "0.2"]) == 0
+    assert main(["status", "--json", "--endpoints", f"{nobody},{well}", "--timeout", "0.2"]) == 0
     out, err = capsysbinary.readouterr()
     assert json.loads(out)["url"] == well
     assert nobody.encode() in err
+    assert main(["status", "--json", "--endpoints", nobody, "--timeout", "0.2"]) == 2
+    capsysbinary.readouterr()
+    assert main(["status", "--endpoints", f"{nobody},{well}", "--timeout", "0.2"]) == 0
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert lines[0].split() == ["node", "engine", "role", "leader", "term", "applied", "lag", "disk", "links"]
+    assert nobody in lines[1] and "unreachable" in lines[1]
+    assert lines[2].split()[0] == "1"
     assert main(["status", "--endpoints", nobody, "--timeout", "0.2"]) == 2
 
 

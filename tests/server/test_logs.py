@@ -1,14 +1,20 @@
 """Lines for people: written when that can be done, dropped and counted when it can't, and never waited for."""
 
 import contextlib
+import json
 import logging
 import os
+import re
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from server import logs
+from server.json_lines import JsonLines
 from server.logs import LINES_MAX, LineWriter, Minutely
+from tests.server.local_nodes import free_ports
 
 
 def read_all(descriptor):
@@ -106,3 +112,87 @@ def test_what_happens_often_is_said_once_a_minute_and_counted(caplog):
         "at 61 (and 2 times before, in the last minutes)",
     ]
     assert minutely.count == 5
+
+
+# ---- for programs ---------------------------------------------------------------------------------------------------
+
+
+def _records(format_, *says):
+    """What a logger with this formatter writes."""
+    lines = []
+
+    class Collects(logging.Handler):
+        def emit(self, record):
+            lines.append(self.format(record))
+
+    log = logging.Logger("metcd.test")
+    handler = Collects()
+    handler.setFormatter(format_)
+    log.addHandler(handler)
+    for say in says:
+        say(log)
+    return lines
+
+
+def test_a_line_for_programs_is_one_json_object():
+    (line,) = _records(JsonLines(3), lambda log: log.warning("two\nlines of %s ä", "ours", extra={"times": 2}))
+    record = json.loads(line)
+    assert "\n" not in line and list(record)[:5] == ["time", "level", "node", "logger", "message"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record.pop("time"))
+    assert record == {
+        "level": "warning",
+        "node": 3,
+        "logger": "metcd.test",
+        "message": "two\nlines of ours ä",
+        "times": 2,
+    }
+
+
+def test_an_exception_stays_on_its_line():
+    def fail(log):
+        try:
+            raise OSError(28, "full")
+        except OSError:
+            log.exception("it failed", extra={"what": b"bytes"})
+
+    (line,) = _records(JsonLines(None), fail)
+    record = json.loads(line)
+    assert "\n" not in line and record["node"] is None and record["level"] == "error"
+    assert record["exception"].splitlines()[-1] == "OSError: [Errno 28] full" and record["what"] == "b'bytes'"
+
+
+def test_what_happens_often_says_how_often_as_a_field():
+    now = [0.0]
+
+    def often(log):
+        complaint = Minutely(log, lambda: now[0])
+        for _ in range(3):
+            complaint.say("again")
+        now[0] += 61
+        complaint.say("again")
+
+    assert [json.loads(line)["times"] for line in _records(JsonLines(1), often)] == [1, 3]
+
+
+def test_a_node_logs_json_when_it_is_told_to(tmp_path):
+    """A whole process, whose every line is JSON: the warning about its disk, that it serves, and its refusal by others."""
+    port = free_ports(2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "serve", "--id", "1", "--cluster", f"http://127.0.0.1:{port[0]}", "--port", str(port[1]),
+         "--data", str(tmp_path / "node1"), "--log-format", "json", "--until-stdin-closes"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdin is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(json.loads(line))
+        if "serves" in lines[-1]["message"]:
+            break
+    process.stdin.close()
+    lines += map(json.loads, process.stdout)
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert all(line["node"] == 1 and line["logger"].startswith("metcd") for line in lines)
+    assert any(
+        line["message"].startswith("node 1 serves http://127.0.0.1:") and line["level"] == "info" for line in lines
+    )
