@@ -152,7 +152,7 @@ def _handle_proposal(r: Core, m: Message) -> None:
 def _handle_read_index(r: Core, m: Message) -> None:
     """Passes a read on. Without a leader it is dropped, as the network might have done; the driver asks again."""
     if r.lead != NONE:
-        r.send(Message(MSG_READ_INDEX, to=r.lead, from_=m.from_, entries=m.entries))
+        r.send(Message(MSG_READ_INDEX, to=r.lead, from_=m.from_, entries=m.entries, context=m.context))
     elif r.logger is not None:
         r.logger.info("%x no leader at term %d; dropping index reading msg", r.id, r.term)
 

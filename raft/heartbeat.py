@@ -18,7 +18,7 @@ def broadcast_heartbeat(r: Core) -> None:
     The commit index in it is no more than the follower is known to have, so it can be taken without looking at the log.
     """
     if r.config.read_only_option == READ_ONLY_LEASE_BASED:
-        r.read_only.open_round(r.id)
+        r.read_only.open_round(r.id, r.config.election_tick)
     context = r.read_only.heartbeat_context()
     for node_id, progress in r.tracker.progress.items():
         if node_id != r.id:

@@ -40,7 +40,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from raft import leader
+from raft import leader, reads
 from raft.bootstrap import Peer, bootstrap
 from raft.config import Config
 from raft.errors import RaftPanic, StepLocalMsgError, StepPeerNotFoundError
@@ -196,6 +196,13 @@ class RawNode:
         follower campaign that only slept."""
         self.raft.tick()
 
+    def paused(self, ticks: int) -> None:
+        """So many ticks were missed, because the process stood still: the lease of a leader has grown older by them.
+
+        Nothing else has: a node that only slept has no reason to campaign.
+        """
+        self.raft.read_only.ticks += ticks
+
     def campaign(self) -> None:
         """Asks for the leadership now instead of after a timeout."""
         self.raft.step(Message(MSG_HUP))
@@ -251,13 +258,16 @@ class RawNode:
         """
         return self.raft.apply_conf_change(change.as_v2())
 
-    def read_index(self, request_ctx: bytes) -> None:
+    def read_index(self, request_ctx: bytes, safe: bool = False) -> None:
         """Asks for an index at which a read on this node is linearizable; it comes back in read_states.
+
+        safe: a quorum has to confirm it, also where READ_ONLY_LEASE_BASED would answer on the leader's lease.
 
         One call for all reads that wait is enough. Without a leader, or if a message is lost, nothing comes back: ask
         again after a while. The same request_ctx may be used again.
         """
-        self.raft.step(Message(MSG_READ_INDEX, entries=[Entry(0, 0, data=request_ctx)]))
+        context = reads.SAFE if safe else b""
+        self.raft.step(Message(MSG_READ_INDEX, entries=[Entry(0, 0, data=request_ctx)], context=context))
 
     def step(self, message: Message) -> None:
         """Takes in a message from a peer. The message belongs to this node from then on.

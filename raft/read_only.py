@@ -73,8 +73,13 @@ class ReadOnly:
         """What the next heartbeat carries: the last position, or nothing if no read and no lease waits for it."""
         return _POSITION.pack(self._last_position) if self._pending or self._rounds else b""
 
-    def open_round(self, leader_id: int) -> None:
-        """The heartbeats that are sent now have a position of their own, so that their answers prolong the lease."""
+    def open_round(self, leader_id: int, useful_ticks: int) -> None:
+        """The heartbeats that are sent now have a position of their own, so that their answers prolong the lease.
+
+        Rounds that are older than useful_ticks prolong none, and are forgotten: there may be nobody who reads. Amortized O(1).
+        """
+        while self._rounds and self.ticks - self._rounds[0][1] > useful_ticks:
+            self._rounds.popleft()
         self._last_position += 1
         self._acknowledged[leader_id] = self._last_position
         self._rounds.append((self._last_position, self.ticks))

@@ -3,6 +3,8 @@
     asked ──► an entry of this term is committed? ──► READ_ONLY_SAFE: a quorum still follows? ──► index
                   no: it waits for that              READ_ONLY_LEASE_BASED: at once while there is a lease (lease.py)
 
+With READ_ONLY_LEASE_BASED, a single read can ask for a quorum all the same: its message's context is SAFE.
+
 Invariants
  1. No read is answered before an entry of the leader's term is committed: until then it may not know of all commits of
     earlier terms (etcd#7331). Reads that come earlier wait, at a leader alone too: after a restart its commit index may
@@ -17,6 +19,7 @@ Follows etcd-io/raft: raft.go (MsgReadIndex, sendMsgReadIndexResponse); thesis s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from raft.core import Core
 from raft.heartbeat import broadcast_heartbeat
@@ -26,7 +29,9 @@ from raft.read_only import MAX_PENDING_READS
 from raft.state import ReadState
 from raft.util import NONE
 
-__all__ = ["answer_confirmed", "handle_read_index", "release_pending"]
+__all__ = ["SAFE", "answer_confirmed", "handle_read_index", "release_pending"]
+
+SAFE: Final = b"safe"  # the context of a MsgReadIndex that wants a quorum, whatever the configuration says
 
 
 def handle_read_index(r: Core, m: Message) -> None:
@@ -52,8 +57,11 @@ def _confirm(r: Core, requests: Sequence[Message]) -> None:
     by_lease = r.config.read_only_option == ReadOnlyOption.LEASE_BASED
     if by_lease and r.read_only.has_lease(r.tracker.voters, duration_ticks):
         for request in requests:
-            _answer(r, request, r.log.committed)
-        return
+            if request.context != SAFE:
+                _answer(r, request, r.log.committed)
+        requests = [request for request in requests if request.context == SAFE]
+        if not requests:
+            return
     for request in requests:
         r.read_only.add_request(r.id, r.log.committed, request)
     broadcast_heartbeat(r)

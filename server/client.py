@@ -155,6 +155,11 @@ class Client:
         status: dict[str, Any] = json.loads(self._read("/_/status").body)
         return status
 
+    def transfer(self, node_id: int) -> int:
+        """Has the leader hand over to this node; returns the term in which it leads. Raises NoLeader, RequestRefused."""
+        term: int = json.loads(self._ask("POST", f"/_/leader/{node_id}", b"").body)["term"]
+        return term
+
     def health(self) -> bool:
         """True if the first node answers, and knows a leader. Never raises NoLeader."""
         self._check_open()

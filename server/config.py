@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engines.env import Env, real_env
-from raft import Config, Storage
+from raft import READ_ONLY_LEASE_BASED, READ_ONLY_SAFE, Config, Storage
 
 __all__ = ["MESSAGE_BYTES_MAX", "Joining", "NodeConfig", "Peers", "raft_config"]
 
@@ -42,7 +42,8 @@ class NodeConfig:
     that joins a running cluster. data_dir: this node's own. engine, engine_options: for `engines.open`.
     tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them.
     pre_vote: a node asks whether it could win before it campaigns, so that one that was cut off deposes nobody.
-    check_quorum: a leader that a majority doesn't answer within election_tick steps down. The same on all members.
+    check_quorum: a leader that a majority doesn't answer within election_tick steps down, and nobody votes who has heard
+    a leader within it: what lease reads (server/lease_reads.py) count on. The same on all members.
     snapshot_entries, snapshot_bytes: the log is cut when either has been applied since the last cut.
     catch_up_entries: how many stay in memory before the cut, so that a follower that was away needn't take a snapshot.
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
@@ -55,9 +56,9 @@ class NodeConfig:
     peers: Peers
     data_dir: str
     engine: str = "memory"
-    tick_s: float = 0.1
+    tick_s: float = 0.05
     election_tick: int = 10
-    heartbeat_tick: int = 1
+    heartbeat_tick: int = 2
     pre_vote: bool = True
     check_quorum: bool = True
     snapshot_entries: int = 10_000
@@ -86,5 +87,6 @@ def raft_config(config: NodeConfig, storage: Storage, applied: int) -> Config:
         max_uncommitted_entries_size=UNCOMMITTED_BYTES_MAX,
         max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
         check_quorum=config.check_quorum,
+        read_only_option=READ_ONLY_LEASE_BASED if config.check_quorum else READ_ONLY_SAFE,
         pre_vote=config.pre_vote,
     )

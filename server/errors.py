@@ -28,6 +28,7 @@ __all__ = [
     "NodeError",
     "NodeRemoved",
     "NodeStopped",
+    "NotAVoter",
     "NumberPassed",
     "OutcomeUnknown",
     "Overloaded",
@@ -62,6 +63,10 @@ class Overloaded(NodeError):
 
 class NodeStopped(NodeError):
     """The node has stopped or is stopping; nothing was written by this call."""
+
+
+class NotAVoter(NodeError):
+    """The node that is to lead is no voting member; nothing happened."""
 
 
 class OutcomeUnknown(NodeError):

@@ -50,7 +50,8 @@ NUMBER_MAX = 1 << 62
 TERM_LEAD_MAX = 1 << 32
 CONTEXT_BYTES_MAX = 64
 
-FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # these keep the name of the node that asked first
+FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # of no term
+NAMING_ANOTHER = (MSG_READ_INDEX, MSG_TRANSFER_LEADER)  # the node that asked first, the node that is to lead
 READS = (MSG_READ_INDEX, MSG_READ_INDEX_RESP)
 TRAVELLING = frozenset(
     (
@@ -64,7 +65,7 @@ def check(message: Message, sender: int) -> None:
     """Raises DecodeError, with a sentence, for what node `sender` can't have meant. O(entries)."""
     if message.type not in TRAVELLING:
         raise DecodeError(f"a {message.type} never travels between nodes")
-    if message.from_ != sender and message.type not in FORWARDED:
+    if message.from_ != sender and message.type not in NAMING_ANOTHER:
         raise DecodeError(f"a message says it is from node {message.from_}")
     if (message.type in FORWARDED) == (message.term > 0):
         raise DecodeError(f"a {message.type} can't be of term {message.term:,}")

@@ -52,7 +52,8 @@ class Begins:
         if self._asked.stopping():
             raise NodeStopped("the node has stopped")
         begun.deadline = self._asked.now() + TIMEOUT_S
-        self._asked.read(begun)
+        asked = self._asked.for_leases() if consistency == "lease" else self._asked
+        asked.read(begun)
 
 
 class Serves(Serving, Protocol):

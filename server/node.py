@@ -19,7 +19,8 @@ Invariants:
 3. A PUT is answered after it is applied here. If the deadline passes first, the answer is "unknown": the entry may be in
    somebody's log, and may yet be applied.
 4. A linearizable read waits for a ReadIndex round that began after the read did, and for that index to be applied here.
-   The reads that arrive while a round is on its way share the next one.
+   The reads that arrive while a round is on its way share the next one. The time is looked at after the reads were taken
+   and before Raft is asked: so a leader that stood still knows that its lease is older than its ticks say.
 5. A failure of the disk, a damaged file, an entry that can't be applied: the thread ends, every waiter is told, and the
    node says why. It is never retried and never skipped; a restart reads from the disk what really is there.
 6. The work of snapshots (reading a whole engine, writing a file, loading one) never runs in this thread.
@@ -57,8 +58,10 @@ from server.config import NodeConfig, raft_config
 from server.directory import open_directory
 from server.errors import NodeError, NodeRemoved, NodeStopped, NoLeader, OutcomeUnknown, UndecodableEntry
 from server.guards import leads_too_far
+from server.handover import Handover
 from server.health import Contact, Health
 from server.intake import Intake
+from server.lease_reads import BothReads
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
 from server.membership import Membership
@@ -66,7 +69,7 @@ from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, process_metrics
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
-from server.reads import ReadRounds
+from server.reads import Waiter
 from server.ready import Outgoing, ReadyLoop
 from server.sessions import Serial
 from server.snapshot_stream import SnapshotStream, SnapshotStreams
@@ -77,6 +80,8 @@ from server.waits import Asked, Waits
 
 __all__ = ["Node", "NodeConfig"]
 
+
+HAND_OVER_S = 1.0  # how long a clean shutdown waits for another leader
 
 describe(
     {
@@ -99,7 +104,7 @@ class _Public(NamedTuple):
 
 
 # The kinds of events in the inbox: (kind, what it carries)
-_PROPOSE, _READ, _MESSAGES, _CALL, _STOP = range(5)
+_PROPOSE, _READ, _LEASE, _MESSAGES, _CALL, _STOP = range(6)
 
 
 class Node:
@@ -141,21 +146,23 @@ class Node:
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
         self._proposals = Proposals(origin)
         self._outstanding = Outstanding(self._proposals)
-        self._reads = ReadRounds(origin)
+        self._reads = BothReads(origin)
         self._loop = ReadyLoop(
             self._raft, self._storage, self.machine, (self._outstanding, self._reads), self, config, conf_state
         )
+        self._handover = Handover(self._raft)
         self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
         asked = Asked(
             propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
             read=lambda waiter: self._inbox.put((_READ, waiter)),
+            lease=lambda waiter: self._inbox.put((_LEASE, waiter)),
             leader=lambda: self._public.leader,
             require_member=self._require_member,
             applied_index=lambda: self.machine.applied_index,
             stopping=lambda: self._stopping,
             now=self._env.now,
         )
-        self._waits = Waits(self._proposals, asked)
+        self._waits, self._lease_waits = (Waits(self._proposals, each) for each in (asked, asked.for_leases()))
         self.begins = Begins(self._proposals, asked)
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)
         self._public = _Public("follower", 0, 0, 0)
@@ -182,6 +189,25 @@ class Node:
         elif not self.stopped.is_set():
             self._close()
 
+    def transfer(self, node_id: int, timeout_s: float = 5.0) -> int:
+        """Has the leader hand over to a node (server/handover.py); the term in which it leads. Raises NodeError."""
+        waiter = Waiter()
+        self.later(lambda: self._handover.ask(node_id, waiter))
+        term = waiter.wait(timeout_s)
+        if term is None:
+            raise NoLeader(
+                f"node {node_id} did not take over within {timeout_s:g} s, and node {self._public.leader} leads"
+            )
+        return term
+
+    def hand_over(self, timeout_s: float = HAND_OVER_S) -> None:
+        """Before a clean shutdown: if this node leads, returns when another one does, or nobody can, or in `timeout_s`."""
+        waiter = Waiter()
+        self.later(lambda: self._handover.leave(waiter))
+        if not self._stopping:
+            with contextlib.suppress(NodeError):
+                waiter.wait(timeout_s)
+
     def stop_waiting(self) -> None:
         """Ends every wait, as the node is about to stop: writes that are on their way are told that they are unknown."""
         self.later(lambda: self._release(NodeStopped("the node stops")))
@@ -196,7 +222,8 @@ class Node:
 
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
         """Returns once what is applied here is recent enough to be read (server/waits.py). Raises NoLeader, NodeStopped."""
-        return self._waits.read_barrier(consistency, timeout_s)
+        waits = self._lease_waits if consistency == "lease" else self._waits
+        return waits.read_barrier(consistency, timeout_s)
 
     def snapshot_stream(self) -> SnapshotStream:
         """What is applied here, as a snapshot file's bytes (server/snapshot_stream.py). Raises Overloaded, NodeStopped."""
@@ -319,6 +346,7 @@ class Node:
                     # nobody for ten of them.
                     deadline += self.config.tick_s
                     if deadline <= now:
+                        self._raft.paused(int((now - deadline) / self.config.tick_s) + 1)
                         deadline = now + self.config.tick_s
                 self._loop.run()
                 while self._intake.propose_again(self._loop.settled_term, ticked):
@@ -342,6 +370,7 @@ class Node:
         self._public = public = _Public(
             raft.role.name.lower().replace("_", "-"), raft.lead, raft.term, raft.commit_index
         )
+        self._handover.look()
         if public[:3] != before[:3]:
             self._contact.became(public.role, public.leader, public.term, self._env.now())
 
@@ -353,6 +382,8 @@ class Node:
                 proposals.append(content)
             elif kind == _READ:
                 self._reads.add(content)
+            elif kind == _LEASE:
+                self._reads.add_lease(content)
             elif kind == _MESSAGES:
                 self._contact.heard(content[0].from_, self._env.now())
                 self._intake.step(content)
@@ -392,7 +423,7 @@ class Node:
         self._release(stopped)
         self._inbox.close()
         for kind, content in self._inbox.drain():
-            if kind == _READ:
+            if kind in (_READ, _LEASE):
                 content.resolve(stopped)
         self._storage.stop_writing()
         self._streams.stop()
@@ -410,6 +441,7 @@ class Node:
         self._outstanding.close(stopped)
         self._proposals.close(OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out"))
         self._reads.refuse_all(stopped)
+        self._handover.close(stopped)
 
     def _log(self, sentence: str) -> None:
         logs.logger().warning("node %d: %s", self.id, sentence)

@@ -7,6 +7,7 @@
     POST    /_/batch   a line for each operation                        200 {"index": 17, "count": 3}, all or nothing
     POST    /_/sessions                                                 200 {"session": 17} (server/routes_sessions.py)
     GET     /_/snapshot   ?consistency=                                 200 and a snapshot file (server/routes_snapshot.py)
+    POST    /_/leader/<id>                                              200 once that node leads (server/routes_leader.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
@@ -30,7 +31,7 @@ alone and raises BadRequest, `perform` has the body and always answers. Neither 
 Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
 tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
 
-Left out, until they exist: /_/members and /_/leader, which are 404 like any unknown path.
+Left out, until it exists: /_/members, which is 404 like any unknown path.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.metrics import render
 from server.request import BadRequest, Request, percent_decode
+from server.routes_leader import hand_over
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
 
@@ -286,6 +288,9 @@ ROUTES = {
     b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
     b"/_/metrics": {b"GET": Route(_metrics)},
 }
+NUMBERED = {  # what follows is given to the function in the place of a key
+    b"/_/leader/": {b"POST": Route(hand_over)},
+}
 
 
 def call_name(run: Run) -> str:
@@ -303,6 +308,9 @@ def find_call(request: Request) -> Call:
     path, _, query = request.target.partition(b"?")
     routes = ROUTES.get(path)
     key = b""
+    if routes is None and path.startswith(b"/_/"):
+        subject, slash, key = path.rpartition(b"/")
+        routes = NUMBERED.get(subject + slash)
     if routes is None:
         routes = KEY_ROUTES
         key = percent_decode(path[1:])

@@ -37,7 +37,8 @@ class Asked(NamedTuple):
     """What Waits asks of the node around it; all of it is for any thread.
 
     propose, read: put something into the node's inbox. leader: its id, 0 if none is known. require_member: raises NoLeader
-    if the node is kept out of its cluster. applied_index: of the engine here. stopping: whether the node's thread may
+    if the node is kept out of its cluster. lease: as read, for reads that the leader's lease may answer; None if there are
+    no leases. applied_index: of the engine here. stopping: whether the node's thread may
     have ended, so that nobody takes from the inbox any more. now: seconds, by the clock of the proposals' deadlines.
     """
 
@@ -48,6 +49,11 @@ class Asked(NamedTuple):
     applied_index: Callable[[], int]
     stopping: Callable[[], bool]
     now: Callable[[], float]
+    lease: Callable[[Waiter], None] | None = None
+
+    def for_leases(self) -> Asked:
+        """The same for lease reads: they go to `lease`, where there is one."""
+        return self if self.lease is None else self._replace(read=self.lease)
 
 
 class Waits:
@@ -95,8 +101,8 @@ class Waits:
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int:
         """Returns an applied index, once what this node has applied is recent enough to be read.
 
-        "linearizable" and "lease" (the same for now: the Raft library has lease reads, raft/lease.py, and this server
-        does not use them yet): everything acknowledged anywhere before this call is visible; a new waiter goes to
+        "linearizable" and "lease" (the same here: a node has another Waits for lease reads, whose `asked` is
+        `Asked.for_leases`): everything acknowledged anywhere before this call is visible; a new waiter goes to
         `asked.read`, and what it is resolved with is the answer. "stale": `asked.applied_index` at once, without a
         waiter; the answer may be of any earlier time.
         Raises ValueError for any other word; NoLeader if the node is kept out, if no leader is known, and when `timeout_s`

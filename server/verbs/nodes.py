@@ -119,6 +119,7 @@ def _serve(options: argparse.Namespace) -> int:
     while not stop.wait(TURN_S) and not node.stopped.is_set():
         pass
     front.stop()
+    node.hand_over()
     node.stop()
     return 1 if node.failure is not None else 0
 

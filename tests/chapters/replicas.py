@@ -28,9 +28,10 @@ from server.config import NodeConfig, raft_config
 from server.directory import open_directory
 from server.forwards import from_wire, to_wire
 from server.intake import Intake
+from server.lease_reads import BothReads
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
-from server.reads import ReadRounds, Waiter
+from server.reads import Waiter
 from server.ready import Outgoing, ReadyLoop
 from server.statemachine import StateMachine, encode_proposal
 from server.storage import NodeStorage, RunJob
@@ -75,7 +76,7 @@ class Replica:
         storage = self.storage.recovered(conf_state)
         self.raft = RawNode(raft_config(config, storage, self.machine.applied_index))
         origin = disk.rng.getrandbits(64)
-        self.proposals, self.reads = Proposals(origin), ReadRounds(origin)
+        self.proposals, self.reads = Proposals(origin), BothReads(origin)
         self.outstanding = Outstanding(self.proposals)
         waiting = (self.outstanding, self.reads)
         self.loop = ReadyLoop(self.raft, self.storage, self.machine, waiting, self, config, conf_state)
@@ -83,6 +84,7 @@ class Replica:
         asked = Asked(
             propose=self._propose,
             read=self.reads.add,
+            lease=self.reads.add_lease,
             leader=lambda: self.raft.lead,
             require_member=lambda: None,
             applied_index=lambda: self.machine.applied_index,
@@ -137,7 +139,10 @@ class Replica:
         self.ticked = True
 
     def campaign(self) -> None:
-        """Stands for election now."""
+        """Stands for election, as soon as it is bound by no leader's lease: after a start it may have promised one
+        something, for an election timeout."""
+        while self.raft.raft.is_bound_by_lease():
+            self.tick()
         self.raft.campaign()
         self.run()
 

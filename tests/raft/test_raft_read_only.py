@@ -86,7 +86,7 @@ def test_a_lease_is_counted_from_the_newest_heartbeat_that_a_quorum_has_answered
     contexts = []
     for tick in (0, 3):
         reads.ticks = tick
-        reads.open_round(1)
+        reads.open_round(1, 10)
         contexts.append(reads.heartbeat_context())
     assert not reads.has_lease(THREE, 5), "nobody has answered yet"
     reads.receive_ack(2, contexts[0])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raft import READ_ONLY_LEASE_BASED, ConfState, Message, StateType
-from raft.raftpb import MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_VOTE, MSG_VOTE_RESP
+from raft.raftpb import MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_READ_INDEX_RESP, MSG_VOTE, MSG_VOTE_RESP
 from tests.raft.network import Peer
 from tests.raft.nodes import acknowledge, drain, make_leader, make_peer, of_type
 
@@ -55,6 +55,58 @@ def test_a_lease_lasts_half_an_election_timeout_from_the_sending_of_a_heartbeat(
     asked = of_type(drain(leader), MSG_HEARTBEAT)
     assert bool(leader.read_states) is at_once
     assert bool(asked) is not at_once, "else a quorum is asked, as without a lease"
+
+
+def test_one_read_may_ask_for_a_quorum_although_there_is_a_lease() -> None:
+    """The driver chooses for each read."""
+    leader = _leader_with_lease()
+    leader.node.read_index(b"safe", safe=True)
+    assert leader.read_states == []
+    _answer_heartbeats(leader)
+    drain(leader)
+    assert [state.request_ctx for state in leader.read_states] == [b"safe"]
+    leader.node.read_index(b"lease")
+    drain(leader)
+    assert [state.request_ctx for state in leader.read_states] == [b"safe", b"lease"]
+
+
+def test_a_follower_passes_on_which_kind_of_read_it_is() -> None:
+    follower = make_peer(term=3, terms=(1,), **LEASE)
+    follower.node.step(Message(MSG_HEARTBEAT, to=1, from_=2, term=3))
+    drain(follower)
+    follower.node.read_index(b"lease")
+    follower.node.read_index(b"safe", safe=True)
+    leader = _leader_with_lease()
+    for asked in drain(follower):
+        asked.to, asked.from_ = 1, 2
+        leader.node.step(asked)
+    answers = of_type(drain(leader), MSG_READ_INDEX_RESP)
+    assert [answer.entries[0].data for answer in answers] == [b"lease"]
+    _answer_heartbeats_of(leader)
+    answers = of_type(drain(leader), MSG_READ_INDEX_RESP)
+    assert [answer.entries[0].data for answer in answers] == [b"safe"]
+
+
+def _answer_heartbeats_of(leader: Peer) -> None:
+    leader.node.tick()
+    _answer_heartbeats(leader)
+
+
+def test_a_pause_of_the_process_ends_the_lease() -> None:
+    """The leader counts one tick, and the others have counted all of them."""
+    leader = _leader_with_lease()
+    leader.node.paused(5)
+    leader.node.read_index(b"read")
+    drain(leader)
+    assert leader.read_states == []
+
+
+def test_heartbeats_that_no_read_follows_leave_nothing_behind() -> None:
+    leader = _leader_with_lease()
+    for _ in range(100):
+        leader.node.tick()
+        _answer_heartbeats(leader)
+    assert len(leader.node.raft.read_only._rounds) <= 12
 
 
 def test_a_lease_is_not_counted_from_the_answer() -> None:

@@ -11,6 +11,7 @@ from raft.raftpb import (
     MSG_READ_INDEX,
     MSG_SNAP,
     MSG_STORAGE_APPEND,
+    MSG_TRANSFER_LEADER,
     MSG_VOTE,
     DecodeError,
     Entry,
@@ -32,7 +33,8 @@ SOUND = {
     "entries that follow": app([Entry(3, 8), Entry(3, 9, data=b"x"), Entry(5, 10)]),
     "a vote": Message(MSG_VOTE, to=1, from_=2, term=NUMBER_MAX, index=NUMBER_MAX, log_term=NUMBER_MAX),
     "a read of another node": Message(MSG_READ_INDEX, to=1, from_=3, entries=[Entry(0, 0, data=bytes(16))]),
-    "a proposal of another node": Message(MSG_PROP, to=1, from_=3, entries=[Entry(0, 0)], context=bytes(4000)),
+    "a long context of proposals": Message(MSG_PROP, to=1, from_=2, entries=[Entry(0, 0)], context=bytes(4000)),
+    "another node is to lead": Message(MSG_TRANSFER_LEADER, to=1, from_=3, term=5),
     "a snapshot": Message(MSG_SNAP, to=1, from_=2, term=5, snapshot=Snapshot(SnapshotMetadata(9, 5))),
 }
 
@@ -44,6 +46,7 @@ UNSOUND = {
     "a short refusal": (Message(MSG_PROP, to=1, from_=2, reject=True, entries=[Entry(0, 0, data=bytes(12))]), "16 bytes each"),
     "a read of nothing": (Message(MSG_READ_INDEX, to=1, from_=2), "a read has one entry"),
     "a read of much": (Message(MSG_READ_INDEX, to=1, from_=2, entries=[Entry(0, 0, data=bytes(65))]), "at most 64"),
+    "a proposal that is passed on": (Message(MSG_PROP, to=1, from_=3, entries=[Entry(0, 0)]), "from node 3"),
     "another sender": (Message(MSG_VOTE, to=1, from_=3, term=1), "from node 3"),
     "a term at the end": (Message(MSG_VOTE, to=1, from_=2, term=NUMBER_MAX + 1), "end at"),
     "an index at the end": (Message(MSG_APP_RESP, to=1, from_=2, term=1, index=(1 << 64) - 1), "end at"),
