@@ -157,7 +157,8 @@ class Client:
 
     def transfer(self, node_id: int) -> int:
         """Has the leader hand over to this node; returns the term in which it leads. Raises NoLeader, RequestRefused."""
-        term: int = json.loads(self._ask("POST", f"/_/leader/{node_id}", b"").body)["term"]
+        asked = Exchange("POST", f"/_/leader/{node_id}")
+        term: int = json.loads(self._ask(asked, time.monotonic() + self._timeout_s, again=True).body)["term"]
         return term
 
     def health(self) -> bool:

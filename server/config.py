@@ -12,6 +12,7 @@ from raft import READ_ONLY_LEASE_BASED, READ_ONLY_SAFE, Config, Storage
 __all__ = ["MESSAGE_BYTES_MAX", "Joining", "NodeConfig", "Peers", "raft_config"]
 
 MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
+APPLY_BYTES_MAX = 2 << 20  # of entries that are applied at once; a tick may have to wait for so long
 UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
 INFLIGHT_MESSAGES_MAX = 256
 
@@ -83,7 +84,7 @@ def raft_config(config: NodeConfig, storage: Storage, applied: int) -> Config:
         rng=random.Random(config.env.rng.getrandbits(64)),
         applied=applied,
         max_size_per_msg=MESSAGE_BYTES_MAX,
-        max_committed_size_per_ready=16 * MESSAGE_BYTES_MAX,
+        max_committed_size_per_ready=APPLY_BYTES_MAX,
         max_uncommitted_entries_size=UNCOMMITTED_BYTES_MAX,
         max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
         check_quorum=config.check_quorum,

@@ -330,8 +330,13 @@ class Node:
         try:
             self._transport.wait_until_introduced(self.config.election_tick * self.config.tick_s)
             deadline = self._env.now() + self.config.tick_s
+
+            def tick_is_due() -> bool:
+                return self._env.now() >= deadline
+
             while not self._stopping:
-                self._drain(deadline - self._env.now())
+                unfinished = self._raft.has_ready() and not self._roster.kept_out
+                self._drain(0.0 if unfinished else deadline - self._env.now())
                 now = self._env.now()
                 if self._roster.kept_out:  # neither time nor a message moves it: it promises nothing
                     self._public = _Public("kept out", 0, self._public.term, self._public.commit_index)
@@ -348,10 +353,10 @@ class Node:
                     if deadline <= now:
                         self._raft.paused(int((now - deadline) / self.config.tick_s) + 1)
                         deadline = now + self.config.tick_s
-                self._loop.run()
+                self._loop.run(tick_is_due)
                 while self._intake.propose_again(self._loop.settled_term, ticked):
                     ticked = False
-                    self._loop.run()
+                    self._loop.run(tick_is_due)
                 self._membership.follow(self._transport, self._contact)
                 self._publish()
         except BaseException as error:

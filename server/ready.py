@@ -95,13 +95,19 @@ class ReadyLoop:
         """Readies and messages."""
         return {f"{name}_total": count for name, count in self.counters.items()}
 
-    def run(self) -> None:
-        """Handles Readies, and begins read rounds, until there is nothing left to do."""
+    def run(self, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Handles Readies, and begins read rounds, until there is nothing left to do.
+
+        interrupted: asked after each Ready; true if something else has to be done first, such as a tick. A node that
+        applies a long log after a restart has heartbeats to send meanwhile.
+        """
         self._begin_read_round()
         while self._raft.has_ready():
             self.counters["readies"] += 1
             self.handle(self._raft.ready())
             self._begin_read_round()
+            if interrupted():
+                return
 
     def _begin_read_round(self) -> None:
         self._reads.begin(self._raft.lead, self._raft.read_index)
