@@ -152,16 +152,7 @@ class Node:
         )
         self._handover = Handover(self._raft)
         self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
-        asked = Asked(
-            propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
-            read=lambda waiter: self._inbox.put((_READ, waiter)),
-            lease=lambda waiter: self._inbox.put((_LEASE, waiter)),
-            leader=lambda: self._public.leader,
-            require_member=self._require_member,
-            applied_index=lambda: self.machine.applied_index,
-            stopping=lambda: self._stopping,
-            now=self._env.now,
-        )
+        asked = self._asked()
         self._waits, self._lease_waits = (Waits(self._proposals, each) for each in (asked, asked.for_leases()))
         self.begins = Begins(self._proposals, asked)
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)
@@ -172,6 +163,19 @@ class Node:
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"node-{config.id}", daemon=True)
+
+    def _asked(self) -> Asked:
+        """What the clients' side asks of this node."""
+        return Asked(
+            propose=lambda proposal: self._inbox.put((_PROPOSE, proposal)),
+            read=lambda waiter: self._inbox.put((_READ, waiter)),
+            lease=lambda waiter: self._inbox.put((_LEASE, waiter)),
+            leader=lambda: self._public.leader,
+            require_member=self._require_member,
+            applied_index=lambda: self.machine.applied_index,
+            stopping=lambda: self._stopping,
+            now=self._env.now,
+        )
 
     # ---- for any thread ------------------------------------------------------------------------------------------
 
