@@ -20,7 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engines.btree.check import FREE_PAGE, LOST_PAGE, META_PAGE, OVERFLOW_PAGE, Checker
+from engines.btree.check import (
+    BRANCH_PAGE,
+    FREE_PAGE,
+    FREELIST_PAGE,
+    LEAF_PAGE,
+    LOST_PAGE,
+    META_PAGE,
+    OVERFLOW_PAGE,
+    Checker,
+)
 from engines.btree.freelist import read_freelist
 from engines.btree.meta import NO_FREELIST, Meta, MetaError
 from engines.btree.page import FREELIST, HEADER_BYTES, PageError, dump, header
@@ -32,6 +41,16 @@ from engines.errors import CorruptionError, ForeignFormat
 __all__ = ["dump_file"]
 
 IDS_SHOWN = 20  # of a freelist
+MAP_PAGES = 100  # of a row
+NAMES = {
+    META_PAGE: "meta",
+    BRANCH_PAGE: "branch",
+    LEAF_PAGE: "leaf",
+    OVERFLOW_PAGE: "overflow",
+    FREELIST_PAGE: "freelist",
+    FREE_PAGE: "free",
+    LOST_PAGE: "unreachable",
+}
 
 
 def dump_file(env: Env, path: str) -> Iterator[str]:
@@ -68,7 +87,7 @@ def _pages(view: View, meta: Meta) -> Iterator[str]:
     checker = Checker(view, meta)
     problems = checker.run()
     letters = checker.page_map or [META_PAGE] * 2 + [LOST_PAGE] * (len(view) // meta.page_bytes - 2)
-    yield f"the pages of txid {meta.txid}: {''.join(letters)}"
+    yield from _map(meta.txid, "".join(letters))
     unlisted = FREE_PAGE if meta.freelist == NO_FREELIST and not problems else LOST_PAGE
     for page, letter in enumerate(letters):
         if letter == FREE_PAGE or (letter == LOST_PAGE and unlisted == FREE_PAGE):
@@ -77,6 +96,19 @@ def _pages(view: View, meta: Meta) -> Iterator[str]:
             yield from _run(view, page, meta.page_bytes)
     for problem in problems:
         yield f"violation: {problem}"
+
+
+def _map(txid: int, letters: str) -> Iterator[str]:
+    """A letter for each page; of a large file how many there are of each, and then a row for every MAP_PAGES of them."""
+    if len(letters) <= MAP_PAGES:
+        yield f"the pages of txid {txid}: {letters}"
+        return
+    counts = ", ".join(
+        f"{letters.count(letter):,} {name} ({letter})" for letter, name in NAMES.items() if letter in letters
+    )
+    yield f"the pages of txid {txid}: {len(letters):,}, of which {counts}"
+    for at in range(0, len(letters), MAP_PAGES):
+        yield f"pages {at}: {letters[at : at + MAP_PAGES]}"
 
 
 def _run(view: View, page: int, page_bytes: int) -> Iterator[str]:

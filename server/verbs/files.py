@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from server import inspect
+from server import dump_pages, inspect
 from server.engine_options import options_of_nodes
-from server.verbs.words import AddVerb, one_line
+from server.verbs.words import AddVerb, UsageError, count, one_line
 
 __all__ = ["add"]
 
@@ -20,6 +20,11 @@ def add(verb: AddVerb) -> None:
     ]
     for each in files:
         each.add_argument("--engine", help="a name, module:Class or path/to/file.py:Class (default: who recognises it)")
+    dump = files[1]
+    dump.add_argument("--page", type=count, default=1, help="which page of a long dump (default: 1)")
+    limit = f"lines of a page; 0 is no limit (default: {dump_pages.LIMIT_LINES:,})"
+    dump.add_argument("--limit", type=count, default=dump_pages.LIMIT_LINES, help=limit)
+    dump.add_argument("--keys", action="store_true", help="the keys alone, with the sizes of their values")
     verb("options", _options, "list what an engine can be told: --option of serve and cluster", "engine")
     verb("which", _which, "say whose files these are; changes nothing", "path")
 
@@ -37,8 +42,14 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _dump(options: argparse.Namespace) -> int:
+    if options.page < 1:
+        raise UsageError("the first page is --page 1")
     try:
-        for line in inspect.dump(options.path, options.engine):
+        if options.keys:
+            lines = dump_pages.key_lines(options.path, options.engine)
+        else:
+            lines = inspect.dump(options.path, options.engine)
+        for line in dump_pages.pages(options.path, lines, options.page, options.limit):
             print(line)
     except inspect.NotRecognised as error:
         return one_line(error)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-__all__ = ["AddVerb", "UsageError", "one_line", "port"]
+__all__ = ["AddVerb", "UsageError", "count", "one_line", "port"]
 
 AddVerb = Callable[..., argparse.ArgumentParser]
 """add(name, run, text, *words): a verb that calls `run` with the parsed options; words: its arguments without a dash."""
@@ -20,6 +20,13 @@ def port(text: str) -> int:
     """An argument that is a port. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536):
         raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """An argument that counts something. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise argparse.ArgumentTypeError(f"it is a number, and not {text!r}")
     return int(text)
 
 
