@@ -7,8 +7,8 @@
 
 In the plain form a PUT wakes six threads one after the other: a connection's, the node's and a sender's on the leader, a
 receiver's, the node's and a sender's on a follower, and the same way back; each is a lock handed over and, while others
-want the interpreter, a wait for it. Here the same calls are made by one thread. What that buys stands in ARCHITECTURE.md
-("Where a PUT's time goes").
+want the interpreter, a wait for it. Here the same calls are made by one thread. What that buys stands in server/loop_clients.py
+and in ARCHITECTURE.md ("Where a PUT's time goes").
 
 Invariants:
 

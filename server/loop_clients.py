@@ -20,8 +20,9 @@ Invariants:
 3. A connection belongs to the loop's thread from `enter` until it is closed or handed to a thread, and never to both.
 4. In a turn a connection is given REQUESTS_MAX answers at most; others have their turn before it goes on.
 
-Measured with three nodes on two cores (ARCHITECTURE.md has the table): a PUT costs the leader a third of what it costs in
-the plain form. Follows redis's networking.c.
+Measured with three nodes and 64 clients (tests/bench/http_load.py, CPU time of all nodes for each request): a PUT takes 75 µs
+in place of 171, a linearizable GET 25 in place of 95; with one client a GET 270 in place of 546, and a PUT as much as before.
+Follows redis's networking.c.
 """
 
 from __future__ import annotations
