@@ -35,6 +35,7 @@ from raft.raftpb import (
     MSG_READ_INDEX,
     MSG_READ_INDEX_RESP,
     MSG_SNAP,
+    MSG_STORAGE_APPLY_RESP,
     MSG_TIMEOUT_NOW,
     MSG_TRANSFER_LEADER,
     MSG_VOTE,
@@ -44,11 +45,22 @@ from raft.raftpb import (
 )
 from server.forwards import HEAD_BYTES, PROPOSAL_BYTES_MAX
 
-__all__ = ["NUMBER_MAX", "TERM_LEAD_MAX", "check", "leads_too_far"]
+__all__ = [
+    "NUMBER_MAX",
+    "REPORT",
+    "REPORT_BYTES_MAX",
+    "REPORT_POINT_BYTES",
+    "TERM_LEAD_MAX",
+    "check",
+    "leads_too_far",
+]
 
 NUMBER_MAX = 1 << 62
 TERM_LEAD_MAX = 1 << 32
 CONTEXT_BYTES_MAX = 64
+REPORT = MSG_STORAGE_APPLY_RESP  # the library never sends it; between nodes it says what was applied (divergence.py)
+REPORT_POINT_BYTES = 20
+REPORT_BYTES_MAX = 9 * REPORT_POINT_BYTES
 
 FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # of no term
 NAMING_ANOTHER = (MSG_READ_INDEX, MSG_TRANSFER_LEADER)  # the node that asked first, the node that is to lead
@@ -57,6 +69,7 @@ TRAVELLING = frozenset(
     (
         *FORWARDED, MSG_APP, MSG_APP_RESP, MSG_VOTE, MSG_VOTE_RESP, MSG_PRE_VOTE, MSG_PRE_VOTE_RESP, MSG_SNAP,
         MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_READ_INDEX_RESP, MSG_TRANSFER_LEADER, MSG_TIMEOUT_NOW,
+        REPORT,
     )
 )  # fmt: skip
 
@@ -76,7 +89,9 @@ def check(message: Message, sender: int) -> None:
         raise DecodeError(f"a message of term {message.term:,} names an entry of term {message.log_term:,}")
     if message.type == MSG_PROP and message.reject and any(len(entry.data) != HEAD_BYTES for entry in message.entries):
         raise DecodeError(f"a refusal names proposals by {HEAD_BYTES} bytes each")
-    if message.type == MSG_APP:
+    if message.type == REPORT:
+        _check_report(message)
+    elif message.type == MSG_APP:
         _check_entries(message)
     elif message.type == MSG_SNAP:
         _check_snapshot(message)
@@ -85,8 +100,14 @@ def check(message: Message, sender: int) -> None:
             raise DecodeError(f"a read has one entry of at most {CONTEXT_BYTES_MAX} bytes")
     elif message.type != MSG_PROP and message.entries:
         raise DecodeError(f"a {message.type} has no entries, and this one has {len(message.entries)}")
-    if message.type != MSG_PROP and len(message.context) > CONTEXT_BYTES_MAX:
+    if message.type not in (MSG_PROP, REPORT) and len(message.context) > CONTEXT_BYTES_MAX:
         raise DecodeError(f"a context has at most {CONTEXT_BYTES_MAX} bytes, and this one has {len(message.context):,}")
+
+
+def _check_report(message: Message) -> None:
+    size = len(message.context)
+    if message.entries or not 0 < size <= REPORT_BYTES_MAX or size % REPORT_POINT_BYTES:
+        raise DecodeError(f"a report of digests has up to {REPORT_BYTES_MAX} bytes, and this one has {size:,}")
 
 
 def _check_entries(message: Message) -> None:

@@ -26,9 +26,10 @@ from dataclasses import replace
 from raft import ProposalDroppedError, RawNode, StepLocalMsgError, StepPeerNotFoundError
 from raft.raftpb import MSG_PROP, Entry, Message
 from server.config import MESSAGE_BYTES_MAX
+from server.divergence import DivergenceAlarm
 from server.errors import NodeError, NoLeader, Overloaded
 from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, term_of, with_deadlines
-from server.guards import TERM_LEAD_MAX, leads_too_far
+from server.guards import REPORT, TERM_LEAD_MAX, leads_too_far
 from server.logs import Minutely, logger
 from server.metrics import Metrics, describe
 from server.outstanding import Outstanding
@@ -68,6 +69,7 @@ class Intake:
         self._send = send
         self._now = now
         self._complaints = Minutely(logger())
+        self.alarm: DivergenceAlarm | None = None
         self._tried: tuple[int, int] | None = None  # term and leader for which held proposals were proposed last
         self.counters = dict.fromkeys(
             (
@@ -167,6 +169,9 @@ class Intake:
             try:
                 if message.type == MSG_PROP:
                     self._step_forwarded(message)
+                elif message.type == REPORT:
+                    if self.alarm is not None:
+                        self.alarm.hear(message)
                 else:
                     raft.step(message)
             except (StepLocalMsgError, StepPeerNotFoundError) as error:

@@ -56,6 +56,7 @@ from server.address_book import AddressBook, first_book
 from server.addresses import url_of
 from server.config import NodeConfig, raft_config
 from server.directory import open_directory
+from server.divergence import Diverged, DivergenceAlarm
 from server.errors import NodeError, NodeRemoved, NodeStopped, NoLeader, OutcomeUnknown, UndecodableEntry
 from server.guards import leads_too_far
 from server.handover import Handover
@@ -154,11 +155,11 @@ class Node:
         self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
         asked = self._asked()
         self._waits, self._lease_waits = (Waits(self._proposals, each) for each in (asked, asked.for_leases()))
+        self._alarm = self._intake.alarm = DivergenceAlarm(config.id, self.machine, self._raft, self.send)
         self.begins = Begins(self._proposals, asked)
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)
         self._public = _Public("follower", 0, 0, 0)
-        silence_s = config.election_tick * config.tick_s
-        self._contact = Contact(config.id, peers, silence_s, self._env.now())
+        self._contact = Contact(config.id, peers, config.election_tick * config.tick_s, self._env.now())
         self._stopping = False
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
@@ -291,6 +292,7 @@ class Node:
             **self._contact.metrics(),
             **self._loop.metrics(),
             **self._intake.metrics(),
+            **self._alarm.metrics(),
             **self._proposals.metrics(),
             **self._reads.metrics(),
             **self._transport.metrics(),
@@ -351,6 +353,7 @@ class Node:
                     if self._membership.may_campaign():
                         self._raft.tick()
                     self._reads.tick()
+                    self._alarm.tick()
                     # However late it is, it is one tick: a node that was stopped must not find that it has heard from
                     # nobody for ten of them.
                     deadline += self.config.tick_s
@@ -365,7 +368,7 @@ class Node:
                 self._publish()
         except BaseException as error:
             self.failure = error
-            if isinstance(error, LogLostError):  # it must not vote again, not even before the next leader finds it out
+            if isinstance(error, LogLostError | Diverged):  # it must not vote again, not even before the next start
                 self._log(f"stops: {self._directory.condemn(str(error))}")
             elif isinstance(error, (UndecodableEntry, NodeRemoved)):
                 self._log(f"stops: {error}")

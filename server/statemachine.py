@@ -23,6 +23,7 @@ In the engine, the user's keys and ours are kept apart by their first byte:
     mconf_state   → the members in force there
     mcluster      → the cluster's id, 8 bytes; written with the first entry, not there in stores of earlier versions
     mmembers      → the members' addresses and directories (server/address_book.py); with the first entry, too
+    mdigest       → the running digest of the entries (server/digest.py); not there in stores of earlier versions
     ms<session>   → the last request of a session (server/sessions.py)
 
 Invariants:
@@ -55,7 +56,8 @@ from raft.raftpb import (
     Entry,
     SnapshotMetadata,
 )
-from server.address_book import CONF_CHANGES, Applying, BookChange
+from server.address_book import CONF_CHANGES, BookChange
+from server.digest import RunningDigest
 from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
 from server.limits import KEY_BYTES_MAX
 from server.sessions import OPENS, Serial, Sessions
@@ -123,7 +125,7 @@ class OwnKeys(Protocol):
     def read(self, store: KVStore) -> None:
         """Reads what an engine has that was opened, or loaded from a snapshot. Raises DecodeError."""
 
-    def put(self, batch: WriteBatch, entries: Sequence[Entry], machine: Applying) -> None:
+    def put(self, batch: WriteBatch, entries: Sequence[Entry], machine: StateMachine) -> None:
         """Adds to the batch what these entries change; `machine` still says what was before them."""
 
     def written(self) -> None:
@@ -235,7 +237,9 @@ class StateMachine:
         self.applied_term = 0
         self.conf_state: ConfState | None = None  # None until a first entry or snapshot says who takes part
         self.sessions = Sessions() if sessions is None else sessions
-        self._own_keys: Sequence[OwnKeys] = (self.sessions, *own_keys)
+        self.digest = RunningDigest()
+        self.passed_over: set[int] = set()  # of the entries that aren't applied yet
+        self._own_keys: Sequence[OwnKeys] = (self.sessions, self.digest, *own_keys)
         self._members_after: dict[int, ConfState] = {}  # of the membership changes that aren't applied yet
         self._read_own_keys()
 
@@ -346,6 +350,7 @@ class StateMachine:
             own.put(batch, entries, self)
         self._store.write(batch, sync=False)
         self._members_after = {at: state for at, state in self._members_after.items() if at > entries[-1].index}
+        self.passed_over = {at for at in self.passed_over if at > entries[-1].index}
         for own in self._own_keys:
             own.written()
 
@@ -367,6 +372,7 @@ class StateMachine:
         except (RaftDecodeError, DecodeError) as error:
             if entry.index not in self._skip_entries:
                 raise UndecodableEntry(entry.index, entry.term, str(error)) from None
+            self.passed_over.add(entry.index)
             return ConfChange(CONF_CHANGE_ADD_NODE, 0)
 
     def proposal_in(self, entry: Entry) -> Proposal | None:
@@ -380,6 +386,7 @@ class StateMachine:
             return decode_proposal(entry.data)
         except DecodeError as error:
             if entry.index in self._skip_entries:
+                self.passed_over.add(entry.index)
                 return None
             raise UndecodableEntry(entry.index, entry.term, str(error)) from None
 

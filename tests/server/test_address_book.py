@@ -157,7 +157,7 @@ def test_the_book_is_in_the_batch_of_the_change_and_in_snapshots():
     added = change(CONF_CHANGE_ADD_LEARNER_NODE, 4, Record(4, "d", 4, admits=True))
     machine.apply([Entry(1, 2, data=encode_proposal(1, 1, [(b"a", b"1")])), entry(3, added)], members)
     [batch] = batches
-    assert {b"ka", b"mapplied", b"mconf_state", b"mmembers"} == batch.keys()
+    assert {b"ka", b"mapplied", b"mconf_state", b"mdigest", b"mmembers"} == batch.keys()
     assert kept.book.members[4] == Member("d", 4, 0, 3, True)
     metadata, view = machine.snapshot()
     other, read = machine_on(MemoryStore())

@@ -75,7 +75,7 @@ def test_apply_writes_pairs_and_index_in_one_batch(machine):
     assert applied == [Applied(1, 7, 10), Applied(3, 7, 30)]
     [(operations, sync)] = batches
     assert sync is False
-    assert [key for key, _ in operations] == [b"ka", b"ka", b"kb", b"mapplied", b"mconf_state"]
+    assert [key for key, _ in operations] == [b"ka", b"ka", b"kb", b"mapplied", b"mconf_state", b"mdigest"]
     assert (machine.lookup(b"a"), machine.lookup(b"b"), machine.applied_index) == (None, b"2", 3)
 
 
