@@ -59,8 +59,11 @@ class Cluster:
         tick_s: float = 0.1,
         plant: str = "",
         proxied: bool = True,
+        recorded: bool = True,
     ) -> None:
-        """proxied: False has the nodes talk to each other directly, for figures without a detour."""
+        """proxied: False has the nodes talk to each other directly. recorded: False has them write down nothing of what they
+        apply. Both for figures without a detour."""
+        self.recorded = recorded
         self.directory = directory
         self.engines = dict(enumerate(engines, 1))
         self.tick_s = tick_s
@@ -89,7 +92,7 @@ class Cluster:
     def command(self, node_id: int) -> list[str]:
         """The words that start a node."""
         words = [sys.executable, "-m", "tests.cluster.node", "--control", str(self.control(node_id))]
-        words += ["--record", str(self.record(node_id))]
+        words += ["--record", str(self.record(node_id))] if self.recorded else []
         words += ["--tick", str(self.tick_s), *(["--plant", self.plant] if self.plant else [])]
         words += ["serve", "--id", str(node_id), "--cluster", self.list, "--port", str(self.client_ports[node_id])]
         words += ["--listen-peer", f"http://127.0.0.1:{self.own_ports[node_id]}"]
