@@ -41,7 +41,9 @@ class NodeConfig:
     id: this node's, 1 or more. peers: the first members' peer listeners, the same on all members, because a new cluster
     begins with them; may be empty where the directory knows them, or `joining`. joining: for the first start of a node
     that joins a running cluster. data_dir: this node's own. engine, engine_options: for `engines.open`.
-    tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them.
+    tick_s: seconds of a Raft tick; a follower campaigns after election_tick to 2 * election_tick - 1 of them. With 0.1 s, as
+    etcd has it, a killed leader cost up to 3.2 s (two that campaign at once have to wait once more) and a deaf one 3.4 s;
+    with 0.05 s up to 1.0 and 1.9, and three nodes that are filled through 32 connections on two cores lose no leader.
     pre_vote: a node asks whether it could win before it campaigns, so that one that was cut off deposes nobody.
     check_quorum: a leader that a majority doesn't answer within election_tick steps down, and nobody votes who has heard
     a leader within it: what lease reads (server/lease_reads.py) count on. The same on all members.

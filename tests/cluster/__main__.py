@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.config import NodeConfig
 from tests.cluster.faults import FAULTS
 from tests.cluster.node import PLANTS
 from tests.cluster.processes import Failed
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("METCD_SEED", "0")), help="of the first round")
     parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="in this order; default: drawn")
-    parser.add_argument("--tick", type=float, default=0.1, help="seconds of a Raft tick (default: %(default)s)")
+    parser.add_argument(
+        "--tick", type=float, default=NodeConfig.tick_s, help="seconds of a Raft tick (default: %(default)s)"
+    )
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug that the round must find")
     parser.add_argument("--directory", type=Path, help="where failed rounds are kept (default: a temporary one)")
     parser.add_argument("--list", action="store_true", help="the faults, and nothing else")

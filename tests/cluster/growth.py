@@ -30,6 +30,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.config import NodeConfig
 from tests.cluster.processes import ENGINES, Cluster, until
 
 __all__ = ["main"]
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--engines", default=",".join(ENGINES), help="of the three nodes (default: %(default)s)")
-    parser.add_argument("--tick", type=float, default=0.1)
+    parser.add_argument("--tick", type=float, default=NodeConfig.tick_s)
     options = parser.parse_args(arguments)
     directory = Path(tempfile.mkdtemp(prefix="metcd-growth-"))
     try:

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.node")
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--record", type=Path)
-    parser.add_argument("--tick", type=float, default=0.1, help="seconds; metcd serve has 0.1")
+    parser.add_argument(
+        "--tick", type=float, default=NodeConfig.tick_s, help="seconds (default: %(default)s, as metcd serve)"
+    )
     parser.add_argument("--plant", choices=sorted(PLANTS))
     parser.add_argument("words", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)

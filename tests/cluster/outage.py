@@ -13,7 +13,7 @@ gone or cut off are not counted, for they have to go elsewhere.
 | transfer        | the leader is asked to hand over                            | no pause                            |
 | stop            | SIGTERM of the leader; it comes back                        | no pause                            |
 
-The ticks are those of `metcd serve` (0.1 s), unless told otherwise.
+The ticks are those of `metcd serve`, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from server.config import NodeConfig
 from tests.cluster.processes import Cluster, Failed, until
 from tests.cluster.proxy import DROP
 
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--times", type=int, default=5, help="each of the other events (default: %(default)s)")
     parser.add_argument("--only", action="append", choices=sorted(EVENTS), help="some of the events")
-    parser.add_argument("--tick", type=float, default=0.1)
+    parser.add_argument("--tick", type=float, default=NodeConfig.tick_s)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     print(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from server.config import NodeConfig
 from tests.cluster.faulty_env import break_disk
 from tests.cluster.proxy import Proxy
 from tests.server.local_nodes import free_ports
@@ -56,7 +57,7 @@ class Cluster:
         self,
         directory: Path,
         engines: Iterable[str] = ENGINES,
-        tick_s: float = 0.1,
+        tick_s: float = NodeConfig.tick_s,
         plant: str = "",
         proxied: bool = True,
         recorded: bool = True,

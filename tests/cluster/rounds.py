@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from server.config import NodeConfig
 from tests.cluster.clients import Load, pairs_of
 from tests.cluster.faults import FAULTS, Stage
 from tests.cluster.history import Op, applied_by, save
@@ -49,7 +50,7 @@ class Plan:
     seed: int
     faults: Sequence[str]
     calm_s: float = 1.0
-    tick_s: float = 0.1
+    tick_s: float = NodeConfig.tick_s
     recovery_s: float = 15.0
     plant: str = ""
     rate_min: float = RATE_MIN

@@ -19,7 +19,7 @@ from tests.cluster.processes import Failed
 from tests.cluster.rounds import Plan, VoidRound, play
 from tests.cluster.verdict import judge
 
-TICK_S = 0.03  # a tenth of a second in a real node: elections of some 0.5 s in place of 1.5
+TICK_S = 0.03  # elections of some 0.4 s in place of 0.7
 
 
 def test_a_short_round(seed: int, tmp_path: Path) -> None:
