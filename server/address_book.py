@@ -52,13 +52,13 @@ from engines.coding import DecodeError
 from engines.kvstore import KVStore, WriteBatch
 from raft.raftpb import ENTRY_CONF_CHANGE, ENTRY_CONF_CHANGE_V2, ConfChange, ConfChangeV2, ConfState, Entry
 from server.addresses import netloc
+from server.limits import REMOVED_MAX
 
 __all__ = ["CONF_CHANGES", "MEMBERS", "AddressBook", "Applying", "Book", "BookChange", "Member", "Record", "first_book"]
 
 CONF_CHANGES = (ENTRY_CONF_CHANGE, ENTRY_CONF_CHANGE_V2)
 MEMBERS = b"mmembers"
 VERSION = 1
-REMOVED_MAX = 1000
 
 _COUNT = struct.Struct("<I")
 _MEMBER = struct.Struct("<QQQBHH")

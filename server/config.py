@@ -8,12 +8,12 @@ from typing import Any
 
 from engines.env import Env, real_env
 from raft import READ_ONLY_LEASE_BASED, READ_ONLY_SAFE, Config, Storage
+from server.limits import UNCOMMITTED_BYTES_MAX
 
 __all__ = ["MESSAGE_BYTES_MAX", "Joining", "NodeConfig", "Peers", "raft_config"]
 
 MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
 APPLY_BYTES_MAX = 2 << 20  # of entries that are applied at once; a tick may have to wait for so long
-UNCOMMITTED_BYTES_MAX = 256 << 20  # in a leader's log; then Overloaded
 INFLIGHT_MESSAGES_MAX = 256
 
 Peers = dict[int, tuple[str, int]]  # node id → host and port of its peer listener

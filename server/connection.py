@@ -38,7 +38,16 @@ from http import HTTPStatus
 from typing import Protocol
 
 from server.answers import Run
-from server.limits import BODY_BYTES_MAX
+from server.limits import (
+    ANSWER_BYTES_PER_S_MIN,
+    ANSWER_S,
+    BODY_BYTES_MAX,
+    BODY_S,
+    CONNECTIONS_MAX,
+    HEAD_S,
+    IDLE_S,
+    SPARE_CONNECTIONS_MAX,
+)
 from server.logs import logger
 from server.metrics import Histogram
 from server.request import HEAD_END, BadRequest, Fields, Request, is_local_name, parse_head
@@ -57,18 +66,20 @@ STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.enc
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may take; seconds are absolute, from the beginning of what they limit."""
+    """What one client may take; seconds are absolute, from the beginning of what they limit.
 
-    connections: int = 256
-    spare_connections: int = 16  # beyond those, for /_/health, /_/status and /_/metrics
+    What is not explained here is in server/limits.py."""
+
+    connections: int = CONNECTIONS_MAX
+    spare_connections: int = SPARE_CONNECTIONS_MAX
     reclaimed_idle_s: float = 1.0  # a connection that has been idle that long is closed when others need its place
     spare_head_s: float = 2.0  # how long a spare connection may take to ask its one question
     body_bytes: int = BODY_BYTES_MAX
-    head_s: float = 10.0  # from a head's first byte to its last; for a new connection, from accept
-    body_s: float = 30.0
-    answer_s: float = 30.0  # for each block of an answer, and how late a long answer may be against its slowest pace
-    answer_bytes_per_s: int = 64 << 10  # that pace: an open scan keeps old tables, pages and segments on the disk
-    idle_s: float = 75.0  # between an answer and the next request
+    head_s: float = HEAD_S
+    body_s: float = BODY_S
+    answer_s: float = ANSWER_S
+    answer_bytes_per_s: int = ANSWER_BYTES_PER_S_MIN
+    idle_s: float = IDLE_S
     linger_s: float = 5.0  # how long a connection is drained after an error
     linger_bytes: int = 64 << 20  # and how much of a body that was refused; then it is reset
 

@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 from raft.raftpb import ENTRY_NORMAL, MSG_PROP, DecodeError, Entry, Message
 from server.errors import NodeError, NoLeader, Overloaded
-from server.limits import KEY_BYTES_MAX
+from server.limits import KEY_BYTES_MAX, PROPOSAL_BYTES_MAX
 from server.sessions import Serial
 from server.statemachine import MAX_VALUE_BYTES, decode_proposal
 
@@ -61,7 +61,6 @@ __all__ = [
     "with_deadlines",
 ]
 
-PROPOSAL_BYTES_MAX = (4 << 20) + (64 << 10)  # of one, encoded: a value of 4 MiB, its key, and what frames them
 HEAD_BYTES = 16  # origin and sequence: what a proposal is known by
 NO_DEADLINE_MS = (1 << 32) - 1
 

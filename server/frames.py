@@ -20,6 +20,7 @@ from crc32c import crc32c
 from raft.raftpb import MSG_PROP, MSG_SNAP, DecodeError, Message
 from server import guards
 from server.forwards import TransitClock, from_wire, to_wire
+from server.limits import FRAME_BYTES_MAX
 
 __all__ = [
     "FRAME_BYTES_MAX",
@@ -31,7 +32,6 @@ __all__ = [
     "read_frame",
 ]
 
-FRAME_BYTES_MAX = 64 << 20  # a receiver refuses more; MsgApp is limited to far less by the Raft configuration
 FRAME_MESSAGES_MAX = 1024
 
 _FRAME = struct.Struct("<II")

@@ -45,13 +45,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from server.errors import NodeError, NodeStopped, NoLeader
+from server.limits import OUTSTANDING_BYTES_MAX, OUTSTANDING_MAX
 from server.proposals import Proposal, Proposals
 from server.statemachine import Applied
 
 __all__ = ["Outstanding"]
 
-COUNT_MAX = 65_536
-BYTES_MAX = 256 << 20
 
 _HEAD = struct.Struct("<QQ")  # how a proposal begins: origin and sequence
 
@@ -82,7 +81,7 @@ class Outstanding:
     @property
     def full(self) -> bool:
         """Whether there is no room for another proposal."""
-        return len(self) >= COUNT_MAX or self._size_bytes >= BYTES_MAX
+        return len(self) >= OUTSTANDING_MAX or self._size_bytes >= OUTSTANDING_BYTES_MAX
 
     # ---- what happens to proposals --------------------------------------------------------------------------------
 

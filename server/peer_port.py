@@ -10,7 +10,7 @@ Invariants:
 1. Before a connection has said who it is, and proved it where there is a secret, it is a stranger. Strangers have places
    of their own, so that no number of them keeps a member out, and a time that no dripping byte moves.
 2. A member has one stream, the newest (the old one's other end may have lost its power, and will never say so), and
-   SNAPSHOTS_MAX snapshots at a time. So threads are bounded.
+   SNAPSHOTS_FROM_PEER_MAX snapshots at a time. So threads are bounded.
 3. What a browser can be made to send is refused: a Host that is a name other than this node's own, any Origin, a page of
    another site; and what is sent begins with an Upgrade, which no page can ask for.
 4. Errors are answered in the form of the client port: a status and {"error": "one sentence"}.
@@ -40,6 +40,7 @@ from server.errors import Overloaded
 from server.forwards import TransitClock
 from server.frames import read_frame
 from server.handshake import UPGRADE, Caller, Handshake, Refusals, Unproven
+from server.limits import HANDSHAKE_TIMEOUT_S, SNAPSHOT_BYTES_MAX, SNAPSHOTS_FROM_PEER_MAX, STRANGERS_MAX
 from server.listener import Listener, hang_up
 from server.logs import Minutely, logger
 from server.loop import Loop
@@ -51,12 +52,8 @@ from server.snapshot_wire import UPGRADE_SNAPSHOT, Announced, IncomingFile
 
 __all__ = ["Hearer", "PeerPort"]
 
-STRANGERS_MAX = 32
-SNAPSHOTS_MAX = 2  # that one member sends at a time
-HANDSHAKE_TIMEOUT_S = 5.0
 REQUESTS_MAX = 4  # on one connection: a hello, and what it was about
 SNAPSHOT_MESSAGE_BYTES_MAX = 1 << 20
-SNAPSHOT_BYTES_MAX = 1 << 40
 LINGER_S = 0.5  # how long what follows a refusal is dropped, so that the refusal can be read
 LINGER_BYTES = 4 << 20
 STOP_TIMEOUT_S = 0.5  # for all connections together; what is still loading a snapshot then ends with the process
@@ -149,7 +146,7 @@ class PeerPort(Listener):
         """
         with self._guard:
             others = sum(1 for other in self._members.values() if other == member)
-            if connection not in self._strangers or (not is_stream and others > SNAPSHOTS_MAX):
+            if connection not in self._strangers or (not is_stream and others > SNAPSHOTS_FROM_PEER_MAX):
                 return False
             del self._strangers[connection]
             self._members[connection] = member
@@ -385,7 +382,7 @@ class _Connection(socketserver.StreamRequestHandler):
                 413, "A snapshot says its sizes, in Content-Length and X-Metcd-File-Size, and has a limit."
             )
         if not self.server.admit(self.connection, sender, False):
-            raise _Told(503, f"Node {sender} sends {SNAPSHOTS_MAX} snapshots already.")
+            raise _Told(503, f"Node {sender} sends {SNAPSHOTS_FROM_PEER_MAX} snapshots already.")
         incoming = IncomingFile(self.connection, self.rfile.read1, file, self._begin_snapshot)
         try:
             message = Message.decode(self.rfile.read(message_size))

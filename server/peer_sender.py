@@ -28,14 +28,13 @@ from raft.raftpb import Message
 from server.addresses import netloc
 from server.frames import FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, encode_frame
 from server.handshake import Handshake, Known, Refusals, Unproven, answer_of, dial, head_of
+from server.limits import PEER_QUEUE_BYTES_MAX, PEER_QUEUE_MESSAGES_MAX
 from server.listener import hang_up
 from server.metrics import Metrics, describe
 from server.snapshot_wire import UPGRADE_SNAPSHOT, SnapshotRefused, announced, send_file
 
 __all__ = ["Dialer", "PeerSender"]
 
-QUEUE_MESSAGES = 4096  # for each peer; etcd's stream buffer
-QUEUE_BYTES = 128 << 20  # for each peer; or one message
 CALL_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
 DIRECT_MESSAGES_MAX = 8  # that are written at once: with one entry each they fit into a frame, however large it is
@@ -170,7 +169,9 @@ class PeerSender(threading.Thread):
     def _put(self, message: Message) -> bool:
         size = sum(entry.size() for entry in message.entries) + 128
         queued_bytes = self._put_bytes - self._taken_bytes
-        if self._queue.qsize() >= QUEUE_MESSAGES or (queued_bytes and queued_bytes + size > QUEUE_BYTES):
+        if self._queue.qsize() >= PEER_QUEUE_MESSAGES_MAX or (
+            queued_bytes and queued_bytes + size > PEER_QUEUE_BYTES_MAX
+        ):
             return False
         self._put_bytes += size
         self._queue.put((size, message))

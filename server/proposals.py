@@ -27,6 +27,7 @@ from engines.errors import InvalidKey
 from engines.kvstore import Operation, check_key, check_value
 from server.errors import NodeError, NodeStopped, OutcomeUnknown, Overloaded, TooLarge
 from server.forwards import PROPOSAL_BYTES_MAX
+from server.limits import PROPOSALS_WAITING_MAX, UNTAKEN_BYTES_MAX
 from server.metrics import Metrics, describe
 from server.reads import Waiter
 from server.sessions import Serial
@@ -34,8 +35,6 @@ from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, encode_
 
 __all__ = ["PROPOSAL_BYTES_MAX", "Proposal", "Proposals"]
 
-PROPOSALS_WAITING_MAX = 16_384
-UNTAKEN_BYTES_MAX = 256 << 20
 
 describe(
     {

@@ -33,10 +33,10 @@ from engines.coding import DecodeError
 from engines.kvstore import Operation, Reader, WriteBatch
 from raft.raftpb import Entry
 from server.errors import NodeError, NumberPassed, SessionExpired
+from server.limits import SESSIONS_MAX
 
 __all__ = ["OPENS", "SESSIONS_MAX", "Serial", "Sessions"]
 
-SESSIONS_MAX = 10_000  # 24 bytes each, and the key: less than a megabyte in every engine and snapshot
 PREFIX = b"ms"
 
 _KEY = struct.Struct(">2sQ")  # big-endian, as it is in the order of keys

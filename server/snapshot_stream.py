@@ -8,7 +8,7 @@ that all of it has come, and that it is what was sent.
 
 Invariants:
 
-1. STREAMS_MAX at a time: an open snapshot keeps old tables, pages and segments on the disk, and a scan takes its part of
+1. SNAPSHOT_STREAMS_MAX at a time: an open snapshot keeps old tables, pages and segments on the disk, and a scan takes its part of
    the interpreter's time (server/pace.py). A client that takes too long over it is cut off (server/connection.py).
 2. The place and the snapshot are given back however a stream ends: read to its end, broken off, or never begun.
 """
@@ -24,13 +24,13 @@ from engines.kvstore import Pair
 from engines.log import BLOCK_BYTES, encode_record
 from raft.raftpb import SnapshotMetadata
 from server.errors import NodeStopped, Overloaded
+from server.limits import SNAPSHOT_STREAMS_MAX
 from server.pace import Pace
 from server.snapshot import records
 from server.statemachine import MachineSnapshot
 
-__all__ = ["STREAMS_MAX", "SnapshotStream", "SnapshotStreams"]
+__all__ = ["SNAPSHOT_STREAMS_MAX", "SnapshotStream", "SnapshotStreams"]
 
-STREAMS_MAX = 2
 TAKE_TIMEOUT_S = 5.0
 
 
@@ -50,13 +50,15 @@ class SnapshotStreams:
         """later: has a function called in the node's thread. take: called there; None if there is no state just now."""
         self._later = later
         self._take = take
-        self._places = threading.Semaphore(STREAMS_MAX)
+        self._places = threading.Semaphore(SNAPSHOT_STREAMS_MAX)
         self._stopped = threading.Event()
 
     def open(self) -> SnapshotStream:
         """A stream of what is applied now. Raises Overloaded, NodeStopped."""
         if not self._places.acquire(blocking=False):
-            raise Overloaded(f"{STREAMS_MAX} snapshots are being read already: try again later, or ask another node")
+            raise Overloaded(
+                f"{SNAPSHOT_STREAMS_MAX} snapshots are being read already: try again later, or ask another node"
+            )
         try:
             snapshot = self._taken()
         except BaseException:

@@ -39,6 +39,8 @@ from typing import BinaryIO, Protocol
 
 from crc32c import crc32c
 
+from server.limits import SNAPSHOT_BYTES_PER_S_MIN, SNAPSHOT_GRACE_S
+
 __all__ = ["UPGRADE_SNAPSHOT", "Announced", "IncomingFile", "SnapshotRefused", "announced", "send_file"]
 
 UPGRADE_SNAPSHOT = "metcd-snapshot/1"
@@ -46,8 +48,6 @@ CHUNK_BYTES = 256 << 10
 WINDOW_BYTES = 1 << 20
 ENDING_BYTES = 64  # the trailer and its header have 28; the rest is the end of the last pairs
 LINE_BYTES_MAX = 2000
-SNAPSHOT_BYTES_PER_S_MIN = 64 << 10
-SNAPSHOT_GRACE_S = 5.0
 VERIFIED_BYTES_PER_S_MIN = 16 << 20  # how fast a receiver reads the whole file again before it says that it has it
 
 _CHUNK = struct.Struct("<II")

@@ -118,7 +118,7 @@ def test_when_the_node_stops_a_held_write_was_surely_not_written():
 
 
 def test_there_is_room_for_so_much_and_no_more(monkeypatch):
-    monkeypatch.setattr("server.outstanding.BYTES_MAX", 60)
+    monkeypatch.setattr("server.outstanding.OUTSTANDING_BYTES_MAX", 60)
     desk = Desk(3)
     assert desk.outstanding.full
     desk.outstanding.settle(4)

@@ -11,7 +11,7 @@ from server import peer_port as peer_port_module
 from server.addresses import url_of
 from server.client import Client, RequestRefused
 from server.identity import Identity, address_list
-from server.peer_port import SNAPSHOTS_MAX, STRANGERS_MAX
+from server.limits import SNAPSHOTS_FROM_PEER_MAX, STRANGERS_MAX
 from server.roster import Roster
 from server.transport import Transport, require_secret
 from tests.server.fake_node import Wire
@@ -176,7 +176,7 @@ def test_a_member_sends_so_many_snapshots_at_a_time(start, peers):
     message = Message(MSG_SNAP, to=2, from_=1, term=1, snapshot=Snapshot(SnapshotMetadata(5, 1))).encode()
     fields = {**MEMBER, "Host": "127.0.0.1", "Connection": "Upgrade", "Upgrade": "metcd-snapshot/1"}
     fields |= {"Content-Length": len(message), "X-Metcd-File-Size": 0, "X-Metcd-File-Ending": 0}
-    wires = [Wire(peers[2]) for _ in range(SNAPSHOTS_MAX + 2)]
+    wires = [Wire(peers[2]) for _ in range(SNAPSHOTS_FROM_PEER_MAX + 2)]
     try:
         for at, wire in enumerate(wires[:-1]):
             wire.send(request("/raft/snapshot", fields, message))
@@ -184,7 +184,7 @@ def test_a_member_sends_so_many_snapshots_at_a_time(start, peers):
         wires[-1].send(request("/raft/snapshot", fields, message))
         assert wires[-1].answer()[0] == 503
         gate.set()
-        assert [wire.answer()[0] for wire in wires[:-1]] == [101] * (SNAPSHOTS_MAX + 1)
+        assert [wire.answer()[0] for wire in wires[:-1]] == [101] * (SNAPSHOTS_FROM_PEER_MAX + 1)
     finally:
         gate.set()
         for wire in wires:

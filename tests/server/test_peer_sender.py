@@ -34,7 +34,7 @@ def test_a_peer_that_is_away_is_reported_and_found_again(peers, form):
 
 def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
     """A drop that nobody hears of stalls replication (etcd#9884)."""
-    monkeypatch.setattr(peer_sender_module, "QUEUE_MESSAGES", 3)
+    monkeypatch.setattr(peer_sender_module, "PEER_QUEUE_MESSAGES_MAX", 3)
     inbox = Inbox()
     one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
     messages = [heartbeat(number) for number in range(5)]
@@ -46,7 +46,7 @@ def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
 
 def test_a_queue_is_bounded_in_bytes(peers, monkeypatch):
     """4096 messages of a mebibyte each would be four gibibytes, for a follower that is merely slow."""
-    monkeypatch.setattr(peer_sender_module, "QUEUE_BYTES", 1000)
+    monkeypatch.setattr(peer_sender_module, "PEER_QUEUE_BYTES_MAX", 1000)
     inbox = Inbox()
     one = transport_of(1, peers, inbox)  # not started: nothing leaves the queue
     large = Message(MSG_APP, to=2, from_=1, term=1, entries=[Entry(1, 1, data=b"x" * 2000)])
@@ -57,7 +57,7 @@ def test_a_queue_is_bounded_in_bytes(peers, monkeypatch):
 
 
 def test_what_was_queued_by_bytes_is_free_again_when_it_is_sent(monkeypatch, pair):
-    monkeypatch.setattr(peer_sender_module, "QUEUE_BYTES", 1000)
+    monkeypatch.setattr(peer_sender_module, "PEER_QUEUE_BYTES_MAX", 1000)
     transports, inboxes = pair
     for index in range(1, 6):
         entry = Entry(1, index, data=b"x" * 900)

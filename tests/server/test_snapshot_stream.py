@@ -9,8 +9,9 @@ from engines.errors import CorruptionError
 from engines.memory import MemoryStore
 from raft.raftpb import ConfState, SnapshotMetadata
 from server.errors import NodeStopped, NoLeader, Overloaded
+from server.limits import SNAPSHOT_STREAMS_MAX
 from server.snapshot import read_snapshot, save, write_snapshot
-from server.snapshot_stream import STREAMS_MAX, SnapshotStreams
+from server.snapshot_stream import SnapshotStreams
 from server.statemachine import MachineSnapshot
 from tests.server.fake_node import Wire
 from tests.server.local_nodes import LocalCluster, eventually
@@ -52,10 +53,10 @@ def test_it_is_of_one_moment(store):
 @pytest.mark.parametrize("end", ["read", "broken off", "never begun"])
 def test_a_place_is_given_back_however_a_stream_ends(store, end):
     streams = streams_of(store)
-    held = [streams.open().blocks for _ in range(STREAMS_MAX)]
+    held = [streams.open().blocks for _ in range(SNAPSHOT_STREAMS_MAX)]
     with pytest.raises(Overloaded, match="are being read already"):
         streams.open()
-    assert store.describe()["snapshots"] == STREAMS_MAX
+    assert store.describe()["snapshots"] == SNAPSHOT_STREAMS_MAX
     while held:
         blocks = held.pop()
         if end == "read":
@@ -65,7 +66,7 @@ def test_a_place_is_given_back_however_a_stream_ends(store, end):
             next(blocks)
         del blocks
     assert store.describe()["snapshots"] == 0
-    for _ in range(STREAMS_MAX):
+    for _ in range(SNAPSHOT_STREAMS_MAX):
         held.append(streams.open().blocks)
 
 
@@ -81,7 +82,7 @@ def test_a_node_whose_thread_has_ended_is_not_waited_for(store, monkeypatch):
     monkeypatch.setattr("server.snapshot_stream.TAKE_TIMEOUT_S", 0.01)
     calls: queue.SimpleQueue = queue.SimpleQueue()
     streams = SnapshotStreams(calls.put, lambda: pytest.fail("nobody waits for it any more"))
-    for _ in range(STREAMS_MAX + 1):
+    for _ in range(SNAPSHOT_STREAMS_MAX + 1):
         with pytest.raises(NodeStopped):
             streams.open()
     while not calls.empty():
@@ -90,7 +91,7 @@ def test_a_node_whose_thread_has_ended_is_not_waited_for(store, monkeypatch):
 
 def test_a_node_that_loads_a_snapshot_has_none_to_give(store):
     streams = SnapshotStreams(lambda call: call(), lambda: None)
-    for _ in range(STREAMS_MAX + 1):
+    for _ in range(SNAPSHOT_STREAMS_MAX + 1):
         with pytest.raises(Overloaded, match="loads a snapshot"):
             streams.open()
 
