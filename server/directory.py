@@ -79,9 +79,9 @@ class Directory:
             self._write(replace(self._identity, removed=why))
 
     def admit(self, index: int) -> None:
-        """Notes a later entry that has let this directory in. Raises OSError."""
+        """Notes a later entry that has let this directory in, so that nobody's earlier word counts. Raises OSError."""
         with self._guard:
-            self._write(replace(self._identity, admitted=index))
+            self._write(replace(self._identity, admitted=index, kept_out=""))
 
     def note_segment(self) -> None:
         """Notes a new segment of the log (invariant 3). Raises OSError. O(1) if there is none."""
@@ -95,8 +95,8 @@ class Directory:
         Returns the sentence that it is refused with from now on. Raises nothing: the disk may be why the node stops.
         """
         sentence = (
-            f"{why}; this directory takes no part any more: keep it as it is, since it may have what the others have "
-            "lost; the other members go on without it, as long as they are a majority"
+            f"{why}; this directory takes no part any more: move it away and keep it, since it may have what the others "
+            "have lost, and start the node with an empty one: the leader readmits it, as long as the others are a majority"
         )
         with self._guard, contextlib.suppress(OSError, engines.StoreError):
             self._write(replace(self._identity, lost=sentence))

@@ -40,8 +40,8 @@ __all__ = [
 # All that is safe after a part of a directory is lost. Beginning anew under the same id is not: the node would
 # vote and acknowledge without knowing what it has promised.
 WAY_OUT = (
-    "nothing was deleted; put back exactly what was there, if you have it (an older copy is not enough), or leave this "
-    "node stopped and its directory as it is: the other members go on without it, as long as they are a majority"
+    "nothing was deleted; put back exactly what was there, if you have it (an older copy is not enough), or move this "
+    "directory away and start the node with an empty one: the leader readmits it, as long as the others are a majority"
 )
 
 

@@ -8,6 +8,7 @@
     X-Metcd-Known: <node>=<number>.<starts>.<session>[.<admitted>],…
     X-Metcd-Past: <start>.<session>,…
     X-Metcd-Address: <host>:<port>  X-Metcd-Applied: <index>
+    X-Metcd-Leader: <node id>, or 0    X-Metcd-Asks: readmission, of a node that has lost its disk (server/readmission.py)
 
 Numbers and sessions are hexadecimal. A node's own directory is an entry of what it knows. A snapshot's request (POST
 /raft/snapshot) has the same headers. The listening node refuses before a byte of Raft is read: 412 for another cluster,
@@ -77,6 +78,8 @@ class Handshake:
             "X-Metcd-Past": ",".join(f"{start}.{session:x}" for start, session in sorted(hello.past.items())),
             **({"X-Metcd-Address": hello.address} if hello.address else {}),
             "X-Metcd-Applied": str(hello.applied),
+            **({} if hello.leader is None else {"X-Metcd-Leader": str(hello.leader)}),
+            **({"X-Metcd-Asks": "readmission"} if hello.asks else {}),
         }
 
     def calling(self, connection: socket.socket, host: str, peer: int, path: str) -> dict[str, str]:
@@ -231,7 +234,19 @@ def hello_of(headers: Headers[str, str]) -> Hello | None:
     members = "".join(filter(str.isprintable, headers.get("X-Metcd-Members", "")))[:1000]
     applied = headers.get("X-Metcd-Applied", "")
     at = int(applied) if _ID.fullmatch(applied) else 0
-    return Hello(int(cluster, 16), int(from_), met, members, known, past, headers.get("X-Metcd-Address", "")[:300], at)
+    leader = headers.get("X-Metcd-Leader", "")
+    return Hello(
+        int(cluster, 16),
+        int(from_),
+        met,
+        members,
+        known,
+        past,
+        headers.get("X-Metcd-Address", "")[:300],
+        at,
+        int(leader) if _ID.fullmatch(leader) else None,
+        headers.get("X-Metcd-Asks") == "readmission",
+    )
 
 
 def answer_of(connection: socket.socket) -> http.client.HTTPResponse:

@@ -47,7 +47,7 @@ class Contact:
         """`silence_s`: a member that was not heard for so long is missing: an election timeout. `now`: Env.now()."""
         self._own_id = own_id
         self._peers = peers
-        self._silence_s = silence_s
+        self.silence_s = silence_s
         self._begun = now
         self._role = ("follower", 0, 0)  # role, leader, term
         self._role_since = now
@@ -66,6 +66,10 @@ class Contact:
     def heard(self, node_id: int, now: float) -> None:
         """A message from a member arrived."""
         self._heard[node_id] = now
+
+    def heard_ago_s(self, node_id: int, now: float) -> float:
+        """How long ago a member was heard; infinite if it never was."""
+        return now - self._heard.get(node_id, float("-inf"))
 
     def confirmed(self, now: float) -> None:
         """A majority has confirmed this leader, or this follower's leader."""
@@ -108,7 +112,7 @@ class Contact:
         """The members that should have been heard, and were not: followers of one leader have nothing to say to each other."""
         leader = self._role[1]
         expected = sorted(self._peers) if leader in (0, self._own_id) else [leader]
-        lately = now - self._silence_s
+        lately = now - self.silence_s
         return [peer for peer in expected if peer != self._own_id and self._heard.get(peer, lately - 1) < lately]
 
     def _sentence(self, since_s: float, failure: str, now: float) -> str:

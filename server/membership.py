@@ -52,7 +52,7 @@ class Membership:
         self._kept = kept
         self._machine = machine
         self._directory = directory
-        self.roster = Roster(directory.identity, directory.remember, directory.keep_out, was_removed)
+        self.roster = Roster(directory.identity, directory.remember, directory.keep_out, was_removed, directory.admit)
         self.removed = ""
         self._seen = kept.book
         self.roster.follow(self._seen, machine.applied_index)

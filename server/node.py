@@ -70,6 +70,7 @@ from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, process_metrics
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
+from server.readmission import Around, Readmission
 from server.reads import Waiter
 from server.ready import Outgoing, ReadyLoop
 from server.sessions import Serial
@@ -117,9 +118,7 @@ class Node:
         Raises DirectoryRefused, StoreLocked, WrongEngine, CorruptionError, UnknownEngine, ValueError for a bad
         configuration, and OSError for a taken port; then nothing stays open.
         """
-        self.id = config.id
-        self.config = config
-        self._env = config.env
+        self.id, self.config, self._env = config.id, config, config.env
         self._inbox = new_inbox()  # in the fast form it is the loop that serves clients and peers, too
         self.loop = self._inbox if isinstance(self._inbox, Loop) else None
         with contextlib.ExitStack() as undo:
@@ -160,6 +159,8 @@ class Node:
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)
         self._public = _Public("follower", 0, 0, 0)
         self._contact = Contact(config.id, peers, config.election_tick * config.tick_s, self._env.now())
+        around = Around(self.members, self._roster, self.machine, self._contact, self.later, self._env.now)
+        self._readmission = Readmission(self._raft, around)
         self._stopping = False
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
@@ -236,7 +237,10 @@ class Node:
 
     def _require_member(self) -> None:
         if self._roster.kept_out:
-            raise NoLeader(f"this node is kept out of its cluster: {self._roster.kept_out}")
+            way = self._readmission.sentence()
+            raise NoLeader(
+                f"this node is kept out of its cluster: {self._roster.kept_out}{f'; it {way}' if way else ''}"
+            )
 
     def status(self) -> dict[str, Any]:
         """What the node is and knows, ready for JSON."""
@@ -254,6 +258,7 @@ class Node:
             "commit_index": public.commit_index,
             "applied_index": self.machine.applied_index,
             "removed": self._membership.removed,
+            "readmission": self._readmission.sentence(),
             "peers": {str(peer): url_of(*address) for peer, address in sorted(self._roster.addresses().items())},
             "connected": {str(peer): connected for peer, connected in self._transport.connected().items()},
             "stats": {
@@ -276,6 +281,7 @@ class Node:
             failure = str(error)
         health = self._contact.health(failure, self._transport.connected(), self._env.now())
         health.report["cluster"] = f"{self._roster.cluster_id:016x}"
+        health.report["readmission"] = self._readmission.sentence()
         return health
 
     def metrics(self) -> Metrics:
@@ -346,6 +352,7 @@ class Node:
                 now = self._env.now()
                 if self._roster.kept_out:  # neither time nor a message moves it: it promises nothing
                     self._public = _Public("kept out", 0, self._public.term, self._public.commit_index)
+                    self._readmission.ask(self._transport)
                     deadline = now + self.config.tick_s
                     continue
                 ticked = now >= deadline
@@ -365,6 +372,7 @@ class Node:
                     ticked = False
                     self._loop.run(tick_is_due)
                 self._membership.follow(self._transport, self._contact)
+                self._readmission.follow()
                 self._publish()
         except BaseException as error:
             self.failure = error
@@ -383,6 +391,7 @@ class Node:
             raft.role.name.lower().replace("_", "-"), raft.lead, raft.term, raft.commit_index
         )
         self._handover.look()
+        self._roster.leader = raft.lead
         if public[:3] != before[:3]:
             self._contact.became(public.role, public.leader, public.term, self._env.now())
 
@@ -398,7 +407,9 @@ class Node:
                 self._reads.add_lease(content)
             elif kind == _MESSAGES:
                 self._contact.heard(content[0].from_, self._env.now())
-                self._intake.step(content)
+                self._intake.step(
+                    self._readmission.meant_for_another(content) if self._readmission.arrives else content
+                )
             elif kind == _CALL:
                 content()
             else:

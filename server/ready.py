@@ -34,6 +34,7 @@ from server.address_book import CONF_CHANGES
 from server.logs import logger
 from server.metrics import Metrics, describe
 from server.outstanding import Outstanding
+from server.readmission import put_in_force
 from server.reads import ReadRounds
 from server.statemachine import StateMachine
 from server.storage import CutLimits, NodeStorage
@@ -189,5 +190,5 @@ class ReadyLoop:
         """Puts the membership changes among committed entries in force, as Raft wants it before `advance`."""
         for entry in entries:
             if entry.type in CONF_CHANGES:
-                self._conf_state = self._raft.apply_conf_change(self._machine.conf_change(entry))
+                self._conf_state = put_in_force(self._raft, self._machine.conf_change(entry))
                 self._machine.note_members(entry.index, self._conf_state)

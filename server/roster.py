@@ -62,7 +62,8 @@ class Hello:
     """What a node says of itself when a connection begins.
 
     members: its first list, in words. known: invariant 3. past: what it drew at the starts that it remembers. address:
-    where it is, "host:port", by what it has applied up to the index `applied`; "" if it doesn't say.
+    where it is, "host:port", by what it has applied up to the index `applied`; "" if it doesn't say. leader: whom it
+    follows, 0 for nobody. asks: its directory is empty, and it asks to be readmitted (server/readmission.py).
     """
 
     cluster_id: int
@@ -73,6 +74,8 @@ class Hello:
     past: Mapping[int, int] = field(default_factory=dict)
     address: str = ""
     applied: int = 0
+    leader: int | None = None
+    asks: bool = False
 
 
 class Roster:
@@ -84,10 +87,12 @@ class Roster:
         remember: Callable[[dict[int, Met]], None],
         keep_out: Callable[[str], None] | None = None,
         removed: Callable[[str], None] = lambda why: None,
+        admit: Callable[[int], None] = lambda index: None,
     ) -> None:
         """identity: at this start. remember: writes to disk what is new, and that a member hears; returns when it is there.
 
         keep_out: the same for why this node is kept out. removed: called when this node hears that it was removed.
+        admit: writes to disk which entry has let this node in anew.
         """
         self.cluster_id = identity.cluster_id
         self.node_id = identity.node_id
@@ -105,6 +110,13 @@ class Roster:
         self._remember = remember
         self._keep_out = keep_out
         self._removed = removed
+        self._admit = admit
+        self.asked: Callable[[int, int], None] = lambda node, number: (
+            None
+        )  # a node asks to be readmitted with a directory
+        self.asks = False  # whether this node asks to be readmitted
+        self.leader: int | None = None  # whom this node follows
+        self._leads: dict[int, int | None] = {}  # whom each of the others follows
         self._guard = threading.Lock()
 
     def _note_known(self) -> None:
@@ -120,7 +132,22 @@ class Roster:
         known = {**self._met, self.node_id: self._me}
         own = self.addresses().get(self.node_id)
         address = netloc(*own) if own is not None else ""
-        return Hello(self.cluster_id, self.node_id, self._me, self._members, known, self._past, address, self._applied)
+        return Hello(
+            self.cluster_id,
+            self.node_id,
+            self._me,
+            self._members,
+            known,
+            self._past,
+            address,
+            self._applied,
+            self.leader,
+            self.asks,
+        )
+
+    def leads(self) -> int:
+        """The leader, as one of the others has said last; 0 if none of them has."""
+        return next((leader for leader in self._leads.values() if leader), 0)
 
     # ---- who is a member --------------------------------------------------------------------------------------------
 
@@ -157,7 +184,7 @@ class Roster:
 
     def addresses(self) -> Peers:
         """Where the members are, this node among them: by the book, or by their own word if they have applied more."""
-        if self._applied < self._me.admitted:
+        if self._applied < self._me.admitted and self._joined:
             known = self._joined
         else:
             known = {node: member.address for node, member in self._book.members.items() if member.host}
@@ -191,13 +218,21 @@ class Roster:
         What is new of it is on disk before "" is returned; that it can't be written is a reason, too.
         """
         with self._guard:
-            return (
-                self._stranger(hello)
-                or self._outsider(hello)
-                or self._kept_out(hello)
-                or self._changed(hello)
-                or self._note(hello)
-            )
+            why = self._stranger(hello)
+            if why:
+                return why
+            self._leads = {**self._leads, hello.node_id: hello.leader}
+            why = self._outsider(hello) or self._kept_out(hello) or self._changed(hello) or self._note(hello)
+        if why and hello.asks and self._is_another(hello):
+            self.asked(hello.node_id, hello.met.number)
+        return why
+
+    def _is_another(self, hello: Hello) -> bool:
+        """Whether a member comes with another directory than the one that is known."""
+        member, met = self._book.members.get(hello.node_id), self._met.get(hello.node_id)
+        if member is None:
+            return False
+        return hello.met.number != (member.number or (met.number if met is not None else hello.met.number))
 
     def _stranger(self, hello: Hello) -> str:
         if hello.cluster_id != self.cluster_id:
@@ -225,7 +260,7 @@ class Roster:
                 return ""
             return (
                 f"node {node} is a member with directory {member.number:016x}, and comes with {met.number:016x}: it must "
-                f"not vote and is not counted; {WAY_OUT}"
+                f"not vote and is not counted, unless it is empty and the leader readmits it; {WAY_OUT}"
             )
         if met.admitted < member.admitted:
             return self._says_removed(node)
@@ -236,6 +271,10 @@ class Roster:
     def _kept_out(self, hello: Hello) -> str:
         """Whether the other remembers another directory of this node."""
         remembered = hello.known.get(self.node_id)
+        if remembered is not None and remembered.number == self._me.number:
+            why = self._let_in(remembered.admitted)
+            if why:
+                return why
         if remembered is not None and remembered.admitted < self._me.admitted:
             remembered = None  # it is behind, and remembers the directory that this one has replaced
         why = _difference(self.node_id, remembered, self._me, self._past) if remembered is not None else ""
@@ -246,6 +285,18 @@ class Roster:
                 with contextlib.suppress(OSError):  # the node is kept out at this start in any case
                     self._keep_out(self.kept_out)
         return self.kept_out
+
+    def _let_in(self, admitted: int) -> str:
+        """A later entry has let this directory in, whatever others remember: that is on disk before it takes part."""
+        if admitted > self._me.admitted:
+            try:
+                self._admit(admitted)
+            except OSError as error:
+                return f"node {self.node_id} can't write down that entry {admitted} has let it in: {error}"
+            self._me = replace(self._me, admitted=admitted)
+            self._note_known()
+            self.kept_out, self.asks = "", False
+        return ""
 
     def _changed(self, hello: Hello) -> str:
         remembered = self._met.get(hello.node_id)
@@ -299,7 +350,8 @@ def _difference(node: int, remembered: Met, met: Met, past: Mapping[int, int]) -
     if met.number != remembered.number:
         return (
             f"node {node} came with directory {remembered.number:016x}, and now it comes with {met.number:016x}, which "
-            f"doesn't know what node {node} has promised: it must not vote and is not counted; {WAY_OUT}"
+            f"doesn't know what node {node} has promised: it must not vote and is not counted, unless it is empty and the "
+            f"leader readmits it; {WAY_OUT}"
         )
     if past.get(remembered.starts) != remembered.session:
         return (

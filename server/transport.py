@@ -166,6 +166,11 @@ class Transport:
         for sender in self._senders.values():
             sender.introduced.wait(max(0.0, deadline - time.monotonic()))
 
+    def introduce(self) -> None:
+        """Has every peer called, although there is nothing to send."""
+        for sender in self._senders.values():
+            sender.introduce()
+
     def stop_introducing(self) -> None:
         """Ends the wait of `wait_until_introduced`: the node stops, whatever its peers know."""
         for sender in self._senders.values():
@@ -180,8 +185,7 @@ class Transport:
         self.follow()
         if self._spread != known:
             self._spread = known
-            for sender in self._senders.values():
-                sender.introduce()
+            self.introduce()
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queues each message for the node it is addressed to; never blocks. MsgSnap goes by `send_snapshot`."""

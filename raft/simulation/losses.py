@@ -39,18 +39,32 @@ def can_do_without(peers: Mapping[int, Any], lost: int) -> bool:
         if peer.id != lost and max(log[:2] for log in logs) < ahead:
             continue
         decides = [each for log in logs for each in log[2]]
-        if not all(_is_majority(peers, lost, voters, book) for voters, book in decides):
+        if not all(_go_on(peers, lost, log[2]) for log in logs):
             return False
         able = able or (peer.id != lost and all(peer.id in voters for voters, _ in decides))
     return able
 
 
-def _is_majority(peers: Mapping[int, Any], lost: int, voters: JointConfig, book: Book) -> bool:
-    """Whether those that are left of these voters, with the disks that the book names, decide; also if those come back
-    that are on their way: the leader may believe that of a disk which is lost already."""
-    back = JointConfig(MajorityConfig({*voters.incoming, *(each for each, _ in book.readmitted())}), voters.outgoing)
-    left = {each: each != lost and book.names(each, peers[each].disk_number) for each in back.ids()}
-    return voters.vote_result(left) == back.vote_result(left) == VOTE_WON
+def _go_on(peers: Mapping[int, Any], lost: int, decides: list[_Decides]) -> bool:
+    """Whether those that are left with the disks that the book names decide, in each of these configurations.
+
+    Those that leave with the next one don't count: they may have the longest logs, and don't campaign. Those that are on
+    their way back may count at any time, and their disks may be lost already.
+    """
+    for position, (voters, book) in enumerate(decides):
+        after = decides[position + 1][0] if position + 1 < len(decides) else voters
+        lost_again = {
+            each for each, member in book.readmitted() if each == lost or member.disk != peers[each].disk_number
+        }
+        for incoming in (voters.incoming, MajorityConfig({*voters.incoming, *lost_again})):
+            config = JointConfig(incoming, voters.outgoing)
+            left = {
+                each: each != lost and each in after.incoming and book.names(each, peers[each].disk_number)
+                for each in config.ids()
+            }
+            if config.vote_result(left) != VOTE_WON:
+                return False
+    return True
 
 
 def _durable(peer: Any) -> _Log:

@@ -263,6 +263,14 @@ class Readmission(Simulation):
 
     # The end.
 
+    def end_faults(self) -> None:
+        """From here on nodes ask before they campaign: else two of which one doesn't count the other yet may raise their
+        terms side by side for long, each too low for the other."""
+        for peer in self.peers.values():
+            peer.config["pre_vote"] = True
+            peer.node.raft.config.pre_vote = True
+        super().end_faults()
+
     def agreed(self, leader: Peer, target: int) -> bool:
         book = self.peers[leader.id].book
         known = all(book.names(each, self.peers[each].disk_number) for each in leader.node.raft.tracker.progress)

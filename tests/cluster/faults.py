@@ -176,21 +176,25 @@ def _fill(cluster: Cluster, victim: int) -> None:
 
 
 def emptied_disk(stage: Stage) -> None:
-    """A node that comes back with nothing must not vote: it is kept out, and the round puts its directory back."""
-    victim = stage.rng.choice(stage.cluster.followers())
+    """A node that comes back with nothing is readmitted by a leader that was elected without it, and votes again: then
+    another one goes, and the two go on."""
+    cluster, victim = stage.cluster, stage.someone()
     stage.say(f"empties the disk of node {victim}")
-    cluster = stage.cluster
-    cluster.kill(victim)
-    kept = cluster.data(victim).with_suffix(".kept")
-    cluster.data(victim).rename(kept)
-    cluster.start(victim)
-    until(f"node {victim} is kept out", lambda: cluster.status(victim).get("kept_out"), ENDS_S)
-    stage.wait(stage.beyond_election_s)
-    if not cluster.status(victim).get("kept_out"):
-        raise Failed(f"node {victim} lost its directory, was kept out, and takes part again")
     cluster.kill(victim)
     cluster.wipe(victim)
-    kept.rename(cluster.data(victim))
+    cluster.start(victim)
+    until(f"node {victim} is kept out", lambda: cluster.status(victim).get("kept_out"), ENDS_S)
+
+    def votes_again() -> bool:
+        status = cluster.status(victim)
+        return bool(status) and not status["kept_out"] and not status["readmission"]
+
+    until(f"node {victim} votes again", votes_again, ENDS_S)
+    other = stage.rng.choice([node_id for node_id in cluster.running if node_id != victim])
+    stage.say(f"kills node {other}: node {victim} counts again")
+    cluster.kill(other)
+    stage.wait(stage.beyond_election_s)
+    cluster.leader()
 
 
 def rolling_restart(stage: Stage) -> None:

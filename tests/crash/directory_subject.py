@@ -22,14 +22,14 @@ __all__ = ["DirectorySubject"]
 PEERS = {node: ("127.0.0.1", 3380 + node) for node in (1, 2, 3)}
 CONFIG = NodeConfig(1, PEERS, ROOT)
 
-DirectoryModel = tuple[tuple[int, Met], ...]
+DirectoryModel = tuple[tuple[tuple[int, Met], ...], int]  # whom it has met, and which entry has let it in
 
 
 class DirectorySubject(Subject):
-    """Steps: remember (node, number, starts, session); each reopen and kill is another start."""
+    """Steps: remember (node, number, starts, session), admit (index); each reopen and kill is another start."""
 
     name = "directory"
-    initial: DirectoryModel = ()
+    initial: DirectoryModel = ((), 0)
     poisoned_by = frozenset()  # a failed write leaves the identity as it was, and the next one may succeed
 
     def __init__(self, steps: int = 40) -> None:
@@ -44,27 +44,37 @@ class DirectorySubject(Subject):
     def state(self, handle: Directory) -> DirectoryModel:
         identity = handle.identity
         assert (identity.starts, identity.segment) == (handle.state.starts, handle.wal.segment)
-        return tuple(sorted(identity.met.items()))
+        return tuple(sorted(identity.met.items())), identity.admitted
 
     def apply(self, handle: Directory, step: Step) -> None:
+        if step.kind == "admit":  # of a lost disk: kept out until then
+            handle.keep_out("node 2 remembers otherwise")
+            handle.admit(*step.arguments)
+            assert not handle.identity.kept_out
+            return
         node, *met = step.arguments
         handle.remember({node: Met(*met)})
 
     def after(self, state: DirectoryModel, step: Step) -> list[DirectoryModel]:
+        known, admitted = state
+        if step.kind == "admit":
+            return [(known, *step.arguments)]
         if step.kind != "remember":
             return []
         node, *met = step.arguments
-        return [tuple(sorted({**dict(state), node: Met(*met)}.items()))]
+        return [(tuple(sorted({**dict(known), node: Met(*met)}.items())), admitted)]
 
     def probe(self, state: DirectoryModel) -> Step:
-        starts = max((met.starts for _, met in state), default=0)
+        starts = max((met.starts for _, met in state[0]), default=0)
         return Step("remember", (3, 9, starts + 1, 9), durable=True)
 
     def steps(self, rng: random.Random) -> list[Step]:
         steps = []
         for number in range(self.step_count):
-            kind = rng.choice(("remember", "remember", REOPEN, KILL))
-            if kind == "remember":
+            kind = rng.choice(("remember", "remember", "admit", REOPEN, KILL))
+            if kind == "admit":
+                steps.append(Step(kind, (number + 1,), durable=True))
+            elif kind == "remember":
                 steps.append(Step(kind, (rng.choice((2, 3)), rng.getrandbits(64), number, number), durable=True))
             else:
                 steps.append(Step(kind, durable=kind == REOPEN))
@@ -74,5 +84,6 @@ class DirectorySubject(Subject):
         return [
             Step("remember", (2, 7, 1, 1), durable=True),
             Step(REOPEN),
+            Step("admit", (7,), durable=True),
             Step("remember", (3, 8, 1, 1), durable=True),
         ]

@@ -1,5 +1,7 @@
-"""Fixtures that several test files of the server use: two nodes' transports; a front end before a node that is none."""
+"""Fixtures that several test files of the server use: two nodes' transports; a front end before a node that is none;
+what all nodes say."""
 
+import logging
 import threading
 
 import pytest
@@ -7,6 +9,22 @@ import pytest
 from tests.server.fake_node import FakeNode, Wire, serving, shared_loop
 from tests.server.inbox import Inbox
 from tests.server.transports import free_port, transport_of
+
+
+@pytest.fixture
+def lines():
+    """What all nodes say."""
+    said: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    handler = Handler()
+    log = logging.getLogger("metcd")
+    log.addHandler(handler)
+    yield said
+    log.removeHandler(handler)
 
 
 @pytest.fixture
