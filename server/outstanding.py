@@ -134,7 +134,8 @@ class Outstanding:
         self._settled_term = applied_term
         dead = [sequence for sequence, copy in self._copies.items() if copy.term < applied_term]
         unknown = self._hidden.intersection(dead)
-        self._forget_outcome(unknown)
+        if unknown:
+            self._forget_outcome(unknown)
         self.hold([self._take(sequence) for sequence in dead if sequence not in unknown])
 
     def hide(self, snapshot_term: int) -> None:
@@ -152,7 +153,8 @@ class Outstanding:
         for sequence in late:
             self._take(sequence)
         held = [sequence for sequence, proposal in self._held.items() if proposal.deadline <= now]
-        self._refuse_held(held, NoLeader("no leader took the write in time, so it was not written: try again"))
+        if held:
+            self._refuse_held(held, NoLeader("no leader took the write in time, so it was not written: try again"))
 
     def take_held(self) -> list[Proposal]:
         """The proposals that are to be proposed again; the caller gives them back, or tells who waits. O(held)."""
@@ -167,7 +169,8 @@ class Outstanding:
 
     def close(self, stopped: NodeStopped) -> None:
         """The node stops: what is held is in no log, and who waits for it may know that."""
-        self._refuse_held(list(self._held), stopped)
+        if self._held:
+            self._refuse_held(list(self._held), stopped)
 
     # ---- parts ------------------------------------------------------------------------------------------------------
 
