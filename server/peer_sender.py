@@ -7,7 +7,8 @@ Invariants:
 1. `put` never blocks: a full queue refuses, and Raft is told that the peer is unreachable.
 2. What gathers while one frame is written leaves in the next one, so a slow link makes larger frames, not a longer queue.
 3. Messages leave in their order. A connection that breaks may lose any number of those that were written last.
-4. After a failure the sender waits, longer each time, before it calls again: RETRY_DELAY_S.
+4. A stream that its peer closed while it was idle is noticed before it is written to.
+5. After a failure the sender waits, longer each time, before it calls again: RETRY_DELAY_S.
 
 Follows etcd's rafthttp: stream.go and pipeline.go, and its rule that a full buffer drops.
 """
@@ -18,6 +19,7 @@ import contextlib
 import http.client
 import os
 import queue
+import select
 import socket
 import threading
 import time
@@ -38,6 +40,7 @@ __all__ = ["Dialer", "PeerSender"]
 CALL_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
 DIRECT_MESSAGES_MAX = 8  # that are written at once: with one entry each they fit into a frame, however large it is
+IDLE_S = 0.2  # a stream that nothing was written to for so long is looked at first; a leader's never is idle
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
 
 
@@ -124,6 +127,7 @@ class PeerSender(threading.Thread):
         self._direct = direct
         self._guard = threading.Lock()
         self._open: int | None = None  # the stream's descriptor, while it belongs to who sends
+        self._written_at = 0.0  # a frame, to the stream
         self._rest = b""  # of a frame that didn't fit into the pipe: the thread's to send, before anything else
         self._sent_bytes = self._failures = 0  # written by whoever has the stream
 
@@ -147,7 +151,7 @@ class PeerSender(threading.Thread):
         In the fast form, a stream on which nothing waits is written to at once (`_write`).
         """
         with self._guard:
-            if self._open is not None and len(messages) <= DIRECT_MESSAGES_MAX:
+            if self._open is not None and len(messages) <= DIRECT_MESSAGES_MAX and not self._has_ended(self._open):
                 self._write(messages)
                 return []
             self._open = None
@@ -157,7 +161,8 @@ class PeerSender(threading.Thread):
         """Writes a frame to the open stream; what the pipe doesn't take is the thread's, and so is the stream then."""
         assert self._open is not None
         sent = 0
-        frame = encode_frame(messages, time.monotonic())
+        self._written_at = now = time.monotonic()
+        frame = encode_frame(messages, now)
         with contextlib.suppress(OSError):  # the thread will meet the same failure, and knows what to do
             sent = os.write(self._open, frame)  # nonblocking: sockets with a timeout are
             self._sent_bytes += sent
@@ -165,6 +170,18 @@ class PeerSender(threading.Thread):
             self._open = None
             self._rest = frame[sent:]
             self._queue.put((0, None))
+
+    def _has_ended(self, stream: int) -> bool:
+        """Whether the peer has closed a stream that was idle: then the first frame would be lost, and nobody would know.
+
+        A follower may have nothing to say to another for hours; when that one leads, it is given a client's write first.
+        Nothing ever comes back on a stream, so what can be read is its end.
+        """
+        if time.monotonic() - self._written_at < IDLE_S:
+            return False
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _put(self, message: Message) -> bool:
         size = sum(entry.size() for entry in message.entries) + 128
@@ -203,6 +220,8 @@ class PeerSender(threading.Thread):
                     self._socket.sendall(self._rest)
                     self._sent_bytes += len(self._rest)
                     self._rest = b""
+                if self._socket is not None and self._has_ended(self._socket.fileno()):
+                    self._disconnect()
                 if self._socket is not None and not roster.known() <= self._told:
                     self._finish()
                 if self._socket is None:
@@ -210,7 +229,8 @@ class PeerSender(threading.Thread):
                     delay_s = RETRY_DELAY_S[0]
                 unsent = []
                 if messages:
-                    frame = encode_frame(messages, time.monotonic())
+                    self._written_at = now = time.monotonic()
+                    frame = encode_frame(messages, now)
                     self._socket.sendall(frame)
                     self._sent_bytes += len(frame)
                 self._hand_back()

@@ -32,6 +32,27 @@ def test_a_peer_that_is_away_is_reported_and_found_again(peers, form):
         one.stop()
 
 
+def test_what_is_sent_first_after_a_peer_was_started_again_arrives(peers, form, monkeypatch):
+    """The old stream took it without an error, and it was lost: a client's write, in the first term of a new leader."""
+    monkeypatch.setattr(peer_sender_module, "IDLE_S", 0.0)
+    inbox = Inbox()
+    one = transport_of(1, peers, inbox, form)
+    one.start()
+    try:
+        for number in range(1, 4):
+            other = Inbox()
+            two = transport_of(2, peers, other, form)
+            two.start()
+            try:
+                one.send([heartbeat(number)])
+                assert other.messages.get(timeout=PATIENCE_S).commit == number
+            finally:
+                two.stop()
+        assert inbox.losses.empty()
+    finally:
+        one.stop()
+
+
 def test_a_full_queue_drops_what_is_new_and_says_so(peers, monkeypatch):
     """A drop that nobody hears of stalls replication (etcd#9884)."""
     monkeypatch.setattr(peer_sender_module, "PEER_QUEUE_MESSAGES_MAX", 3)
