@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from engines.kvstore import Operation
+from engines.kvstore import Operation, Snapshot
 from raft.raftpb import SnapshotMetadata
 from server.health import Health
 from server.metrics import Metrics
@@ -38,12 +39,13 @@ __all__ = [
 
 
 class Machine(Protocol):
-    """The part of server.statemachine.StateMachine that is asked here."""
+    """The part of server.timings.TimedMachine that is asked here."""
 
     def lookup(self, key: bytes) -> bytes | None: ...
     def scan(
         self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]: ...
+    def marked(self, index: int) -> AbstractContextManager[Snapshot]: ...
 
 
 class Writer(Protocol):

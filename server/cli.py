@@ -12,6 +12,7 @@
                                                          the state of a cluster as a file, and a new cluster of it
     metcd check PATH;  metcd dump PATH;  metcd which PATH
                                                          the files of a store or of a node that isn't running
+    metcd check --cluster                                whether all nodes of a cluster that runs have the same
     metcd repair PATH                                    a store that doesn't open any more, from what is whole
     metcd learn COMMAND                                  the tutorial (server/__main__.py hands it over)
 

@@ -142,6 +142,25 @@ class Client:
         query += [f"limit={limit}"] if limit is not None else []
         query += ["reverse=true"] if reverse else []
         target = "?".join(["/_/scan", "&".join([*query, f"consistency={consistency}"])])
+        return self._pairs(target)
+
+    def mark(self) -> int:
+        """Has every node keep a view of its state at one entry; the index of that (server/marked_views.py). Raises NodeError."""
+        self._check_open()
+        deadline = time.monotonic() + self._timeout_s
+        index: int = json.loads(self._ask(Exchange("POST", "/_/digest"), deadline, again=True).body)["index"]
+        return index
+
+    def digest(self, index: int, after: bytes | None = None) -> Iterator[Pair]:
+        """The hashes of a node's view of a mark: of its blocks, or of the keys behind `after` (server/routes_digest.py).
+
+        Waits for a node that is not there yet. Raises as `scan` does; RequestRefused with the status 410 if it has no view.
+        """
+        behind = "" if after is None else f"&after={quote_from_bytes(after, safe='')}"
+        return self._pairs(f"/_/digest?index={index}{behind}")
+
+    def _pairs(self, target: str) -> Iterator[Pair]:
+        """The pairs of a target that is answered in lines."""
         answer = self._read(target, streamed=True)
         if answer.rest is None or answer.connection is None:
             return map(pair_of, answer.body.splitlines())

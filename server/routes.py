@@ -5,6 +5,7 @@
     DELETE  /key       ?wait=true|false                                 204 with X-Metcd-Index, when applied
     GET     /_/scan    ?start= &stop= &prefix= &limit= &reverse= &consistency=     200, a line for each pair
     POST    /_/batch   a line for each operation                        200 {"index": 17, "count": 3}, all or nothing
+    POST    /_/digest, GET /_/digest?index=                             hashes of a state (server/routes_digest.py)
     POST    /_/sessions                                                 200 {"session": 17} (server/routes_sessions.py)
     GET     /_/snapshot   ?consistency=                                 200 and a snapshot file (server/routes_snapshot.py)
     POST    /_/leader/<id>                                              200 once that node leads (server/routes_leader.py)
@@ -37,8 +38,8 @@ Left out, until it exists: /_/members, which is 404 like any unknown path.
 from __future__ import annotations
 
 import json
-from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable, Iterator
+from binascii import a2b_base64
+from collections.abc import Callable
 from itertools import islice
 
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
@@ -72,7 +73,9 @@ from server.errors import (
 from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.metrics import render
+from server.ndjson import BLOCK_BYTES, chained, lines_of
 from server.request import BadRequest, Request, percent_decode
+from server.routes_digest import answer_digest, mark
 from server.routes_leader import hand_over
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
@@ -86,11 +89,9 @@ __all__ = [
     "call_name",
     "error_answer",
     "find_call",
-    "pair_line",
     "perform",
 ]
 
-SCAN_BLOCK_BYTES = 64 << 10  # of lines that are sent at once; what a scan holds in memory beside one pair
 RESERVED = (b"_/", b"v3/")
 _RESERVED_SENTENCE = "Paths that begin with /_/ or /v3/ are reserved, and there is nothing under this one."
 RETRY_AFTER_S = 1  # an election takes that long
@@ -145,11 +146,6 @@ def answer_write(node: Writer, key: bytes, value: bytes | None, options: Options
 # ---- scan and batch -------------------------------------------------------------------------------------------------
 
 
-def pair_line(key: bytes, value: bytes) -> bytes:
-    """A pair as a line of NDJSON: what a scan answers, and what `metcd load` reads."""
-    return b'{"key":"%b","value":"%b"}\n' % (b2a_base64(key, newline=False), b2a_base64(value, newline=False))
-
-
 def _scan(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
     server.node.read_barrier(options.get("consistency", "linearizable"))
     pairs = server.node.machine.scan(
@@ -158,32 +154,11 @@ def _scan(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
         prefix=options.get("prefix"),
         reverse=options.get("reverse", False),
     )
-    blocks = _blocks(islice(pairs, options.get("limit")))
+    blocks = lines_of(islice(pairs, options.get("limit")))
     first = next(blocks, b"")  # what fails at once fails here, and can still be said
-    if len(first) < SCAN_BLOCK_BYTES:
+    if len(first) < BLOCK_BYTES:
         return Answer(200, first, NDJSON)
-    return Answer(200, _chained(first, blocks), NDJSON)
-
-
-def _blocks(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Lines in blocks of at least SCAN_BLOCK_BYTES, except for the last."""
-    lines: list[bytes] = []
-    size = 0
-    for key, value in pairs:
-        line = pair_line(key, value)
-        lines.append(line)
-        size += len(line)
-        if size >= SCAN_BLOCK_BYTES:
-            yield b"".join(lines)
-            lines.clear()
-            size = 0
-    if lines:
-        yield b"".join(lines)
-
-
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
+    return Answer(200, chained(first, blocks), NDJSON)
 
 
 def _batch(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
@@ -282,6 +257,7 @@ KEY_ROUTES = {b"GET": GET, b"PUT": PUT, b"DELETE": DELETE}
 ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
     b"/_/batch": {b"POST": Route(_batch, {}, True, True)},
+    b"/_/digest": {b"POST": Route(mark), b"GET": Route(answer_digest, {b"index": _count, b"after": bytes})},
     b"/_/sessions": {b"POST": Route(open_session)},
     b"/_/snapshot": {b"GET": Route(answer_snapshot, _READ)},
     b"/_/status": {b"GET": Route(_status)},

@@ -35,7 +35,7 @@ from raft.raftpb import Entry
 from server.errors import NodeError, NumberPassed, SessionExpired
 from server.limits import SESSIONS_MAX
 
-__all__ = ["OPENS", "SESSIONS_MAX", "Serial", "Sessions"]
+__all__ = ["MARK", "OPENS", "SESSIONS_MAX", "Serial", "Sessions"]
 
 PREFIX = b"ms"
 
@@ -47,6 +47,7 @@ class Serial(NamedTuple):
     """Which write of which session it is: the first operation of a proposal that must be applied once.
 
     session: the index of the entry that opened it. number: from 1 on. Both 0 (`OPENS`): the proposal opens a session.
+    `MARK` is no session's: it does nothing, and asks every node for a view of its state there (server/marked_views.py).
     """
 
     session: int
@@ -54,6 +55,7 @@ class Serial(NamedTuple):
 
 
 OPENS = Serial(0, 0)
+MARK = Serial(0, 1)
 
 
 class _Session(NamedTuple):
@@ -90,6 +92,8 @@ class Sessions:
         if serial == OPENS:
             self._use(index, _Session(0, 0, index))
             self._evict()
+            return index, ()
+        if serial == MARK:
             return index, ()
         session, number = serial
         known = self._table.get(session)

@@ -11,8 +11,8 @@ A proposal is a list of puts and deletes. Its bytes are the data of a Raft entry
 
 and of kind 2 (server/sessions.py):
 
-    …   8  session          0 if this opens one; then it is the only operation
-    …   8  number           of the request in its session, from 1; 0 if this opens one
+    …   8  session          0 if this opens one or is a mark; then it is the only operation
+    …   8  number           of the request in its session, from 1; 0 if this opens one; 1 for a mark
 
 In the engine, the user's keys and ours are kept apart by their first byte:
 
@@ -60,7 +60,7 @@ from server.address_book import CONF_CHANGES, BookChange
 from server.digest import RunningDigest
 from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
 from server.limits import KEY_BYTES_MAX
-from server.sessions import OPENS, Serial, Sessions
+from server.sessions import MARK, OPENS, Serial, Sessions
 
 __all__ = [
     "APPLIED",
@@ -206,9 +206,9 @@ def _serial(data: bytes, at: int, count: int) -> Serial:
     """The Serial at the front of a proposal with `count` operations. Raises DecodeError, struct.error."""
     _, session, number = _SERIAL.unpack_from(data, at)
     serial = Serial(session, number)
-    if serial == OPENS and count != 1:
-        raise DecodeError(f"a proposal that opens a session does nothing else, and this one has {count} operations")
-    if not (session and number) and serial != OPENS:
+    if serial in (OPENS, MARK) and count != 1:
+        raise DecodeError(f"what opens a session, or is a mark, does nothing else, and this has {count} operations")
+    if not (session and number) and serial not in (OPENS, MARK):
         raise DecodeError(f"sessions and their requests are counted from 1, and this is {session}/{number}")
     return serial
 

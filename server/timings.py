@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 
-from engines.kvstore import KVStore
+from engines.kvstore import KVStore, Snapshot
 from raft import Ready
 from raft.raftpb import ConfState, Entry
 from server.directory import Directory
+from server.marked_views import Views
 from server.metrics import Histogram, Metrics, describe
 from server.statemachine import Applied, OwnKeys, StateMachine
 from server.storage import NodeStorage
@@ -57,7 +59,7 @@ describe(
 
 
 class TimedMachine(StateMachine):
-    """A state machine that knows how long its batches took."""
+    """A state machine that knows how long its batches took, and keeps views of marks (server/marked_views.py)."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class TimedMachine(StateMachine):
         now: Callable[[], float],
     ) -> None:
         """now: seconds by the node's clock; the rest, and what is raised, as StateMachine has it."""
+        self._views = Views(now)
         super().__init__(store, cluster_id, skip_entries, own_keys)
         self._now = now
         self._times = Histogram()
@@ -76,9 +79,18 @@ class TimedMachine(StateMachine):
     def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Applied]:
         """Applies as StateMachine does, and looks at the clock before and after."""
         begun = self._now()
-        applied = super().apply(entries, conf_state)
+        applied = self._views.divided(self, super().apply, entries, conf_state)
         self._times.observe(self._now() - begun)
         return applied
+
+    def marked(self, index: int) -> AbstractContextManager[Snapshot]:
+        """The view of the mark at `index`, for any thread. Entering it raises NotYet, NotMarked."""
+        return self._views.read(index, self.applied_index)
+
+    def close(self) -> None:
+        """Closes the view and the store."""
+        self._views.drop()
+        super().close()
 
     def metrics(self) -> Metrics:
         """What applying took."""

@@ -11,7 +11,7 @@ from typing import Any
 from server.client import Client
 from server.cluster import FIRST_PORT, PORT_STEP
 from server.errors import NodeError
-from server.routes import pair_line
+from server.ndjson import pair_line
 from server.status_table import status_lines
 from server.verbs.words import AddVerb, UsageError
 

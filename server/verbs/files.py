@@ -6,6 +6,7 @@ import argparse
 
 from server import dump_pages, inspect
 from server.engine_options import options_of_nodes
+from server.verbs.compare import add_cluster, check_cluster
 from server.verbs.words import AddVerb, UsageError, count, one_line
 
 __all__ = ["add"]
@@ -14,13 +15,15 @@ __all__ = ["add"]
 def add(verb: AddVerb) -> None:
     """Adds the verbs of this module."""
     files = [
-        verb("check", _check, "verify the files of a store, or of a node that isn't running; changes nothing", "path"),
+        verb("check", _check, "verify the files of a store, or of a node that isn't running; or a whole cluster"),
         verb("dump", _dump, "show the bytes of a file and what they mean; changes nothing", "path"),
         verb("repair", _repair, "make a damaged store one that opens, from what is whole", "path"),
     ]
     for each in files:
         each.add_argument("--engine", help="a name, module:Class or path/to/file.py:Class (default: who recognises it)")
-    dump = files[1]
+    check, dump = files[:2]
+    check.add_argument("path", nargs="?", metavar="PATH")
+    add_cluster(check)
     dump.add_argument("--page", type=count, default=1, help="which page of a long dump (default: 1)")
     limit = f"lines of a page; 0 is no limit (default: {dump_pages.LIMIT_LINES:,})"
     dump.add_argument("--limit", type=count, default=dump_pages.LIMIT_LINES, help=limit)
@@ -30,6 +33,10 @@ def add(verb: AddVerb) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.cluster == (options.path is not None):
+        raise UsageError("metcd check takes the PATH of files, or --cluster")
+    if options.cluster:
+        return check_cluster(options)
     try:
         found = inspect.check(options.path, options.engine)
     except inspect.NotRecognised as error:

@@ -16,7 +16,7 @@ from server.errors import NumberPassed, SessionExpired
 from server.forwards import fault
 from server.request import parse_head
 from server.routes import find_call, perform
-from server.sessions import OPENS, Serial, Sessions
+from server.sessions import MARK, OPENS, Serial, Sessions
 from server.statemachine import StateMachine, decode_proposal, encode_proposal
 from tests.chapters.clients import Front, Stage
 from tests.chapters.kit import History
@@ -232,7 +232,8 @@ def test_a_serial_decodes_to_what_was_encoded(session, number, operations):
     ("operations", "why"),
     [
         ([OPENS, (b"a", b"b")], "does nothing else"),
-        ([Serial(0, 1)], "counted from 1"),
+        ([MARK, (b"a", b"b")], "does nothing else"),
+        ([Serial(0, 2)], "counted from 1"),
         ([Serial(1, 0)], "counted from 1"),
         ([(b"a", b"b"), Serial(1, 1)], "2 only in front"),
         ([Serial(1, 1), Serial(1, 1)], "2 only in front"),
