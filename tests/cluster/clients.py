@@ -38,6 +38,7 @@ NOTHING: Mapping[str, str] = {}
 PAUSE_S = 0.02  # after an answer that nothing was done
 CLIENTS, THROUGH_CLIENT_PY, WITH_SESSION = 8, 2, 2
 AGAIN = 0.2  # how often a client with a session sends its last write again
+CLIENT_PATIENCE_S = 10.0  # the default of server/client.py
 SESSION_PATIENCE_S = 12.0  # until a write with a number is given up as unknown
 
 
@@ -109,7 +110,7 @@ class _Real:
     """All nodes, through server/client.py."""
 
     def __init__(self, urls: Sequence[str]) -> None:
-        self._client = Client(urls, timeout_s=PATIENCE_S)
+        self._client = Client(urls, timeout_s=CLIENT_PATIENCE_S)
 
     def write(self, key: bytes, value: bytes | None) -> int:
         return self._told(lambda: self._client.put(key, value) if value is not None else self._client.delete(key))
@@ -198,6 +199,7 @@ class Load:
         self.recorder = Recorder()
         self.keys = Keys()
         self.failures: list[BaseException] = []
+        self.in_vain: list[str] = []  # what server/client.py did not bring to an end
         self._began = began
         self._stop = threading.Event()
         nodes = sorted(urls)
@@ -237,9 +239,11 @@ class Load:
             try:
                 index = store.write(key, value)
                 op = Op(client, kind, key, value, called, time.monotonic() - self._began, index, node)
-            except Unknown:
+            except Unknown as error:
+                self._note(store, error, kind, key)
                 op = Op(client, kind, key, value, called, UNKNOWN, 0, node)
-            except Refused:
+            except Refused as error:
+                self._note(store, error, kind, key)
                 self._stop.wait(PAUSE_S)
                 return
         else:
@@ -252,10 +256,15 @@ class Load:
                     key = self.keys.prefix()
                     pairs = store.scan(key)
                     op = Op(client, "scan", key, None, called, time.monotonic() - self._began, 0, node, pairs)
-            except (Refused, Unknown):
+            except (Refused, Unknown) as error:
+                self._note(store, error, "read", key)
                 self._stop.wait(PAUSE_S)
                 return
         self.recorder.add(op)
+
+    def _note(self, store: Store, error: Exception, kind: str, key: bytes) -> None:
+        if isinstance(store, _Real) and not self._stop.is_set():
+            self.in_vain.append(f"{kind} {key!r}: {error.__cause__!r}")
 
     def __enter__(self) -> Load:
         for thread in self._threads:

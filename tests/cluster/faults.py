@@ -27,11 +27,19 @@ class Stage:
     rng: random.Random
     wait: Callable[[float], object]  # seconds, while the clients go on
     say: Callable[[str], None]
+    in_vain: Callable[[], int]  # how many calls of server/client.py have failed so far
 
     def someone(self) -> int:
         """The leader twice out of three times, or a follower."""
         leader = self.cluster.leader()
         return leader if self.rng.random() < 2 / 3 else self.rng.choice(self.cluster.followers())
+
+    def no_call_failed_since(self, before: int) -> None:
+        """Raises Failed if a call of server/client.py, which asks again by itself where it may, has ended in an error."""
+        if self.in_vain() > before:
+            raise Failed(
+                f"{self.in_vain() - before} calls of server/client.py failed, and all could have been answered"
+            )
 
     @property
     def beyond_election_s(self) -> float:
@@ -201,10 +209,26 @@ def rolling_restart(stage: Stage) -> None:
     """SIGTERM and a new start, one after the other; the leader last."""
     order = [*stage.cluster.followers(), stage.cluster.leader()]
     stage.say(f"restarts the nodes {order}, one after the other")
+    before = stage.in_vain()
     for node_id in order:
         stage.cluster.stop(node_id)
         stage.cluster.start(node_id)
         until(f"node {node_id} is healthy", lambda each=node_id: stage.cluster.ask(each, "/_/health")[0] == 200, ENDS_S)
+    stage.no_call_failed_since(before)
+
+
+def transfer(stage: Stage) -> None:
+    """The leader hands over, again and again; asked of any node."""
+    before = stage.in_vain()
+    for _ in range(4):
+        to = stage.rng.choice(stage.cluster.followers())
+        asked = stage.rng.choice(list(stage.cluster.engines))
+        stage.say(f"asks node {asked} to make node {to} the leader")
+        status, body = stage.cluster.ask(asked, f"/_/leader/{to}", "POST")
+        if status not in (0, 200, 503):
+            raise Failed(f"a transfer was answered {status}: {body!r}")
+        stage.wait(0.2)
+    stage.no_call_failed_since(before)
 
 
 Fault = Callable[[Stage], None]
@@ -214,6 +238,7 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         kill_leader, kill_follower, kill_all, pause, isolate, stall, one_way, ring, nobody, deaf_leader,
         cut_one_follower_from_the_leader, late, resets, slow_disk, full_disk, emptied_disk, rolling_restart,
+        transfer,
     )
 }  # fmt: skip
 SHORT = ("isolate", "kill_leader")  # a round of some seconds

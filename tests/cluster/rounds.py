@@ -72,6 +72,7 @@ class Report:
     rates: list[float] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    in_vain: list[str] = field(default_factory=list)
 
 
 def play(plan: Plan, directory: Path) -> Report:
@@ -116,7 +117,7 @@ def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op]) -> No
         with load:
             for name in plan.faults:
                 report.rates.append(_rate(load, plan, wait))
-                FAULTS[name](Stage(cluster, rng, wait, say))
+                FAULTS[name](Stage(cluster, rng, wait, say, lambda: len(load.in_vain)))
                 cluster.heal()
                 healed = time.monotonic()
                 _recover(cluster, plan.recovery_s)
@@ -125,6 +126,7 @@ def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op]) -> No
     finally:
         history += load.recorder.history()
     wait(0)
+    report.in_vain = load.in_vain
     pairs = tuple(pair for pair in pairs_of(cluster.same_everywhere(SAME_S)[0]) if pair[0].startswith(GROUPS))
     now = time.monotonic() - began
     # a stale scan, but of a time at which nothing was on its way: the last read of every key, by each node
