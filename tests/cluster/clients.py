@@ -194,19 +194,19 @@ Store = _Raw | _Real | _Session
 class Load:
     """Eight clients at work, from `with` to its end; `recorder` has what they were told, `failures` what must not be."""
 
-    def __init__(self, urls: dict[int, str], seed: int, began: float) -> None:
-        """began: what the history's times are counted from."""
+    def __init__(self, urls: dict[int, str], nodes: Sequence[int], seed: int, began: float) -> None:
+        """urls: of all that may ever take part. nodes: those that do, to begin with. began: what the history's times are counted from."""
         self.recorder = Recorder()
         self.keys = Keys()
         self.failures: list[BaseException] = []
         self.in_vain: list[str] = []  # what server/client.py did not bring to an end
         self._began = began
         self._stop = threading.Event()
-        nodes = sorted(urls)
         self._threads = []
         for number in range(1, CLIENTS + 1):
             rng = random.Random(f"client {seed} {number}")
             order = [urls[each] for each in rng.sample(nodes, len(nodes))]
+            order += [url for url in urls.values() if url not in order]
             node = nodes[number % len(nodes)]
             store: Store
             if number <= THROUGH_CLIENT_PY:

@@ -16,6 +16,7 @@ from tests.cluster.proxy import DROP, HOLD, RESET, Link, delay
 __all__ = ["FAULTS", "SHORT", "Stage"]
 
 FILLER_BYTES = 500_000
+REPLACED_S = 60.0
 ENDS_S = 20.0  # a node whose disk is full ends within that time
 
 
@@ -214,6 +215,16 @@ def rolling_restart(stage: Stage) -> None:
         stage.cluster.stop(node_id)
         stage.cluster.start(node_id)
         until(f"node {node_id} is healthy", lambda each=node_id: stage.cluster.ask(each, "/_/health")[0] == 200, ENDS_S)
+    stage.no_call_failed_since(before)
+
+
+def replace_all(stage: Stage) -> None:
+    """Each member's place is taken by a node with an empty directory, one after the other; the leader's last."""
+    order = [*stage.cluster.followers(), stage.cluster.leader()]
+    before = stage.in_vain()
+    for node_id in order:
+        new = stage.cluster.replace(node_id, REPLACED_S)
+        stage.say(f"node {new} has taken the place of node {node_id}")
     stage.no_call_failed_since(before)
 
 

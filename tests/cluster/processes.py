@@ -70,17 +70,21 @@ class Cluster:
         self.tick_s = tick_s
         self.plant = plant
         self.election_s = 2 * 10 * tick_s  # a follower campaigns within that time
-        ports = free_ports(3 * len(self.engines))
-        self.client_ports = dict(zip(self.engines, ports))
-        self.own_ports = dict(zip(self.engines, ports[len(self.engines) :]))
-        self.called_ports = dict(zip(self.engines, ports[2 * len(self.engines) :])) if proxied else self.own_ports
-        self.list = ",".join(f"http://127.0.0.1:{port}" for port in self.called_ports.values())
+        count = len(self.engines)
+        self.spares = {count + node_id: engine for node_id, engine in self.engines.items()}  # who may replace them
+        everybody = [*self.engines, *self.spares]
+        ports = free_ports(3 * len(everybody))
+        self.client_ports = dict(zip(everybody, ports))
+        self.own_ports = dict(zip(everybody, ports[len(everybody) :]))
+        self.called_ports = dict(zip(everybody, ports[2 * len(everybody) :])) if proxied else self.own_ports
+        self.list = ",".join(f"http://127.0.0.1:{self.called_ports[node_id]}" for node_id in self.engines)
+        self.joins: dict[int, str] = {}  # a node that joined later → the URL of the one that it asks
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
         self.proxy = Proxy()
         if proxied:
-            for node_id, port in self.called_ports.items():
-                self.proxy.add(node_id, port, ("127.0.0.1", self.own_ports[node_id]))
+            for node_id in self.engines:
+                self.add_to_proxy(node_id)
 
     # ---- one node ------------------------------------------------------------------------------------------------
 
@@ -95,7 +99,8 @@ class Cluster:
         words = [sys.executable, "-m", "tests.cluster.node", "--control", str(self.control(node_id))]
         words += ["--record", str(self.record(node_id))] if self.recorded else []
         words += ["--tick", str(self.tick_s), *(["--plant", self.plant] if self.plant else [])]
-        words += ["serve", "--id", str(node_id), "--cluster", self.list, "--port", str(self.client_ports[node_id])]
+        words += ["serve", "--id", str(node_id), "--port", str(self.client_ports[node_id])]
+        words += ["--join", self.joins[node_id]] if node_id in self.joins else ["--cluster", self.list]
         words += ["--listen-peer", f"http://127.0.0.1:{self.own_ports[node_id]}"]
         words += ["--engine", self.engines[node_id], "--data", str(self.data(node_id)), "--until-stdin-closes"]
         return words
@@ -119,6 +124,43 @@ class Cluster:
                 start_new_session=True,
                 env={**os.environ, "METCD_PLAIN": "1"} if self.plant else None,
             )
+
+    def add_to_proxy(self, node_id: int) -> None:
+        """Has the proxy listen for a node."""
+        if self.called_ports is not self.own_ports:
+            self.proxy.add(node_id, self.called_ports[node_id], ("127.0.0.1", self.own_ports[node_id]))
+
+    def replace(self, node_id: int, timeout_s: float) -> int:
+        """Another node with an empty directory takes a member's place: added as a learner, promoted, and only then is the
+        old one removed. Returns its id. Raises Failed."""
+        new = min(self.spares)
+        self.add_to_proxy(new)
+        asked = next(each for each in self.running if each != node_id)
+        url = f"http://127.0.0.1:{self.called_ports[new]}".encode()
+        self._change(asked, f"{new}?learner=true", "POST", url, timeout_s)
+        self.engines[new] = self.spares.pop(new)
+        self.joins[new] = self.url(asked)
+        self.start(new)
+        self._change(asked, f"{new}?promote=true", "POST", b"", timeout_s)
+        self._change(asked, f"{node_id}", "DELETE", b"", timeout_s)
+        until(f"node {node_id}, which was removed, stops", lambda: self.ended(node_id), timeout_s)
+        del self.engines[node_id]
+        return new
+
+    def _change(self, asked: int, path: str, method: str, body: bytes, timeout_s: float) -> None:
+        """A change of the members, asked for until it is made: a learner is promoted when it has caught up."""
+        told = ""
+
+        def made() -> bool:
+            nonlocal told
+            status, answer = self.ask(asked, f"/_/members/{path}", method, body)
+            told = f"{status} {answer[:300]!r}"
+            return status == 200
+
+        try:
+            until("it is done", made, timeout_s)
+        except Failed:
+            raise Failed(f"{method} /_/members/{path} was not done within {timeout_s:g} s: {told}") from None
 
     def kill(self, *node_ids: int) -> None:
         """kill -9: nothing is closed and nothing is said."""
@@ -174,6 +216,10 @@ class Cluster:
         return process.wait(END_S)
 
     # ---- all of them -----------------------------------------------------------------------------------------------
+
+    def urls(self) -> dict[int, str]:
+        """Of the nodes that take part, and of those that may replace them."""
+        return {node_id: self.url(node_id) for node_id in self.client_ports}
 
     def url(self, node_id: int) -> str:
         return f"http://127.0.0.1:{self.client_ports[node_id]}"

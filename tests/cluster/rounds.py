@@ -103,7 +103,7 @@ def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op]) -> No
     began = time.monotonic()
     pause = threading.Event()
     cluster.leader(START_S)
-    load = Load({node_id: cluster.url(node_id) for node_id in cluster.engines}, plan.seed, began)
+    load = Load(cluster.urls(), list(cluster.engines), plan.seed, began)
 
     def say(sentence: str) -> None:
         report.told.append(f"{time.monotonic() - began:7.2f} s  {sentence}")
