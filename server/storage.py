@@ -401,8 +401,10 @@ class NodeStorage:
             thread.join()
         self._replace_outgoing(None)
         try:
-            if self._unsaved is not None:
-                self._wal.save(self._unsaved, [], must_sync=False)
-            self._directory.close()
+            try:
+                if self._unsaved is not None:
+                    self._wal.save(self._unsaved, [], must_sync=False)
+            finally:  # a log that has failed takes nothing more, and its lock has to go all the same
+                self._directory.close()
         except Exception as error:
             logger().warning("the log closed badly: %s", error)

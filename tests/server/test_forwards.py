@@ -37,7 +37,7 @@ def through(message, sent_s, received_s, transit):
     """The message as it comes out of a frame."""
     data = encode_frame([message], SENDERS_CLOCK + sent_s)
     checksum = int.from_bytes(data[4:8], "little")
-    (received,) = decode_frame(data[8:], checksum, 2, transit, RECEIVERS_CLOCK + received_s)
+    (received,) = decode_frame(data[8:], checksum, message.from_, transit, RECEIVERS_CLOCK + received_s)
     return received
 
 
