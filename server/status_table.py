@@ -35,6 +35,8 @@ def status_lines(answers: Sequence[tuple[str, Status | str]]) -> list[str]:
         rows.append(status_row(answer, committed))
         if answer.get("kept_out"):
             below.append(f"node {answer['id']} is kept out: {answer['kept_out']}")
+        if answer.get("readmission"):
+            below.append(f"node {answer['id']}: {answer['readmission']}")
     return [*table(rows), *below]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +20,7 @@ from tests.server.fake_node import Wire
 from tests.server.local_nodes import LocalCluster, eventually
 
 IMPORTED = time.time()
+README = Path(__file__).parents[2] / "README.md"
 
 
 def _families(text: str):
@@ -119,6 +122,13 @@ def test_every_metric_is_described_and_named_by_the_rules(scraped):
             assert name.endswith("_seconds"), name
         assert not name.endswith(("_ms", "_us", "_kb", "_mb", "_ns")), name
     assert Counter(line for line in text.splitlines() if line.startswith("# TYPE")).most_common(1)[0][1] == 1
+
+
+def test_the_metrics_that_the_readme_names_are_there(scraped):
+    _, families, _ = scraped
+    said = {sample.name for family in families.values() for sample in family.samples}
+    named = set(re.findall(r"\bmetcd_[a-z_]+", README.read_text("utf-8")))
+    assert len(named) >= 5 and named <= said, named - said
 
 
 def test_what_a_leader_did_is_counted(scraped):

@@ -21,7 +21,7 @@ def test_the_table_has_a_row_for_each_node_and_a_line_for_what_is_wrong():
             ("http://a:1", _status(1, role="leader", connected={"2": True, "3": True})),
             ("http://b:1", _status(2, applied_index=1200)),
             ("http://c:1", "connection refused"),
-            ("http://d:1", _status(4, role="pre_candidate", leader=0, kept_out="another directory", commit_index=7, applied_index=7)),
+            ("http://d:1", _status(4, role="pre_candidate", leader=0, kept_out="another directory", readmission="it asks", commit_index=7, applied_index=7)),
         ]
     )  # fmt: skip
     assert lines == [
@@ -31,6 +31,7 @@ def test_the_table_has_a_row_for_each_node_and_a_line_for_what_is_wrong():
         "-     http://c:1 is unreachable: connection refused",
         "4     lsm     pre-candidate  none    3     7        1,197  1.4 MB  1; 3 not in use",
         "node 4 is kept out: another directory",
+        "node 4: it asks",
     ]
 
 
