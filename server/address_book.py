@@ -59,6 +59,7 @@ __all__ = ["CONF_CHANGES", "MEMBERS", "AddressBook", "Applying", "Book", "BookCh
 CONF_CHANGES = (ENTRY_CONF_CHANGE, ENTRY_CONF_CHANGE_V2)
 MEMBERS = b"mmembers"
 VERSION = 1
+APPLIED_MAX = 100
 
 _COUNT = struct.Struct("<I")
 _MEMBER = struct.Struct("<QQQBHH")
@@ -220,6 +221,8 @@ class AddressBook:
         self._first = first
         self.book = first
         self._next = first
+        self.applied: dict[tuple[int, int], int] = {}  # the last changes: origin and sequence → index
+        self._applying: dict[tuple[int, int], int] = {}
 
     def read(self, store: KVStore) -> None:
         """Reads the book of an engine that was opened or loaded. Raises DecodeError."""
@@ -229,16 +232,21 @@ class AddressBook:
     def put(self, batch: WriteBatch, entries: Sequence[Entry], machine: Applying) -> None:
         """Adds the book to the batch that applies `entries`, if they change it, and with a node's very first entry."""
         book = self.book
+        self._applying = {}
         for entry in entries:
             if entry.type in CONF_CHANGES:
                 change = BookChange.decode(machine.conf_change(entry).context)
                 book = book.changed(entry.index, change, machine.members_after(entry.index))
+                self._applying[change.origin, change.sequence] = entry.index
         if book is not self.book or machine.applied_index == 0:
             batch.put(MEMBERS, book.encode())
         self._next = book
 
     def written(self) -> None:
         """The batch is in the engine."""
+        if self._applying:
+            self.applied = dict([*self.applied.items(), *self._applying.items()][-APPLIED_MAX:])
+            self._applying = {}
         self.book = self._next
 
 

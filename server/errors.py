@@ -7,6 +7,7 @@
     ├── OutcomeUnknown   the proposal may or may not be applied, now or later: read to find out  (504)
     ├── NumberPassed     a request of a session after a later one: this did nothing               (409)
     ├── SessionExpired   the session is forgotten: this did nothing, an earlier sending may have  (410)
+    ├── ChangeRefused    this change of the membership must not be made: nothing happened        (409)
     └── TooLarge         more than one proposal may carry                                        (413)
 
 The difference between the first three and OutcomeUnknown is the one that clients must never lose: "not done" can be
@@ -23,6 +24,7 @@ from engines.errors import StoreError
 
 __all__ = [
     "WAY_OUT",
+    "ChangeRefused",
     "DirectoryRefused",
     "NoLeader",
     "NodeError",
@@ -79,6 +81,10 @@ class NumberPassed(NodeError):
 
 class SessionExpired(NodeError):
     """The session isn't in the table: this did nothing; if the same request was sent before, that is unknown."""
+
+
+class ChangeRefused(NodeError):
+    """The leader doesn't take this change of the membership, and would not later; nothing was changed."""
 
 
 class TooLarge(NodeError):

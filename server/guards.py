@@ -25,6 +25,7 @@ Follows what etcd's servers check of a message (server/etcdserver/api/rafthttp, 
 from __future__ import annotations
 
 from raft.raftpb import (
+    ENTRY_NORMAL,
     MSG_APP,
     MSG_APP_RESP,
     MSG_HEARTBEAT,
@@ -41,6 +42,7 @@ from raft.raftpb import (
     MSG_VOTE,
     MSG_VOTE_RESP,
     DecodeError,
+    Entry,
     Message,
 )
 from server.forwards import HEAD_BYTES, PROPOSAL_BYTES_MAX
@@ -61,6 +63,7 @@ CONTEXT_BYTES_MAX = 64
 REPORT = MSG_STORAGE_APPLY_RESP  # the library never sends it; between nodes it says what was applied (divergence.py)
 REPORT_POINT_BYTES = 20
 REPORT_BYTES_MAX = 9 * REPORT_POINT_BYTES
+SENTENCE_BYTES_MAX = 1000
 
 FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # of no term
 NAMING_ANOTHER = (MSG_READ_INDEX, MSG_TRANSFER_LEADER)  # the node that asked first, the node that is to lead
@@ -87,7 +90,7 @@ def check(message: Message, sender: int) -> None:
         raise DecodeError(f"terms and indexes end at {NUMBER_MAX:,}, and a message has {most:,}")
     if message.type not in FORWARDED and message.log_term > message.term:
         raise DecodeError(f"a message of term {message.term:,} names an entry of term {message.log_term:,}")
-    if message.type == MSG_PROP and message.reject and any(len(entry.data) != HEAD_BYTES for entry in message.entries):
+    if message.type == MSG_PROP and message.reject and any(not _is_refused(entry) for entry in message.entries):
         raise DecodeError(f"a refusal names proposals by {HEAD_BYTES} bytes each")
     if message.type == REPORT:
         _check_report(message)
@@ -108,6 +111,12 @@ def _check_report(message: Message) -> None:
     size = len(message.context)
     if message.entries or not 0 < size <= REPORT_BYTES_MAX or size % REPORT_POINT_BYTES:
         raise DecodeError(f"a report of digests has up to {REPORT_BYTES_MAX} bytes, and this one has {size:,}")
+
+
+def _is_refused(entry: Entry) -> bool:
+    """A proposal is refused by its head alone, a membership change with a sentence after it (server/changes.py)."""
+    size = len(entry.data)
+    return size == HEAD_BYTES if entry.type == ENTRY_NORMAL else HEAD_BYTES <= size <= HEAD_BYTES + SENTENCE_BYTES_MAX
 
 
 def _check_entries(message: Message) -> None:

@@ -118,6 +118,11 @@ class Handshake:
             return (403 if "is not a member" in sentence else 412), sentence
         return None
 
+    def is_member(self, headers: Headers[str, str], peer: int) -> bool:
+        """Whether it is node `peer` of this cluster that has answered."""
+        hello = hello_of(headers)
+        return hello is not None and (hello.cluster_id, hello.node_id) == (self.roster.cluster_id, peer)
+
     def answered(self, headers: Headers[str, str], peer: int) -> tuple[str, Known]:
         """Why the answer of node `peer` is not that of a node to send to, "" if it is; and whose directories it knows."""
         hello = hello_of(headers)
@@ -280,9 +285,11 @@ def dial(connection: socket.socket, host: str, peer: int, handshake: Handshake) 
         return f"node {peer} is of another version, whose nodes don't speak {UPGRADE}: update both", told
     if answer.status not in (101, 403, 412, GONE):
         raise ConnectionError(f"node {peer} answered {answer.status}: {answer.reason}")
+    if answer.status == GONE and handshake.is_member(answer.headers, peer):
+        why = f"{answer.reason}, as node {peer} says"
+        handshake.roster.leave(why)
+        return why, told
     why, known = handshake.answered(answer.headers, peer)
-    if not why and answer.status == GONE:
-        handshake.roster.leave(f"{answer.reason}, as node {peer} says")
     if not why and answer.status != 101:
         why = f"node {peer} refuses this node: {answer.reason}"
     return why, told | known

@@ -71,6 +71,10 @@ class Contact:
         """How long ago a member was heard; infinite if it never was."""
         return now - self._heard.get(node_id, float("-inf"))
 
+    def lately(self, now: float) -> set[int]:
+        """The members that were heard within an election timeout."""
+        return {node for node, at in self._heard.items() if now - at < self.silence_s}
+
     def confirmed(self, now: float) -> None:
         """A majority has confirmed this leader, or this follower's leader."""
         self._confirmed = now

@@ -70,6 +70,7 @@ class Intake:
         self._now = now
         self._complaints = Minutely(logger())
         self.alarm: DivergenceAlarm | None = None
+        self.changes: Callable[[Message], bool] = lambda message: False  # takes what is about the membership
         self._tried: tuple[int, int] | None = None  # term and leader for which held proposals were proposed last
         self.counters = dict.fromkeys(
             (
@@ -179,6 +180,8 @@ class Intake:
 
     def _step_forwarded(self, message: Message) -> None:
         raft = self._raft
+        if self.changes(message):
+            return
         if message.reject:
             heads, error = refused(message)
             if isinstance(error, NoLeader):

@@ -20,10 +20,11 @@ Follows etcd's server/etcdserver/server.go (applyConfChange, shouldStop) and raf
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from server.address_book import AddressBook, Applying
+from server.addresses import url_of
 from server.config import Peers
 from server.directory import Directory
 from server.errors import NodeRemoved
@@ -59,13 +60,17 @@ class Membership:
         if why := self.roster.removal():
             self.leave(why)
 
-    def follow(self, transport: Transport, others: Follower) -> None:
-        """Goes by the book of what is applied now, if it is another one. Raises NodeRemoved. O(1) if nothing changed."""
+    def follow(self, transport: Transport, others: Follower, answer: Callable[[], None]) -> None:
+        """Goes by the book of what is applied now, if it is another one. Raises NodeRemoved. O(1) if nothing changed.
+
+        answer: tells those who wait for the change.
+        """
         book = self._kept.book
         if book is self._seen:
             return
         self._seen = book
         gone = self.roster.follow(book, self._machine.applied_index)
+        answer()
         if why := self.roster.removal():
             self.leave(why)
         transport.follow(gone)
@@ -79,6 +84,26 @@ class Membership:
         )
         self._directory.remove(self.removed)
         raise NodeRemoved(self.removed)
+
+    def describe(self, leader: int, view: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+        """The cluster and its members, ready for JSON. view: what the leader knows of each, if this node leads."""
+        identity, book = self._directory.identity, self._kept.book
+        return {
+            "cluster": f"{identity.cluster_id:016x}",
+            "token": identity.token,
+            "first": {str(node): f"http://{address}" for node, address in sorted(identity.members.items())},
+            "leader": leader,
+            "members": [
+                {
+                    "id": node,
+                    "peer_url": url_of(*member.address),
+                    "learner": member.learner,
+                    "admitted": member.admitted,
+                    **view.get(node, {"reachable": None, "behind": None, "caught_up": None}),
+                }
+                for node, member in sorted(book.members.items())
+            ],
+        }
 
     def may_campaign(self) -> bool:
         """Whether the entry that let this directory in is applied here (invariant 2)."""

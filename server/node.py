@@ -54,6 +54,8 @@ from raft.raftpb import (
 from server import logs
 from server.address_book import AddressBook, first_book
 from server.addresses import url_of
+from server.changes import Around as Leading
+from server.changes import Changes, Wish
 from server.config import NodeConfig, raft_config
 from server.directory import open_directory
 from server.divergence import Diverged, DivergenceAlarm
@@ -161,6 +163,7 @@ class Node:
         self._contact = Contact(config.id, peers, config.election_tick * config.tick_s, self._env.now())
         around = Around(self.members, self._roster, self.machine, self._contact, self.later, self._env.now)
         self._readmission = Readmission(self._raft, around)
+        self._changes = self._new_changes(origin)
         self._stopping = False
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
@@ -178,6 +181,18 @@ class Node:
             stopping=lambda: self._stopping,
             now=self._env.now,
         )
+
+    def _new_changes(self, origin: int) -> Changes:
+        around = Leading(
+            self.later,
+            self._loop.send,
+            lambda: self._contact.lately(self._env.now()),
+            self._env.now,
+            lambda: self._stopping,
+        )
+        changes = Changes(self.id, origin, self._raft, self.members, around)
+        self._intake.changes = changes.forwarded
+        return changes
 
     # ---- for any thread ------------------------------------------------------------------------------------------
 
@@ -234,6 +249,15 @@ class Node:
     def snapshot_stream(self) -> SnapshotStream:
         """What is applied here, as a snapshot file's bytes (server/snapshot_stream.py). Raises Overloaded, NodeStopped."""
         return self._streams.open()
+
+    def change_members(self, wish: Wish, timeout_s: float = 8.0) -> int:
+        """Changes the membership; returns the entry's index once applied here (server/changes.py). Raises NodeError."""
+        self._require_member()
+        return self._changes.change(wish, timeout_s)
+
+    def describe_members(self) -> dict[str, Any]:
+        """The cluster and its members by the applied book, ready for JSON; with what this node knows of them if it leads."""
+        return self._membership.describe(self._public.leader, self._changes.view())
 
     def _require_member(self) -> None:
         if self._roster.kept_out:
@@ -371,7 +395,7 @@ class Node:
                 while self._intake.propose_again(self._loop.settled_term, ticked):
                     ticked = False
                     self._loop.run(tick_is_due)
-                self._membership.follow(self._transport, self._contact)
+                self._membership.follow(self._transport, self._contact, self._changes.answer)
                 self._readmission.follow()
                 self._publish()
         except BaseException as error:
@@ -465,6 +489,7 @@ class Node:
         self._proposals.close(OutcomeUnknown(f"{stopped} while the write was on its way: read the key to find out"))
         self._reads.refuse_all(stopped)
         self._handover.close(stopped)
+        self._changes.close(stopped)
 
     def _log(self, sentence: str) -> None:
         logs.logger().warning("node %d: %s", self.id, sentence)

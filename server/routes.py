@@ -32,7 +32,7 @@ alone and raises BadRequest, `perform` has the body and always answers. Neither 
 Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
 tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
 
-Left out, until it exists: /_/members, which is 404 like any unknown path.
+server/routes_members.py has those under /_/members.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ from server.answers import (
     error_answer,
 )
 from server.errors import (
+    ChangeRefused,
     NodeError,
     NodeStopped,
     NoLeader,
@@ -77,6 +78,7 @@ from server.ndjson import BLOCK_BYTES, chained, lines_of
 from server.request import BadRequest, Request, percent_decode
 from server.routes_digest import answer_digest, mark
 from server.routes_leader import hand_over
+from server.routes_members import MEMBER_ROUTES, answer_members
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
 
@@ -259,6 +261,7 @@ ROUTES = {
     b"/_/batch": {b"POST": Route(_batch, {}, True, True)},
     b"/_/digest": {b"POST": Route(mark), b"GET": Route(answer_digest, {b"index": _count, b"after": bytes})},
     b"/_/sessions": {b"POST": Route(open_session)},
+    b"/_/members": {b"GET": Route(answer_members, _READ)},
     b"/_/snapshot": {b"GET": Route(answer_snapshot, _READ)},
     b"/_/status": {b"GET": Route(_status)},
     b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
@@ -266,6 +269,7 @@ ROUTES = {
 }
 NUMBERED = {  # what follows is given to the function in the place of a key
     b"/_/leader/": {b"POST": Route(hand_over)},
+    b"/_/members/": MEMBER_ROUTES,
 }
 
 
@@ -340,7 +344,7 @@ def _options(query: bytes, route: Route) -> Options:
 
 _STATUS_OF: dict[type[NodeError], int] = {
     NoLeader: 503, Overloaded: 503, NodeStopped: 503, OutcomeUnknown: 504, TooLarge: 413,
-    NumberPassed: 409, SessionExpired: 410,
+    ChangeRefused: 409, NumberPassed: 409, SessionExpired: 410,
 }  # fmt: skip
 
 
@@ -370,7 +374,8 @@ def answer_error(error: NodeError) -> Answer:
     """What a client is told in place of a result: an `error_answer` with the error's sentence.
 
     The status says what the client may do (`_STATUS_OF`): 413 for TooLarge (never again so); 504 for OutcomeUnknown (it may
-    be applied, now or later); 409 and 410 for a session's request that came too late; 503 for all others, of whatever
+    be applied, now or later); 409 for a refused change of the
+    membership, 409 and 410 for a session's request that came too late; 503 for all others, of whatever
     class: nothing was done, and it may be sent again. The header line `X-Metcd-Error` names the class; 503 has
     `Retry-After: 1` as well. Header lines end in CR LF.
     """

@@ -115,7 +115,7 @@ def test_what_every_node_can_apply_is_not():
 
 @pytest.mark.parametrize(("why", "kind"), [(NO_LEADER, NoLeader), (OVERLOADED, Overloaded), (99, NoLeader)])
 def test_a_refusal_names_its_proposals_and_says_why(why, kind):
-    message = refusal([*ENTRIES[:2], Entry(0, 0, data=b"short")], 1, 2, why, term=9)
+    message = refusal([*ENTRIES[:2], Entry(0, 0, data=b"short")], 2, 1, why, term=9)
     received = through(message, 0.0, 0.0, TransitClock())
     assert term_of(received) == 9
     heads, error = refused(received)

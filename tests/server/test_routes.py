@@ -85,7 +85,7 @@ def test_a_broken_escape_or_an_empty_key_is_400(wire, target):
 
 
 @pytest.mark.parametrize(
-    "target", ["/_/hello", "/%5F/hello", "/_/", "/v3/kv/put", "/%76%33/x", "/_/members", "/_/leader"]
+    "target", ["/_/hello", "/%5F/hello", "/_/", "/v3/kv/put", "/%76%33/x", "/_/member", "/_/leader"]
 )
 def test_reserved_paths_hold_no_keys(node, wire, target):
     for method, body in (("GET", None), ("PUT", b"v"), ("DELETE", None), ("POST", b"")):
