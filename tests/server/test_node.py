@@ -216,6 +216,24 @@ def test_the_log_is_cut_and_a_restart_begins_at_the_snapshot(tmp_path):
         assert len([pair for pair in cluster.converged() if pair[0].startswith(b"k")]) == 101
 
 
+@pytest.mark.parametrize("engine", ["memory", "btree"])
+def test_a_follower_that_was_away_for_less_than_stays_in_the_log_needs_no_snapshot(tmp_path, engine):
+    """Counted: the log is cut several times meanwhile, and the entries that it kept for slow followers are enough."""
+    with LocalCluster(tmp_path, [engine] * 3, snapshot_entries=20, catch_up_entries=100) as cluster:
+        leader = cluster.leader()
+        index = cluster.put(leader, b"first", b"v")
+        away = cluster.follower().id
+        cluster.stop(away)
+        for number in range(80):
+            cluster.put(leader, b"%03d" % number, b"v")
+        eventually("the log was cut", lambda: leader._storage.memory.snapshot().metadata.index > index + 40)
+        cluster.start(away)
+        cluster.put(leader, b"last", b"v")
+        cluster.converged()
+        metrics = [node.metrics() for node in cluster.nodes.values()]
+        assert [each["snapshots_sent_total"] + each["snapshots_received_total"] for each in metrics] == [0, 0, 0]
+
+
 def test_a_follower_that_was_away_too_long_gets_a_snapshot(tmp_path):
     with LocalCluster(tmp_path, snapshot_entries=20, catch_up_entries=5) as cluster:
         cluster.put(cluster.leader(), b"first", b"v")

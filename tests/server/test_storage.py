@@ -1,10 +1,12 @@
 """The durable side of a node, step by step: which snapshot file a restart takes, and what happens when two come."""
 
+import collections
 import queue
 import threading
 
 import pytest
 
+import engines
 from engines.env import RealEnv
 from engines.memory import MemoryStore
 from raft import Ready
@@ -15,7 +17,7 @@ from server.errors import DirectoryRefused, Overloaded
 from server.identity import read_identity
 from server.snapshot import write_snapshot
 from server.statemachine import StateMachine, encode_proposal
-from server.storage import NodeStorage
+from server.storage import SNAPSHOTS_KEPT, NodeStorage
 from tests.server.local_nodes import PATIENCE_S
 
 MEMBERS = ConfState(voters=(1, 2, 3))
@@ -265,6 +267,49 @@ def test_nothing_is_applied_while_the_engine_is_flushed(desk):
     desk.run_a_call()
     assert resumed == [False]
     assert desk.memory.snapshot().metadata.index == 10
+
+
+@pytest.mark.parametrize("engine", sorted(engines.ENGINES))
+def test_the_log_stays_bounded_under_a_long_load(tmp_path, engine):
+    """Counted: segments and bytes on disk, snapshot files, entries in memory, of 1,500 entries with 150 KB in all."""
+    limits = NodeConfig(
+        1, PEERS, f"{tmp_path}/node", engine, snapshot_entries=100, snapshot_bytes=1 << 20, catch_up_entries=40
+    )
+    calls = queue.SimpleQueue()
+    env = RealEnv()
+    directory = open_directory(limits)
+    directory.wal._segment_bytes = 4096
+    machine = StateMachine(engines.open(f"{tmp_path}/node/engine", engine, sync=False))
+    storage = NodeStorage(directory, machine, run_job=lambda job: job())
+    memory = storage.recovered(MEMBERS)
+    most = collections.Counter()
+    cuts = 0
+    try:
+        for first in range(1, 1501, 10):
+            new = [
+                Entry(1, index, data=encode_proposal(1, index, [(b"key%02d" % (index % 50), b"v" * 50)]))
+                for index in range(first, first + 10)
+            ]
+            storage.persist(ready(*new, commit=first + 9))
+            machine.apply(new, MEMBERS if first == 1 else None)
+            wal = [name for name in env.list(f"{tmp_path}/node/wal") if name.endswith(".wal")]
+            sizes = (tmp_path / "node" / "wal" / name for name in wal)
+            most["segments"] = max(most["segments"], len(wal))
+            most["bytes"] = max(most["bytes"], sum(path.stat().st_size for path in sizes))
+            most["entries"] = max(most["entries"], memory.last_index() - memory.first_index() + 1)
+            most["snapshots"] = max(most["snapshots"], len(env.list(f"{tmp_path}/node/snap")))
+            if storage.wants_cut(new, limits):
+                storage.begin_cut(limits, calls.put)
+                calls.get()()
+                cuts += 1
+    finally:
+        storage.close()
+        machine.close()
+    assert cuts == 15
+    assert most["entries"] == 100 + 40  # since the last cut, and for slow followers
+    assert 100 * 100 < most["bytes"] < 2 * 100 * 110 + 2 * 4096
+    assert most["segments"] <= 7
+    assert most["snapshots"] <= (0 if machine.persistent else SNAPSHOTS_KEPT + 1)
 
 
 def test_entries_after_a_snapshot_that_is_on_its_way_stay(desk):
