@@ -154,8 +154,8 @@ class ReadyLoop:
         self._reads.answer(self._machine.applied_index)
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Hands messages to the outside. In place of the snapshot that Raft named, the current state is sent: it is
-        newer, and it is at hand."""
+        """Hands messages to the outside. In place of the snapshot that Raft named goes one that the log goes on from and
+        that is at hand (server/snapshot_outgoing.py)."""
         self.counters["messages_out"] += len(messages)
         for message in messages:
             if message.type == MSG_SNAP:

@@ -8,8 +8,8 @@
 
 Invariants:
 
-1. At most one part is on the disk. It goes when another snapshot comes, when it turns out to be damaged, and at the
-   node's next start: a power cut may have taken any of its bytes, and what it had is asked for again then.
+1. At most one part is on the disk. It goes when another snapshot comes, when it turns out to be damaged, when the log's mark
+   has passed it, and at the node's next start: a power cut may have taken any of its bytes, and what it had is asked for again then.
 2. Nothing is resumed but what is named alike: same metadata, same size, same ending (server/snapshot_wire.py).
 """
 
@@ -75,6 +75,14 @@ class IncomingSnapshots:
         for chunk in rest(receiver.size):
             receiver.write(chunk)
             self.counters["snapshot_bytes_received"] += len(chunk)
+
+    def drop_passed(self, index: int) -> None:
+        """Drops the part of a snapshot that isn't after `index`, unless it is being received. O(1)."""
+        if self._part is not None and self._part[0].index <= index and self._guard.acquire(blocking=False):
+            try:
+                self.drop()
+            finally:
+                self._guard.release()
 
     def drop(self) -> None:
         """Forgets the part that is there, if any. Requires: nothing is being received."""

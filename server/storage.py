@@ -29,6 +29,11 @@ Invariants:
    them. A commit index that changed alone is no reason to write: it rides with the next write, and the leader tells it
    again after a restart.
 
+5. While a job flushes the engine or loads it (`engine_busy`), the node's thread applies nothing: a write would wait for
+   the job's fsync, and heartbeats with it.
+6. The snapshot directory is bounded: SNAPSHOTS_KEPT files and that of the mark, one part of one that comes, one file that
+   is being written, what was put aside until the mark passes it; damaged ones, which somebody should look at, stay.
+
 Follows etcd's server/storage/storage.go and raftexample's replayWAL, saveSnap and maybeTriggerSnapshot.
 """
 
@@ -219,10 +224,14 @@ class NodeStorage:
         if self._machine.persistent:
             self.engine_busy = True
             snapshot.view.close()
-            self._start(self._machine.flush, later, self._flushed, snapshot.metadata, limits)
+            self._start(self._flush, later, self._flushed, snapshot.metadata, limits)
             return
         made = OutgoingSnapshot(snapshot, self._write, self._env)
         self._start(made.path, later, self._written, made, limits)
+
+    def _flush(self) -> None:
+        self._machine.flush()
+        self._purge()
 
     def _flushed(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
         self.engine_busy = False
@@ -253,8 +262,10 @@ class NodeStorage:
         self._stopping.set()
 
     def _purge(self) -> None:
+        mark = self.memory.snapshot().metadata.index
         with self._purging:
-            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env, spare_index=self.memory.snapshot().metadata.index)
+            purge(self._snap_dir, SNAPSHOTS_KEPT, self._env, spare_index=mark)
+        self._incoming.drop_passed(mark)
 
     def cut(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
         """Cuts the log at `metadata.index`: everything up to there is durable without it (begin_cut guarantees it).
