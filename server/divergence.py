@@ -40,7 +40,7 @@ from server.metrics import Metrics, describe
 __all__ = ["PATIENCE", "REPORT_EVERY", "Diverged", "DivergenceAlarm"]
 
 REPORT_EVERY = 10  # ticks
-PATIENCE = 50  # ticks, for the voters that would make a majority
+PATIENCE = 100  # ticks, for the voters that would make a majority: longer than a restart takes
 POINTS_KEPT = 64  # of each node
 POINTS_SENT = REPORT_BYTES_MAX // REPORT_POINT_BYTES
 
