@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shutil
@@ -9,6 +10,8 @@ import shutil
 import pytest
 
 from engines.env import real_env
+from engines.errors import StoreError
+from engines.faultenv import FaultEnv
 from raft.raftpb import MSG_APP, MSG_HEARTBEAT, MSG_SNAP, Message
 from server.errors import DirectoryRefused, NoLeader
 from server.identity import read_identity, write_identity
@@ -181,6 +184,37 @@ def test_a_majority_that_has_lost_its_disks_does_not_come_back(cluster) -> None:
     eventually("they have asked again", lambda: all(each._next > at for each, at in zip(asked, times, strict=True)))
     assert leader.status()["commit_index"] == committed
     assert leader.status()["leader"] == 0
+
+
+@pytest.mark.parametrize(
+    "calls", [(3, 9, 14, 22), pytest.param(range(1, 60), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_a_disk_that_dies_at_any_call_on_the_way_back_leaves_a_node_that_goes_on(cluster, calls) -> None:
+    """From that call on nothing reaches the disk any more; the next start finds what did. Nothing of it is refused."""
+    leader = cluster.leader()
+    written = {b"%d" % at: b"value %d" % at for at in range(20)}
+    for key, value in written.items():
+        cluster.put(leader, key, value)
+    victim = others(cluster, leader.id)[0]
+    cluster.stop(victim)
+    for call in calls:
+        shutil.rmtree(cluster.configs[victim].data_dir)
+        disk = FaultEnv(real_env(), call, forever=True)
+        with contextlib.suppress(OSError, StoreError):
+            node = cluster.start(victim, env=disk)
+            eventually("its disk has died, or it is back", lambda disk=disk, node=node: disk.fired or _is_back(node))
+        if victim in cluster.nodes:
+            with contextlib.suppress(OSError, StoreError):
+                cluster.stop(victim)
+        cluster.start(victim)
+        votes_again(cluster, victim)
+        assert {key: cluster.read(cluster.nodes[victim], key) for key in written} == written
+        cluster.stop(victim)
+
+
+def _is_back(node: Node) -> bool:
+    own = node.members.book.members[node.id]
+    return bool(own.number) and not own.learner and not node.status()["readmission"]
 
 
 def test_another_process_with_the_same_id_is_not_readmitted_while_the_first_one_lives(cluster, tmp_path, lines) -> None:
