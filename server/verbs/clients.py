@@ -17,6 +17,7 @@ from server.verbs.words import AddVerb, UsageError
 
 __all__ = ["add", "add_endpoints", "client_of"]
 
+STATUS_TIMEOUT_S = 2.0  # for each node that is asked how it is, unless --timeout says otherwise
 DEFAULT_ENDPOINTS = ",".join(f"http://127.0.0.1:{FIRST_PORT + at * PORT_STEP}" for at in range(3))
 
 
@@ -32,6 +33,7 @@ def add(verb: AddVerb) -> None:
     for each in clients:
         add_endpoints(each)
     get, scan = clients[0], clients[3]
+    clients[4].set_defaults(timeout=STATUS_TIMEOUT_S)
     clients[4].add_argument("--json", action="store_true", help="for programs: a JSON object a line, for each node")
     for each in (get, scan):
         each.add_argument("--consistency", choices=("linearizable", "lease", "stale"), default="linearizable")

@@ -47,6 +47,7 @@ class Terminal:
 
     def _read(self):
         for line in self.process.stdout:
+            assert "\x1b" not in line, "live lines are for a terminal, and this is a pipe"
             self.lines.append(line.rstrip("\n"))
 
     def printed(self, pattern):
