@@ -6,6 +6,8 @@
     metcd put hello world;  metcd get hello              as a client of a cluster
     metcd delete KEY;  metcd scan;  metcd status
     metcd transfer ID                                    has the leader hand over to a node
+    metcd member list;  metcd member add|remove|promote|replace ID …
+                                                         who takes part; metcd serve --id 4 --join URL --data DIR joins
     metcd load unicode                                   a real data set: the names of all Unicode characters
     metcd load FILE                                      lines as `metcd scan --ndjson` prints them
     metcd snapshot save FILE;  metcd snapshot restore FILE …;  metcd snapshot status FILE
@@ -18,8 +20,6 @@
 
 Exit status: 0 done; 1 not found, or the check found something, or the node failed; 2 the request is wrong, refused or
 can't be carried out. What is wrong is said in one line. The verbs themselves are in server/verbs/.
-
-Left out until the server has it: member.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from platform import python_version
 import engines
 from server.cluster import ClusterError
 from server.errors import NodeError
-from server.verbs import clients, dataset, files, leader, nodes, snapshots
+from server.verbs import clients, dataset, files, leader, members, nodes, snapshots
 from server.verbs.words import UsageError
 
 __all__ = ["main"]
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
-    for module in (nodes, clients, leader, dataset, files, snapshots):
+    for module in (nodes, clients, leader, members, dataset, files, snapshots):
         module.add(verb)
     return parser
 

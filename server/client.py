@@ -174,6 +174,19 @@ class Client:
         status: dict[str, Any] = json.loads(self._read("/_/status").body)
         return status
 
+    def members(self) -> Any:
+        """The cluster and its members, as GET /_/members has them. Raises NoLeader, RequestRefused."""
+        return json.loads(self._read("/_/members").body)
+
+    def change_member(self, method: str, node_id: int, query: str = "", url: str = "") -> int:
+        """Changes the membership (server/routes_members.py); returns the entry's index.
+
+        Raises RequestRefused with the leader's reason, NoLeader, OutcomeUnknown.
+        """
+        asked = Exchange(method, f"/_/members/{node_id}{query}", url.encode())
+        index: int = json.loads(self._ask(asked, time.monotonic() + self._timeout_s, again=False).body)["index"]
+        return index
+
     def transfer(self, node_id: int) -> int:
         """Has the leader hand over to this node; returns the term in which it leads. Raises NoLeader, RequestRefused."""
         asked = Exchange("POST", f"/_/leader/{node_id}")

@@ -18,10 +18,12 @@ from server import mounts
 from server.addresses import netloc, parse_url, url_of
 from server.client import Client
 from server.cluster import FIRST_PORT, LocalCluster, default_engines, metcd_command, packages_and_engines
-from server.config import NodeConfig, Peers
+from server.config import Joining, NodeConfig, Peers
 from server.engine_options import engine_options, share_out
-from server.errors import NodeError
+from server.errors import NodeError, NodeRemoved
 from server.http import FrontEnd
+from server.identity import read_identity
+from server.joining import joining_of
 from server.live_lines import LiveLines, Rates
 from server.logs import logger, pass_on, print_line, write_json
 from server.node import Node
@@ -45,7 +47,13 @@ def add(verb: AddVerb) -> None:
     """Adds the verbs of this module."""
     serve = verb("serve", _serve, "run one node in the foreground")
     serve.add_argument("--id", type=int, required=True, help="this node's number, 1 for the first URL of --cluster")
-    serve.add_argument("--cluster", required=True, help="the peer URL of every node, in the order of their numbers")
+    serve.add_argument(
+        "--cluster",
+        help="the peer URL of every node that begins it, in their order; a directory that has begun knows it",
+    )
+    serve.add_argument(
+        "--join", metavar="URL", help="with an empty --data: ask the node at this client URL for the members"
+    )
     serve.add_argument("--listen-peer", metavar="URL", help=LISTEN_HELP)
     serve.add_argument("--port", type=port, default=FIRST_PORT, help="for clients (default: %(default)s)")
     serve.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
@@ -78,9 +86,7 @@ def add(verb: AddVerb) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    peers = peers_of(options.cluster)
-    if options.id not in peers:
-        raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
+    peers, joining = _members(options)
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
     stop = _stop_event()
     if options.log_format == "json":
@@ -89,10 +95,10 @@ def _serve(options: argparse.Namespace) -> int:
         logger().warning("%s", sentence)
     try:
         config = NodeConfig(
-            options.id, peers, options.data, options.engine, listen_peer=listener,
+            options.id, peers if options.cluster else {}, options.data, options.engine, listen_peer=listener,
             engine_options=engine_options(options.engine, options.option),
             cluster_token=options.cluster_token, peer_secret=_peer_secret(options, (listener or peers[options.id])[0]),
-            skip_entries=frozenset(options.skip_entry),
+            skip_entries=frozenset(options.skip_entry), joining=joining,
         )  # fmt: skip
         node = Node(config)
     except OSError as error:
@@ -121,7 +127,28 @@ def _serve(options: argparse.Namespace) -> int:
     front.stop()
     node.hand_over()
     node.stop()
+    if isinstance(node.failure, NodeRemoved):
+        return 2  # its log line says what to do
     return 1 if node.failure is not None else 0
+
+
+def _members(options: argparse.Namespace) -> tuple[Peers, Joining | None]:
+    """Where the members are, this node among them; and what a node that joins was told. Raises UsageError, NodeError."""
+    identity = read_identity(options.data)
+    if options.cluster:
+        peers = peers_of(options.cluster)
+        if options.id not in peers and identity is None:
+            raise UsageError(f"--id {options.id} is not in the cluster: --cluster names the nodes 1 to {len(peers)}")
+        return {options.id: ("127.0.0.1", 0), **peers}, None
+    if identity is not None:
+        return {options.id: ("127.0.0.1", 0), **identity.addresses(), **identity.joined_addresses()}, None
+    if not options.join:
+        raise UsageError(
+            f"{options.data} belongs to no cluster yet: begin one with --cluster, or join one with --join URL"
+        )
+    with Client([url_of(*_url(options.join, "--join"))]) as client:
+        joining = joining_of(client.members(), options.id)
+    return joining.members, joining
 
 
 def _peer_secret(options: argparse.Namespace, host: str) -> bytes:
