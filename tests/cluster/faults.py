@@ -248,7 +248,7 @@ FAULTS: dict[str, Fault] = {
     fault.__name__: fault
     for fault in (
         kill_leader, kill_follower, kill_all, pause, isolate, stall, one_way, ring, nobody, deaf_leader,
-        cut_one_follower_from_the_leader, late, resets, slow_disk, full_disk, emptied_disk, rolling_restart,
+        cut_one_follower_from_the_leader, late, resets, slow_disk, full_disk, emptied_disk, rolling_restart, replace_all,
         transfer,
     )
 }  # fmt: skip

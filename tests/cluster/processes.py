@@ -78,6 +78,7 @@ class Cluster:
         self.own_ports = dict(zip(everybody, ports[len(everybody) :]))
         self.called_ports = dict(zip(everybody, ports[2 * len(everybody) :])) if proxied else self.own_ports
         self.list = ",".join(f"http://127.0.0.1:{self.called_ports[node_id]}" for node_id in self.engines)
+        self.everybody = ",".join(f"http://127.0.0.1:{self.called_ports[node_id]}" for node_id in everybody)
         self.joins: dict[int, str] = {}  # a node that joined later → the URL of the one that it asks
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
@@ -99,8 +100,9 @@ class Cluster:
         words = [sys.executable, "-m", "tests.cluster.node", "--control", str(self.control(node_id))]
         words += ["--record", str(self.record(node_id))] if self.recorded else []
         words += ["--tick", str(self.tick_s), *(["--plant", self.plant] if self.plant else [])]
+        words += ["--join", self.joins[node_id]] if node_id in self.joins else []
         words += ["serve", "--id", str(node_id), "--port", str(self.client_ports[node_id])]
-        words += ["--join", self.joins[node_id]] if node_id in self.joins else ["--cluster", self.list]
+        words += ["--cluster", self.list if node_id not in self.joins else self.everybody]
         words += ["--listen-peer", f"http://127.0.0.1:{self.own_ports[node_id]}"]
         words += ["--engine", self.engines[node_id], "--data", str(self.data(node_id)), "--until-stdin-closes"]
         return words
