@@ -40,7 +40,7 @@ __all__ = ["Dialer", "PeerSender"]
 CALL_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
 DIRECT_MESSAGES_MAX = 8  # that are written at once: with one entry each they fit into a frame, however large it is
-IDLE_S = 0.2  # a stream that nothing was written to for so long is looked at first; a leader's never is idle
+STREAM_IDLE_S = 0.2  # a stream that nothing was written to for so long is looked at first; a leader's never is idle
 RETRY_DELAY_S = (0.02, 0.5)  # the first and the longest wait after a failed connection
 
 
@@ -177,7 +177,7 @@ class PeerSender(threading.Thread):
         A follower may have nothing to say to another for hours; when that one leads, it is given a client's write first.
         Nothing ever comes back on a stream, so what can be read is its end.
         """
-        if time.monotonic() - self._written_at < IDLE_S:
+        if time.monotonic() - self._written_at < STREAM_IDLE_S:
             return False
         poll = select.poll()
         poll.register(stream, select.POLLIN)

@@ -7,9 +7,13 @@ import random
 import pytest
 
 from raft import READ_ONLY_LEASE_BASED, Config, ConfState, MemoryStorage
-from raft.simulation.plan import ANY_LEADER, LEADER, PROFILES, TICK, Kind, draw
+from raft.simulation.plan import ANY_LEADER, LEADER, PROFILES, TICK, Kind, draw, draw_as
+from raft.simulation.readmission import DISK_PROFILES
 
 PLANS = [draw(seed, random.Random) for seed in range(200)]
+DISK_PLANS = [
+    draw_as(seed, random.Random(seed), name, DISK_PROFILES[name]) for name in DISK_PROFILES for seed in range(5)
+]
 
 
 def test_a_seed_says_all_of_a_plan() -> None:
@@ -17,13 +21,13 @@ def test_a_seed_says_all_of_a_plan() -> None:
 
 
 def test_every_plan_is_a_valid_configuration() -> None:
-    for plan in PLANS:
+    for plan in PLANS + DISK_PLANS:
         storage = MemoryStorage(ConfState((1,)))
         Config(id=1, heartbeat_tick=1, storage=storage, rng=random.Random(0), **plan.options).validate()  # type: ignore[arg-type]
 
 
 def test_steps_come_in_order_before_the_faults_end() -> None:
-    for plan in PLANS:
+    for plan in PLANS + DISK_PLANS:
         times = [step.at for step in plan.steps]
         assert times == sorted(times)
         assert times[-1] < plan.length
@@ -32,7 +36,10 @@ def test_steps_come_in_order_before_the_faults_end() -> None:
 
 
 def test_every_kind_of_step_and_every_option_is_drawn() -> None:
-    assert {step.kind for plan in PLANS for step in plan.steps} == set(Kind)
+    """A disk is lost only where the nodes know the way back, in runs of the kinds that DISK_PROFILES has."""
+    assert {step.kind for plan in PLANS for step in plan.steps} == set(Kind) - {Kind.LOSE_DISK}
+    for plan in DISK_PLANS:
+        assert Kind.LOSE_DISK in {step.kind for step in plan.steps}, plan.profile
     for option in ("pre_vote", "check_quorum", "async_storage_writes", "step_down_on_removal"):
         assert {plan.options[option] for plan in PLANS} == {True, False}, option
 

@@ -32,13 +32,16 @@ class Lived:
         return to
 
     def live_on(self, puts: int = 3) -> None:
-        """Another life: it starts, writes, and stops."""
+        """Another life: it starts, writes, and stops. The same life leaves the same files, however slow the machine is:
+        every cut of the log ends before the next write."""
         node = self.start()
         node.start()
         eventually("it leads", lambda: node.status()["role"] == "leader")
         for number in range(puts):
             self.value = b"%d of %d" % (number, puts)
             node.propose([(b"key", self.value)])
+            node.read_barrier()  # the write is answered before the cut that it causes begins; a read after that
+            eventually("the log is cut", lambda: not node._storage._cutting)
         node.stop()
 
     def answers(self, node: Node) -> bytes | None:

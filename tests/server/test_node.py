@@ -328,9 +328,16 @@ def test_a_snapshot_whose_transfer_failed_is_sent_again(tmp_path, monkeypatch):
         cluster.stop(away)
         for number in range(100):
             cluster.put(cluster.leader(), b"%03d" % number, b"v")
-        for node in cluster.nodes.values():
-            node._storage._outgoing = None  # else the file is there already, with which the log was cut
         failures = ["receive_rest", "_write"]
+        outgoing_snapshot = NodeStorage.outgoing_snapshot
+
+        def no_file_is_there(storage, message):
+            """Else the one with which the log was cut, now or after any write, is sent, and none is written."""
+            if "_write" in failures:
+                storage._replace_outgoing(None)
+            return outgoing_snapshot(storage, message)
+
+        monkeypatch.setattr(NodeStorage, "outgoing_snapshot", no_file_is_there)
         for name in ("receive_rest", "_write"):
             monkeypatch.setattr(NodeStorage, name, _failing_once(getattr(NodeStorage, name), failures))
         cluster.start(away)

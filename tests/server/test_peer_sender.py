@@ -34,7 +34,7 @@ def test_a_peer_that_is_away_is_reported_and_found_again(peers, form):
 
 def test_what_is_sent_first_after_a_peer_was_started_again_arrives(peers, form, monkeypatch):
     """The old stream took it without an error, and it was lost: a client's write, in the first term of a new leader."""
-    monkeypatch.setattr(peer_sender_module, "IDLE_S", 0.0)
+    monkeypatch.setattr(peer_sender_module, "STREAM_IDLE_S", 0.0)
     inbox = Inbox()
     one = transport_of(1, peers, inbox, form)
     one.start()
