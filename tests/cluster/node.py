@@ -21,18 +21,15 @@ bugs is none:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from server import cli, waits
 from server.config import NodeConfig
-from server.joining import joining_of
 from server.proposals import Proposal
 from server.sessions import Serial, Sessions
 from server.verbs import nodes
@@ -40,7 +37,6 @@ from tests.cluster.faulty_env import FaultyEnv
 
 __all__ = ["PLANTS", "main"]
 
-JOIN_S = 5.0
 LOST_EVERY = 40
 
 
@@ -49,32 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.node")
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--record", type=Path)
-    parser.add_argument("--join", help="the client URL of a member: this node was added to its cluster")
     parser.add_argument(
         "--tick", type=float, default=NodeConfig.tick_s, help="seconds (default: %(default)s, as metcd serve)"
     )
     parser.add_argument("--plant", choices=sorted(PLANTS))
     parser.add_argument("words", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
-    settings = partial(NodeConfig, env=FaultyEnv(options.control), tick_s=options.tick)
-    nodes.NodeConfig = partial(joined, settings, options.join) if options.join else settings  # type: ignore
+    nodes.NodeConfig = partial(NodeConfig, env=FaultyEnv(options.control), tick_s=options.tick)  # type: ignore
     if options.record:
         record(options.record)
     if options.plant:
         PLANTS[options.plant]()
         print(f"planted: {options.plant}", flush=True)
     return cli.main(options.words)
-
-
-def joined(
-    settings: Callable[..., NodeConfig], url: str, node_id: int, peers: Any, data_dir: str, *rest: Any, **more: Any
-) -> NodeConfig:
-    """The configuration of a node that was added: what a member tells it takes the place of --cluster; later its directory
-    knows."""
-    if Path(data_dir, "identity").exists():
-        return settings(node_id, {}, data_dir, *rest, **more)
-    with urlopen(f"{url}/_/members", timeout=JOIN_S) as answer:
-        return settings(node_id, {}, data_dir, *rest, joining=joining_of(json.load(answer), node_id), **more)
 
 
 def record(path: Path) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -50,6 +52,13 @@ def until(what: str, look: Callable[[], Any], timeout_s: float) -> Any:
         pause.wait(TURN_S)
 
 
+def _hold(port: int) -> socket.socket:
+    """A socket that has a port, and listens to nobody. Raises OSError."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", port))
+    return held
+
+
 class Cluster:
     """The processes of one round, and what can be done to them."""
 
@@ -78,8 +87,9 @@ class Cluster:
         self.own_ports = dict(zip(everybody, ports[len(everybody) :]))
         self.called_ports = dict(zip(everybody, ports[2 * len(everybody) :])) if proxied else self.own_ports
         self.list = ",".join(f"http://127.0.0.1:{self.called_ports[node_id]}" for node_id in self.engines)
-        self.everybody = ",".join(f"http://127.0.0.1:{self.called_ports[node_id]}" for node_id in everybody)
-        self.joins: dict[int, str] = {}  # a node that joined later → the URL of the one that it asks
+        # nobody else is to get a spare node's ports before it starts
+        self._held = {node_id: [_hold(port) for port in self._ports(node_id)] for node_id in self.spares}
+        self.joined: set[int] = set()  # nodes that the cluster did not begin with
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
         self.proxy = Proxy()
@@ -100,12 +110,16 @@ class Cluster:
         words = [sys.executable, "-m", "tests.cluster.node", "--control", str(self.control(node_id))]
         words += ["--record", str(self.record(node_id))] if self.recorded else []
         words += ["--tick", str(self.tick_s), *(["--plant", self.plant] if self.plant else [])]
-        words += ["--join", self.joins[node_id]] if node_id in self.joins else []
         words += ["serve", "--id", str(node_id), "--port", str(self.client_ports[node_id])]
-        words += ["--cluster", self.list if node_id not in self.joins else self.everybody]
+        words += ["--join", self._member(node_id)] if node_id in self.joined else ["--cluster", self.list]
         words += ["--listen-peer", f"http://127.0.0.1:{self.own_ports[node_id]}"]
         words += ["--engine", self.engines[node_id], "--data", str(self.data(node_id)), "--until-stdin-closes"]
         return words
+
+    def _member(self, node_id: int) -> str:
+        """The URL of another node, a running one if there is any."""
+        others = [each for each in [*self.running, *self.engines] if each != node_id]
+        return self.url(others[0])
 
     def control(self, node_id: int) -> Path:
         return self.directory / f"node{node_id}.disk"
@@ -136,12 +150,14 @@ class Cluster:
         """Another node with an empty directory takes a member's place: added as a learner, promoted, and only then is the
         old one removed. Returns its id. Raises Failed."""
         new = min(self.spares)
+        for held in self._held.pop(new):
+            held.close()
         self.add_to_proxy(new)
         asked = next(each for each in self.running if each != node_id)
         url = f"http://127.0.0.1:{self.called_ports[new]}".encode()
         self._change(asked, f"{new}?learner=true", "POST", url, timeout_s)
         self.engines[new] = self.spares.pop(new)
-        self.joins[new] = self.url(asked)
+        self.joined.add(new)
         self.start(new)
         self._change(asked, f"{new}?promote=true", "POST", b"", timeout_s)
         self._change(asked, f"{node_id}", "DELETE", b"", timeout_s)
@@ -218,6 +234,9 @@ class Cluster:
         return process.wait(END_S)
 
     # ---- all of them -----------------------------------------------------------------------------------------------
+
+    def _ports(self, node_id: int) -> set[int]:
+        return {self.client_ports[node_id], self.own_ports[node_id], self.called_ports[node_id]}
 
     def urls(self) -> dict[int, str]:
         """Of the nodes that take part, and of those that may replace them."""
@@ -300,3 +319,5 @@ class Cluster:
         for node_id in list(self.running):
             self._gone(node_id)
         self.proxy.close()
+        for held in itertools.chain(*self._held.values()):
+            held.close()
