@@ -21,7 +21,7 @@ Invariants:
 4. In a turn a connection is given REQUESTS_MAX answers at most; others have their turn before it goes on.
 
 Measured with three nodes and 64 clients (tests/bench/http_load.py, CPU time of all nodes for each request): a PUT takes 75 µs
-in place of 171, a linearizable GET 25 in place of 95; with one client a GET 270 in place of 546, and a PUT as much as before.
+in place of 171, a linearizable GET 25 in place of 95; with one client a GET 270 in place of 546.
 Follows redis's networking.c.
 """
 

@@ -67,9 +67,11 @@ from server.intake import Intake
 from server.lease_reads import BothReads
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
+from server.loop_notices import HeldNotices
 from server.membership import Membership
 from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, process_metrics
+from server.outbox import Outbox
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.readmission import Around, Readmission
@@ -146,6 +148,11 @@ class Node:
             self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))
             undo.pop_all()
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
+        self._outbox = (Outbox if self.loop is None else HeldNotices)(
+            lambda messages: self._transport.send(messages),
+            self._env.now,
+            settled=lambda: self.machine.applied_index >= self._raft.raft.pending_conf_index,
+        )
         self._proposals = Proposals(origin)
         self._outstanding = Outstanding(self._proposals)
         self._reads = BothReads(origin)
@@ -372,7 +379,7 @@ class Node:
 
             while not self._stopping:
                 unfinished = self._raft.has_ready() and not self._roster.kept_out
-                self._drain(0.0 if unfinished else deadline - self._env.now())
+                self._drain(0.0 if unfinished else min(deadline, self._outbox.due) - self._env.now())
                 now = self._env.now()
                 if self._roster.kept_out:  # neither time nor a message moves it: it promises nothing
                     self._public = _Public("kept out", 0, self._public.term, self._public.commit_index)
@@ -395,6 +402,7 @@ class Node:
                 while self._intake.propose_again(self._loop.settled_term, ticked):
                     ticked = False
                     self._loop.run(tick_is_due)
+                self._outbox.flush()
                 self._membership.follow(self._transport, self._contact, self._changes.answer)
                 self._readmission.follow()
                 self._publish()
@@ -430,6 +438,7 @@ class Node:
             elif kind == _LEASE:
                 self._reads.add_lease(content)
             elif kind == _MESSAGES:
+                self._outbox.heard(content)
                 self._contact.heard(content[0].from_, self._env.now())
                 self._intake.step(
                     self._readmission.meant_for_another(content) if self._readmission.arrives else content
@@ -445,7 +454,7 @@ class Node:
     def send(self, messages: Sequence[Message]) -> None:
         """Hands messages to the transport; a node that is kept out sends none. For the node's thread."""
         if not self._roster.kept_out:
-            self._transport.send(messages)
+            self._outbox.send(messages)
 
     def send_snapshot(self, message: Message, outgoing: Outgoing) -> None:
         """Hands a snapshot to the transport, which has its file made in a job. For the node's thread."""
