@@ -22,13 +22,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from raft import RawNode
 from raft.raftpb import MSG_APP, MSG_PROP, Message
+from server.loop import Loop
 from server.outbox import Outbox
+from server.statemachine import StateMachine
+from server.transport import Transport
 
-__all__ = ["HeldNotices"]
+__all__ = ["HeldNotices", "new_outbox"]
 
 HOLD_S = 0.01
 EAGER_S = 1.0
+
+
+def new_outbox(
+    loop: Loop | None, transport: Transport, now: Callable[[], float], machine: StateMachine, raft: RawNode
+) -> Outbox:
+    """The outbox of a node: in the plain form, which has no loop, the one that holds nothing back."""
+    return (Outbox if loop is None else HeldNotices)(
+        lambda messages: transport.send(messages),
+        now,
+        settled=lambda: machine.applied_index >= raft.raft.pending_conf_index,
+    )
 
 
 class HeldNotices(Outbox):

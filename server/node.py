@@ -67,11 +67,10 @@ from server.intake import Intake
 from server.lease_reads import BothReads
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
-from server.loop_notices import HeldNotices
+from server.loop_notices import new_outbox
 from server.membership import Membership
 from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, process_metrics
-from server.outbox import Outbox
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.readmission import Around, Readmission
@@ -148,11 +147,7 @@ class Node:
             self._raft = RawNode(raft_config(config, self._storage.recovered(conf_state), self.machine.applied_index))
             undo.pop_all()
         origin = self._env.rng.getrandbits(64)  # tells our proposals and reads from everybody else's
-        self._outbox = (Outbox if self.loop is None else HeldNotices)(
-            lambda messages: self._transport.send(messages),
-            self._env.now,
-            settled=lambda: self.machine.applied_index >= self._raft.raft.pending_conf_index,
-        )
+        self._outbox = new_outbox(self.loop, self._transport, self._env.now, self.machine, self._raft)
         self._proposals = Proposals(origin)
         self._outstanding = Outstanding(self._proposals)
         self._reads = BothReads(origin)
