@@ -144,6 +144,7 @@ class Proxy:
             self._do(self._stop)
             self._thread.join(PATIENCE_S)
             self._wake.close()
+            self._woken.close()  # not by the thread, which may have stopped before `_do` wakes it
 
     def __enter__(self) -> Proxy:
         return self
@@ -178,7 +179,6 @@ class Proxy:
             for connection in [each for each in self._connections if self._mode(each).kind == "delay"]:
                 self._move(connection, now)
         self._selector.close()
-        self._woken.close()
 
     def _stop(self) -> None:
         self._stopping = True

@@ -173,3 +173,23 @@ def test_who_does_not_say_who_it_is_reaches_nobody(sinks):
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert ended(connection)
     assert not nodes[1].heard
+
+
+def test_a_proxy_may_have_stopped_before_it_is_woken_for_that(monkeypatch):
+    """Its thread looks at the calls after anything that happens: the end of a connection, say."""
+    proxy = Proxy()
+
+    class Late:
+        wake = proxy._wake
+
+        def send(self, data: bytes) -> int:
+            self.wake.send(data)
+            proxy._thread.join(PATIENCE_S)
+            return self.wake.send(data)
+
+        def close(self) -> None:
+            self.wake.close()
+
+    monkeypatch.setattr(proxy, "_wake", Late())
+    proxy.close()
+    assert not proxy._thread.is_alive()

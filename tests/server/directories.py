@@ -9,7 +9,7 @@ from typing import Any
 
 from server.config import NodeConfig
 from server.node import Node
-from tests.server.local_nodes import eventually, free_ports
+from tests.server.local_nodes import cuts_over, eventually, free_ports
 
 __all__ = ["Lived", "files", "lived"]
 
@@ -40,8 +40,7 @@ class Lived:
         for number in range(puts):
             self.value = b"%d of %d" % (number, puts)
             node.propose([(b"key", self.value)])
-            node.read_barrier()  # the write is answered before the cut that it causes begins; a read after that
-            eventually("the log is cut", lambda: not node._storage._cutting)
+            cuts_over(node)
         node.stop()
 
     def answers(self, node: Node) -> bytes | None:

@@ -84,6 +84,12 @@ def eventually(what: str, look: Callable[[], Any]) -> Any:
     raise AssertionError(f"within {PATIENCE_S} s it did not happen that {what}")
 
 
+def cuts_over(node: Node) -> None:
+    """Returns when the log is cut, if the last write has caused that: it is a job, and a node that stops gives it up."""
+    node.read_barrier()  # a write is answered before the cut that it causes begins; this, after that
+    eventually("the log is cut", lambda: not node._storage._cutting)
+
+
 class LocalCluster:
     """Nodes 1 to n; each can be stopped and started again on its files."""
 

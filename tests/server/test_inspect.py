@@ -28,7 +28,7 @@ from server.store_check import NotRecognised
 from server.wal import Wal
 from server.wal_replay import CLUSTER_ID_BEFORE
 from tests.conformance.reading import picture
-from tests.server.local_nodes import eventually, free_ports
+from tests.server.local_nodes import cuts_over, eventually, free_ports
 
 BOLT_FILES = Path(__file__).parent.parent / "btree" / "golden"  # its README says which programs made them
 
@@ -79,6 +79,7 @@ def node_on(engine: str, directory: Path, *, snapshot_entries: int = 10_000) -> 
     eventually("it leads", lambda: node.health().healthy)
     for number in range(20):
         node.propose([(b"key%d" % number, b"value %d" % number)])
+    cuts_over(node)
     return node
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 import engines
-from tests.server.local_nodes import LocalCluster
+from tests.server.local_nodes import LocalCluster, cuts_over
 
 BUILT = sorted(engines.ENGINES)
 WITH_FILES = [name for name in BUILT if engines.engine_class(name).persistent] or ["memory"]
@@ -87,6 +87,7 @@ def test_an_engine_with_files_replays_only_what_it_has_not_applied(tmp_path, eng
     with LocalCluster(tmp_path, [engine], snapshot_entries=20, catch_up_entries=5) as cluster:
         for number in range(50):
             cluster.put(cluster.leader(), b"%03d" % number, b"v")
+        cuts_over(cluster.leader())
         cluster.stop(1)
         node = cluster.start(1)
         assert node.status()["applied_index"] >= (50 if node.machine.persistent else 20)

@@ -17,7 +17,7 @@ from server.errors import DirectoryRefused, NodeError, NoLeader
 from server.identity import Identity, Met, address_list, cluster_id, read_identity
 from server.readmission import Readmission
 from server.roster import Gone, Hello, Roster
-from tests.server.local_nodes import LocalCluster, eventually, free_ports
+from tests.server.local_nodes import LocalCluster, cuts_over, eventually, free_ports
 
 PEERS = {node: ("127.0.0.1", 4000 + node) for node in (1, 2, 3)}
 CLUSTER = cluster_id(PEERS)
@@ -376,9 +376,16 @@ def test_an_engine_or_snapshots_of_another_node_of_the_cluster_make_the_same_sta
         for number in range(30):
             cluster.put(cluster.leader(), b"key", b"%d" % number)
         before = cluster.converged()
+        marks = {}
+        for node_id, node in cluster.nodes.items():
+            cuts_over(node)
+            marks[node_id] = node._storage.memory.snapshot().metadata.index
         for node_id in (1, 2, 3):
             cluster.stop(node_id)
-        one, two = (f"{cluster.configs[node_id].data_dir}/{part}" for node_id in (1, 2))
+        earliest, *_, latest = sorted(
+            marks, key=marks.__getitem__
+        )  # each cuts when it wants; a later one's snapshot serves
+        one, two = (f"{cluster.configs[node_id].data_dir}/{part}" for node_id in (earliest, latest))
         shutil.rmtree(one)
         shutil.copytree(two, one)
         for node_id in (1, 2, 3):
