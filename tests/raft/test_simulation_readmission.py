@@ -29,7 +29,7 @@ from raft.simulator import command, plan_of
 from raft.state import STATE_FOLLOWER, STATE_LEADER
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
-FEW, MANY = 20, 2_000
+FEW, MANY = 10, 2_000
 
 
 def seeds(count: int) -> range:
