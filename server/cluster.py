@@ -278,7 +278,7 @@ def listener(port: int) -> str | None:
             if os.readlink(link) in sockets:
                 process = link.split("/")[2]
                 with open(f"/proc/{process}/cmdline") as file:
-                    words = file.read().split("\0")
+                    words = file.read().rstrip("\0").split("\0")
                 return f"process {process} ({shlex.join(words).strip()[:160]})"
     return None
 

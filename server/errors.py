@@ -14,8 +14,8 @@ The difference between the first three and OutcomeUnknown is the one that client
 sent again blindly, "unknown" cannot. A timeout is always unknown, because the entry may be in somebody's log.
 
 UndecodableEntry is why a node stops that finds an entry committed which it can't read, NodeRemoved why one stops that is
-no member any more. DirectoryRefused, a StoreError, is what a node raises at its start instead of taking part with a directory that it must
-not vote or acknowledge with. Its sentence ends with what is safe to do.
+no member any more. DirectoryRefused, a StoreError, is what a node raises at its start instead of taking part with a
+directory that it must not vote or acknowledge with. Its sentence ends with what is safe to do.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@
                                 and 8 (server/forwards.py)
 
 A term only rises, and every node saves the highest that it hears of: one message with a term near the end of the range
-would end every cluster for good. But a member that is cut off campaigns again and again, and comes back with a term that
-is rightly higher: by one for each election timeout, 86,400 a day with the shortest of a second. So a term may lead by 2^32:
-136 years of that; and 2^30 such leaps fit into the range. What is refused leaves everything as it was.
+would end every cluster for good. But a member that was away may hear a term that is rightly higher: by one for each
+election, of which half a second's timeout allows 172,800 a day. So a term may lead by 2^32: 68 years of that; and 2^30
+such leaps fit into the range. What is refused leaves everything as it was.
 
 Follows what etcd's servers check of a message (server/etcdserver/api/rafthttp, raft.Step), and more.
 """

@@ -12,8 +12,9 @@
 
 Numbers and sessions are hexadecimal. A node's own directory is an entry of what it knows. A snapshot's request (POST
 /raft/snapshot) has the same headers. The listening node refuses before a byte of Raft is read: 412 for another cluster,
-another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member; 410 for one that was removed, which stops when it reads that. A refusal is one
-line in the log of each of the two, and no more until it is another one.
+another directory, or another node than was meant, as etcd answers; 403 for a sender that is no member; 410 for one that
+was removed, which stops when it reads that. A refusal is one line in the log of each of the two, and no more until it is
+another one.
 
 Where the members have a secret, a hello comes before on the same connection, in which each proves to the other that it
 has it (server/secret.py): before a node believes a word that another says of itself, and before it says any.

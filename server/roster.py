@@ -15,8 +15,8 @@ Two nodes that meet tell each other who they are, and what they remember of all 
     none of that                                     heard; its number, its starts and its session are remembered on disk first
 
 A node that is kept out stays so until it is started with the right directory: its own says so from then on, since those
-who know better may be away at its next start. Who is refused isn't counted: nothing that it
-sends is read, and nothing is sent to it.
+who know better may be away at its next start. Who is refused isn't counted: nothing that it sends is read, and nothing
+is sent to it.
 
 Who is a member is what the address book (server/address_book.py) says at the index that is applied here. A node that is
 behind may hear from a leader that it doesn't know yet: each one says which entry let it in, and whether that entry has
@@ -25,7 +25,8 @@ been applied here, this node knows. So a new member needs nobody but the leader 
 Invariants:
 
 1. What is remembered of a member is on disk before a message of its is read or sent.
-2. A number, once remembered, is replaced only if a later entry has let in another directory of that id. A start is replaced only by a later one of a directory that knows it.
+2. A number, once remembered, is replaced only if a later entry has let in another directory of that id. A start is
+   replaced only by a later one of a directory that knows it.
 3. What members remember spreads: a member that has met another one tells those that have not. So a member that has lost its
    directory is refused also by those that it never talked to. Hearsay never replaces what a node has seen itself.
 

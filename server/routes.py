@@ -8,6 +8,7 @@
     POST    /_/digest, GET /_/digest?index=                             hashes of a state (server/routes_digest.py)
     POST    /_/sessions                                                 200 {"session": 17} (server/routes_sessions.py)
     GET     /_/snapshot   ?consistency=                                 200 and a snapshot file (server/routes_snapshot.py)
+    GET     /_/members, POST, PUT, DELETE /_/members/<id>               who takes part (server/routes_members.py)
     POST    /_/leader/<id>                                              200 once that node leads (server/routes_leader.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
@@ -25,14 +26,13 @@ alone and raises BadRequest, `perform` has the body and always answers. Neither 
 
     400 404 405 411 413   the request is wrong: nothing was done
     409 410               this sending of a session's request did nothing; an earlier one may have (server/sessions.py)
+    409                   also a change of the members that must not be made: nothing was done (server/changes.py)
     503, Retry-After      no leader, too much waiting, stopping: nothing was done; ask again, or another node
     504                   the outcome is unknown: the write may be applied, now or later
     500                   a failed store, or a bug of ours; it is logged
 
 Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
 tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
-
-server/routes_members.py has those under /_/members.
 """
 
 from __future__ import annotations

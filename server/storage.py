@@ -28,7 +28,6 @@ Invariants:
 4. Entries and hard state of one Ready are one write and one fsync; a snapshot's mark, which is rare, has its own before
    them. A commit index that changed alone is no reason to write: it rides with the next write, and the leader tells it
    again after a restart.
-
 5. While a job flushes the engine or loads it (`engine_busy`), the node's thread applies nothing: a write would wait for
    the job's fsync, and heartbeats with it.
 6. The snapshot directory is bounded: SNAPSHOTS_KEPT files and that of the mark, one part of one that comes, one file that

@@ -15,8 +15,8 @@ Invariants:
    then probes, and sends again what matters.
 2. Messages between two nodes arrive in order, once, or not at all. A connection that breaks may lose any tail.
 3. A node listens only to members of its own cluster that meant it and came with their own directory, and sends only to
-   such; who they are is the roster's to say, and changes while it runs (`follow`). Everything else is refused before a byte of Raft is read. A frame that fails its checksum or doesn't decode ends
-   the connection.
+   such; who they are is the roster's to say, and changes while it runs (`follow`). Everything else is refused before a
+   byte of Raft is read. A frame that fails its checksum or doesn't decode ends the connection.
 4. Nothing that a peer sends is believed to have a size: frames and snapshots have limits. Nothing is ever unpickled, and
    no name from the network becomes the name of a file.
 5. Threads and queues are bounded, here and on the port where the peers' connections arrive (server/peer_port.py).

@@ -15,6 +15,7 @@ from server.verbs.words import AddVerb, UsageError
 
 __all__ = ["add"]
 
+SECRET = "(with --peer-secret-file, if the members have one)"
 TURN_S = 0.2  # between two looks at whether a learner has caught up
 
 
@@ -61,7 +62,9 @@ def _list(options: argparse.Namespace) -> int:
 def _add(options: argparse.Namespace) -> int:
     with client_of(options) as client:
         client.change_member("POST", options.id, "?learner=true" if options.learner else "", options.url)
-    print(f"node {options.id} is in. Start it: metcd serve --id {options.id} --join {_first(options)} --data DIR")
+    print(
+        f"node {options.id} is in. Start it: metcd serve --id {options.id} --join {_first(options)} --data DIR {SECRET}"
+    )
     return 0
 
 
@@ -89,7 +92,7 @@ def _replace(options: argparse.Namespace) -> int:
         if member is None:
             client.change_member("POST", options.id, "?learner=true", options.url)
         print(
-            f"start node {options.id} now: metcd serve --id {options.id} --join {_first(options)} --data EMPTY",
+            f"start node {options.id} now: metcd serve --id {options.id} --join {_first(options)} --data EMPTY {SECRET}",
             flush=True,
         )
         deadline = time.monotonic() + options.wait

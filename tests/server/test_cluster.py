@@ -221,6 +221,17 @@ def test_a_port_is_known_by_who_listens_on_it():
         assert listener(port).startswith(f"process {os.getpid()} (")
 
 
+def test_who_listens_is_told_with_the_words_of_its_command_line_and_no_more():
+    program = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        port = int(process.stdout.readline())
+        assert listener(port) == f"process {process.pid} ({shlex.join(command)[:160]})"
+        process.communicate(b"\n", timeout=10)
+
+
 def test_the_engines_of_a_cluster_are_those_that_are_built():
     assert default_engines()
 
