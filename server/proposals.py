@@ -123,15 +123,15 @@ class Proposals:
     def answer(self, applied: Iterable[Applied]) -> None:
         """Wakes those whose proposals were applied here, with the outcome: the index of the entry, or an error.
 
-        applied: all proposals of a batch, also other nodes' (another origin), those of an earlier run of this node, and those that nobody
-        waits for any more. Called by the node's thread, after the engine has the batch. O(proposals).
+        applied: all proposals of a batch, also other nodes' (another origin), those of an earlier run of this node, and
+        those that nobody waits for any more. Called by the node's thread, after the engine has the batch. O(proposals).
         """
         waiting, ours = self._waiting, self._origin
-        for index, origin, sequence in applied:
+        for outcome, origin, sequence in applied:
             if origin == ours:
                 waiter = waiting.get(sequence)
                 if waiter is not None:
-                    waiter.resolve(index)
+                    waiter.resolve(outcome)
 
     def refuse(self, datas: Iterable[bytes], error: NodeError) -> None:
         """Wakes those whose proposals were surely not written, with the error.
@@ -146,7 +146,10 @@ class Proposals:
                 waiter.resolve(error)
 
     def unknown(self, datas: Iterable[bytes]) -> None:
-        """Wakes those whose proposals may have been applied or not, and nobody here will ever see which."""
+        """Wakes those whose proposals may have been applied or not, and nobody here will ever see which.
+
+        It goes the way of `refuse`, with an error that says the opposite.
+        """
         sentence = (
             "a snapshot took the place of what this node would have applied, so it doesn't know whether the write"
         )

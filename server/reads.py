@@ -141,7 +141,8 @@ class ReadRounds:
         """A leader was confirmed for the round of this context, when `index` was committed.
 
         If it is one of the contexts of the round that is on its way, the round's waiters go to `_confirmed` with the
-        index, and no round is on its way any more. Any other context (of an earlier round, or another node's) is passed over. O(contexts).
+        index, and no round is on its way any more. Any other context (of an earlier round, or another node's) is passed
+        over. O(contexts).
         """
         if self._round is not None and context in self._round.contexts:
             self._confirmed.append((index, self._round.waiters))

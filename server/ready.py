@@ -141,7 +141,7 @@ class ReadyLoop:
         Requires: no job has the engine. The backlog is empty afterwards. Entries up to `StateMachine.applied_index`
         are passed over; the rest are applied by one call of `StateMachine.apply`, or none if none are left. The members in
         force are given to it if the machine has others, or has none yet (its applied index is 0). What it returns goes to
-        `Proposals.answer`; then, if `NodeStorage.wants_cut` says so, a cut begins. In any case, the reads whose index is
+        `_proposals.answer`; then, if `NodeStorage.wants_cut` says so, a cut begins. In any case, the reads whose index is
         applied now are answered last.
         """
         entries = [entry for entry in self._backlog if entry.index > self._machine.applied_index]

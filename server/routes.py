@@ -107,19 +107,18 @@ _ABSENT = error_answer(404, "There is no such key.")
 
 
 def answer_get(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    """GET: 200 with the value's bytes, and OCTETS as headers; `_ABSENT` if there is none.
+    """GET: the key's value (`answer_found`), once it may be read.
 
-    The key is looked up in `server.node.machine` after the node's `read_barrier` has returned, for the consistency that
-    `options` asks for ("consistency"; "linearizable" if it isn't there). What the barrier raises passes through: `perform`
-    makes an answer of it.
+    It is looked up after the node's `read_barrier` has returned, for the consistency that `options` asks for
+    ("consistency"; "linearizable" if it isn't there). What the barrier raises passes through: `perform` makes an answer of
+    it.
     """
     server.node.read_barrier(options.get("consistency", "linearizable"))
-    value = server.node.machine.lookup(key)
-    return _ABSENT if value is None else Answer(200, value, OCTETS)
+    return answer_found(server, key)
 
 
 def answer_found(server: Serving, key: bytes) -> Answer:
-    """The second half of a GET, for a form of the server that doesn't wait for the first (server/loop_calls.py)."""
+    """What the engine here has now: 200 with the value's bytes, or 404. Whether that is recent enough was asked before."""
     value = server.node.machine.lookup(key)
     return _ABSENT if value is None else Answer(200, value, OCTETS)
 
@@ -373,11 +372,9 @@ def failure_answer(error: Exception, what: str) -> Answer:
 def answer_error(error: NodeError) -> Answer:
     """What a client is told in place of a result: an `error_answer` with the error's sentence.
 
-    The status says what the client may do (`_STATUS_OF`): 413 for TooLarge (never again so); 504 for OutcomeUnknown (it may
-    be applied, now or later); 409 for a refused change of the
-    membership, 409 and 410 for a session's request that came too late; 503 for all others, of whatever
-    class: nothing was done, and it may be sent again. The header line `X-Metcd-Error` names the class; 503 has
-    `Retry-After: 1` as well. Header lines end in CR LF.
+    The status says what the client may do: it is the one that `_STATUS_OF` has for the error's class, and 503 for every
+    other class. 503: nothing was done, and it may be sent again; the others are explained on top of this file. The header
+    line `X-Metcd-Error` names the class; 503 has `Retry-After: 1` as well. Header lines end in CR LF.
     """
     status = _STATUS_OF.get(type(error), 503)
     headers = b"X-Metcd-Error: %b\r\n" % type(error).__name__.encode()

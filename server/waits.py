@@ -69,9 +69,9 @@ class Waits:
 
         The waiter is known to `Proposals.add` before the proposal, with its deadline of `timeout_s` from now, goes to
         `asked.propose`. Whatever comes of it, the proposal's sequence is forgotten (`Proposals.forget`) when this returns.
-        Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped: then nothing was written. Raises
-        NumberPassed, SessionExpired for a request of a session (a Serial in front): this did nothing. Raises OutcomeUnknown
-        if `Waiter.wait` gives None, after `timeout_s`: it may have been written, or may be yet.
+        Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped, and the errors of a session
+        (NumberPassed, SessionExpired): then this did nothing. Raises OutcomeUnknown, also if `Waiter.wait` gives None, after
+        `timeout_s`: it may have been written, or may be yet.
         """
         self._asked.require_member()
         waiter = self._new_waiter()

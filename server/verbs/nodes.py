@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import os
+import queue
 import shlex
 import signal
 import sys
@@ -31,7 +32,7 @@ from server.secret import SecretError, read_secret
 from server.transport import require_secret
 from server.verbs.words import AddVerb, UsageError, port
 
-__all__ = ["add", "peers_of"]
+__all__ = ["add", "peers_of", "stop_event"]
 
 OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
 LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
@@ -88,7 +89,7 @@ def add(verb: AddVerb) -> None:
 def _serve(options: argparse.Namespace) -> int:
     peers, joining = _members(options)
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
-    stop = _stop_event()
+    stop = stop_event()
     if options.log_format == "json":
         write_json(options.id)
     if (sentence := mounts.warning(options.data)) is not None:
@@ -190,11 +191,21 @@ def peers_of(cluster: str) -> Peers:
     return peers
 
 
-def _stop_event() -> threading.Event:
-    """Is set by SIGINT (Ctrl-C) and SIGTERM."""
+def stop_event() -> threading.Event:
+    """Is set by SIGINT (Ctrl-C) and SIGTERM, however many come.
+
+    By a thread: a handler may run while `wait`, or another handler, holds the event's lock, and would wait for itself.
+    """
     stop = threading.Event()
+    came: queue.SimpleQueue[int] = queue.SimpleQueue()  # whose put may interrupt another
+
+    def wait_for_one() -> None:
+        came.get()
+        stop.set()
+
+    threading.Thread(target=wait_for_one, name="signals", daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, frame: came.put(number))
     return stop
 
 
@@ -203,7 +214,7 @@ def _cluster(options: argparse.Namespace) -> int:
     for name in names:
         engines.engine_class(name)
     count = options.nodes if options.nodes is not None else max(3, len(names) if options.engines else 3)
-    stop = _stop_event()
+    stop = stop_event()
     nodes = [names[at % len(names)] for at in range(count)]
     shares = share_out(nodes, options.option)
     with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format) as cluster:

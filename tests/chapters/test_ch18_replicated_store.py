@@ -13,7 +13,17 @@ from engines.kvstore import Operation
 from raft.raftpb import MSG_PROP, Entry, Message
 from server.client import Client
 from server.cluster import LocalCluster
-from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown, Overloaded, TooLarge
+from server.errors import (
+    ChangeRefused,
+    NodeError,
+    NodeStopped,
+    NoLeader,
+    NumberPassed,
+    OutcomeUnknown,
+    Overloaded,
+    SessionExpired,
+    TooLarge,
+)
 from server.forwards import sift, with_deadlines
 from server.proposals import Proposal, Proposals
 from server.reads import RETRY_TICKS, ReadRounds, Waiter
@@ -355,6 +365,7 @@ def test_every_error_says_what_the_client_may_do() -> None:
         """A class that the table doesn't know."""
 
     expected = {NoLeader: 503, Overloaded: 503, NodeStopped: 503, Newer: 503, OutcomeUnknown: 504, TooLarge: 413}
+    expected |= {ChangeRefused: 409, NumberPassed: 409, SessionExpired: 410}
     for kind, status in expected.items():
         node = FakeNode()  # type: ignore[no-untyped-call]
         node.fails = kind("the reason")

@@ -132,6 +132,21 @@ sys.exit(main())
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
+def test_a_signal_may_come_at_any_moment_of_the_wait_for_it():
+    """Also while the event's lock is held, and twice: timeout(1) ends a command like that."""
+    script = """
+import os, signal
+from server.verbs.nodes import stop_event
+stop = stop_event()
+with stop._cond:  # as `wait` has it for a moment
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+assert stop.wait(30)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
 def test_a_node_beyond_loopback_needs_the_secret_of_its_cluster(refused, tmp_path):
     words = ["serve", "--id", "1", "--cluster", "http://10.1.2.3:3380", "--data", str(tmp_path / "node1")]
     assert "start all nodes with --peer-secret-file" in refused(*words)

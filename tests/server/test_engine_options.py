@@ -58,7 +58,7 @@ def test_serve_opens_its_engine_with_the_options(tmp_path: Path, monkeypatch: py
         raise Stopped
 
     monkeypatch.setattr(nodes, "Node", node)
-    monkeypatch.setattr(nodes, "_stop_event", lambda: None)
+    monkeypatch.setattr(nodes, "stop_event", lambda: None)
     words = ["serve", "--id", "1", "--cluster", "http://127.0.0.1:1", "--data", str(tmp_path / "n"), "--engine", "lsm"]
     with pytest.raises(Stopped):
         main([*words, "--option", "max_frozen=8", "--option", "filter=none", "--option", "background=False"])
@@ -78,7 +78,7 @@ def test_a_wrong_option_of_serve_is_one_line(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is opened."""
-    monkeypatch.setattr(nodes, "_stop_event", lambda: None)
+    monkeypatch.setattr(nodes, "stop_event", lambda: None)
     given = ["serve", "--id", "1", "--cluster", "http://127.0.0.1:1", "--data", str(tmp_path / "n"), *words]
     assert main(given) == 2
     err = capsys.readouterr().err
