@@ -15,6 +15,11 @@ def parse_url(url: str) -> tuple[str, int]:
         parts = urlsplit(url)
         rest = (parts.path.rstrip("/"), parts.query, parts.fragment, parts.username)
         if parts.scheme == "http" and parts.hostname and parts.port and not any(rest):
+            parts.hostname.encode(
+                "idna"
+            )  # raises for what no name has: nothing between two dots, or more than 63 bytes
+            if not parts.hostname.isprintable() or " " in parts.hostname:
+                raise ValueError
             return parts.hostname, parts.port
     raise ValueError(f"a node's URL is http://host:port, and this is {url!r}")
 

@@ -10,6 +10,7 @@
 Invariants:
 
 1. Only the leader judges, by what it has applied: one change at a time is under way, so it judges by what will be in force.
+   A change is under way until the book has it: Raft has it in force earlier, and much earlier while the engine is flushed.
 2. A change is known by its origin and sequence. It is submitted again until its outcome is known; the leader takes it again
    only if it isn't applied and none is under way, so it is applied once.
 3. No change is taken that leaves the cluster without a majority that answers: a voter is added or removed only if enough
@@ -22,9 +23,11 @@ Follows etcd's server/etcdserver/server.go (AddMember, PromoteMember, mayRemoveM
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from raft import ProposalDroppedError, RawNode
@@ -52,6 +55,7 @@ __all__ = ["ADD", "LEARNER", "MOVE", "PROMOTE", "REMOVE", "Around", "Changes", "
 ADD, LEARNER, PROMOTE, REMOVE, MOVE = "add", "learner", "promote", "remove", "move"
 AGAIN_S = 0.1  # until a change that the leader couldn't take just now is submitted again
 UNHEARD_S = 1.0  # and one of which nothing is heard
+VIEW_TIMEOUT_S = 1.0  # a node's thread that is away for longer is at a disk that doesn't answer
 NODE_MAX = (1 << 53) - 1  # what every JSON reader takes
 LAG_ENTRIES_MAX = 1000  # of a learner that may become a voter: what it gets within moments
 REFUSED = 4  # the `reject_hint` of a MsgProp that refuses a membership change; server/forwards.py has those below
@@ -88,7 +92,8 @@ class Around(NamedTuple):
     """What Changes asks of the node around it.
 
     later: has a function called in the node's thread. send: hands messages to the transport. heard_lately: the members that
-    were heard within an election timeout. now: seconds. stopping: whether the node's thread may have ended.
+    were heard within an election timeout. now: seconds. stopping: whether the node's thread may have ended. applied_index: up
+    to which the book is current.
     """
 
     later: Callable[[Callable[[], object]], None]
@@ -96,6 +101,7 @@ class Around(NamedTuple):
     heard_lately: Callable[[], Collection[int]]
     now: Callable[[], float]
     stopping: Callable[[], bool]
+    applied_index: Callable[[], int]
 
 
 class Changes:
@@ -128,10 +134,10 @@ class Changes:
             f"the change was not applied within {timeout_s:g} s and may still be: GET /_/members tells"
         )
         while (left_s := deadline - around.now()) > 0:
+            if around.stopping():  # it may have been submitted in an earlier round
+                raise why if why is unknown else NodeStopped("the node has stopped")
             waiter = Waiter()
             around.later(lambda waiter=waiter: self._submit(sequence, wish, waiter, deadline))  # type: ignore[misc]
-            if around.stopping():
-                raise NodeStopped("the node has stopped")
             try:
                 index = waiter.wait(min(left_s, UNHEARD_S))
             except NoLeader as error:
@@ -146,7 +152,18 @@ class Changes:
         raise why
 
     def view(self) -> dict[int, dict[str, Any]]:
-        """What this node's leader knows of each member: whether it is heard, and how many entries it lacks. {} elsewhere."""
+        """What this node knows of each member if it leads: whether it is heard, and how many entries it lacks. {} elsewhere,
+        and where the node's thread has no time to say. Waits VIEW_TIMEOUT_S at most."""
+        seen: Future[dict[int, dict[str, Any]]] = Future()
+        if not self._around.stopping():
+            self._around.later(lambda: seen.set_result(self._view()))
+            with contextlib.suppress(TimeoutError):
+                return seen.result(VIEW_TIMEOUT_S)
+        return {}
+
+    # ---- for the node's thread --------------------------------------------------------------------------------------
+
+    def _view(self) -> dict[int, dict[str, Any]]:
         status = self._raft.status()
         heard = {*self._around.heard_lately(), self._node_id}
         return {
@@ -157,8 +174,6 @@ class Changes:
             }
             for node, peer in status.progress.items()
         }
-
-    # ---- for the node's thread --------------------------------------------------------------------------------------
 
     def _submit(self, sequence: int, wish: Wish, waiter: Waiter, deadline: float) -> None:
         known = self._kept.applied.get((self._origin, sequence))
@@ -239,7 +254,7 @@ class Changes:
         if (head.origin, head.sequence) in self._kept.applied:
             return Again("it is applied here already, and will be there")
         raft = self._raft.raft
-        if raft.pending_conf_index > raft.log.applied:
+        if raft.pending_conf_index > min(raft.log.applied, self._around.applied_index()):
             return Again("another change of the members is under way: try again soon")
         if raft.lead_transferee:
             return Again("the leadership is being handed over: try again soon")

@@ -40,17 +40,8 @@ from typing import Any, NamedTuple
 
 import engines
 from engines.kvstore import Operation
-from raft import (
-    SNAPSHOT_FAILURE,
-    SNAPSHOT_FINISH,
-    LogLostError,
-    RawNode,
-)
-from raft.raftpb import (
-    ConfState,
-    DecodeError,
-    Message,
-)
+from raft import SNAPSHOT_FAILURE, SNAPSHOT_FINISH, LogLostError, RawNode
+from raft.raftpb import ConfState, DecodeError, Message
 from server import logs
 from server.address_book import AddressBook, first_book
 from server.addresses import url_of
@@ -191,6 +182,7 @@ class Node:
             lambda: self._contact.lately(self._env.now()),
             self._env.now,
             lambda: self._stopping,
+            lambda: self.machine.applied_index,
         )
         changes = Changes(self.id, origin, self._raft, self.members, around)
         self._intake.changes = changes.forwarded
@@ -398,7 +390,8 @@ class Node:
                     ticked = False
                     self._loop.run(tick_is_due)
                 self._outbox.flush()
-                self._membership.follow(self._transport, self._contact, self._changes.answer)
+                if not self._storage.installing:  # a job loads the book, and then its index
+                    self._membership.follow(self._transport, self._contact, self._changes.answer)
                 self._readmission.follow()
                 self._publish()
         except BaseException as error:

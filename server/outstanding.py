@@ -107,6 +107,7 @@ class Outstanding:
                     copy = copies.pop(sequence, None)
                     if copy is not None:
                         self._size_bytes -= len(copy.proposal.data)
+                        self._hidden.discard(sequence)
         self._proposals.answer(applied)
 
     def returned(self, heads: Iterable[bytes], term: int) -> None:

@@ -15,7 +15,8 @@ Invariants:
    nothing may overtake the fsync (thesis 10.2.1).
 2. Entries are applied in the order of their indexes, each once. What a Ready hands out again after a restart or a
    snapshot is passed over by the applied index that is in the engine.
-3. While a snapshot is being loaded, or the engine flushed, nothing is applied; what is committed meanwhile waits.
+3. While a snapshot is being loaded, or the engine flushed, nothing is applied; what is committed meanwhile waits. Reads of
+   what was applied before don't wait for a flush.
 4. Who waits is told after the apply, and never before it.
 5. A snapshot hides what it has applied: the proposals that may be in it are told so before anything after it is applied.
 
@@ -181,10 +182,15 @@ class ReadyLoop:
         return 0 if self._storage.installing else self._machine.applied_term
 
     def confirm_reads(self, read_states: Sequence[ReadState]) -> None:
-        """Tells the rounds of reads which of them a leader has confirmed, and at which index."""
+        """Tells the rounds of reads which of them a leader has confirmed, and at which index.
+
+        While the engine is flushed, nothing is applied and so nobody else looks at them: what has been applied may be read.
+        """
         for state in read_states:
             self._reads.confirm(state.request_ctx, state.index)
             self._outside.confirmed()
+        if read_states and self._storage.engine_busy and not self._storage.installing:
+            self._reads.answer(self._machine.applied_index)
 
     def change_members(self, entries: Sequence[Entry]) -> None:
         """Puts the membership changes among committed entries in force, as Raft wants it before `advance`."""

@@ -28,7 +28,8 @@ def test_an_ipv6_address_stands_in_brackets():
 @pytest.mark.parametrize(
     "bad",
     ["", "http://h", "https://h:1", "http://:1", "http://h:0", "http://h:65536", "http://h:x", "http://[::1:1",
-     "http://h:1/path", "http://h:1?q", "http://user@h:1", "::1", "h:1", None, 3379, b"http://h:1"],
+     "http://h:1/path", "http://h:1?q", "http://user@h:1", "::1", "h:1", "http://a..b:1", "http://a\0b:1", "http://a b:1",
+     f"http://{'a' * 64}:1", None, 3379, b"http://h:1"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_by_name(bad):
     with pytest.raises(ValueError, match="a node's URL is http://host:port, and this is "):

@@ -10,7 +10,7 @@ from engines.memory import MemoryStore
 from raft.raftpb import ConfState, Entry
 from server import digest as digest_module
 from server.digest import DIGEST, POINTS_KEPT, Point
-from server.statemachine import StateMachine, encode_proposal
+from server.statemachine import APPLIED, StateMachine, encode_proposal
 
 THREE = ConfState(voters=(1, 2, 3))
 
@@ -99,3 +99,17 @@ def test_a_digest_of_another_size_is_damage():
         store.put(DIGEST, b"short")
         with pytest.raises(CorruptionError, match="mdigest"):
             StateMachine(store)
+
+
+def test_a_store_with_which_an_earlier_version_went_on_begins_anew():
+    """Else the node would come back with a digest that lacks entries, be taken for one that has diverged, and stop."""
+    entries = [entry(index) for index in range(1, 40)]
+    with MemoryStore() as store:
+        StateMachine(store).apply(entries[:20], THREE)
+        stale = store.get(DIGEST)
+        StateMachine(store).apply(entries[20:30])
+        store.put(DIGEST, stale)  # what a version without digests leaves
+        assert store.get(APPLIED).startswith(struct.pack("<Q", 30))
+        machine = StateMachine(store)
+        machine.apply(entries[30:])
+        assert machine.digest.now is not None and machine.digest.now[0] == Point(30, 39)

@@ -306,3 +306,11 @@ def test_a_node_that_does_not_lead_passes_no_proposal_on():
     [(to, answer, _)] = cluster.nodes[3].sent
     heads = refusal(message.entries, 3, 2, NO_LEADER, cluster.nodes[2].raft.term)
     assert (to, answer.entries, answer.context, answer.reject) == (2, heads.entries, heads.context, True)
+
+
+def test_what_a_snapshot_hid_is_forgotten_once_it_is_applied():
+    desk = Desk(2)
+    desk.outstanding.hide(3)
+    desk.outstanding.answer([Applied(9, ORIGIN, sequence) for sequence in desk.sequences])
+    assert [waiter.outcome for waiter in desk.told] == [9, 9]
+    assert not desk.outstanding._hidden

@@ -1,11 +1,14 @@
 """Read rounds: which reads share one, and what may answer them."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from raft.state import ReadState
 from server.errors import NodeStopped, NoLeader
 from server.reads import RETRY_TICKS, ReadRounds, Waiter
+from server.ready import ReadyLoop
 
 
 @pytest.fixture
@@ -145,3 +148,16 @@ def test_the_first_outcome_of_a_waiter_counts():
     waiter.resolve(1)
     waiter.resolve(2)
     assert waiter.wait(0) == 1
+
+
+@pytest.mark.parametrize("installing", [False, True])
+def test_reads_of_what_is_applied_do_not_wait_for_a_flush(rounds, asked, installing):
+    """While an engine is flushed nothing is applied, for as long as its disk takes; reads need nothing to be applied."""
+    storage = SimpleNamespace(engine_busy=True, installing=installing)
+    outside = SimpleNamespace(confirmed=lambda: None)
+    loop = ReadyLoop(None, storage, SimpleNamespace(applied_index=7), (None, rounds), outside, None, None)
+    for index in (7, 8):
+        [waiter] = add(rounds)
+        rounds.begin(1, asked.append)
+        loop.confirm_reads([ReadState(index, asked[-1])])
+        assert waiter.wait(0) == (7 if index == 7 and not installing else None)
