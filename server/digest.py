@@ -8,7 +8,7 @@
 
 It begins anew after each index that is a multiple of BEGIN_ANEW; and a store of an earlier version has none, so there it
 begins at the index where the store is, and can be compared with the others' from the next multiple on. So does one whose
-digest is of another index than the store: an earlier version has gone on with it in between.
+digest is of an earlier index than the store: an earlier version has gone on with it in between.
 
 Invariants:
 
@@ -84,7 +84,7 @@ class RunningDigest:
     def put(self, batch: WriteBatch, entries: Sequence[Entry], machine: Applying) -> None:
         """Adds the digest after these entries to their batch. O(bytes); some 0.5 µs for an entry."""
         begin, value = machine.applied_index, 0
-        if self.now is not None and self.now[0].at == begin:  # else an earlier version went on without it
+        if self.now is not None and self.now[0].at >= begin:  # else an earlier version has gone on without it
             begin, value = self.now[0].begin, self.now[1]
         passed_over = machine.passed_over
         self._reached = []

@@ -26,6 +26,7 @@ from typing import Protocol
 
 from engines.kvstore import KVStore, Pair, Snapshot
 from raft.raftpb import ConfState, Entry
+from server.address_book import CONF_CHANGES
 from server.digest import DIGEST
 from server.sessions import MARK
 from server.statemachine import CLUSTER, CONF_STATE, Applied, encode_proposal
@@ -66,6 +67,7 @@ class Machine(Protocol):
     def conf_state(self) -> ConfState | None: ...
     @property
     def store(self) -> KVStore: ...
+    def members_after(self, index: int) -> ConfState: ...
 
 
 Apply = Callable[[Sequence[Entry], ConfState | None], list[Applied]]
@@ -104,9 +106,9 @@ class Views:
     ) -> list[Applied]:
         """Has entries applied, in as many batches as the marks among them divide them into, and keeps the view of each.
 
-        apply: of one batch; it returns and raises as `StateMachine.apply`. The members in force come with the last batch,
-        as those before it may not be of theirs: after a crash between two, Raft hands out the changes again that the
-        engine doesn't have. O(entries) to look for marks, some 0.05 µs each.
+        apply: of one batch; it returns and raises as `StateMachine.apply`. conf_state: the members in force after the last
+        entry; each batch before it comes with those that its own changes lead to, for Raft never hands out again what
+        the engine has applied. O(entries) to look for marks, some 0.05 µs each.
         """
         self.drop_old()
         ends = [at for at, each in enumerate(entries, 1) if len(each.data) == _MARK_BYTES and each.data.endswith(_MARK)]
@@ -115,7 +117,9 @@ class Views:
         applied: list[Applied] = []
         begin = 0
         for end in ends:
-            applied += apply(entries[begin:end], conf_state if end == len(entries) else None)
+            changes = [each.index for each in entries[begin:end] if each.type in CONF_CHANGES]
+            in_force = machine.members_after(changes[-1]) if changes else None
+            applied += apply(entries[begin:end], conf_state if end == len(entries) else in_force)
             self.take(machine.applied_index, machine.store.snapshot())
             begin = end
         if begin < len(entries):

@@ -29,7 +29,7 @@ Invariants:
    them. A commit index that changed alone is no reason to write: it rides with the next write, and the leader tells it
    again after a restart.
 5. While a job flushes the engine or loads it (`engine_busy`), the node's thread applies nothing: a write would wait for
-   the job's fsync, and heartbeats with it.
+   the job's fsync, and heartbeats with it. There is one such job at a time.
 6. The snapshot directory is bounded: SNAPSHOTS_KEPT files and that of the mark, one part of one that comes, one file that
    is being written, what was put aside until the mark passes it; damaged ones, which somebody should look at, stay.
 
@@ -107,6 +107,7 @@ class NodeStorage:
         self.engine_busy = False  # a job has the engine: nothing can be applied
         self.resume: Callable[[], object] = lambda: None  # called in the node's thread when it can be, after a flush
         self.installing = False
+        self._after_flush: Callable[[], object] | None = None  # an install that waits until a flush is done
         self._stopping = threading.Event()
         self._run_job = run_job or self._run_in_thread
         self._cutting = False
@@ -233,9 +234,13 @@ class NodeStorage:
         self._purge()
 
     def _flushed(self, metadata: SnapshotMetadata, limits: CutLimits) -> None:
-        self.engine_busy = False
+        install, self._after_flush = self._after_flush, None
+        self.engine_busy = install is not None
         self.cut(metadata, limits)
-        self.resume()
+        if install is not None:
+            install()
+        else:
+            self.resume()
 
     def _written(self, made: OutgoingSnapshot, limits: CutLimits) -> None:
         self._replace_outgoing(made)
@@ -344,11 +349,18 @@ class NodeStorage:
         """Loads the newest mark's snapshot into the engine, in a job; nothing is applied until `then` is called.
 
         An engine takes one snapshot at a time: the mark of a newer one waits until the one that is being loaded is
-        whole, and is loaded after it.
+        whole, and is loaded after it. Nor does it load anything before a flush that has begun is done.
         """
         if self.installing:
             return
-        self.installing = self.engine_busy = True
+        self.installing = True
+        if self.engine_busy:
+            self._after_flush = lambda: self._install(later, then)
+        else:
+            self.engine_busy = True
+            self._install(later, then)
+
+    def _install(self, later: Later, then: Callable[[], None]) -> None:
         wanted = self.memory.snapshot().metadata
 
         def job() -> None:

@@ -8,7 +8,14 @@ import pytest
 
 import engines
 from engines.memory import MemoryStore
-from raft.raftpb import ConfState, Entry
+from raft.raftpb import (
+    CONF_CHANGE_ADD_NODE,
+    ENTRY_CONF_CHANGE_V2,
+    ConfChangeSingle,
+    ConfChangeV2,
+    ConfState,
+    Entry,
+)
 from server import cli, marked_views
 from server.client import Client
 from server.compare import compare
@@ -47,6 +54,32 @@ def test_a_batch_is_divided_at_a_mark_and_the_view_is_of_exactly_that_entry():
         machine.apply([entry(6, MARK)])
         with pytest.raises(NotMarked), machine.marked(3):
             pass
+
+
+def test_a_crash_after_a_mark_keeps_the_members_of_the_changes_before_it():
+    """Raft goes on from the applied index, so a change that is applied without its members would be lost for good."""
+    four = ConfState(voters=(1, 2, 3, 4))
+    change = ConfChangeV2(changes=(ConfChangeSingle(CONF_CHANGE_ADD_NODE, 4),))
+    with MemoryStore() as store:
+        machine = TimedMachine(store, 0, (), (), now=lambda: 0.0)
+        machine.apply([entry(1)], THREE)
+        machine.note_members(2, four)
+        entries = [Entry(1, 2, ENTRY_CONF_CHANGE_V2, change.encode()), entry(3, MARK), entry(4, (b"k", b"v"))]
+        write, writes = store.write, []
+
+        def write_once(batch, *, sync=None):
+            if writes:
+                raise OSError("the power is cut")
+            writes.append(batch)
+            write(batch, sync=sync)
+
+        store.write = write_once
+        with pytest.raises(OSError, match="the power is cut"):
+            machine.apply(entries, four)
+        del store.write
+        found = StateMachine(store)
+        assert (found.applied_index, found.conf_state) == (3, four)
+        machine._views.drop()
 
 
 def test_a_view_goes_when_nobody_has_asked_for_long_and_stays_for_its_readers():

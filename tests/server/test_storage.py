@@ -269,6 +269,29 @@ def test_nothing_is_applied_while_the_engine_is_flushed(desk):
     assert desk.memory.snapshot().metadata.index == 10
 
 
+def test_a_snapshot_that_comes_while_the_engine_is_flushed_is_loaded_after_that(desk):
+    """Else the end of the flush would let entries be applied to the engine while the snapshot is loaded into it."""
+    slow = desk.storage._machine = SlowFlush(desk.machine)
+    resumed, done = [], []
+    desk.storage.resume = lambda: resumed.append(desk.storage.installing)
+    desk.storage.persist(ready(*entries(1, 10), commit=10))
+    desk.machine.apply(entries(1, 10), MEMBERS)
+    desk.storage.begin_cut(NodeConfig(1, {}, "", snapshot_entries=5), desk.calls.put)
+    assert slow.flushing.wait(PATIENCE_S)
+    desk.storage.persist(ready(snapshot=desk.receive(15), commit=15))
+    desk.storage.begin_install(desk.calls.put, lambda: done.append(desk.machine.applied_index))
+    assert desk.calls.empty()
+    assert desk.machine.applied_index == 10
+    slow.permit.set()
+    desk.run_a_call()
+    assert desk.storage.engine_busy
+    assert desk.storage.installing
+    assert resumed == done == []
+    desk.run_a_call()
+    assert (desk.storage.engine_busy, desk.storage.installing) == (False, False)
+    assert (resumed, done) == ([], [15])
+
+
 @pytest.mark.parametrize("engine", sorted(engines.ENGINES))
 def test_the_log_stays_bounded_under_a_long_load(tmp_path, engine):
     """Counted: segments and bytes on disk, snapshot files, entries in memory, of 1,500 entries with 150 KB in all."""
