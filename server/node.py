@@ -19,8 +19,9 @@ Invariants:
 3. A PUT is answered after it is applied here. If the deadline passes first, the answer is "unknown": the entry may be in
    somebody's log, and may yet be applied.
 4. A linearizable read waits for a ReadIndex round that began after the read did, and for that index to be applied here.
-   The reads that arrive while a round is on its way share the next one. The time is looked at after the reads were taken
-   and before Raft is asked: so a leader that stood still knows that its lease is older than its ticks say.
+   The reads that arrive while a round is on its way share the next one. The time is looked at after the reads were taken,
+   followers' reads among them, and before Raft is asked: so a leader that stood still knows that its lease is older than
+   its ticks say.
 5. A failure of the disk, a damaged file, an entry that can't be applied: the thread ends, every waiter is told, and the
    node says why. It is never retried and never skipped; a restart reads from the disk what really is there.
 6. The work of snapshots (reading a whole engine, writing a file, loading one) never runs in this thread.
@@ -158,6 +159,7 @@ class Node:
         self._readmission = Readmission(self._raft, around)
         self._changes = self._new_changes(origin)
         self._stopping = False
+        self._tick_at = self._env.now()
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"node-{config.id}", daemon=True)
@@ -366,6 +368,7 @@ class Node:
 
             while not self._stopping:
                 unfinished = self._raft.has_ready() and not self._roster.kept_out
+                self._tick_at = deadline
                 self._drain(0.0 if unfinished else min(deadline, self._outbox.due) - self._env.now())
                 now = self._env.now()
                 if self._roster.kept_out:  # neither time nor a message moves it: it promises nothing
@@ -418,7 +421,11 @@ class Node:
     def _drain(self, timeout_s: float) -> None:
         """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""
         proposals: list[Proposal] = []
-        for kind, content in self._inbox.wait(timeout_s):
+        events = self._inbox.wait(timeout_s)
+        stood_still = int((self._env.now() - self._tick_at) / self.config.tick_s)
+        if stood_still > 0:  # before the events: a follower's lease read may be among them
+            self._raft.paused(stood_still)
+        for kind, content in events:
             if kind == _PROPOSE:
                 proposals.append(content)
             elif kind == _READ:

@@ -6,6 +6,7 @@ import errno
 import math
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from raft.raftpb import (
     MSG_HEARTBEAT,
     MSG_HEARTBEAT_RESP,
     MSG_PROP,
+    MSG_READ_INDEX,
     MSG_SNAP,
     MSG_VOTE,
     ConfState,
@@ -428,6 +430,20 @@ def test_after_a_stall_there_is_one_tick_and_then_the_usual_pace(tmp_path, monke
     monkeypatch.setattr(RawNode, "tick", lambda _: ticks.append(clock.time_s))
     node._run()
     assert ticks == [1, 2, 3.25, 4, 12.5, 13.5, 14.5]
+
+
+def test_a_leader_that_stood_still_knows_it_before_it_hears_a_followers_lease_read(tmp_path):
+    """The read came while the leader stood still, and others may have elected another one and written since its lease ended."""
+    node = Node(dataclasses.replace(LocalCluster(tmp_path, ["memory"]).configs[1], tick_s=1))
+    happened = []
+    core, node._raft = node._raft, SimpleNamespace(paused=lambda ticks: happened.append(ticks))
+    node._intake.step = lambda messages: happened.append(messages[0].type)
+    node.receive([Message(MSG_READ_INDEX, to=1, from_=2)])
+    node._tick_at = node._env.now() - 7.5
+    node._drain(0.0)
+    assert happened == [7, MSG_READ_INDEX]
+    node._raft = core
+    node.stop()
 
 
 def test_a_write_that_was_answered_unknown_is_not_applied_later(cluster, monkeypatch):
