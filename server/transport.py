@@ -46,7 +46,7 @@ from server.request import is_local_name
 from server.roster import Roster
 from server.snapshot_wire import SnapshotRefused
 
-__all__ = ["Receiver", "Transport", "require_secret"]
+__all__ = ["Receiver", "SecretMissing", "Transport", "require_secret"]
 
 describe(
     {
@@ -57,6 +57,10 @@ describe(
 
 STOP_TIMEOUT_S = 0.5  # for all threads together; what still waits for a machine that is away ends with the process
 RESUME_DELAYS_S = (0.05, 0.5, 2.0, 5.0)  # after a cut; then Raft is told that the snapshot didn't arrive, and decides
+
+
+class SecretMissing(ValueError):
+    """A node would listen for peers beyond its machine without a secret; the sentence says what to do."""
 
 
 class Receiver(Hearer, Protocol):
@@ -85,7 +89,7 @@ class Transport:
 
         listen: where, if the peers call this node at another address than that.
         loop: of the thread that calls `send`; the streams are read in it, and written to by `send` itself. None: by threads.
-        Raises ValueError if it listens beyond this machine without a secret.
+        Raises SecretMissing if it listens beyond this machine without a secret.
         """
         self.node_id = roster.node_id
         listen = listen or peers[self.node_id]
@@ -264,9 +268,9 @@ class Transport:
 
 
 def require_secret(host: str, secret: bytes) -> None:
-    """Raises ValueError if a node listens for peers beyond its machine and has no secret to know them by."""
+    """Raises SecretMissing if a node listens for peers beyond its machine and has no secret to know them by."""
     if not secret and not _is_loopback(host):
-        raise ValueError(
+        raise SecretMissing(
             f"peers reach this node at {host}, beyond this machine, so they have to prove that they belong to it: start "
             "all nodes with --peer-secret-file FILE, the same secret in each (head -c 32 /dev/urandom | base64)"
         )

@@ -29,7 +29,7 @@ from server.live_lines import LiveLines, Rates
 from server.logs import logger, pass_on, print_line, write_json
 from server.node import Node
 from server.secret import SecretError, read_secret
-from server.transport import require_secret
+from server.transport import SecretMissing, require_secret
 from server.verbs.words import AddVerb, UsageError, port
 
 __all__ = ["add", "peers_of", "stop_event"]
@@ -102,6 +102,8 @@ def _serve(options: argparse.Namespace) -> int:
             skip_entries=frozenset(options.skip_entry), joining=joining,
         )  # fmt: skip
         node = Node(config)
+    except SecretMissing as error:  # its members have it beyond this machine now, and only its engine knows that
+        raise UsageError(str(error)) from None
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) or error.filename is not None:
             raise

@@ -12,6 +12,7 @@ import unicodedata
 
 import pytest
 
+from server.changes import MOVE, Wish
 from server.cli import main
 from server.cluster import metcd_command
 from server.config import NodeConfig
@@ -267,6 +268,19 @@ def test_a_cluster_without_a_leader_is_one_line(metcd, node):
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_a_member_that_was_moved_beyond_its_machine_needs_the_secret_at_its_next_start(refused, tmp_path):
+    """Its first list, which `serve` reads, still has it on this machine; its address book hasn't."""
+    peer, clients = free_ports(2)
+    node = Node(NodeConfig(1, {1: ("127.0.0.1", peer)}, str(tmp_path / "n"), "btree"))
+    node.start()
+    try:
+        node.change_members(Wish(MOVE, 1, ("10.1.2.3", peer)))
+    finally:
+        node.stop()
+    words = ("serve", "--id", "1", "--port", str(clients), "--engine", "btree", "--data", str(tmp_path / "n"))
+    assert "start all nodes with --peer-secret-file" in refused(*words)
 
 
 def serve(tmp_path, **changes):
