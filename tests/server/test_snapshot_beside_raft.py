@@ -72,9 +72,10 @@ class SlowFile:
         self._file.sync(site)
 
 
-# What the node's thread waits for by itself, whatever snapshots do: its log, its identity, and the mark with which an LSM
-# engine's new log says that what follows isn't synced (engines/lsm/wal.py, rule 1), one for each log.
-FAST = ("server.wal.", "server.identity.", "lsm.wal.mark")
+# What the node's thread waits for by itself, whatever snapshots do: its log, its identity, the mark with which an LSM
+# engine's new log says that what follows isn't synced (engines/lsm/wal.py, rule 1), one for each log; and the name of a
+# Bitcask's new segment, one for each segment, which the first write after a start makes.
+FAST = ("server.wal.", "server.identity.", "lsm.wal.mark", "bitcask.create")
 
 
 class SlowEnv(RealEnv):
