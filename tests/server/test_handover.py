@@ -86,9 +86,13 @@ def test_a_leader_hands_over_before_it_stops(cluster):
 def test_a_node_alone_and_one_that_has_stopped_hand_over_to_nobody(tmp_path):
     with LocalCluster(tmp_path, ["memory"]) as cluster:
         node = cluster.leader()
+        term = node.status()["term"]
         node.hand_over(timeout_s=30)
+        assert (node.status()["leader"], node.status()["term"]) == (node.id, term), "it goes on leading"
+        assert node.propose([(b"key", b"value")]) == node.machine.applied_index
         node.stop()
         node.hand_over(timeout_s=30)
+        assert node.failure is None
 
 
 def test_who_waits_when_the_node_stops_is_told(cluster):
