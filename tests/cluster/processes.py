@@ -166,19 +166,31 @@ class Cluster:
         return new
 
     def _change(self, asked: int, path: str, method: str, body: bytes, timeout_s: float) -> None:
-        """A change of the members, asked for until it is made: a learner is promoted when it has caught up."""
+        """A change of the members, asked for until it is made: a learner is promoted when it has caught up.
+
+        One whose answer did not come, or was 504, may have been made: the members tell, because the second one is refused.
+        """
         told = ""
+        node_id, _, query = path.partition("?")
 
         def made() -> bool:
             nonlocal told
             status, answer = self.ask(asked, f"/_/members/{path}", method, body)
             told = f"{status} {answer[:300]!r}"
-            return status == 200
+            return status == 200 or self._is_member(asked, int(node_id), query) == (method == "POST")
 
         try:
             until("it is done", made, timeout_s)
         except Failed:
             raise Failed(f"{method} /_/members/{path} was not done within {timeout_s:g} s: {told}") from None
+
+    def _is_member(self, asked: int, node_id: int, query: str) -> bool | None:
+        """Whether a node is a member, in the role that `query` asks for; None if that isn't known now."""
+        status, answer = self.ask(asked, "/_/members")
+        if status != 200:
+            return None
+        roles = {each["id"]: each["learner"] for each in json.loads(answer)["members"]}
+        return node_id in roles and (not query or roles[node_id] == (query == "learner=true"))
 
     def kill(self, *node_ids: int) -> None:
         """kill -9: nothing is closed and nothing is said."""
