@@ -22,7 +22,7 @@ PACKAGES = ("engines", "raft", "server", "bench")
 MAY_IMPORT = {
     "engines": {"engines"},
     "raft": {"raft"},
-    "server": {"engines", "raft", "server"},
+    "server": {"engines", "raft", "server", "bench"},
     "bench": {"bench", "engines"},
 }
 
