@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from engines.btree import BTreeStore, check_file
 from engines.btree.current import Current, State
-from engines.btree.fast import FAST, PointCommits, encode_meta, read_one, splice_leaf
+from engines.btree.fast import FAST
+from engines.btree.fast.meta import encode_meta
+from engines.btree.fast.point_commits import PointCommits
+from engines.btree.fast.reading import read_one
+from engines.btree.fast.splicing import splice_leaf
 from engines.btree.meta import Meta
 from engines.btree.node import Node
 from engines.btree.page import BucketValue, leaf_body

@@ -1,0 +1,162 @@
+"""A page with one change is cut open, and not encoded anew."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from itertools import accumulate
+
+from engines.btree.freelist import Freelist
+from engines.btree.node import NO_CHILDREN, Node
+from engines.btree.page import (
+    ELEMENT_BYTES,
+    HEADER_BYTES,
+    TRAILER_BYTES,
+    BucketValue,
+    leaf_element,
+)
+from engines.btree.pager import Pager
+from engines.btree.tree import APPEND_FILL, TreeWriter
+
+__all__ = ["CHILD", "Splicing", "change_leaf", "splice_leaf"]
+
+_u64 = struct.Struct("<Q").pack
+
+
+SPLICE_LIMIT = 256  # elements; beyond it the long integers cost more than encoding anew
+
+CHILD = HEADER_BYTES + 8  # where element 0 of a branch has its page id
+
+# _POS[n] has a 1 in the place of `pos` of each of n leaf elements, read as one little-endian integer
+_POS = list(accumulate((1 << (128 * i + 32) for i in range(SPLICE_LIMIT)), initial=0))
+
+
+def splice_leaf(body: bytes, count: int, index: int, found: bool, key: bytes, value: bytes | None) -> bytes:
+    """A packed leaf's body with one element changed, as page.leaf_body of the changed lists would give it: 5 µs -> 2 µs.
+
+    An insert moves every `pos` before it and after it by the same amount each: that is one addition of two long integers.
+    Inserts at `index`, or replaces the element there (`found`: its key is `key`, its flags stay), or deletes it (value is
+    None). Requires: count < SPLICE_LIMIT.
+    """
+    table = ELEMENT_BYTES * count
+    at = ELEMENT_BYTES * index
+    if index < count:
+        flags, pos, old_key, old_value = leaf_element.unpack_from(body, at)
+        start = at + pos
+    else:
+        flags, start, old_key, old_value = 0, len(body), 0, 0
+    if value is None:
+        gap = old_key + old_value
+        elements = body[:at] + body[at + ELEMENT_BYTES : table]
+        shift = -ELEMENT_BYTES * _POS[index] - gap * (_POS[count - 1] - _POS[index])
+        moved = (int.from_bytes(elements, "little") + shift).to_bytes(table - ELEMENT_BYTES, "little")
+        return b"".join((moved, body[table:start], body[start + gap :]))
+    size = len(key) + len(value)
+    if found:
+        grown = size - old_key - old_value
+        if grown == 0:
+            return b"".join((body[: start + old_key], value, body[start + size :]))
+        element = leaf_element.pack(flags, pos, old_key, len(value))
+        elements = b"".join((body[:at], element, body[at + ELEMENT_BYTES : table]))
+        shift = grown * (_POS[count] - _POS[index + 1])
+        moved = (int.from_bytes(elements, "little") + shift).to_bytes(table, "little")
+        return b"".join((moved, body[table : start + old_key], value, body[start + old_key + old_value :]))
+    new = leaf_element.pack(isinstance(value, BucketValue), start - at, len(key), len(value))
+    elements = b"".join((body[:at], new, body[at:table]))
+    shift = ELEMENT_BYTES * _POS[index + 1] + size * (_POS[count + 1] - _POS[index + 1])
+    moved = (int.from_bytes(elements, "little") + shift).to_bytes(table + ELEMENT_BYTES, "little")
+    return b"".join((moved, body[table:start], key, value, body[start:]))
+
+
+def change_leaf(
+    pager: Pager, pgid: int, node: Node, index: int, found: bool, key: bytes, value: bytes | None
+) -> tuple[Node, bytes] | None:
+    """The leaf after one change, and its body, spliced; None if it can't be, or doesn't fit into its page any more."""
+    keys = node.keys
+    count = len(keys)
+    page_bytes = pager.page_bytes
+    old_size = node.size_bytes
+    if not node.packed or old_size + TRAILER_BYTES > page_bytes or node.has_buckets or not 1 < count < SPLICE_LIMIT:
+        return None
+    start = pgid * page_bytes
+    body = splice_leaf(pager.map[start + HEADER_BYTES : start + old_size], count, index, found, key, value)
+    size = HEADER_BYTES + len(body)
+    if size + TRAILER_BYTES > page_bytes:
+        return None
+    values = node.values.copy()
+    if value is None:
+        keys = keys.copy()
+        del keys[index], values[index]
+    elif found:
+        values[index] = value
+    else:
+        keys = keys.copy()
+        keys.insert(index, key)
+        values.insert(index, value)
+    return Node(keys, values, NO_CHILDREN, size), body
+
+
+class Splicing(TreeWriter):
+    """TreeWriter, but a leaf with one changed element is spliced, and so is a branch with one changed child: a put that is
+    a commit of its own takes 51 µs in place of 86.
+
+    Costs: the bodies of the nodes that are to be written are kept beside them.
+    """
+
+    def __init__(self, pager: Pager, freelist: Freelist, txid: int, fill: float) -> None:
+        super().__init__(pager, freelist, txid, fill)
+        self._bodies: dict[Node, bytes] = {}
+
+    def update_leaf(self, pgid: int, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
+        key, value = self.changes.keys[low], self.changes.values[low]
+        if high - low > 1 and node.keys and key > node.keys[-1]:
+            return self._append(node, low, high, rightmost)
+        if high - low > 1 or not pgid or type(value) is BucketValue:
+            return super().update_leaf(pgid, node, low, high, rightmost)
+        index = bisect_left(node.keys, key)
+        found = index < len(node.keys) and node.keys[index] == key
+        if value is None and not found:
+            return None
+        changed = change_leaf(self.pager, pgid, node, index, found, key, value)
+        if changed is None:
+            return super().update_leaf(pgid, node, low, high, rightmost)
+        self._bodies[changed[0]] = changed[1]
+        return [changed[0]]
+
+    def _append(self, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
+        """New keys after the leaf's last one, all at once: 100 of them, with the split, 41 µs -> 29 µs."""
+        changes = zip(self.changes.keys[low:high], self.changes.values[low:high])
+        added = [pair for pair in changes if pair[1] is not None]
+        if not added:
+            return None
+        keys = node.keys + [key for key, _ in added]
+        values = node.values + [value for _, value in added if value is not None]
+        return Node.leaf(keys, values).split(self.page_bytes, APPEND_FILL if rightmost else self.fill)
+
+    def drop(self, pgid: int, pages: int, born: int) -> None:
+        """Without a list for the usual run of one page: 0.28 µs -> 0.06."""
+        if pages == 1:
+            self.dropped.append((pgid, born))
+        else:
+            super().drop(pgid, pages, born)
+
+    def rebuild(self, pgid: int, node: Node, replaced: dict[int, list[Node]], rightmost: bool) -> list[Node]:
+        """One child that remains one, under the same key, is another page id: 8 bytes of the page are different."""
+        index, pieces = next(iter(replaced.items()))
+        piece = pieces[0] if pieces else node
+        same_shape = len(replaced) == len(pieces) == 1 and not piece.shrunk and piece.keys[0] == node.keys[index]
+        if not same_shape or not node.packed or not pgid or node.size_bytes + TRAILER_BYTES > self.page_bytes:
+            return super().rebuild(pgid, node, replaced, rightmost)
+        child = self.write(piece)
+        children = node.children[:]
+        children[index] = child
+        branch = Node(node.keys, [], children, node.size_bytes)
+        start = pgid * self.page_bytes
+        place = start + CHILD + ELEMENT_BYTES * index
+        view = self.pager.map
+        rest = view[place + 8 : start + node.size_bytes]
+        self._bodies[branch] = b"".join((view[start + HEADER_BYTES : place], _u64(child), rest))
+        return [branch]
+
+    def encode(self, node: Node) -> bytes:
+        return self._bodies.pop(node, None) or super().encode(node)
