@@ -16,6 +16,7 @@
                                                          the files of a store or of a node that isn't running
     metcd check --cluster                                whether all nodes of a cluster that runs have the same
     metcd repair PATH                                    a store that doesn't open any more, from what is whole
+    metcd advise --mix get=90,put=8,scan=2               which engine fits a mix of operations, and where that flips
     metcd learn COMMAND                                  the tutorial (server/__main__.py hands it over)
 
 Exit status: 0 done; 1 not found, or the check found something, or the node failed; 2 the request is wrong, refused or
@@ -36,7 +37,7 @@ from platform import python_version
 import engines
 from server.cluster import ClusterError
 from server.errors import NodeError
-from server.verbs import clients, dataset, files, leader, members, nodes, snapshots
+from server.verbs import advise, clients, dataset, files, leader, members, nodes, snapshots
 from server.verbs.words import UsageError
 
 __all__ = ["main"]
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
-    for module in (nodes, clients, leader, members, dataset, files, snapshots):
+    for module in (nodes, clients, leader, members, dataset, files, snapshots, advise):
         module.add(verb)
     return parser
 

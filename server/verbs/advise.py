@@ -1,0 +1,150 @@
+"""The verb `advise`: which engine fits a mix of operations, and where the answer flips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from tqdm import tqdm
+
+import engines
+from bench.advice_text import answer, question_line
+from bench.advise import REMARKS, STEPS, Advice, Question, advise
+from bench.workload import Kind, Mix
+from server.verbs.words import AddVerb, UsageError
+
+__all__ = ["add", "mix_of", "number"]
+
+ENGINES = ["lsm", "btree", "bitcask"]
+MIX = "get=90,put=8,scan=2"
+KEYS_MAX = 10**8  # bounded by the time and the disk long before
+
+
+def add(verb: AddVerb) -> None:
+    """Adds the verb to the parser."""
+    parser = verb("advise", run, "which engine fits a mix of operations, why, and where the answer flips")
+    parser.add_argument(
+        "--mix",
+        type=mix_of,
+        default=mix_of(MIX),
+        metavar="KIND=SHARE,…",
+        help=f"of get, put, insert, delete and scan ({MIX})",
+    )
+    parser.add_argument("--keys", type=_keys, default=50_000, help="in the store: 50000, 1e6 (5e4)")
+    parser.add_argument("--value", type=number, default=100, help="bytes of a value (100)")
+    parser.add_argument(
+        "--zipf", type=_theta, default=0.99, help="how unequal the keys' shares are; 0: all the same (0.99)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=_share,
+        default=0.01,
+        help="share of the data that fits in the caches, for what is counted (0.01)",
+    )
+    parser.add_argument("--sync", action="store_true", help="each write is on the disk when it returns")
+    parser.add_argument(
+        "--engine", action="append", help="a name, or path/to/file.py:Class; may be repeated (lsm, btree and bitcask)"
+    )
+    parser.add_argument("--counted", action="store_true", help="only what is counted: the same on every machine")
+    parser.add_argument("--seed", type=int, default=0, help="of keys and values (0)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Asks, and prints the answer."""
+    names = list(dict.fromkeys(options.engine or ENGINES))
+    if len(names) < 2:
+        raise UsageError("one engine is the best of one: give two or more, each with --engine")
+    for name in names:
+        engines.engine_class(name)  # before the first one is measured for seconds
+    question = Question(
+        mix=options.mix,
+        keys=options.keys,
+        value_bytes=options.value,
+        theta=options.zipf,
+        sync=options.sync,
+        cache_share=options.cache,
+        seed=options.seed,
+    )
+    halves = [True] if options.counted else [True, False]
+    advices: dict[bool, Advice] = {}
+    with tqdm(total=len(halves) * len(names) * STEPS, leave=False, disable=None, unit="run") as bar:
+        for by_counting in halves:
+            advices[by_counting] = advise(names, question, by_counting=by_counting, step=lambda _: bar.update())
+    if options.json:
+        print(json.dumps({("counted" if half else "timed"): _plain(advice) for half, advice in advices.items()}))
+        return 0
+    print(question_line(question))
+    for half, advice in advices.items():
+        print("", *answer(advice, by_counting=half), sep="\n")
+    print("", *REMARKS, sep="\n")
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """An advice as JSON has it: kinds by their names."""
+    if isinstance(value, Advice):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {(key.value if isinstance(key, Kind) else key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value
+
+
+def mix_of(text: str) -> Mix:
+    """A mix from its words: get=90,put=8,scan=2, in shares of any sum. Raises ArgumentTypeError."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        name = name.strip()
+        if name not in {kind.value for kind in Kind}:
+            known = ", ".join(kind.value for kind in Kind)
+            raise argparse.ArgumentTypeError(f"no operation is called {name!r}: there is {known}, as in {MIX}")
+        if name in shares:
+            raise argparse.ArgumentTypeError(f"{name} has two shares")
+        shares[name] = _number(share, f"the share of {name} is a number of at least 0")
+    if (whole := sum(shares.values())) <= 0:
+        raise argparse.ArgumentTypeError("some operation has a share above 0")
+    return Mix(**{name: share / whole for name, share in shares.items()})
+
+
+def _number(text: str, wanted: str) -> float:
+    """A number from 0 to 1e12. Raises ArgumentTypeError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1e12:  # a NaN isn't, either
+        raise argparse.ArgumentTypeError(f"{wanted}, and this is {text!r}")
+    return found
+
+
+def number(text: str) -> int:
+    """A count: 50000 or 1e6. Raises ArgumentTypeError."""
+    found = _number(text, "this is a whole number, such as 50000 or 1e6")
+    if found != int(found) or found > KEYS_MAX:
+        raise argparse.ArgumentTypeError(f"this is a whole number of at most {KEYS_MAX:,}, and not {text!r}")
+    return int(found)
+
+
+def _keys(text: str) -> int:
+    if (found := number(text)) < 1:
+        raise argparse.ArgumentTypeError("a store has at least one key")
+    return found
+
+
+def _theta(text: str) -> float:
+    found = _number(text, "zipf's theta is a number from 0 to 10")
+    if found > 10:
+        raise argparse.ArgumentTypeError(f"zipf's theta is a number from 0 to 10, and this is {text}")
+    return found
+
+
+def _share(text: str) -> float:
+    found = _number(text, "the caches' share is a number from 0 to 1")
+    if found > 1:
+        raise argparse.ArgumentTypeError(f"the caches' share is a number from 0 to 1, and this is {text}")
+    return found

@@ -1,0 +1,142 @@
+"""`metcd advise`: the ranking, its reason, and that a flip of the model is one when the mixes are really run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from bench.advice_text import answer, question_line
+from bench.advise import Advice, Disk, Priced, Question, advise, price, run_mix
+from bench.counters import Costs
+from bench.flips import Stretch, with_share
+from bench.workload import Kind, Mix
+from server.cli import main
+
+ENGINES = ["lsm", "btree", "bitcask"]
+# pairs of a kilobyte, so that a scan of ten of them is worth something to an engine that keeps neighbours together
+QUESTION = Question(mix=Mix(put=0.5, scan=0.5), keys=2_000, value_bytes=1_000, theta=0.0, cache_share=0.02)
+
+
+@cache
+def counted() -> Advice:
+    return advise(ENGINES, QUESTION, by_counting=True)
+
+
+def test_a_flip_is_one_when_the_mixes_are_really_run() -> None:
+    """The model prices each kind apart. On both sides of its flip, the mixes themselves are run, and counted."""
+    first, second = counted().flips[Kind.SCAN]
+    assert 0.15 < second.begins < 0.85, "there is room on both sides"
+    for share, winner, loser in (
+        (second.begins - 0.12, first.engine, second.engine),
+        (second.begins + 0.12, second.engine, first.engine),
+    ):
+        question = replace(QUESTION, mix=with_share(QUESTION.mix, Kind.SCAN, share))
+        took = {engine: run_mix(engine, question) for engine in ENGINES}
+        assert took[winner] < took[loser], f"at {share:.0%} scans: {took}"
+        assert min(took, key=took.__getitem__) == winner, f"at {share:.0%} scans: {took}"
+
+
+def test_what_is_counted_is_the_same_each_time() -> None:
+    """Also of lsm, whose threads would otherwise compact when they get to it."""
+    question = replace(QUESTION, keys=300)
+    assert price("lsm", question, by_counting=True) == price("lsm", question, by_counting=True)
+
+
+def test_a_scan_of_a_bitcask_reads_a_record_for_each_pair() -> None:
+    """The reason that stands in the answer, from the engine's counters."""
+    scans = {engine: counted().priced[engine].costs[Kind.SCAN].reads for engine in ENGINES}
+    assert 9 < scans["bitcask"] <= 10
+    assert scans["btree"] < scans["bitcask"]
+
+
+def test_a_disk_takes_time_for_reads_bytes_and_syncs() -> None:
+    costs = Costs(reads=2, bytes_read=4_000, bytes_written=1_000, fsyncs=0.5, write_amplification=9)
+    assert Disk(read=1e-4, byte=1e-9, sync=1e-3).seconds(costs) == pytest.approx(2e-4 + 5e-6 + 5e-4)
+
+
+def test_the_kind_that_decides_is_the_one_with_the_largest_difference() -> None:
+    """Two gets at 1 and 2 µs make less of a mix than one scan in ten at 20 and 50."""
+    nothing = Costs(0, 0, 0, 0, 0)
+
+    def priced(get: float, scan: float, put: float) -> Priced:
+        return Priced({Kind.GET: get, Kind.SCAN: scan, Kind.PUT: put}, {}, 0.0, nothing)
+
+    advice = Advice(
+        Question(mix=Mix(get=0.9, scan=0.1)), ["a", "b"], {"a": priced(1, 20, 9), "b": priced(2, 50, 99)}, {}
+    )
+    assert advice.deciding is Kind.SCAN
+    assert advice.sum_of("a") == pytest.approx(2.9)
+
+
+def test_the_answer_says_who_why_and_until_when() -> None:
+    costs = dict.fromkeys(Kind, Costs(0, 0, 0, 0, 0))
+    scans = {"btree": Costs(1.25, 5_000, 0, 0, 0), "bitcask": Costs(10, 1_300, 0, 0, 0)}
+    prices = {"btree": dict.fromkeys(Kind, 4e-6), "bitcask": dict.fromkeys(Kind, 1e-6) | {Kind.SCAN: 20e-6}}
+    advice = Advice(
+        Question(mix=Mix(get=0.5, scan=0.5)),
+        ["btree", "bitcask"],
+        {name: Priced(prices[name], costs | {Kind.SCAN: scans[name]}, 5e-6, scans[name]) for name in prices},
+        {Kind.GET: [Stretch(0.0, "btree")], Kind.SCAN: [Stretch(0.0, "bitcask"), Stretch(0.35, "btree")]},
+    )
+    assert question_line(advice.question).startswith("50 % gets, 50 % scans; 50,000 keys with values of 100 bytes, zip")
+    lines = answer(advice, by_counting=True)
+    assert lines[0].startswith("Data larger than memory: btree.")
+    assert lines[-3:] == [
+        "btree is before bitcask by its scans. One of btree reads 1.25 pages; one of bitcask reads 10.00 records.",
+        "With few scans, bitcask; from 35 % scans on, btree.",
+        "No share of gets changes that.",
+    ]
+    timed = answer(advice, by_counting=False)
+    assert timed[0].startswith("Data in memory: btree.")
+    assert "One of btree takes 4.00 µs and reads 1.25 pages; one of bitcask takes 20.0 µs and" in timed[-3]
+
+
+def test_the_command_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["advise", "--keys", "200", "--mix", "get=3,put=1"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("75 % gets, 25 % puts; 200 keys")
+    assert "Data larger than memory: " in printed and "Data in memory: " in printed
+
+
+def test_the_command_answers_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--engine", "lsm", "--engine", "memory", "--counted", "--keys", "2e2", "--zipf", "0", "--json"]
+    assert main(["advise", *words]) == 0
+    told = json.loads(capsys.readouterr().out)["counted"]
+    assert sorted(told["ranking"]) == ["lsm", "memory"]
+    assert told["priced"]["memory"]["costs"]["get"]["reads"] == 0
+    assert set(told["flips"]) == {"get", "put", "insert", "delete", "scan"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--mix", "colour=1"], "no operation is called 'colour'"),
+        (["--mix", "get=x"], "the share of get is a number of at least 0, and this is 'x'"),
+        (["--mix", "get=nan"], "the share of get is a number of at least 0, and this is 'nan'"),
+        (["--mix", "get=0"], "some operation has a share above 0"),
+        (["--mix", "get=1,get=2"], "get has two shares"),
+        (["--keys", "many"], "this is a whole number, such as 50000 or 1e6, and this is 'many'"),
+        (["--keys", "0"], "at least one key"),
+        (["--keys", "1e12"], "at most 100,000,000"),
+        (["--zipf", "11"], "from 0 to 10"),
+        (["--cache", "2"], "from 0 to 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["advise", *words])
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(["--engine", "lsm"], "two or more"), (["--engine", "lsm", "--engine", "nosuch"], "no engine is called 'nosuch'")],
+)
+def test_one_engine_or_an_unknown_one_is_refused(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["advise", *words]) == 2
+    assert sentence in capsys.readouterr().err
