@@ -26,7 +26,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from engines.env import Env, StorePath, real_env
@@ -111,7 +110,9 @@ def engine_class(engine: str) -> type[KVStore]:
     if where is None and ":" in engine:
         where = engine
     if where is None:
-        for point in entry_points(group=ENTRY_POINTS, name=engine):
+        import importlib.metadata  # 20 ms, for a name that is rarely asked for
+
+        for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=engine):
             where = point.value
     if where is None:
         raise UnknownEngine(f"no engine is called {engine!r}: there is {_known()}, or give one as 'module:Class'")

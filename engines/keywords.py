@@ -46,7 +46,7 @@ class LsmKeywords(EngineKeywords, total=False):
     level_base_bytes: int
     tombstone_ratio: float | None
     background: bool
-    compaction_process: bool
+    compaction_process: bool | None
 
 
 class BTreeKeywords(EngineKeywords, total=False):

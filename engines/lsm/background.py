@@ -30,7 +30,7 @@ from engines.errors import CorruptionError, ForeignFormat
 from engines.lifetime import holding
 from engines.lsm.compactor import Compactor
 from engines.lsm.core import Core
-from engines.lsm.executor import Executor, ProcessExecutor, ThreadExecutor
+from engines.lsm.executor import executor_for
 from engines.lsm.flusher import Flusher
 from engines.lsm.work import Work
 
@@ -43,7 +43,7 @@ class Background:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.work = Work()
-        self.executor: Executor = ProcessExecutor(core) if core.options.compaction_process else ThreadExecutor(core)
+        self.executor = executor_for(core)
         self.flusher = Flusher(core, self.executor, self.work)
         self.compactor = Compactor(core, self.executor, self.work)
         self.has_threads = core.options.background  # False also where none can be started any more

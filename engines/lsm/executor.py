@@ -1,33 +1,45 @@
-"""Who does the work of a flush or a compaction: this thread, or a process of its own.
+"""Who does the work of a flush or a compaction: this thread, or a process of the store's own.
 
     Flusher, Compactor ──(job)──► ThreadExecutor    the calling thread writes the tables
                              └──► ProcessExecutor   a worker process writes them, and the calling thread waits
 
 The two give the same tables. In a thread, the work takes its time from the users of the store, because Python runs one
-thread at a time: throughput is one over the sum of both. In a process it doesn't (worker.py), but each lane costs the
-start of a process and its memory.
+thread at a time: throughput is one over the sum of both. In a process it doesn't (worker.py), but that costs its start,
+0.1 s of another core, and its memory, 30 MB and a frozen memtable's. So it is started for the first job that is worth it.
+
+| option compaction_process | flushes and compactions are done by                                                        |
+|---------------------------|--------------------------------------------------------------------------------------------|
+| None                      | the process, once a job has had a MiB; the threads before, without `background`, and on an |
+|                           | Env that another process can't see                                                         |
+| True                      | the process, from the first job on                                                         |
+| False                     | the threads                                                                                |
 
 1. An executor writes tables and nothing else. Only when the caller has put them into the manifest are they a part of the
    store; what an executor leaves behind when it fails is garbage for the next open.
-2. When a worker process dies, its job, and all later ones of its lane, are done by the calling thread.
-3. The calls for one lane come one at a time: the lane's lock.
+2. When the worker process dies, or can't be started, its jobs, and all later ones, are done by the calling thread.
+3. The calls for one lane come one at a time: the lane's lock. Both lanes share the process.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
+from engines.env import real_env
 from engines.errors import CorruptionError
+from engines.lifetime import holding
 from engines.lsm.core import Core
 from engines.lsm.job import Job, keep_compression
 from engines.lsm.memtable import MemTable
-from engines.lsm.options import Options
-from engines.lsm.worker import Compact, Done, FlushLog, Worker, WorkerDied
+from engines.lsm.worker import Compact, Done, FlushLog, Worker, WorkerDied, flush_options
+from engines.process import NoHelper
 
-__all__ = ["Done", "Executor", "FlushJob", "ProcessExecutor", "ThreadExecutor"]
+__all__ = ["Done", "Executor", "FlushJob", "ProcessExecutor", "ThreadExecutor", "executor_for"]
+
+WORTH_BYTES: Final = 1 << 20  # takes a thread 0.02 s, and a process is started in 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,14 @@ class Executor(Protocol):
     def workers_died(self) -> int:
         """How many processes have died before their store was closed."""
 
+    @property
+    def refusal(self) -> str | None:
+        """Why no process could be started, if one was to be."""
+
+    @property
+    def where(self) -> str:
+        """Who does the next job, for people."""
+
     def flush(self, job: FlushJob, numbers: Iterator[int]) -> Done:
         """The tables of a memtable."""
 
@@ -61,21 +81,18 @@ class Executor(Protocol):
         """The tables of a compaction."""
 
     def end(self) -> None:
-        """Ends the processes, if there are any; later jobs are done by the calling thread. Requires: no job is running."""
+        """Ends the process, if there is one; later jobs are done by the calling thread. Requires: no job is running."""
 
     def leave_to_parent(self) -> None:
-        """In a forked child: lets go of the processes. Their pipes would keep them alive as long as the child lives."""
-
-
-def flush_options(options: Options) -> Options:
-    """One table for a memtable, unless batches have made that very large (google/leveldb#1145)."""
-    return replace(options, max_file_bytes=max(options.max_file_bytes, 2 * options.write_buffer_bytes))
+        """In a forked child: lets go of the process. Its sockets would keep it alive as long as the child lives."""
 
 
 class ThreadExecutor:
     """Executor: the calling thread does the work."""
 
     workers_died = 0
+    refusal = None
+    where = "the threads"
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -109,24 +126,32 @@ class ThreadExecutor:
 
 
 class ProcessExecutor:
-    """Executor: a process for each lane does the work, started with the lane's first job."""
+    """Executor: a process does the work, started with the first job of `worth_bytes`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, worth_bytes: int = 0) -> None:
         self._core = core
         self._here = ThreadExecutor(core)
-        self._options = {"flush": flush_options(core.options), "compact": core.options}  # of each lane
-        self._workers: dict[str, Worker] = {}  # by lane
-        self._without: set[str] = set()  # lanes whose worker has died
-        self._ended = False
+        self._worth_bytes = worth_bytes
+        self._most_bytes = flush_options(core.options).max_file_bytes  # of a table that a flush writes
+        self._lock = threading.Lock()  # the lanes start the process, or find it dead
+        self._worker: Worker | None = None
+        self._ended = False  # no process, or no more
+        self.workers_died = 0
+        self.refusal: str | None = None
 
     @property
-    def workers_died(self) -> int:
-        return len(self._without)
+    def where(self) -> str:
+        if self.refusal is not None:
+            return f"the threads ({self.refusal})"
+        if self.workers_died:
+            return "the threads (the process has died)"
+        worker = self._worker
+        return "the threads, so far" if worker is None else f"process {worker.pid}"
 
     def flush(self, job: FlushJob, numbers: Iterator[int]) -> Done:
-        worker = self._worker("flush")
+        worker = self._worker_for(job.memtable.size_bytes)
         if worker is not None:
-            count = 2 + job.memtable.size_bytes // self._options["flush"].max_file_bytes
+            count = 2 + job.memtable.size_bytes // self._most_bytes
             compression = self._core.compression()
             request = FlushLog(
                 job.log_path, job.lowest, job.highest, list(islice(numbers, count)), compression, job.smallest_snapshot
@@ -134,41 +159,64 @@ class ProcessExecutor:
             try:
                 return worker.do(request, self._core.env)
             except WorkerDied:
-                self._forget("flush")
+                self._forget(worker)
             except CorruptionError:
                 pass  # the log has rotted; the memtable has not
         return self._here.flush(job, numbers)
 
     def compact(self, job: Job, numbers: Iterator[int]) -> Done:
-        worker = self._worker("compact")
+        worker = self._worker_for(job.size_bytes)
         if worker is not None:
             count = job.most_tables(self._core.options.max_file_bytes)
             try:
                 return worker.do(Compact(job, list(islice(numbers, count))), self._core.env)
             except WorkerDied:
-                self._forget("compact")
+                self._forget(worker)
         return self._here.compact(job, numbers)
 
-    def _worker(self, lane: str) -> Worker | None:
-        """The lane's process; None if there is none any more."""
-        if self._ended or lane in self._without:
+    def _worker_for(self, size_bytes: int) -> Worker | None:
+        """The process for a job of that size; None if there is none (any more), or none worth starting."""
+        if self._ended or (self._worker is None and size_bytes < self._worth_bytes):
             return None
-        if lane not in self._workers:
-            self._workers[lane] = Worker(self._core.directory, self._options[lane], self._core.parts)
-        return self._workers[lane]
+        return holding(self._lock, self._started)
 
-    def _forget(self, lane: str) -> None:
-        self._without.add(lane)
-        self._workers.pop(lane).end()
+    def _started(self) -> Worker | None:
+        if self._worker is None and not self._ended:
+            core = self._core
+            try:
+                self._worker = Worker(core.directory, core.options, core.parts)
+            except NoHelper as refusal:
+                self.refusal = str(refusal)
+                self._ended = True
+        return self._worker
+
+    def _forget(self, worker: Worker) -> None:
+        holding(self._lock, self._forget_once, worker)
+
+    def _forget_once(self, worker: Worker) -> None:
+        """The other lane may have been here before."""
+        if self._worker is worker:
+            self._worker, self._ended = None, True
+            self.workers_died += 1
+            worker.end()
 
     def end(self) -> None:
         self._ended = True
-        for worker in list(self._workers.values()):
+        worker, self._worker = self._worker, None
+        if worker is not None:
             worker.end()
-        self._workers.clear()
 
     def leave_to_parent(self) -> None:
         self._ended = True
-        for worker in list(self._workers.values()):
+        self._lock = threading.Lock()
+        worker, self._worker = self._worker, None
+        if worker is not None:
             worker.leave_to_parent()
-        self._workers.clear()
+
+
+def executor_for(core: Core) -> Executor:
+    """What the option compaction_process asks for: the table on top of this file."""
+    options = core.options
+    if options.compaction_process is None and options.background and core.env is real_env():
+        return ProcessExecutor(core, WORTH_BYTES)
+    return ProcessExecutor(core) if options.compaction_process else ThreadExecutor(core)

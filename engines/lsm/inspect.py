@@ -45,6 +45,7 @@ def stats(core: Core, background: Background) -> Stats:
     counted.dead_bytes = max(0, rows_bytes - counted.live_bytes)
     counted.engine |= background.work.counts()
     counted.engine["workers_died"] = background.executor.workers_died
+    counted.engine["workers_refused"] = int(background.executor.refusal is not None)
     counted.engine |= {f"level{level}_bytes": version.level_bytes(level) for level in range(LEVELS)}
     counted.engine |= {f"level{level}_files": len(version.levels[level]) for level in range(LEVELS)}
     # how many places a read may have to look at: its amplification at worst; block_lookups / gets is what it was
@@ -106,6 +107,7 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
             for level, files in enumerate(version.levels)
         ],
         "snapshots": sorted(view.sequence for view in core.views),
+        "work_is_done_by": background.executor.where,
         "running_compaction": None
         if running is None
         else {

@@ -102,8 +102,12 @@ class Job:
 
     def most_tables(self, max_file_bytes: int) -> int:
         """More tables than the job will make, as a rule: of the size limit's, and of the grandparents'."""
-        size = sum([file.size_bytes for run in self.runs for file in run])
-        return 2 * (size // max_file_bytes) + len(self.grandparents) + 2
+        return 2 * (self.size_bytes // max_file_bytes) + len(self.grandparents) + 2
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the inputs."""
+        return sum([file.size_bytes for run in self.runs for file in run])
 
     def is_base(self, key: bytes) -> bool:
         """True if no level below the output's may hold the user key (rule 2).

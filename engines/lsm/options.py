@@ -44,7 +44,9 @@ class Options(EngineOptions):
     level_base_bytes         what level 1 may hold; each deeper level ten times more
     tombstone_ratio          a table with a larger part of tombstones is compacted for its own sake; None: never
     background               True: a thread flushes and another one compacts; False: the writer does, in write()
-    compaction_process       flush and compaction run in two processes of their own (with the real Env only)
+    compaction_process       who flushes and compacts, with `background`. None: a process of the store's own (with the real
+                             Env), started when the first MiB is due, and the threads where it can't be; True: also for
+                             less; False: the threads, which share Python's lock with the users of the store
     read_only                open without writing anything: logs are replayed into memory. LOCK is shared if it is there:
                              a writer of either kind of lock is seen, and a later one kept out. Without LOCK, no writer
                              is seen, and beside one that works without it (who deleted it?) nothing is promised
@@ -71,7 +73,7 @@ class Options(EngineOptions):
     level_base_bytes: Positive = 10 * MIB
     tombstone_ratio: Annotated[float, Bounds(above=0, most=1)] | None = 0.5
     background: bool = True
-    compaction_process: bool = False
+    compaction_process: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

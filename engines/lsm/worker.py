@@ -1,26 +1,28 @@
-"""Flushing and compacting in a process of their own, so that the interpreter's lock stays with the store's users.
+"""Flushing and compacting in a process of its own, so that the interpreter's lock stays with the store's users.
 
-    store ──(pipe)──► worker    FlushLog: "the log 12 as tables, numbers 13 to 15"     Compact: a Job, with numbers
-          ◄──(pipe)──           Done: the tables, and what was written                 or the failure
+    store ──(channel)──► worker    0  FlushLog: "the log 12 as tables, numbers 13 to 15"
+                                   1  Compact: a Job, with numbers
+          ◄──(channel)──           Done: the tables, and what was written, or the failure
 
 A flush and a compaction read files that no longer change, and write files that are in no manifest yet. So a few numbers say
 all that a process needs to know.
 
 1. A worker writes to `NNNNNN.ldb.<pid>`, and the store renames what it accepts. A worker whose store was killed goes on
-   until its job's end; it must not be able to touch a file of the store's next life.
+   for a table at most; it must not be able to touch a file of the store's next life.
 2. Only the store writes the manifest.
-3. A worker ends when its pipe does: with the store, however that ends.
+3. A worker ends when its channels do: with the store, however that ends.
+4. One process for both lanes. A flush that is asked for during a compaction is done between two of its tables: writers may
+   be waiting for it, as in LevelDB's DoCompactionWork.
 
-It is started by `multiprocessing`'s spawn, which imports the program's main module: as always there, a script needs
-its `if __name__ == "__main__":`. For the real Env only, and asked for by `compaction_process=True`.
+How such a process is started, and where none can be: engines/process.py. It imports this package, and never the program's
+main module.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
@@ -31,10 +33,12 @@ from engines.lsm.parts import Parts
 from engines.lsm.table_cache import TableCache
 from engines.lsm.version import FileMeta
 from engines.lsm.wal import replay
+from engines.process import Channel, ChannelClosed, Helper, has_input
 
-__all__ = ["Compact", "Done", "FlushLog", "Worker", "WorkerDied"]
+__all__ = ["Compact", "Done", "FlushLog", "Worker", "WorkerDied", "flush_options", "serve"]
 
-END_S: Final = 5.0  # that a worker gets to end by itself
+FLUSHES: Final = 0  # the channels
+COMPACTIONS: Final = 1
 
 
 class Done(NamedTuple):
@@ -43,6 +47,11 @@ class Done(NamedTuple):
     files: list[FileMeta]
     bytes_written: int
     fsyncs: int
+
+
+def flush_options(options: Options) -> Options:
+    """One table for a memtable, unless batches have made that very large (google/leveldb#1145)."""
+    return replace(options, max_file_bytes=max(options.max_file_bytes, 2 * options.write_buffer_bytes))
 
 
 class WorkerDied(Exception):
@@ -56,6 +65,7 @@ class Place(NamedTuple):
     directory: str
     options: Options
     parts: Parts
+    pause: Callable[[], None]  # for a compaction, before each table (rule 4)
 
     @property
     def suffix(self) -> str:
@@ -64,7 +74,9 @@ class Place(NamedTuple):
 
 
 class Request(Protocol):
-    """What is asked of a worker."""
+    """What is asked of a worker. `channel` is where."""
+
+    channel: ClassVar[int]
 
     def run(self, place: Place) -> Done:
         """Does it, in the worker. Raises OSError, CorruptionError, ForeignFormat."""
@@ -77,6 +89,8 @@ class FlushLog:
     Its memtable is in the store's process, and too large to be sent; so the worker makes it again from the log.
     smallest_snapshot: as for job.flush.
     """
+
+    channel: ClassVar[int] = FLUSHES
 
     log_path: str
     lowest: int
@@ -92,7 +106,7 @@ class FlushLog:
         writer = place.parts.table_writer(
             place.env,
             place.directory,
-            place.options,
+            flush_options(place.options),
             self.highest,
             iter(self.numbers),
             "lsm.table.flush",
@@ -108,6 +122,8 @@ class FlushLog:
 @dataclass(frozen=True, slots=True)
 class Compact:
     """A compaction's tables, with the given numbers."""
+
+    channel: ClassVar[int] = COMPACTIONS
 
     job: Job
     numbers: list[int]
@@ -127,7 +143,7 @@ class Compact:
             place.directory,
             place.options,
             job.max_sequence,
-            iter(self.numbers),
+            self._numbers(place.pause),
             "lsm.table.compact",
             job.grandparents,
             max_tables=len(self.numbers),
@@ -138,66 +154,66 @@ class Compact:
         files = parts.compact(job, writer, tables)
         return Done(files, writer.bytes_written, writer.fsyncs)
 
+    def _numbers(self, pause: Callable[[], None]) -> Iterator[int]:
+        """The numbers, each when its table begins."""
+        for number in self.numbers:
+            pause()
+            yield number
+
 
 class Worker:
-    """One process for one lane."""
+    """The process of one store, for both of its lanes."""
 
     def __init__(self, directory: str, options: Options, parts: Parts) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, directory, options, parts), daemon=True)
-        self._process.start()
-        theirs.close()
+        """Starts it. Raises NoHelper."""
+        self._helper = Helper("engines.lsm.worker", (directory, options, parts), 2)
         self._directory = directory
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._helper.pid
+
     def do(self, request: Request, env: Env) -> Done:
-        """Blocks until the request is done; other threads go on meanwhile.
+        """Blocks until the request is done; other threads go on meanwhile, and may ask for one of the other lane.
 
         Raises WorkerDied, and what the request itself raised: OSError, CorruptionError, ForeignFormat.
         """
         try:
-            self._pipe.send(request)
-            answer: Done | Exception = self._pipe.recv()
-        except (EOFError, OSError) as error:
+            answer: Done | Exception = self._helper.ask(request.channel, request)
+        except ChannelClosed as error:
             raise WorkerDied(f"the worker process is gone: {error}") from error
         if isinstance(answer, Exception):
             raise answer
         for file in answer.files:
             name = f"{self._directory}/{table_name(file.number)}"
-            env.rename(f"{name}.{self._process.pid}", name)
+            env.rename(f"{name}.{self.pid}", name)
         return answer
 
     def leave_to_parent(self) -> None:
-        """In a forked child: the process is the parent's, and multiprocessing's exit handler must not end it here."""
-        self._pipe.close()
-        multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
+        """In a forked child: the process is the parent's."""
+        self._helper.leave_to_parent()
 
     def end(self) -> None:
         """Ends the process. Requires: no job is running."""
-        self._pipe.close()
-        self._process.join(END_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
+        self._helper.end()
 
 
-def _serve(pipe: Connection, directory: str, options: Options, parts: Parts) -> None:
-    """The life of the process: requests until the pipe ends."""
-    place = Place(real_env(), directory, options, parts)
-    while True:
-        answer: Done | Exception
+def serve(arguments: tuple[str, Options, Parts], channels: list[Channel]) -> Callable[[Channel], None]:
+    """In the worker: what answers one request of a channel. For engines/process.py."""
+
+    def answer(channel: Channel) -> None:
+        request: Request = channel.receive()
+        done: Done | Exception
         try:
-            request: Request = pipe.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
-            return
-        try:
-            answer = request.run(place)
+            done = request.run(place)
         except (CorruptionError, ForeignFormat, OSError) as error:
-            answer = error
-        except KeyboardInterrupt:
-            return
-        try:
-            pipe.send(answer)
-        except OSError:  # nobody is at the other end any more
-            return
+            done = error
+        channel.send(done)
+
+    def pause() -> None:
+        for channel in has_input([channels[FLUSHES]], 0):
+            answer(channel)
+
+    place = Place(real_env(), *arguments, pause)
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_a_file_with_an_error_tells_its_own_error_each_time(tmp_path: Path) -> N
 def test_an_entry_point_is_an_engine(own_engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution registers one under the group "metcd.engines"."""
     points = EntryPoints([EntryPoint("mine", f"{own_engine}:Mine", "metcd.engines")])
-    monkeypatch.setattr(engines, "entry_points", lambda **wanted: points.select(**wanted))
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **wanted: points.select(**wanted))
     assert engines.engine_class("mine").name == "mine"
     with pytest.raises(UnknownEngine):
         engines.engine_class("yours")
@@ -127,7 +128,7 @@ def test_an_entry_point_is_an_engine(own_engine: str, monkeypatch: pytest.Monkey
 def test_a_registered_name_comes_before_an_entry_point(own_engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody takes `memory` away by installing something."""
     points = EntryPoints([EntryPoint("memory", f"{own_engine}:Mine", "metcd.engines")])
-    monkeypatch.setattr(engines, "entry_points", lambda **wanted: points.select(**wanted))
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **wanted: points.select(**wanted))
     assert engines.engine_class("memory") is MemoryStore
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
+import os
+import signal
+import socket
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,9 @@ from engines.lsm.executor import Done, Executor, FlushJob, ProcessExecutor, Thre
 from engines.lsm.files import log_name, table_name
 from engines.lsm.job import Job
 from engines.lsm.store import LsmStore
-
-PATIENCE_S = 60.0
+from engines.lsm.worker import Compact, FlushLog, serve
+from engines.process import Channel
+from engines.simenv import SimEnv
 
 
 @pytest.fixture
@@ -50,7 +55,18 @@ def process(store: LsmStore) -> Iterator[ProcessExecutor]:
     executor = ProcessExecutor(store.core)
     yield executor
     executor.end()
-    assert multiprocessing.active_children() == []
+    assert children() == set()
+
+
+def children() -> set[int]:
+    """The processes that this one has started and not yet waited for: zombies are among them."""
+    return {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
+def kill(pid: int) -> None:
+    """And waits until it is dead, without taking its end from whoever waits for it."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def flush_job(core: Core) -> FlushJob:
@@ -81,7 +97,7 @@ def test_a_process_writes_the_same_tables_as_a_thread(store: LsmStore, process: 
     """Byte for byte, and it says the same of them."""
     here = do(ThreadExecutor(store.core), kind, store.core, 1_000)
     there = do(process, kind, store.core, 2_000)
-    assert len(multiprocessing.active_children()) == 1
+    assert len(children()) == 1
     assert tables(store.core, there) == tables(store.core, here) != []
     assert [file.number for file in there.files] == [2_000]
     assert [(file.smallest, file.largest, file.statistics) for file in there.files] == [
@@ -103,18 +119,83 @@ def test_a_process_that_finds_the_log_rotten_is_not_needed(store: LsmStore, proc
 
 @pytest.mark.parametrize("kind", ["flush", "compact"])
 def test_the_thread_does_the_job_of_a_process_that_died(store: LsmStore, process: ProcessExecutor, kind: str) -> None:
-    """That one and all later ones of the lane; the other lane's process isn't concerned."""
+    """That one and all later ones, of both lanes; and nothing is left of it."""
     do(process, kind, store.core, 1_000)
-    (child,) = multiprocessing.active_children()
-    child.kill()
-    child.join(PATIENCE_S)
-    for first_number in (2_000, 3_000):
-        done = do(process, kind, store.core, first_number)
-        assert tables(store.core, done)
+    (child,) = children()
+    assert process.where == f"process {child}"
+    kill(child)
+    for first_number, each in ((2_000, kind), (3_000, "flush"), (4_000, "compact")):
+        assert tables(store.core, do(process, each, store.core, first_number))
+        assert children() == set()
     assert process.workers_died == 1
-    assert multiprocessing.active_children() == []
-    do(process, "compact" if kind == "flush" else "flush", store.core, 4_000)
-    assert len(multiprocessing.active_children()) == 1
+    assert "died" in process.where
+
+
+def test_both_lanes_share_one_process(store: LsmStore, process: ProcessExecutor) -> None:
+    """Its memory is paid once."""
+    do(process, "flush", store.core, 1_000)
+    before = children()
+    do(process, "compact", store.core, 2_000)
+    assert children() == before and len(before) == 1
+
+
+def test_a_flush_is_done_between_two_tables_of_a_compaction(
+    store: LsmStore, process: ProcessExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """worker.py, rule 4: writers wait for the flush. Here in one thread, with both requests sent before any is answered."""
+    first, second = (socket.socketpair() for _ in range(2))
+    theirs = [Channel(end) for _, end in (first, second)]
+    flushes, compactions = (Channel(end) for end, _ in (first, second))
+    core = store.core
+    job = flush_job(core)
+    answer = serve((core.directory, replace(core.options, max_file_bytes=1_000), core.parts), theirs)
+    flushes.send(FlushLog(job.log_path, job.lowest, job.highest, [3_000], None, job.smallest_snapshot))
+    compactions.send(Compact(compact_job(core), list(range(2_000, 2_100))))
+    answer(theirs[1])
+    written = sorted(Path(core.directory).glob(f"*.ldb.{os.getpid()}"), key=lambda path: path.stat().st_mtime_ns)
+    assert [path.name[:6] for path in written][:2] == ["003000", "002000"] and len(written) > 3
+    assert flushes.receive().files[0].number == 3_000
+    assert len(compactions.receive().files) == len(written) - 1
+    for each in (*theirs, flushes, compactions):
+        each.close()
+
+
+def test_a_small_job_starts_no_process(store: LsmStore) -> None:
+    """The default: what a thread has done before a process has started."""
+    executor = ProcessExecutor(store.core, 1 << 20)
+    assert tables(store.core, do(executor, "flush", store.core, 1_000))
+    assert tables(store.core, do(executor, "compact", store.core, 2_000))
+    assert children() == set() and executor.where == "the threads, so far"
+    executor.end()
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({}, "the threads, so far"),
+        ({"compaction_process": False}, "the threads"),
+        ({"background": False}, "the threads"),
+    ],
+)
+def test_who_works_is_said(tmp_path: Path, options: dict[str, Any], where: str) -> None:
+    """By default a process, where there are threads to wait for it; on a simulated disk never."""
+    with engines.open(str(tmp_path / "db"), "lsm", **options) as store:
+        assert store.describe()["work_is_done_by"] == where
+    with engines.open("/db", "lsm", env=SimEnv(0)) as store:
+        assert store.describe()["work_is_done_by"] == "the threads"
+
+
+@pytest.mark.parametrize("executable", ["", "/usr/bin/uwsgi", "/no/such/python3"])
+def test_where_no_process_can_be_started_the_thread_works(
+    store: LsmStore, process: ProcessExecutor, monkeypatch: pytest.MonkeyPatch, executable: str
+) -> None:
+    """Embedded interpreters; and stats say so."""
+    monkeypatch.setattr(sys, "executable", executable)
+    for first_number in (1_000, 2_000):
+        assert tables(store.core, do(process, "flush", store.core, first_number))
+    assert process.refusal is not None and process.refusal in process.where
+    assert process.workers_died == 0
+    assert children() == set()
 
 
 def test_damage_that_a_process_finds_is_told_as_if_it_were_found_here(
@@ -139,6 +220,6 @@ def test_after_its_end_the_calling_thread_does_the_work(store: LsmStore, process
     """At the interpreter's end, and in a forked child: no process is started any more."""
     do(process, "flush", store.core, 1_000)
     process.end()
-    assert multiprocessing.active_children() == []
+    assert children() == set()
     assert tables(store.core, do(process, "flush", store.core, 2_000))
-    assert multiprocessing.active_children() == []
+    assert children() == set()
