@@ -93,8 +93,9 @@ class Measured:
     """One workload of one subject in one repetition.
 
     seconds: as the clock has it. normalised: at the speed that the probe loop had at its fastest. probe_ns: its median
-    beside this workload. disk_bytes, live_bytes: of the store at the end. resident_bytes: how far the process has grown
-    since before the store was opened.
+    beside this workload. disk_bytes: of the store at the end; live_bytes: the keys and values in it. resident_bytes: how
+    far the process has grown at most since before the store was opened, and what processes of the store's take. beside:
+    puts that another thread made meanwhile. Counters and sizes are those of `operations`, seconds too.
     """
 
     subject: str
@@ -110,6 +111,7 @@ class Measured:
     disk_bytes: int | None = None
     live_bytes: int | None = None
     resident_bytes: int | None = None
+    beside: int | None = None
 
     @property
     def rate(self) -> float:
@@ -119,7 +121,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Everything that one run found. settings: the words of the command that matter: value_bytes, seed, sync, ..."""
+    """Everything that one run found. settings: the words of the command that matter: value_bytes, seed, sync, ...
+
+    notes: what is missing and why, a sentence each.
+    """
 
     command: str
     begun: str  # ISO 8601, UTC
@@ -128,6 +133,7 @@ class Results:
     subjects: list[Subject]
     durability: list[Durability]
     measured: list[Measured]
+    notes: list[str] = field(default_factory=list)
 
     def encode(self) -> str:
         """As JSON."""

@@ -16,6 +16,7 @@
                                                          the files of a store or of a node that isn't running
     metcd check --cluster                                whether all nodes of a cluster that runs have the same
     metcd repair PATH                                    a store that doesn't open any more, from what is whole
+    metcd bench;  metcd bench compare A.json B.json      engines and peers side by side: times, counters, memory
     metcd advise --mix get=90,put=8,scan=2               which engine fits a mix of operations, and where that flips
     metcd learn COMMAND                                  the tutorial (server/__main__.py hands it over)
 
@@ -37,7 +38,7 @@ from platform import python_version
 import engines
 from server.cluster import ClusterError
 from server.errors import NodeError
-from server.verbs import advise, clients, dataset, files, leader, members, nodes, snapshots
+from server.verbs import advise, bench, clients, dataset, files, leader, members, nodes, snapshots
 from server.verbs.words import UsageError
 
 __all__ = ["main"]
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
-    for module in (nodes, clients, leader, members, dataset, files, snapshots, advise):
+    for module in (nodes, clients, leader, members, dataset, files, snapshots, bench, advise):
         module.add(verb)
     return parser
 

@@ -1,0 +1,152 @@
+"""The verb bench: engines and peers under one workload, side by side; and what is done with what it has found.
+
+metcd bench                                              db_bench's workloads on our three engines
+metcd bench fillrandom readrandom --engine lsm --peer plyvel --keys 1e6
+metcd bench --engine lsm --engine lsm,memtable=sorted    two options of one engine
+metcd bench --engine my/engine.py:Mine --peer all
+metcd bench --mix get=90,put=8,scan=2 --zipf 0.99
+metcd bench --json FILE                                  the document that everything else is made of
+metcd bench compare A.json B.json                        which differences are real
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from bench import latency, terminal
+from bench.child import workload_named
+from bench.db_bench import DB_BENCH
+from bench.results import Results, ResultsFault
+from bench.run import Plan, run
+from bench.subjects import SubjectFault, subjects_of
+from bench.ycsb import CHOOSERS, YCSB
+from server.verbs.words import AddVerb, UsageError
+
+__all__ = ["AFTERWARDS", "INSTEAD", "add", "read_results"]
+
+KEYS_MOST = 10**9
+VALUE_MOST = 1 << 20
+REPETITIONS_MOST = 1_000
+
+# `metcd bench WORD FILE...`: what is done with documents, instead of a run
+INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {}
+# what is done with the results of a run, besides the tables
+AFTERWARDS: list[Callable[[argparse.Namespace, Results], None]] = []
+
+
+def add(verb: AddVerb) -> None:
+    """Adds the verbs of this module."""
+    bench = verb("bench", _bench, "compare engines and peers: times, counters, memory, latencies")
+    bench.add_argument("words", nargs="*", metavar="WORKLOAD", help="of db_bench or ycsb; or: compare A.json B.json")
+    bench.add_argument(
+        "--engine", action="append", default=[], metavar="ENGINE[,NAME=VALUE...]", help="may be repeated"
+    )
+    bench.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="for each engine that has it"
+    )
+    bench.add_argument("--peer", action="append", default=[], metavar="PEER", help="by name, or all that are installed")
+    bench.add_argument("--keys", type=_keys, default=100_000, metavar="N", help="100000, 1e6, ... (default: 100000)")
+    bench.add_argument("--value", type=_value, default=100, metavar="BYTES", help="of each value (default: 100)")
+    bench.add_argument("--mix", action="append", default=[], help="get=90,put=8,scan=2; also insert, delete")
+    bench.add_argument("--chooser", choices=CHOOSERS, default="zipfian", help="which keys a mix takes")
+    bench.add_argument("--zipf", type=_theta, default=0.99, metavar="THETA", help="the skew (default: 0.99)")
+    bench.add_argument("--repetitions", type=_repetitions, default=3, metavar="N", help="of each subject (default: 3)")
+    bench.add_argument("--seed", type=int, default=0, help="of the order of keys (default: 0)")
+    bench.add_argument("--sync", action="store_true", help="every write of every workload is synced")
+    bench.add_argument("--limit", type=_seconds, default=300.0, metavar="SECONDS", help="for one workload (300)")
+    bench.add_argument("--directory", help="where the stores are meanwhile (default: the system's for temporary files)")
+    bench.add_argument("--json", metavar="FILE", help="write everything that was found")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    if options.words and (instead := INSTEAD.get(options.words[0])) is not None:
+        return instead(options, options.words[1:])
+    plan = _plan(options)
+    if options.json and not os.access(os.path.dirname(os.path.abspath(options.json)), os.W_OK):
+        raise UsageError(f"{options.json} can't be written: there is no such directory, or not for you")
+    if not latency.available():
+        print(latency.MISSING, file=sys.stderr)
+    with tqdm(total=plan.rows, unit=" rows", disable=None) as bar:
+
+        def progress(row: str) -> None:
+            bar.set_postfix_str(row, refresh=False)
+            bar.update()
+
+        results = run(plan, shlex.join(["metcd", *sys.argv[1:]]), progress)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            file.write(results.encode())
+    print(*terminal.shown(results), sep="\n")
+    print(*results.notes, sep="\n", end="\n" if results.notes else "", file=sys.stderr)
+    for step in AFTERWARDS:
+        step(options, results)
+    return 0 if results.measured else 1
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    workloads = [name for word in options.words for name in _named(word)] + options.mix
+    for name in options.mix:
+        if "=" not in name:
+            raise UsageError(f"a mix is written get=90,put=8,scan=2, and this is {name!r}")
+    workloads = list(dict.fromkeys(workloads)) or list(DB_BENCH)
+    try:
+        for name in workloads:
+            workload_named(name, options.chooser, options.zipf)
+        subjects = subjects_of(options.engine, options.option, options.peer)
+    except (SubjectFault, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return Plan(
+        subjects=subjects, workloads=workloads, keys=options.keys, value_bytes=options.value,
+        repetitions=options.repetitions, seed=options.seed, sync=options.sync, chooser=options.chooser,
+        theta=options.zipf, limit_s=options.limit, directory=options.directory,
+    )  # fmt: skip
+
+
+def _named(word: str) -> list[str]:
+    """The workloads that a word means: "db_bench" and "ycsb" are all of theirs."""
+    if word == "db_bench":
+        return list(DB_BENCH)
+    return [f"ycsb-{letter}" for letter in YCSB] if word == "ycsb" else [word]
+
+
+def read_results(path: str) -> Results:
+    """The document at a path. Raises UsageError, OSError."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        try:
+            return Results.decode(file.read())
+        except ResultsFault as error:
+            raise UsageError(f"{path}: {error}") from None
+
+
+def _number(least: float, most: float, what: str) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            found = float(text.replace("_", ""))
+        except ValueError:
+            found = float("nan")
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"{what} from {least:,} to {most:,}, and this is {text!r}")
+        return found
+
+    return number
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    real = _number(least, most, "a whole number")
+
+    def whole(text: str) -> int:
+        if (found := real(text)) != int(found):
+            raise argparse.ArgumentTypeError(f"a whole number, and this is {text!r}")
+        return int(found)
+
+    return whole
+
+
+_keys, _value, _repetitions = _whole(100, KEYS_MOST), _whole(0, VALUE_MOST), _whole(1, REPETITIONS_MOST)
+_theta, _seconds = _number(0, 10, "a number"), _number(0.001, 86_400, "seconds")

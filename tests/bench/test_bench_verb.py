@@ -1,0 +1,63 @@
+"""`metcd bench`: from the command line to the document, through real processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server import cli
+from server.verbs.bench import read_results
+
+
+def test_two_subjects_are_measured_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An engine of ours and a peer that every Python has: each in a fresh process for each repetition."""
+    file = tmp_path / "results.json"
+    words = ["fillrandom", "readrandom", "--engine", "bitcask", "--peer", "sqlite3", "--keys", "500"]
+    assert cli.main(["bench", *words, "--repetitions", "2", "--json", str(file)]) == 0
+    assert "readrandom, 500 keys" in capsys.readouterr().out
+    results = read_results(str(file))
+    order = [(row.repetition, row.subject, row.workload) for row in results.measured]
+    assert order == [
+        (repetition, subject, workload)
+        for repetition, subjects in enumerate([("bitcask", "sqlite3"), ("sqlite3", "bitcask")])
+        for subject in subjects
+        for workload in ("fillrandom", "readrandom")
+    ]
+    for row in results.measured:
+        assert (row.counters is None) == (row.subject == "sqlite3"), "a peer has no counters"
+        assert row.operations == 500 and row.latency is not None and row.disk_bytes and row.live_bytes == 500 * 116
+    written = results.measured[0].counters
+    assert written is not None and written.user_bytes == 500 * 116 and written.bytes_written > written.user_bytes
+    assert results.notes == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["fillrandm"], "no workload is called 'fillrandm'"),
+        (["--engine", "nope"], "no engine is called 'nope'"),
+        (["--engine", "lsm,colour=red"], "has no option 'colour'"),
+        (["--engine", "lsm,sync=true"], "has no option 'sync'"),
+        (["--engine", "lsm", "--engine", "lsm"], "lsm is to be measured twice"),
+        (["--option", "colour=red"], "none of the engines has an option as in 'colour=red'"),
+        (["--peer", "etcd"], "no peer is called 'etcd'"),
+        (["--mix", "get"], "a mix is written get=90,put=8,scan=2"),
+        (["--mix", "get=0"], "at least 0, and one is more"),
+        (["--mix", "get=x"], "the share of get in a mix is a number"),
+        (["--json", "/no/such/directory/file.json"], "can't be written"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *words]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--keys", "99"], ["--keys", "1e5.5"], ["--keys", "1e-3"], ["--repetitions", "0"]])
+def test_numbers_have_bounds(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["bench", *words])
+    assert "from" in capsys.readouterr().err
