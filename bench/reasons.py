@@ -37,6 +37,7 @@ __all__ = [
     "growth_sentences",
     "latency_sentences",
     "machine_sentence",
+    "memory_growth_sentences",
     "memory_sentences",
     "throughput_sentences",
 ]
@@ -122,10 +123,11 @@ def _costs(results: Results, row: Row, wrote: bool) -> str:
         said.append(f"synced {factor(counters.fsyncs / count)} times")
     if not wrote or counters.reads / count >= 0.005:
         seen = looked_at(row)
-        if seen is None:
-            said.append(f"read {factor(counters.reads / count)} {what} from files")
+        fetched = factor(counters.reads / count) if counters.reads else "none"
+        if seen is not None:
+            said.append(f"looked at {factor(seen)} {what}, {fetched} of them read from files")
         else:
-            said.append(f"looked at {factor(seen)} {what}, {factor(counters.reads / count)} of them read from files")
+            said.append(f"read {fetched} {what} from files" if counters.reads else f"read no {what} from files")
     return f"{row.subject} {listed(said)}"
 
 
@@ -303,6 +305,18 @@ def memory_sentences(results: Results, found: list[Memory]) -> tuple[str, str]:
     if not reasons:
         return see, "No counter says what the memory was for."
     return see, f"At the end {'; '.join(reasons)}. How large these are in memory isn't counted."
+
+
+def memory_growth_sentences(results: Results, growth: Growth) -> tuple[str, str]:
+    """(what to see, why) of the memory against the number of keys."""
+    said, a_key = [], []
+    for curve in growth.resident:
+        (few, small), (many, large) = curve.points[0], curve.points[-1]
+        said.append(f"{curve.subject} {size(small.middle)} and {size(large.middle)}")
+        a_key.append(f"{curve.subject} {number((large.middle - small.middle) / (many - few))}")
+    few, many = growth.resident[0].points[0][0], growth.resident[0].points[-1][0]
+    see = f"With {few:,.0f} and with {many:,.0f} keys the process grows by: {'; '.join(said)}."
+    return see, f"Bytes for each key more: {listed(a_key)}. What they hold isn't counted."
 
 
 def durability_sentences(found: list[Durability]) -> tuple[str, str]:

@@ -1,0 +1,143 @@
+"""The report as one HTML file. Drawn once for all tests: that takes a second."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.report import ReportFault, palette, report
+from bench.report.page import colours_of
+from bench.report.pictures import latency, throughput
+from bench.results import Results
+from bench.summary import latencies, panels
+from tests.bench.sample_results import sample
+
+EVIL = "<script>alert(1)</script>$x^2$&\"'\x1b"
+
+
+class Nesting(HTMLParser):
+    """Which elements there are; every one has its end tag."""
+
+    VOID = frozenset({"meta", "link", "source", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def renamed(results: Results, old: str, new: str) -> Results:
+    """With another name for a subject."""
+    return replace(
+        results,
+        subjects=[replace(each, name=new) if each.name == old else each for each in results.subjects],
+        measured=[replace(each, subject=new) if each.subject == old else each for each in results.measured],
+        durability=[replace(each, subject=new) if each.subject == old else each for each in results.durability],
+    )
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return report(replace(renamed(sample(), "lsm", EVIL), command=f"metcd bench {EVIL}"))
+
+
+def test_it_nests_and_ids_are_unique(html: str) -> None:
+    nesting = Nesting()
+    nesting.feed(html)
+    assert nesting.open == []
+    assert nesting.seen.count("svg") == nesting.seen.count("desc") == 9
+    assert len(set(nesting.ids)) == len(nesting.ids)
+    lost = set(re.findall(r'(?:href="|url\()#([\w-]+)', html)) - set(nesting.ids)
+    assert lost == set()
+
+
+def test_there_is_a_topic_for_each_thing_to_be_shown_and_a_table_for_each_picture(html: str) -> None:
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", html)
+    assert headings == ["Throughput", "Amplification", "Latency", "Growth", "Memory", "Durability"]
+    figures = re.findall(r"<figure.*?</figure>", html, flags=re.DOTALL)
+    assert len(figures) == 10
+    for figure in figures:
+        assert "<table>" in figure
+        assert re.search(r'<p class="see">[^<]{20,}</p><p class="why">[^<]{20,}</p>', figure)
+
+
+def test_it_needs_nothing_from_elsewhere_and_runs_nothing(html: str) -> None:
+    assert not re.search(r"https?:|//[a-z]|@import|<script|<iframe|\bon\w+=", html)
+    assert "default-src 'none'" in html
+
+
+def test_names_are_text_and_nothing_else(html: str) -> None:
+    assert "alert(1)&lt;/script&gt;$x^2$&amp;" in html
+    assert "\x1b" not in html
+
+
+def test_colours_follow_light_and_dark(html: str) -> None:
+    assert "@media (prefers-color-scheme:dark)" in html
+    assert not palette.STAND_IN.search(html)
+    assert not re.search(r"<svg(?:(?!</svg>).)*#[0-9a-f]{6}", html, flags=re.DOTALL), "a fixed colour in a picture"
+
+
+def test_the_same_results_give_the_same_bytes() -> None:
+    panel, colours = panels(sample())[0], colours_of(sample())
+    assert throughput(panel, colours) == throughput(panel, colours)
+    found = latencies(sample())[0]
+    text = latency(found, colours)
+    assert text == latency(found, colours)
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert "99.99 %" in text
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.1."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
+def test_colours_stand_out(colours: dict[str, str]) -> None:
+    """WCAG 2.1: text 4.5, parts of a picture 3."""
+    paper = luminance(colours[palette.PAPER])
+    for stand_in, colour in colours.items():
+        if stand_in in (palette.PAPER, palette.GRID):
+            continue
+        low, high = sorted((paper, luminance(colour)))
+        asked = 4.5 if stand_in in (palette.INK, palette.QUIET) else 3
+        assert (high + 0.05) / (low + 0.05) >= asked, f"{colour} on {colours[palette.PAPER]}"
+
+
+def test_what_a_document_has_nothing_for_is_left_out_and_said() -> None:
+    html = report(sample(keys=(10_000,), peers=False, latency=False, durability=False))
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", html)
+    assert headings == ["Throughput", "Amplification", "Memory", "What this document has nothing for"]
+    for sentence in ("No latencies: ", "No growth: ", "No durability: ", "No peers: "):
+        assert sentence in html
+
+
+def test_without_matplotlib_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib" or name == "bench.report.page"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "bench.report.pictures")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ReportFault, match=r"pip install 'metcd\[bench\]'"):
+        report(sample())
