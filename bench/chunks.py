@@ -181,12 +181,15 @@ def seeks(store: Calls, keys: Sequence[bytes], count: int) -> Chunk:
     return Chunk(len(keys), run, lambda: ((seek, (key, count)) for key in keys))
 
 
-def scans(pairs: Iterator[Pair], count: int) -> Chunk:
-    """The next `count` pairs of a scan that goes on from chunk to chunk; each is an operation."""
+def scans(pairs: Callable[[], Iterator[Pair]], count: int) -> Chunk:
+    """The next `count` pairs of a scan that goes on from chunk to chunk; each is an operation.
+
+    pairs: gives the scan, and begins it when it is first asked: some stores sort their keys then.
+    """
 
     def run() -> int:
         found = 0
-        for _ in islice(pairs, count):
+        for _ in islice(pairs(), count):
             found += 1
         return found
 

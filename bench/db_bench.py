@@ -34,6 +34,7 @@ from bench import chunks
 from bench.calls import Calls
 from bench.chunks import Chunk, Latencies
 from bench.workload import key_of
+from engines.kvstore import Pair
 
 __all__ = ["DB_BENCH", "SEEK_PAIRS", "Task", "Workload", "values_of"]
 
@@ -128,7 +129,13 @@ def _readmissing(task: Task, store: Calls) -> Iterator[Chunk]:
 
 
 def _readseq(task: Task, store: Calls) -> Iterator[Chunk]:
-    pairs = iter(store.scan())
+    begun: list[Iterator[Pair]] = []
+
+    def pairs() -> Iterator[Pair]:
+        if not begun:
+            begun.append(iter(store.scan()))
+        return begun[0]
+
     for size in chunks.sizes(task.keys):
         yield chunks.scans(pairs, size)
 

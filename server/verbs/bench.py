@@ -19,8 +19,9 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from bench import latency, terminal
+from bench import compare_text, latency, terminal
 from bench.child import workload_named
+from bench.compare import unclear
 from bench.db_bench import DB_BENCH
 from bench.results import Results, ResultsFault
 from bench.run import Plan, run
@@ -34,8 +35,6 @@ KEYS_MOST = 10**9
 VALUE_MOST = 1 << 20
 REPETITIONS_MOST = 1_000
 
-# `metcd bench WORD FILE...`: what is done with documents, instead of a run
-INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {}
 # what is done with the results of a run, besides the tables
 AFTERWARDS: list[Callable[[argparse.Namespace, Results], None]] = []
 
@@ -83,10 +82,23 @@ def _bench(options: argparse.Namespace) -> int:
         with open(options.json, "w", encoding="utf-8") as file:
             file.write(results.encode())
     print(*terminal.shown(results), sep="\n")
-    print(*results.notes, sep="\n", end="\n" if results.notes else "", file=sys.stderr)
+    for sentence in (*unclear(results), *results.notes):
+        print(sentence, file=sys.stderr)
     for step in AFTERWARDS:
         step(options, results)
     return 0 if results.measured else 1
+
+
+def _compare(options: argparse.Namespace, files: list[str]) -> int:
+    """0 whatever has changed: that is for people to judge."""
+    if len(files) != 2:
+        raise UsageError("metcd bench compare takes two documents, A.json and B.json")
+    print(*compare_text.lines(*map(read_results, files)), sep="\n")
+    return 0
+
+
+# `metcd bench WORD FILE...`: what is done with documents, instead of a run
+INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare": _compare}
 
 
 def _plan(options: argparse.Namespace) -> Plan:
