@@ -54,12 +54,12 @@ class Moment:
 class Core(Usable):
     """The shared parts of one open store; `store.py` has the public ones."""
 
-    def __init__(self, env: Env, options: Options, table: SegmentTable) -> None:
+    def __init__(self, env: Env, options: Options, table: SegmentTable, log: type[Log] = Log) -> None:
         self.env = env
         self.options = options
         self.table = table
         self.stats = table.stats
-        self.log = Log(env, table, options.max_file_size)
+        self.log = log(env, table, options.max_file_size)
         self.keydir = Keydir()  # a load puts another one in its place
         self.merging_lock = threading.Lock()
         self.writer_lock = threading.Lock()

@@ -1,6 +1,6 @@
 """The parts of a store that can be replaced: by a faster one, or by nothing.
 
-Each field is a class or a function, and its default is the plain one. `engines/bitcask/fast.py` has faster ones for
+Each field is a class or a function, and its default is the plain one. `engines/bitcask/fast/` has faster ones for
 some, with the same signature and the same answers. The store chooses (store.py):
 
     parts = FAST if options.fast else PLAIN
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from engines.bitcask.log import Log
 from engines.bitcask.policy import Merging
 from engines.bitcask.segment import SegmentTable
 from engines.bitcask.snapshot import BitcaskSnapshot
@@ -28,12 +29,14 @@ class Parts:
     """What a store is made of.
 
     writer      writes values, called with the core, the merges and the size of the largest value
+    log         the writing end, made by the core
     snapshot    called with the core, and the store that it is to keep open
     merging     the merges, called with the core
     table       reads and writes hints
     """
 
     writer: type[Writer] = Writer
+    log: type[Log] = Log
     snapshot: type[BitcaskSnapshot] = BitcaskSnapshot
     merging: type[Merging] = Merging
     table: type[SegmentTable] = SegmentTable

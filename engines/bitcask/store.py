@@ -65,7 +65,7 @@ class BitcaskStore(KVStore):
             raise NoSuchStore.at(self.path)
         parts = self.parts or (FAST if told.fast else PLAIN)
         table = parts.table(env, self.path, Stats(), told.max_open_files, read_only=told.read_only)
-        self.core = core = Core(env, told, table)
+        self.core = core = Core(env, told, table, parts.log)
         if not told.read_only:
             env.makedirs(self.path, "bitcask.open.mkdir")
         if told.repair and self.recognises(self.path, env):
@@ -154,6 +154,10 @@ class BitcaskStore(KVStore):
     def put(self, key: bytes, value: bytes, *, sync: bool | None = None) -> None:
         """As the contract says: `write` with a batch of one, or what does the same faster. O(1)."""
         self._writer.put(key, value, sync)
+
+    def delete(self, key: bytes, *, sync: bool | None = None) -> None:
+        """As the contract says, in the same way. O(1)."""
+        self._writer.delete(key, sync)
 
     def write(self, batch: WriteBatch, *, sync: bool | None = None) -> None:
         """As the contract says. O(operations); the records are built in memory and copied at once.

@@ -39,6 +39,12 @@ class Writer:
         batch.put(key, value)
         self.write(batch, sync)
 
+    def delete(self, key: bytes, sync: bool | None) -> None:
+        """A batch of one."""
+        batch = WriteBatch()
+        batch.delete(key)
+        self.write(batch, sync)
+
     def write(self, batch: WriteBatch, sync: bool | None) -> None:
         """As the contract says. O(operations). Raises InvalidValue, ReservedValue, ReadOnly, OSError."""
         puts = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -93,6 +94,46 @@ def test_a_history_leaves_the_same_bytes(rng: random.Random, file_bytes: int, ri
     for store in pair.stores:
         store.close()
     assert pair.envs[0].files() == pair.envs[1].files()
+
+
+@pytest.mark.parametrize("kind", [Plain, Fast])
+@pytest.mark.parametrize("operation", ["put", "overwrite", "delete"])
+def test_a_reader_that_comes_just_before_readers_are_told(kind: type[BitcaskStore], operation: str) -> None:
+    """A snapshot and a scan begin when the record is written, and the writer is about to take the mutex."""
+
+    store = kind(PATH, env=SimEnv())
+    for number in range(20):
+        store.put(b"k%02d" % number, b"old")
+    key = b"new" if operation == "put" else b"k07"
+    before: list[Any] = []
+    snapshots: list[Any] = []
+
+    def read() -> None:
+        snapshots.append(snapshot := store.snapshot())
+        before.extend([snapshot.get(key), list(snapshot.scan())])
+
+    class Mutex:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.before = [read]
+
+        def __enter__(self) -> None:
+            while self.before:
+                self.before.pop()()
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    store.core.mutex = Mutex()  # type: ignore[assignment]
+    if operation == "delete":
+        store.delete(key)
+    else:
+        store.put(key, b"new")
+    assert [snapshots[0].get(key), list(snapshots[0].scan())] == before
+    assert dict(store.scan()).get(key) == (None if operation == "delete" else b"new")
+    assert store.check() == []
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""The accelerations of the Bitcask engine, each in place of a plain one of the same signature.
+
+| module   | in place of       | what it saves                                                     |
+|----------|-------------------|-------------------------------------------------------------------|
+| writing  | Writer            | a put and a delete without a batch                                |
+| batches  | Log               | the records of a batch in one loop                                |
+
+Read this last: nothing here is needed to understand the engine, and `plain=True` runs it without.
+tests/bitcask/test_bitcask_fast.py holds both forms to the same files, byte for byte, and the same answers.
+
+Tried, and left out because it saves less than a third of the plain form: a get with its calls inlined (0.84 µs -> 0.78 µs).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engines.bitcask.fast.batches import FastLog
+from engines.bitcask.fast.writing import FastWriter
+from engines.bitcask.parts import Parts
+
+__all__ = ["FAST"]
+
+FAST: Final = Parts(writer=FastWriter, log=FastLog)
