@@ -50,11 +50,12 @@ def _table(advice: Advice) -> Iterator[str]:
     """µs an operation, of the mix by sum and really run, and of each kind; then what the mix read and wrote."""
     kinds = [kind for kind, share in advice.question.mix.shares.items() if share]
     heads = ["by sum", "really run", *(kind.value for kind in kinds), "reads", "bytes read", "written", "fsyncs"]
-    yield f"  {'µs each':<10}" + "".join(f"{head:>11}" for head in heads)
+    width = 2 + max(8, *map(len, advice.ranking))
+    yield f"  {'µs each':<{width}}" + "".join(f"{head:>11}" for head in heads)
     for engine in advice.ranking:
         priced = advice.priced[engine]
         micros = [advice.sum_of(engine), priced.mix_price, *(priced.prices[kind] for kind in kinds)]
-        yield f"  {engine:<10}" + "".join(f"{_short(1e6 * each):>11}" for each in micros) + _counters(priced)
+        yield f"  {engine:<{width}}" + "".join(f"{_short(1e6 * each):>11}" for each in micros) + _counters(priced)
 
 
 def _counters(priced: Priced) -> str:
@@ -82,7 +83,7 @@ def _told(engine: str, kind: Kind, costs: Costs) -> str:
     """ "reads 1.07 blocks", "reads 0.03 blocks and writes 253 bytes and syncs 1.00 times"."""
     parts = []
     if costs.reads >= 0.005 or kind in (Kind.GET, Kind.SCAN):
-        parts.append(f"reads {costs.reads:.2f} {READS.get(engine, 'times')}")
+        parts.append(f"reads {costs.reads:.2f} {READS.get(engine.partition(' ')[0], 'times')}")
     if costs.bytes_written >= 0.5:
         parts.append(f"writes {costs.bytes_written:,.0f} bytes")
     if costs.fsyncs >= 0.005:

@@ -38,6 +38,7 @@ import engines
 from bench.choosers import Chooser, Uniform, Zipfian
 from bench.counters import Costs, measure
 from bench.flips import Stretch, cheapest, mix_cost, stretches
+from bench.results import Subject
 from bench.workload import SCAN_PAIRS, Kind, Mix, Operation, apply, key_of, operations
 from engines import KVStore
 
@@ -122,10 +123,12 @@ class Advice:
         return max(Kind, key=lambda kind: shares[kind] and shares[kind] * (second[kind] - first[kind]))
 
 
-def store_options(engine: str, question: Question, *, counted: bool) -> dict[str, Any]:
-    """How a store is opened: by the engine's own options, or with small caches and in one thread, to be counted."""
-    known = engines.options(engine)
-    told: dict[str, Any] = {"sync": question.sync} if "sync" in known else {}
+def store_options(subject: Subject, question: Question, *, counted: bool) -> dict[str, Any]:
+    """How a store is opened: in the subject's options, or with small caches and in one thread besides, to be counted."""
+    known = engines.options(subject.engine)
+    told = dict(subject.options)
+    if "sync" in known:
+        told["sync"] = question.sync
     if not counted:
         return told
     cache_bytes = int(question.data_bytes * question.cache_share)
@@ -184,45 +187,45 @@ def timed(store: KVStore, work: Sequence[Operation]) -> tuple[float, Costs]:
 
 
 Runner = Callable[[KVStore, Sequence[Operation]], tuple[float, Costs]]
-Step = Callable[[str], object]  # called with the engine's name, for a progress bar
+Step = Callable[[str], object]  # called with the subject's name, for a progress bar
 
 
-def price(engine: str, question: Question, *, by_counting: bool, step: Step = str) -> Priced:
+def price(subject: Subject, question: Question, *, by_counting: bool, step: Step = str) -> Priced:
     """Runs the mix and then each kind by itself, on one store that is filled and opened again. Deletions come last."""
     run: Runner = counted if by_counting else timed
-    options = store_options(engine, question, counted=by_counting)
+    options = store_options(subject, question, counted=by_counting)
     found: dict[Kind, tuple[float, Costs]] = {}
     with tempfile.TemporaryDirectory(prefix="metcd-advise-") as directory:
-        with engines.open(f"{directory}/store", engine, **options) as store:
+        with engines.open(f"{directory}/store", subject.engine, **options) as store:
             fill(store, question)
-        step(engine)
-        with engines.open(f"{directory}/store", engine, **options) as store:
+        step(subject.name)
+        with engines.open(f"{directory}/store", subject.engine, **options) as store:
             mix_price, mix_costs = run(store, work_of(question, question.mix))
-            step(engine)
+            step(subject.name)
             for kind in (Kind.GET, Kind.SCAN, Kind.PUT, Kind.INSERT, Kind.DELETE):
                 work = work_of(question, Mix(**{kind.value: 1.0}), added=question.operations)
                 found[kind] = run(store, work)
-                step(engine)
+                step(subject.name)
     prices = {kind: seconds for kind, (seconds, _) in found.items()}
     return Priced(prices, {kind: costs for kind, (_, costs) in found.items()}, mix_price, mix_costs)
 
 
-def run_mix(engine: str, question: Question) -> float:
+def run_mix(subject: Subject, question: Question) -> float:
     """What a disk takes for one operation of the question's mix, which is really run: the model's judge."""
-    options = store_options(engine, question, counted=True)
+    options = store_options(subject, question, counted=True)
     with tempfile.TemporaryDirectory(prefix="metcd-advise-") as directory:
-        with engines.open(f"{directory}/store", engine, **options) as store:
+        with engines.open(f"{directory}/store", subject.engine, **options) as store:
             fill(store, question)
-        with engines.open(f"{directory}/store", engine, **options) as store:
+        with engines.open(f"{directory}/store", subject.engine, **options) as store:
             return counted(store, work_of(question, question.mix))[0]
 
 
 STEPS = 2 + len(Kind)  # of `price`, for a progress bar
 
 
-def advise(names: Sequence[str], question: Question, *, by_counting: bool, step: Step = str) -> Advice:
-    """Ranks the engines for the mix, and looks for flips. Requires: at least two engines. step: is called STEPS times for each."""
-    found = {engine: price(engine, question, by_counting=by_counting, step=step) for engine in names}
+def advise(subjects: Sequence[Subject], question: Question, *, by_counting: bool, step: Step = str) -> Advice:
+    """Ranks engines, each in its options, for the mix, and looks for flips. Requires: at least two engines. step: is called STEPS times for each."""
+    found = {each.name: price(each, question, by_counting=by_counting, step=step) for each in subjects}
     prices = {engine: each.prices for engine, each in found.items()}
     movable = [kind for kind, share in question.mix.shares.items() if share < 1]  # not one that is the whole mix
     flips = {kind: stretches(prices, question.mix, kind) for kind in movable}

@@ -9,15 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-import engines
 from bench.advice_text import answer, question_line
 from bench.advise import REMARKS, STEPS, Advice, Question, advise
+from bench.subjects import SubjectFault, subjects_of
 from bench.workload import Kind, Mix
+from bench.ycsb import mix_of
 from server.verbs.words import AddVerb, UsageError
 
-__all__ = ["add", "mix_of", "number"]
+__all__ = ["add", "run"]
 
-ENGINES = ["lsm", "btree", "bitcask"]
 MIX = "get=90,put=8,scan=2"
 KEYS_MAX = 10**8  # bounded by the time and the disk long before
 
@@ -27,13 +27,13 @@ def add(verb: AddVerb) -> None:
     parser = verb("advise", run, "which engine fits a mix of operations, why, and where the answer flips")
     parser.add_argument(
         "--mix",
-        type=mix_of,
+        type=_mix,
         default=mix_of(MIX),
         metavar="KIND=SHARE,…",
         help=f"of get, put, insert, delete and scan ({MIX})",
     )
     parser.add_argument("--keys", type=_keys, default=50_000, help="in the store: 50000, 1e6 (5e4)")
-    parser.add_argument("--value", type=number, default=100, help="bytes of a value (100)")
+    parser.add_argument("--value", type=_whole, default=100, help="bytes of a value (100)")
     parser.add_argument(
         "--zipf", type=_theta, default=0.99, help="how unequal the keys' shares are; 0: all the same (0.99)"
     )
@@ -45,7 +45,10 @@ def add(verb: AddVerb) -> None:
     )
     parser.add_argument("--sync", action="store_true", help="each write is on the disk when it returns")
     parser.add_argument(
-        "--engine", action="append", help="a name, or path/to/file.py:Class; may be repeated (lsm, btree and bitcask)"
+        "--engine",
+        action="append",
+        metavar="ENGINE[,NAME=VALUE…]",
+        help="may be repeated (lsm, btree and bitcask); or path/to/file.py:Class",
     )
     parser.add_argument("--counted", action="store_true", help="only what is counted: the same on every machine")
     parser.add_argument("--seed", type=int, default=0, help="of keys and values (0)")
@@ -54,11 +57,12 @@ def add(verb: AddVerb) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Asks, and prints the answer."""
-    names = list(dict.fromkeys(options.engine or ENGINES))
-    if len(names) < 2:
+    try:
+        subjects = subjects_of(options.engine or [], [], [])
+    except (SubjectFault, ValueError) as error:
+        raise UsageError(str(error)) from None
+    if len(subjects) < 2:
         raise UsageError("one engine is the best of one: give two or more, each with --engine")
-    for name in names:
-        engines.engine_class(name)  # before the first one is measured for seconds
     question = Question(
         mix=options.mix,
         keys=options.keys,
@@ -70,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
     )
     halves = [True] if options.counted else [True, False]
     advices: dict[bool, Advice] = {}
-    with tqdm(total=len(halves) * len(names) * STEPS, leave=False, disable=None, unit="run") as bar:
+    with tqdm(total=len(halves) * len(subjects) * STEPS, leave=False, disable=None, unit="run") as bar:
         for by_counting in halves:
-            advices[by_counting] = advise(names, question, by_counting=by_counting, step=lambda _: bar.update())
+            advices[by_counting] = advise(subjects, question, by_counting=by_counting, step=lambda _: bar.update())
     if options.json:
         print(json.dumps({("counted" if half else "timed"): _plain(advice) for half, advice in advices.items()}))
         return 0
@@ -94,21 +98,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def mix_of(text: str) -> Mix:
-    """A mix from its words: get=90,put=8,scan=2, in shares of any sum. Raises ArgumentTypeError."""
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, share = part.partition("=")
-        name = name.strip()
-        if name not in {kind.value for kind in Kind}:
-            known = ", ".join(kind.value for kind in Kind)
-            raise argparse.ArgumentTypeError(f"no operation is called {name!r}: there is {known}, as in {MIX}")
-        if name in shares:
-            raise argparse.ArgumentTypeError(f"{name} has two shares")
-        shares[name] = _number(share, f"the share of {name} is a number of at least 0")
-    if (whole := sum(shares.values())) <= 0:
-        raise argparse.ArgumentTypeError("some operation has a share above 0")
-    return Mix(**{name: share / whole for name, share in shares.items()})
+def _mix(text: str) -> Mix:
+    try:
+        return mix_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _number(text: str, wanted: str) -> float:
@@ -122,7 +116,7 @@ def _number(text: str, wanted: str) -> float:
     return found
 
 
-def number(text: str) -> int:
+def _whole(text: str) -> int:
     """A count: 50000 or 1e6. Raises ArgumentTypeError."""
     found = _number(text, "this is a whole number, such as 50000 or 1e6")
     if found != int(found) or found > KEYS_MAX:
@@ -131,7 +125,7 @@ def number(text: str) -> int:
 
 
 def _keys(text: str) -> int:
-    if (found := number(text)) < 1:
+    if (found := _whole(text)) < 1:
         raise argparse.ArgumentTypeError("a store has at least one key")
     return found
 

@@ -5,6 +5,8 @@ metcd bench fillrandom readrandom --engine lsm --peer plyvel --keys 1e6
 metcd bench --engine lsm --engine lsm,memtable=sorted    two options of one engine
 metcd bench --engine my/engine.py:Mine --peer all
 metcd bench --mix get=90,put=8,scan=2 --zipf 0.99
+metcd bench --growth 1e4,1e5,1e6                         cost against the number of keys
+metcd bench recover                                      opening after a kill
 metcd bench --json FILE                                  the document that everything else is made of
 metcd bench compare A.json B.json                        which differences are real
 """
@@ -23,8 +25,10 @@ from bench import compare_text, latency, terminal
 from bench.child import workload_named
 from bench.compare import unclear
 from bench.db_bench import DB_BENCH
+from bench.growth import Whole, measure_whole
+from bench.recovery import WORKLOAD
 from bench.results import Results, ResultsFault
-from bench.run import Plan, run
+from bench.run import Plan
 from bench.subjects import SubjectFault, subjects_of
 from bench.ycsb import CHOOSERS, YCSB
 from server.verbs.words import AddVerb, UsageError
@@ -61,6 +65,14 @@ def add(verb: AddVerb) -> None:
     bench.add_argument("--limit", type=_seconds, default=300.0, metavar="SECONDS", help="for one workload (300)")
     bench.add_argument("--directory", help="where the stores are meanwhile (default: the system's for temporary files)")
     bench.add_argument("--json", metavar="FILE", help="write everything that was found")
+    bench.add_argument(
+        "--growth", type=_sizes, metavar="N,N,...", help="the same at several numbers of keys, instead of --keys"
+    )
+    bench.add_argument(
+        "--no-durability",
+        action="store_true",
+        help="don't ask strace what a write survives (a second for each subject)",
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -71,13 +83,19 @@ def _bench(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.json} can't be written: there is no such directory, or not for you")
     if not latency.available():
         print(latency.MISSING, file=sys.stderr)
-    with tqdm(total=plan.rows, unit=" rows", disable=None) as bar:
+    whole = Whole(
+        plan=plan,
+        sizes=options.growth or (plan.keys,),
+        recover=not (options.words or options.mix) or WORKLOAD in options.words,
+        durability=not options.no_durability,
+    )
+    with tqdm(total=whole.rows, unit=" rows", disable=None) as bar:
 
         def progress(row: str) -> None:
             bar.set_postfix_str(row, refresh=False)
             bar.update()
 
-        results = run(plan, shlex.join(["metcd", *sys.argv[1:]]), progress)
+        results = measure_whole(whole, shlex.join(["metcd", *sys.argv[1:]]), progress)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             file.write(results.encode())
@@ -102,11 +120,13 @@ INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare":
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    workloads = [name for word in options.words for name in _named(word)] + options.mix
+    workloads = [name for word in options.words if word != WORKLOAD for name in _named(word)] + options.mix
     for name in options.mix:
         if "=" not in name:
             raise UsageError(f"a mix is written get=90,put=8,scan=2, and this is {name!r}")
-    workloads = list(dict.fromkeys(workloads)) or list(DB_BENCH)
+    if not workloads and not options.words:
+        workloads = list(DB_BENCH)
+    workloads = list(dict.fromkeys(workloads))
     try:
         for name in workloads:
             workload_named(name, options.chooser, options.zipf)
@@ -161,4 +181,13 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 _keys, _value, _repetitions = _whole(100, KEYS_MOST), _whole(0, VALUE_MOST), _whole(1, REPETITIONS_MOST)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(_keys(word) for word in text.split(","))
+    if list(sizes) != sorted(set(sizes)):
+        raise argparse.ArgumentTypeError(f"numbers of keys that ascend, such as 1e4,1e5,1e6, and this is {text!r}")
+    return sizes
+
+
 _theta, _seconds = _number(0, 10, "a number"), _number(0.001, 86_400, "seconds")
