@@ -27,6 +27,7 @@ import mmap
 import os
 import random
 import stat
+import sys
 import time
 from typing import Literal, Protocol, overload
 
@@ -93,6 +94,9 @@ class File(Protocol):
 
     def map(self) -> MutableView:
         """The file's bytes, for writing in place. Requires: opened for writing, `allocate` of its whole size."""
+
+    def give_back(self, view: View) -> None:
+        """Takes a view's pages out of this process's memory: they stay in the file and the system's cache, as they are."""
 
     def sync(self, site: str) -> None:
         """Brings the file's content and size to the disk (fdatasync). `site` names the call for tests."""
@@ -263,6 +267,10 @@ class _RealFile:
 
     def map(self) -> MutableView:
         return mmap.mmap(self._fd, self.size())
+
+    def give_back(self, view: View) -> None:
+        if isinstance(view, mmap.mmap) and sys.platform == "linux":
+            view.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: what was written through it stays
 
     def sync(self, site: str) -> None:
         try:

@@ -202,6 +202,9 @@ class _FaultFile:
     def map(self) -> MutableView:
         return self._file.map()
 
+    def give_back(self, view: View) -> None:
+        self._file.give_back(view)
+
     def sync(self, site: str) -> None:
         if self._env._fails("sync", self.path, site):
             if isinstance(self._file, SimFile):

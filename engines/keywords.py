@@ -56,7 +56,7 @@ class BTreeKeywords(EngineKeywords, total=False):
     page_size: int
     fill_percent: float
     max_size: int | None
-    cache_pages: int
+    cache_bytes: int
 
 
 class BitcaskKeywords(EngineKeywords, total=False):

@@ -172,6 +172,9 @@ class SimFile:
             raise os_error(errno.EACCES, self.path)
         return _SimMap(self._inode, self._env, self.path)
 
+    def give_back(self, view: View) -> None:
+        """Nothing: a simulated view has no memory of its own."""
+
     def sync(self, site: str) -> None:
         self._require()
         self._env._sync(self._inode, self.path, "sync", site)

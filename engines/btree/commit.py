@@ -173,5 +173,4 @@ class Committer:
 
     def free(self, ids: list[int]) -> None:
         """Pages became free; their nodes go from the cache. (Tests fill the pages with rubbish here.)"""
-        for pgid in ids:
-            self.pager.nodes.pop(pgid, None)
+        self.pager.forget(ids)

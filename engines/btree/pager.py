@@ -16,8 +16,14 @@ Pages are written through the mapping: 0.4 µs for each, where a `pwrite` takes 
 reads it, so an id always means the page's present content; a reader without a pin who looks there can be misled by a page
 that was written again meanwhile, and has to check that its tree is still the newest.
 
-Each page is verified when it is first read: its own id, its flags, its data's bounds, the order of its keys, and its
-checksum if it has one.
+Memory is bounded in two places. `cached_bytes` counts what the nodes take, by `memory_bytes`; past `cache_bytes` the oldest
+eighth goes, first in, first out, so that a hit costs no bookkeeping. And what is touched of the mapping counts as this
+process's memory as well, although it is the system's cache: after each MAPPED_BYTES or so it is given back to the system
+(MADV_DONTNEED), and comes again, without a read from the disk, when it is touched next.
+
+Each page is verified whenever it is read from the file: its own id, its flags, its data's bounds, the order of its keys,
+and its checksum if it has one. A node in the cache was verified when it entered; what is read from it is a copy, which no
+later damage to the file can reach.
 
 Left out: bbolt's mlock and its remapping under a lock; here old mappings live as long as somebody uses them.
 """
@@ -25,10 +31,10 @@ Left out: bbolt's mlock and its remapping under a lock; here old mappings live a
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engines.btree.meta import META_ROOM_BYTES, Meta
-from engines.btree.node import Node
+from engines.btree.node import Node, memory_bytes
 from engines.btree.page import (
     BRANCH,
     ELEMENT_BYTES,
@@ -53,6 +59,8 @@ STEP_BYTES = 1 << 24  # bbolt's AllocSize: beyond it, files grow by as much
 MAX_CACHED_RUN = 16  # pages; nodes that are larger than that are read again each time
 MAX_LEVELS = 64  # more than a tree can have: 2 children for each branch would be 2**63 leaves
 TRIM = 8  # one eighth of the cache goes when it is full
+MAPPED_BYTES = 48 << 20  # of the mapping that stay in this process's memory, roughly
+READ_AROUND_BYTES = 1 << 16  # that Linux maps when one page is touched for reading
 
 
 class StoreFull(StoreError):
@@ -77,19 +85,24 @@ class Pager:
         lock: Lock,
         page_bytes: int,
         stats: Stats,
-        max_cached: int,
+        cache_bytes: int,
         max_bytes: int | None,
         cache: type[dict[int, Node]] = dict,
+        decode: Callable[[bytes, int], Node] = Node.decode,
     ) -> None:
         self.env = env
         self.path = path
         self.lock = lock
         self.page_bytes = page_bytes
         self.nodes = cache()
+        self.cached_bytes = 0  # of the nodes
+        self.decode = decode
         self.pins = Pins()
         self.stats = stats
-        self._max_cached = max_cached
+        self._cache_bytes = cache_bytes
         self._max_bytes = max_bytes
+        self._touched_bytes = 0  # of the mapping, since it was given back
+        self._met = bytearray()  # by page id: 1 after the page was met, until the cache is trimmed
         self._trimming = threading.Lock()
         self.file: File | None = None
         self.map: MutableView | View = b""
@@ -142,9 +155,14 @@ class Pager:
         stop = start + (overflow + 1) * page_bytes
         if stop > limit:
             raise self.corrupt(pgid, f"its {overflow} overflow pages reach beyond the end of the file")
-        self.stats.reads += 1
-        self.stats.bytes_read += stop - start
+        self.count_read(overflow + 1)
         return view[start:stop], flags, count
+
+    def count_read(self, pages: int) -> None:
+        """Counts a run that was read from the mapping."""
+        self.stats.reads += 1
+        self.stats.bytes_read += pages * self.page_bytes
+        self.touched(READ_AROUND_BYTES)
 
     def outline(self, pgid: int) -> tuple[int, int, bool]:
         """(flags, pages of the run, whether a leaf has buckets) of the node at page `pgid`, without decoding it."""
@@ -190,26 +208,70 @@ class Pager:
         if node is None:
             node = self._decode(pgid)
             if node.pages <= MAX_CACHED_RUN:
-                self._remember(pgid, node)
+                self.remember(pgid, node)
         return node
 
     def _decode(self, pgid: int) -> Node:
         run, _, _ = self.run(pgid)
         try:
-            return Node.decode(run, self.page_bytes)
+            return self.decode(run, self.page_bytes)
         except PageError as error:
             raise self.corrupt(pgid, str(error)) from None
 
-    def _remember(self, pgid: int, node: Node) -> None:
-        nodes = self.nodes
-        nodes[pgid] = node
-        if len(nodes) > self._max_cached and not self._trimming.locked():
+    # -------------------------------------------------------------------------------------------------------- memory
+
+    def remember(self, pgid: int, node: Node) -> None:
+        """Puts a node into the cache. Requires: the caller has pinned its tree, or is the writer. O(1), amortised."""
+        self.nodes[pgid] = node
+        self.cached_bytes += memory_bytes(node)
+        if self.cached_bytes > self._cache_bytes and not self._trimming.locked():
             holding(self._trimming, self._trim)
 
+    def forget(self, pgids: Iterable[int]) -> None:
+        """Takes the nodes of pages from the cache that are in no tree any more."""
+        for pgid in pgids:
+            node = self.nodes.pop(pgid, None)
+            if node is not None:
+                self.cached_bytes -= memory_bytes(node)
+
+    def forget_all(self) -> None:
+        """Empties the cache."""
+        self.nodes.clear()
+        self.cached_bytes = 0
+
     def _trim(self) -> None:
+        """Counts again, because threads that count at the same time lose some, and gives up the oldest nodes."""
         nodes = self.nodes
-        for old in list(nodes)[: len(nodes) // TRIM]:
-            nodes.pop(old, None)
+        target = self._cache_bytes - self._cache_bytes // TRIM
+        total = sum(map(memory_bytes, list(nodes.values())))
+        for pgid in list(nodes):
+            if total <= target:
+                break
+            node = nodes.pop(pgid, None)
+            if node is not None:
+                total -= memory_bytes(node)
+        self.cached_bytes = total
+        self._met = bytearray()
+
+    def met(self, pgid: int) -> bool:
+        """True if the page was met before, since the cache was last full: it is then worth a place there. One byte a page."""
+        met = self._met
+        if pgid >= len(met):
+            if pgid * self.page_bytes >= len(self.map):
+                return True
+            self._met = met = met.ljust(len(self.map) // self.page_bytes, b"\0")
+        if met[pgid]:
+            return True
+        met[pgid] = 1
+        return False
+
+    def touched(self, size_bytes: int) -> None:
+        """Notes that up to `size_bytes` more of the mapping are in memory, and gives it back if that is too much."""
+        self._touched_bytes += size_bytes
+        if self._touched_bytes > MAPPED_BYTES:
+            self._touched_bytes = 0
+            if len(self.map) > MAPPED_BYTES and self.file is not None:
+                self.file.give_back(self.map)
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -234,9 +296,9 @@ class Pager:
         """Writes a run at page `pgid`, and caches the node that it holds. Requires: `grow`n, and the pages are free."""
         self.write_bytes(pgid * self.page_bytes, run)
         if node is None or node.pages > MAX_CACHED_RUN:
-            self.nodes.pop(pgid, None)
+            self.forget([pgid])
         else:
-            self._remember(pgid, node)
+            self.remember(pgid, node)
 
     def write_meta(self, meta: Meta) -> None:
         """Writes a durable meta to its page, and zeros over what a provisional one may have left there."""
@@ -246,6 +308,7 @@ class Pager:
         """Copies bytes into the file at byte `start`."""
         self.writable[start : start + len(data)] = data
         self.stats.bytes_written += len(data)
+        self.touched(len(data))
 
     def sync(self, site: str) -> None:
         """Brings all that was written to the disk."""

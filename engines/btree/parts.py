@@ -33,6 +33,7 @@ class Parts(NamedTuple):
     provisional: type[Provisional] = Provisional  # `possible` may be False for ever: each commit is then a durable one
     freelist: type[Freelist] = Freelist  # may give out new pages only: the file then grows
     cache: type[dict[int, Node]] = dict  # of decoded nodes; may keep none
+    decode: Callable[[bytes, int], Node] = Node.decode
 
 
 PLAIN = Parts()

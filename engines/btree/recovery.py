@@ -118,7 +118,8 @@ def open_database(
         file = env.open(path, "r" if options.read_only else "r+")
         page_bytes, metas = read_metas(file, path)
         metas = restore_torn(file, page_bytes, metas)
-        pager = Pager(env, path, lock, page_bytes, stats, options.cache_pages, options.max_size, parts.cache)
+        sizes = page_bytes, stats, options.cache_bytes, options.max_size
+        pager = Pager(env, path, lock, *sizes, parts.cache, parts.decode)
         pager.attach(file, writable=not options.read_only)
         return _recovered(pager, metas, options, parts)
     except BaseException:
@@ -249,7 +250,7 @@ def recover(pager: Pager, metas: list[Meta | MetaError]) -> tuple[Meta, int, boo
     found = newest_first(metas)
     was_provisional = len(found) == 2 and is_provisional(found[0][0], found[1][0])
     if was_provisional and not is_whole(pager, found[0][0], found[1][0]):
-        pager.nodes.clear()
+        pager.forget_all()
         del found[0]
     meta, page = found[0]
     if meta.high_water * meta.page_bytes > len(pager.map):

@@ -287,6 +287,5 @@ class TreeWriter:
 
     def rollback(self) -> None:
         """Gives back every page; what was written to them is in nobody's tree."""
-        for pgid, _ in self._runs:
-            self.pager.nodes.pop(pgid, None)
+        self.pager.forget(pgid for pgid, _ in self._runs)
         self.freelist.rollback(self._runs, self._high_water)

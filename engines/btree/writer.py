@@ -103,8 +103,8 @@ class Writer:
 
     def _new_pager(self, lock: Lock) -> Pager:
         old, options = self.current.state.pager, self._options
-        sizes = old.page_bytes, self._stats, options.cache_pages, options.max_size
-        return Pager(old.env, old.path, lock, *sizes, self._parts.cache)
+        sizes = old.page_bytes, self._stats, options.cache_bytes, options.max_size
+        return Pager(old.env, old.path, lock, *sizes, self._parts.cache, self._parts.decode)
 
     def finish(self) -> None:
         """The last commit of a store that is closed: durable, and in both metas, so that damage to one of them is no loss."""

@@ -36,7 +36,7 @@ def store(path: str) -> Iterator[BTreeStore]:
 def pager() -> Pager:
     """An open file of small pages, in memory and without metas."""
     env = SimEnv(0)
-    pager = Pager(env, "/db", env.lock("/db", "flock"), PAGE, Stats(), 1_000, None)
+    pager = Pager(env, "/db", env.lock("/db", "flock"), PAGE, Stats(), 1 << 20, None)
     file = env.open("/db", "r+")
     file.allocate(32 * PAGE)
     pager.attach(file, writable=True)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines import CorruptionError
 from engines.btree import BTreeStore, check_file
 from engines.btree.current import Current, State
-from engines.btree.fast import FAST
+from engines.btree.cursor import leaves_forward
+from engines.btree.fast import FAST, decoding
+from engines.btree.fast.decoding import decode
 from engines.btree.fast.meta import encode_meta
 from engines.btree.fast.point_commits import PointCommits
-from engines.btree.fast.reading import read_one
+from engines.btree.fast.reading import find_in_leaf, read_one
 from engines.btree.fast.splicing import splice_leaf
 from engines.btree.meta import Meta
 from engines.btree.node import Node
-from engines.btree.page import BucketValue, leaf_body
+from engines.btree.page import LEAF, BucketValue, PageError, leaf_body, with_trailer
 from engines.btree.parts import PLAIN, Parts
 from engines.btree.recovery import create
 from engines.simdisk import Policy
@@ -151,11 +156,11 @@ class _Interrupting(dict[int, Node]):
 
     interrupt: Callable[[int], None] | None = None
 
-    def __getitem__(self, pgid: int) -> Node:
+    def get(self, pgid: int) -> Node | None:  # type: ignore[override]
         interrupt, self.interrupt = self.interrupt, None
         if interrupt is not None:
             interrupt(pgid)
-        return super().__getitem__(pgid)
+        return super().get(pgid)
 
 
 def test_a_get_without_a_pin_is_not_led_astray() -> None:
@@ -184,10 +189,99 @@ def test_a_cached_get_pins_nothing_and_reads_nothing() -> None:
     store.load((b"%04d" % number, b"v" * 50) for number in range(500))
     current: Current = store._current
     state: State = current.state
-    assert read_one(current, b"0007") == b"v" * 50
+    assert [read_one(current, b"0007") for _ in range(2)] == [b"v" * 50] * 2
     reads, pins = store.stats().reads, len(state.pager.pins.arrived)
     assert read_one(current, b"0007") == b"v" * 50 and read_one(current, b"0007x") is None
     assert (store.stats().reads, len(state.pager.pins.arrived)) == (reads, pins + 1), "the one is of stats()"
+
+
+def test_the_first_reader_of_a_leaf_decodes_nothing(rng: random.Random) -> None:
+    """One key of each leaf, in a store just opened: the branches are cached, and no leaf; the second time, each of them."""
+    env = SimEnv(0)
+    store = store_of(FAST, env)
+    store.load((b"%05d" % number, b"v" * 50) for number in range(3_000))
+    store.close()
+    store = store_of(FAST, env)
+    pager = store._current.state.pager
+    leaves = [leaf.keys for leaf in leaves_forward(pager, store._current.state.root, b"")]
+    assert len(leaves) > 40
+    pager.forget_all()
+    cached = []
+    for _ in range(3):
+        for keys in leaves:
+            number = int(rng.choice(keys))
+            assert (store.get(b"%05d" % number), store.get(b"%05d+" % number)) == (b"v" * 50, None)
+        cached.append(len(pager.nodes))
+    assert cached == [len(leaves)] * 3, "each leaf was asked twice in the first round"
+    pager.forget_all()
+    pager._met.clear()
+    reads = pager.stats.reads
+    for keys in leaves:
+        assert store.get(keys[0]) == b"v" * 50
+    assert not pager.nodes and pager.stats.reads == reads + len(leaves)
+
+
+def test_what_is_damaged_is_refused_by_the_first_reader() -> None:
+    """A flipped byte of a leaf that nobody has decoded."""
+    store = store_of(FAST, SimEnv(0))
+    store.load((b"%05d" % number, b"v" * 50) for number in range(3_000))
+    state = store._current.state
+    page = state.root.children[3] * state.pager.page_bytes
+    state.pager.writable[page + 2000 : page + 2001] = b"x"
+    with pytest.raises(CorruptionError, match="checksum"):
+        store.get(state.root.keys[3])
+
+
+# ------------------------------------------------------------------------------------------------------------- decoding
+
+_RUN_BYTES = 4096
+
+
+def _said(decode: Callable[[bytes, int], Node], run: bytes) -> object:
+    try:
+        node = decode(run, _RUN_BYTES)
+    except PageError as error:
+        return str(error)
+    return node.keys, node.values, node.size_bytes, node.packed, node.pages, node.has_buckets, list(node.children)
+
+
+@given(keys_and_values, st.binary(min_size=1, max_size=8), st.integers(0, 700), st.booleans())
+def test_a_leaf_is_decoded_and_searched_as_the_plain_form_does(
+    items: tuple[list[bytes], list[bytes]], other: bytes, place: int, sealed: bool
+) -> None:
+    """decode and find_in_leaf, on leaves that are whole, and with 8 bytes of rubbish in any place: the same node, or the
+    same error; the value that the node has, or nothing said. `sealed`: under a right checksum, as no writer leaves it."""
+    keys, values = items
+    run, _ = with_trailer(7, LEAF, len(keys), leaf_body(keys, values), 1, _RUN_BYTES)
+    for image in (run, run[:place] + other + run[place + len(other) :]):
+        if sealed:
+            image = image[:-4] + crc32c(image[:-4]).to_bytes(4, "little")
+        plain = _said(Node.decode, image)
+        assert _said(decode, image) == plain
+        if isinstance(plain, tuple):
+            for key in [*plain[0], other, b"\xff" * 9]:
+                expected = dict(zip(plain[0], plain[1])).get(key)
+                with suppress(PageError):
+                    assert find_in_leaf(image, 7, key) == expected
+        elif not sealed and image[-8:-4] == b"CRC1":
+            with pytest.raises(PageError):
+                find_in_leaf(image, 7, other)
+
+
+def test_leaves_of_one_layout_share_it(rng: random.Random) -> None:
+    """Pairs of the same sizes are taken apart by one table; others are not kept, and no more than MAX_LAYOUTS are."""
+    layouts = decoding._layouts
+    layouts.clear()
+    for count in (9, 9, 9, 10):
+        keys = [b"%04d" % number for number in sorted(rng.sample(range(9_999), count))]
+        decode(with_trailer(7, LEAF, count, leaf_body(keys, [b"v" * 9] * count), 1, _RUN_BYTES)[0], _RUN_BYTES)
+        decode(
+            with_trailer(7, LEAF, count, leaf_body(keys, [*[b"v"] * (count - 1), b""]), 1, _RUN_BYTES)[0], _RUN_BYTES
+        )
+    assert len(layouts) == 2
+    for size in range(decoding.MAX_LAYOUTS + 9):
+        decode(with_trailer(7, LEAF, 1, leaf_body([b"k"], [b"v" * size]), 1, _RUN_BYTES)[0], _RUN_BYTES)
+        assert len(layouts) <= decoding.MAX_LAYOUTS
 
 
 # --------------------------------------------------------------------------------------------------------------- scans

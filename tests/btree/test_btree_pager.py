@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
 from engines import CorruptionError, StoreClosed
 from engines.btree import BTreeStore, StoreFull
-from engines.btree.node import Node
+from engines.btree.fast import FAST
+from engines.btree.node import Node, memory_bytes
 from engines.btree.page import BRANCH, FREELIST, LEAF, leaf_body, with_trailer
 from engines.btree.pager import Pager, file_bytes
 from engines.btree.tree import TreeWriter
@@ -144,14 +147,52 @@ def test_no_hole_is_mapped_for_writing(path: str) -> None:
         assert len(store._current.state.pager.map) == os.stat(path).st_size
 
 
-def test_the_cache_is_bounded(path: str) -> None:
-    """cache_pages: decoded nodes are given up, and read again."""
-    with BTreeStore(path, sync=False, cache_pages=20) as store:
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_cache_is_bounded(path: str, plain: bool) -> None:
+    """cache_bytes: decoded nodes are given up, and read again; what is counted is what is there."""
+    with BTreeStore(path, sync=False, cache_bytes=100_000, plain=plain) as store:
         store.load((b"%05d" % number, b"v" * 100) for number in range(5_000))
         assert sum(1 for _ in store.scan()) == 5_000
-        assert len(store._current.state.pager.nodes) <= 21
+        pager = store._current.state.pager
         for number in range(0, 5_000, 7):
-            assert store.get(b"%05d" % number) == b"v" * 100
+            assert store.get(b"%05d" % number) == store.get(b"%05d" % number) == b"v" * 100
             store.put(b"%05d" % number, b"w")
-        assert len(store._current.state.pager.nodes) <= 21 + 4
+            store.delete(b"%05d" % (number + 1))
+            assert pager.cached_bytes == sum(map(memory_bytes, pager.nodes.values())) <= 100_000
+        assert pager.cached_bytes > 50_000
         assert store.check() == []
+
+
+@pytest.mark.parametrize(("key_bytes", "value_bytes"), [(16, 100), (8, 2), (40, 1_000)])
+@pytest.mark.parametrize("decode", [Node.decode, FAST.decode])
+def test_memory_is_counted_as_it_is(
+    pager: Pager, writer: TreeWriter, key_bytes: int, value_bytes: int, decode: Callable[[bytes, int], Node]
+) -> None:
+    """memory_bytes, against what tracemalloc finds for leaves and branches of full pages that were decoded."""
+    keys = [b"%0*d" % (key_bytes, number) for number in range(2_000)]
+    pieces = Node.leaf(keys, [b"v" * value_bytes] * len(keys)).split(4_096, 1.0)[:-1]
+    for nodes in (pieces, Node.branch(keys, range(2_000)).split(4_096, 1.0)[:-1]):
+        runs = [with_trailer(5, node.flags, len(node.keys), node.body(), 1, 4_096)[0] for node in nodes]
+        decode(runs[0], 4_096)
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        cache = {100_000 + index: decode(run, 4_096) for index, run in enumerate(runs)}
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        counted = sum(map(memory_bytes, cache.values()))
+        assert 1 <= counted / (after - before) < 1.2, (counted, after - before)
+
+
+def test_a_mapping_is_given_back(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many bytes were touched; what was written through it is there as before, synced or not."""
+    given: list[int] = []
+    monkeypatch.setattr("engines.btree.pager.MAPPED_BYTES", 1 << 20)
+    with BTreeStore(path, sync=False) as store:
+        file = store._current.state.pager.file
+        give_back = file.give_back  # type: ignore[union-attr]
+        monkeypatch.setattr(type(file), "give_back", lambda self, view: (given.append(len(view)), give_back(view)))
+        for number in range(3_000):
+            store.put(b"%05d" % (number * 7919 % 3_000), b"%d" % number * 100)
+        assert len(given) > 20 and min(given) > 1 << 20
+        assert store.check() == []
+        assert [value for _, value in store.scan()] == [b"%d" % (key * 1_679 % 3_000) * 100 for key in range(3_000)]

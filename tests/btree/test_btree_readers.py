@@ -50,7 +50,7 @@ def test_threads_read_while_a_writer_churns(path: str) -> None:
     done = threading.Event()
     failures: list[BaseException] = []
     before = sys.getswitchinterval()
-    with PoisoningStore(path, sync=False, cache_pages=8, page_size=1024) as store:
+    with PoisoningStore(path, sync=False, cache_bytes=16_000, page_size=1024) as store:
 
         def write() -> None:
             try:

@@ -117,7 +117,7 @@ def test_the_file_stays_flat_under_overwrites(path: str, rng: random.Random) -> 
 
 def test_options_are_checked(path: str) -> None:
     """InvalidOption, before anything is opened."""
-    for options in ({"page_size": 1000}, {"page_size": 512}, {"fill_percent": 0.05}, {"cache_pages": 0}):
+    for options in ({"page_size": 1000}, {"page_size": 512}, {"fill_percent": 0.05}, {"cache_bytes": -1}):
         with pytest.raises(InvalidOption):
             BTreeStore(path, **options)  # type: ignore[arg-type]
     assert not Path(path).exists()

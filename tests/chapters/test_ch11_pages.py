@@ -123,7 +123,7 @@ def pager_of(runs: Sequence[bytes]) -> Pager:
     env = SimEnv(0)
     file = env.open("/db", "w")
     file.append(bytes(2 * PAGE) + b"".join(runs))
-    pager = Pager(env, "/db", env.lock("/db", "flock"), PAGE, Stats(), 1_000, None)
+    pager = Pager(env, "/db", env.lock("/db", "flock"), PAGE, Stats(), 1 << 20, None)
     pager.attach(file, writable=False)
     return pager
 

@@ -39,7 +39,7 @@ Items = Iterable[tuple[bytes, bytes | None]]
 def first_writer() -> TreeWriter:
     """The first transaction of an empty file in memory, with pages of 1,024 bytes."""
     env = SimEnv(0)
-    pager = Pager(env, "/db", env.lock("/db", "flock"), PAGE, Stats(), 10_000, None)
+    pager = Pager(env, "/db", env.lock("/db", "flock"), PAGE, Stats(), 1 << 24, None)
     file = env.open("/db", "r+")
     file.allocate(32 * PAGE)
     pager.attach(file, writable=True)

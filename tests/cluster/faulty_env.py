@@ -118,6 +118,9 @@ class _FaultyFile:
     def map(self) -> MutableView:
         return self._file.map()
 
+    def give_back(self, view: View) -> None:
+        self._file.give_back(view)
+
     def sync(self, site: str) -> None:
         self._env.slow_down()
         self._file.sync(site)

@@ -42,7 +42,7 @@ TINY: dict[str, dict[str, Any]] = {
         "level_base_bytes": 16384,
         "background": False,  # the simulated disk is for one thread
     },
-    "btree": {"page_size": 1024, "cache_pages": 64},
+    "btree": {"page_size": 1024, "cache_bytes": 200_000},
     "bitcask": {"max_file_size": 16384, "max_open_files": 4},
 }
 

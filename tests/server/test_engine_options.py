@@ -29,7 +29,7 @@ def test_what_a_node_decides_is_no_option_of_its(engine: str, capsys: pytest.Cap
 def test_an_option_goes_to_each_node_that_has_it() -> None:
     """A cluster of several engines: a word goes where it means something, and somewhere it must."""
     nodes = ["lsm", "btree", "bitcask", "lsm"]
-    words = ["cache_pages=100", "max_open_files=7", "compression=none"]
+    words = ["fill_percent=0.7", "max_open_files=7", "compression=none"]
     assert share_out(nodes, words) == [words[1:], words[:1], words[1:2], words[1:]]
     assert share_out(nodes, []) == [[], [], [], []]
     with pytest.raises(InvalidOption, match="none of the engines lsm, btree, bitcask has an option as in 'colour=red'"):
@@ -69,9 +69,9 @@ def test_serve_opens_its_engine_with_the_options(tmp_path: Path, monkeypatch: py
     ("words", "sentence"),
     [
         (["--engine", "lsm", "--option", "max_frozen"], "an option is NAME=VALUE, and this is 'max_frozen'"),
-        (["--engine", "lsm", "--option", "cache_pages=1"], "the engine 'lsm' has no option 'cache_pages': it has "),
+        (["--engine", "lsm", "--option", "fill_percent=1"], "the engine 'lsm' has no option 'fill_percent': it has "),
         (["--engine", "memory", "--option", "sync=false"], "the engine 'memory' has no option 'sync'"),
-        (["--engine", "btree", "--option", "cache_pages=0"], "wants cache_pages to be an integer of at least 1, and"),
+        (["--engine", "btree", "--option", "cache_bytes=-1"], "wants cache_bytes to be an integer of at least 0, and"),
     ],
 )
 def test_a_wrong_option_of_serve_is_one_line(

@@ -22,7 +22,7 @@ from engines.btree.page import (
     TRAILER_MAGIC,
     header,
 )
-from engines.btree.pager import MAX_LEVELS
+from engines.btree.pager import MAX_LEVELS, READ_AROUND_BYTES
 from engines.btree.provisional import SUMMAND_FACTOR, Provisional, add_sum, next_txid
 from engines.btree.tree import SMALL
 from engines.kvstore import Operation
@@ -119,14 +119,15 @@ class PointCommits(Provisional):
             self.restart_sum()
         if released := committer.freelist.release([committer.durable]):
             committer.free(released)
-        nodes, page_bytes = pager.nodes, pager.page_bytes
+        page_bytes = pager.page_bytes
         txid = leaf.born = next_txid(meta.txid, self.base)
         pages = self._allocate(len(path) + 2)
         view = pager.writable
         new = pages[0]
         padding = bytes(page_bytes - HEADER_BYTES - len(body) - TRAILER_BYTES)
         self._write_page(new, b"".join((header.pack(new, LEAF, len(leaf.keys), 0), body, padding, TRAILER_MAGIC)))
-        nodes[new] = root = leaf
+        root = leaf
+        pager.remember(new, leaf)
         dropped = [(old, born)]
         for (old, branch, index), page in zip(reversed(path), pages[1:]):
             start = old * page_bytes
@@ -136,8 +137,9 @@ class PointCommits(Provisional):
             children = branch.children[:]
             children[index] = new
             new = page
-            nodes[new] = root = Node(branch.keys, [], children, branch.size_bytes)
+            root = Node(branch.keys, [], children, branch.size_bytes)
             root.born = txid
+            pager.remember(new, root)
             dropped.append((old, branch.born))
         top = pages[-1]
         start = meta.root * page_bytes
@@ -155,6 +157,7 @@ class PointCommits(Provisional):
         view[start + self.spare_place : start + self.spare_place + len(data)] = data
         view[start : start + len(data)] = data
         pager.stats.bytes_written += page_bytes * len(pages) + 2 * len(data)
+        pager.touched(READ_AROUND_BYTES)
         committer.freelist_run = range(0)
         committer.current.state = State(pager, meta, new, root, state.sequence)
         if pager.pins.arrived:  # a reader of the old tree, since `_apply_one` has looked

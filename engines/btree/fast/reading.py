@@ -2,46 +2,114 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from crc32c import crc32c
+
 from engines.btree import current as plain
-from engines.btree.current import Current
+from engines.btree.current import Current, State
 from engines.btree.cursor import leaves_forward, without_buckets
 from engines.btree.cursor import scan_tree as plain_scan_tree
 from engines.btree.node import Node
+from engines.btree.page import (
+    ELEMENT_BYTES,
+    HEADER_BYTES,
+    LEAF,
+    TRAILER_BYTES,
+    TRAILER_MAGIC,
+    PageError,
+    header,
+    leaf_element,
+)
 from engines.btree.pager import MAX_LEVELS, Pager
 from engines.btree.pins import Pin
 from engines.kvstore import Pair
 
-__all__ = ["read_one", "scan_tree"]
+__all__ = ["find_in_leaf", "read_one", "scan_tree"]
 
 _STEPS_DOWN = range(MAX_LEVELS)
+_key_of = struct.Struct("<4xII").unpack_from  # of a leaf's element: pos, size of the key
 
 
 def read_one(current: Current, key: bytes) -> bytes | None:
-    """current.read_one, without a pin, as long as every node on the way is cached: 1.8 µs -> 0.8 µs for a get.
+    """current.read_one, without a pin: 1.8 µs -> 0.8 µs for a get whose nodes are all cached.
 
     Costs: a second look at the current state. Without a pin a page may be written again meanwhile, and lead astray; but
-    not without a newer state being there at the end. Then, and when a node isn't cached, the plain form reads again.
+    not without a newer state being there at the end. Then the plain form reads again.
     """
     state = current.state
-    nodes = state.pager.nodes
+    cached = state.pager.nodes.get
     node = state.root
-    try:
-        for _ in _STEPS_DOWN:
-            if not node.children:
-                break
-            node = nodes[node.children[bisect_right(node.keys, key, 1) - 1]]
-    except KeyError:
-        return plain.read_one(current, key)
+    pgid = 0
+    for _ in _STEPS_DOWN:
+        if not node.children:
+            break
+        pgid = node.children[bisect_right(node.keys, key, 1) - 1]
+        found = cached(pgid)
+        if found is None:
+            return _read_uncached(current, state, pgid, key)
+        node = found
     keys = node.keys
     index = bisect_left(keys, key)
     value = node.values[index] if index < len(keys) and keys[index] == key else None
     if current.state is not state or node.children:
         return plain.read_one(current, key)
     return value
+
+
+def _read_uncached(current: Current, state: State, pgid: int, key: bytes) -> bytes | None:
+    """The rest of a get, from page `pgid` on, which isn't cached: the page's first reader decodes nothing, 21 µs -> 6.
+
+    The plain form reads on, and caches what it decodes, if the page was met before, is no leaf of one page, or if anything
+    is not as it should be. Costs: the order of the keys is not checked in a page whose checksum is right.
+    """
+    pager = state.pager
+    if pager.met(pgid):
+        return plain.read_one(current, key)
+    try:
+        value = find_in_leaf(pager.map[pgid * pager.page_bytes : (pgid + 1) * pager.page_bytes], pgid, key)
+    except PageError:
+        return plain.read_one(current, key)
+    pager.count_read(1)
+    return plain.read_one(current, key) if current.state is not state else value
+
+
+def find_in_leaf(page: bytes, pgid: int, key: bytes) -> bytes | None:
+    """The value of `key` in the bytes of a leaf of one page, by a bisection of its elements; None if it isn't there.
+
+    The checksum is verified first. Raises PageError for what is no such page, and what only the plain form should judge.
+    """
+    room = len(page) - TRAILER_BYTES
+    if room < HEADER_BYTES:
+        raise PageError("it is shorter than a header and a trailer")
+    found, flags, count, overflow = header.unpack_from(page)
+    end = HEADER_BYTES + ELEMENT_BYTES * count
+    plain_leaf = found == pgid and flags == LEAF and not overflow and end <= room
+    if not plain_leaf or page[room:-4] != TRAILER_MAGIC or crc32c(page[:-4]) != int.from_bytes(page[-4:], "little"):
+        raise PageError("it is no leaf of one page with a checksum")
+    low, high = 0, count
+    at = HEADER_BYTES
+    while low < high:
+        middle = (low + high) >> 1
+        at = HEADER_BYTES + ELEMENT_BYTES * middle
+        pos, size = _key_of(page, at)
+        at += pos
+        if page[at : at + size] < key:
+            low = middle + 1
+        else:
+            high = middle
+    if low == count:
+        return None
+    at = HEADER_BYTES + ELEMENT_BYTES * low
+    flags, pos, key_size, value_size = leaf_element.unpack_from(page, at)
+    start = at + pos
+    middle = start + key_size
+    if flags or start < end or middle + value_size > room:
+        raise PageError("an element that is a bucket, or whose data lies outside")
+    return page[middle : middle + value_size] if page[start:middle] == key else None
 
 
 Dead = Callable[[], NoReturn]
