@@ -146,7 +146,7 @@ def _verdict(counted: list[Row], wrote: bool) -> str:
     """Whether the counters are the reason. counted: the fastest first."""
     pairs = [(fast, slow) for fast, slow in pairwise(counted) if fast.rate.differs(slow.rate)]
     if not pairs:
-        return "The times differ by less than their spread, so there is no order to explain."
+        return "Of those that count, the times differ by less than their spread, so there is no order to explain."
     against = []
     for fast, slow in pairs:
         (name, less), (other, more) = cost(fast, wrote), cost(slow, wrote)
@@ -163,37 +163,49 @@ def _verdict(counted: list[Row], wrote: bool) -> str:
 # ---- latency ------------------------------------------------------------------------------------------------------------
 
 
+RARE = {0.999: "one in a thousand", 0.99: "one in a hundred", 0.9: "one in ten", 0.5: "the other half"}
+
+
 def latency_sentences(results: Results, latency: Latencies) -> tuple[str, str]:
-    """(what to see, why) of one workload's latencies."""
-    said, tails = [], []
+    """(what to see, why) of one workload's latencies: medians, and the rarest that all curves have a point for."""
+    share = next(share for share in RARE if all(_has(curve, share) for curve in latency.curves) or share == 0.5)
+    said, tails = [], {}
     for curve in latency.curves:
-        half, rare = at_share(curve, 0.5), at_share(curve, 0.999)
-        tails.append((rare / half, curve.subject))
+        half, rare = at_share(curve, 0.5), at_share(curve, share)
+        tails[curve.subject] = rare / half
         said.append(f"{curve.subject} {duration(half)} and {duration(rare)}")
-    worst, subject = max(tails)
-    see = f"Half of the operations took at most, and one in a thousand more than: {'; '.join(said)}"
-    see = f"{see}. The longest tail is {subject}'s, {number(worst)} times its median."
-    row = next((row for row in _panel_rows(results, latency.workload) if row.subject == subject), None)
-    if row is None or row.counters is None:
-        return see, f"{subject} counts nothing, so its tail has no reason here."
-    went_on = [
-        _several(row.counters.engine[name], one) for name, one in HAPPENED.items() if row.counters.engine.get(name)
-    ]
-    if row.counters.fsyncs * 2 > row.operations:
+    worst = max(tails, key=lambda subject: tails[subject])
+    see = f"Half of the operations took at most, and {RARE[share]} more than: {'; '.join(said)}."
+    see = f"{see} The longest tail is {worst}'s, {number(tails[worst])} times its median."
+    rows = {row.subject: row for row in _panel_rows(results, latency.workload) if row.counters is not None}
+    counted = [subject for subject in tails if subject in rows]
+    if not counted:
+        return see, "Nobody here counts what it does, so no tail has a reason."
+    explained = max(counted, key=lambda subject: tails[subject])
+    why = _why_a_tail(results, rows[explained])
+    if explained != worst:
+        why = f"{worst} counts nothing. Of those that count, {explained}'s is the longest: {why}"
+    return see, why
+
+
+def _why_a_tail(results: Results, row: Row) -> str:
+    counters, subject = row.counters, row.subject
+    assert counters is not None, "only rows that count come here"
+    if counters.fsyncs * 2 > row.operations:
         return (
-            see,
-            f"{subject} waits for {factor(row.counters.fsyncs / row.operations)} fsyncs an operation: the disk decides.",
+            f"{subject} waits for {factor(counters.fsyncs / row.operations)} fsyncs an operation, so the disk decides."
         )
-    if went_on:
-        return (
-            see,
-            f"Meanwhile {subject} counted {listed(went_on)}, which some operations wait for or share the processor with.",
-        )
-    reads = row.counters.reads / row.operations
+    if went_on := [_several(counters.engine[name], one) for name, one in HAPPENED.items() if counters.engine.get(name)]:
+        return f"{subject} counted {listed(went_on)} meanwhile, which some operations wait for or share the processor with."
+    reads = counters.reads / row.operations
     if 0.005 <= reads < 0.9:
         what = unit(results, subject)
-        return see, f"{subject} read {factor(reads)} {what} from files for each operation: most find theirs in a cache."
-    return see, f"Nothing that {subject} counts explains its tail: the machine and Python's own pauses are in it."
+        return f"{subject} read {factor(reads)} {what} from files for each operation, so most find theirs in a cache."
+    return f"{subject}'s counters don't explain it; the machine and Python's own pauses are in it."
+
+
+def _has(curve: Curve, share: float) -> bool:
+    return any(abs(x - share) < 1e-9 for x, _ in curve.points)
 
 
 def _several(count: int, one: str) -> str:

@@ -12,15 +12,22 @@ bench/reasons.py, and so is what a terminal shows.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from bench.results import Results
 
-__all__ = ["MISSING", "ReportFault", "report"]
+__all__ = ["MISSING", "ReportFault", "missing", "report"]
 
 MISSING = "the report is drawn with matplotlib, which is not installed: pip install 'metcd[bench]'"
 
 
 class ReportFault(Exception):
     """There can be no report, with a sentence that says why."""
+
+
+def missing() -> str:
+    """MISSING if there can be no report here, and else nothing. Imports nothing."""
+    return "" if find_spec("matplotlib") else MISSING
 
 
 def report(results: Results) -> str:

@@ -64,7 +64,9 @@ def page(results: Results) -> str:
 
 def _head(results: Results) -> str:
     machine = results.machine
-    settings = ", ".join(f"{name} {value}" for name, value in results.settings.items())
+    settings = ", ".join(
+        _setting(name, value) for name, value in results.settings.items() if value not in ("", None, [])
+    )
     where = f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}, {results.begun}"
     lines = [
         f"<p><code>{escape(results.command)}</code></p>",
@@ -73,6 +75,13 @@ def _head(results: Results) -> str:
     if settings:
         lines.append(f"<p>Settings: {escape(settings)}.</p>")
     return f"<header><h1>{TITLE}</h1>{''.join(lines)}</header>"
+
+
+def _setting(name: str, value: object) -> str:
+    name = name.replace("_", " ")
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def _subjects(subjects: Sequence[Subject]) -> str:
@@ -177,7 +186,7 @@ def _amplification(results: Results) -> str:
     about = (
         "Write: bytes written to files for each byte put. Read: bytes read from files for each byte of the pairs that gets "
         "found. Space: bytes on disk for each byte of live pairs. The innermost ring is once, each further one ten times as much, and a small "
-        f"triangle is good; no engine is least in all three corners at once. {escape(counted)}."
+        f"triangle is good; no engine is least in all three corners at once. A dash: not counted. {escape(counted)}."
     )
     figure = _figure("amplification", "Written, read and kept", svg, told, table, wide=True)
     return f'<p class="about">{about}</p><div class="grid">{figure}</div>\n'

@@ -177,9 +177,9 @@ def _triangle(axes: Axes, each: Amplification, decades: int, colour: str) -> Non
     axes.fill(*zip(*points), fill=False, edgecolor=colour, linewidth=2)
     axes.plot(*zip(*points), "o", color=colour, markersize=4)
     told = {name: f"{name} {factor(value)}" for name, value in each.known}
-    axes.text(0, 1.13, told.get("write", "write: not counted"), ha="center", va="bottom", fontsize=9)
-    axes.text(-0.95, -0.62, told.get("read", "read: not counted"), ha="left", va="top", fontsize=9)
-    axes.text(0.95, -0.62, told.get("space", "space: not counted"), ha="right", va="top", fontsize=9)
+    axes.text(0, 1.13, told.get("write", "write -"), ha="center", va="bottom", fontsize=9)
+    axes.text(-0.95, -0.62, told.get("read", "read -"), ha="left", va="top", fontsize=9)
+    axes.text(0.95, -0.62, told.get("space", "space -"), ha="right", va="top", fontsize=9)
     axes.text(0, -1.0, _name(each.subject), ha="center", va="center", fontsize=11, fontweight="bold")
     axes.set_xlim(-1.12, 1.12)
     axes.set_ylim(-1.15, 1.35)

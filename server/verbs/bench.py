@@ -9,6 +9,8 @@ metcd bench --growth 1e4,1e5,1e6                         cost against the number
 metcd bench recover                                      opening after a kill
 metcd bench --json FILE                                  the document that everything else is made of
 metcd bench compare A.json B.json                        which differences are real
+metcd bench --report FILE.html                           all of it in pictures
+metcd bench report A.json -o FILE.html                   the same, of a document
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
-from bench import compare_text, latency, terminal
+from bench import compare_text, latency, report, terminal
 from bench.child import workload_named
 from bench.compare import unclear
 from bench.db_bench import DB_BENCH
@@ -73,14 +75,18 @@ def add(verb: AddVerb) -> None:
         action="store_true",
         help="don't ask strace what a write survives (a second for each subject)",
     )
+    bench.add_argument("-o", "--report", metavar="FILE.html", help="draw everything; or: report A.json -o FILE.html")
 
 
 def _bench(options: argparse.Namespace) -> int:
     if options.words and (instead := INSTEAD.get(options.words[0])) is not None:
         return instead(options, options.words[1:])
     plan = _plan(options)
-    if options.json and not os.access(os.path.dirname(os.path.abspath(options.json)), os.W_OK):
-        raise UsageError(f"{options.json} can't be written: there is no such directory, or not for you")
+    for file in (options.json, options.report):
+        if file and not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK):
+            raise UsageError(f"{file} can't be written: there is no such directory, or not for you")
+    if options.report and (missing := report.missing()):
+        raise UsageError(missing)  # before a run that may take an hour
     if not latency.available():
         print(latency.MISSING, file=sys.stderr)
     whole = Whole(
@@ -115,8 +121,28 @@ def _compare(options: argparse.Namespace, files: list[str]) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace, results: Results) -> None:
+    if options.report:
+        page = report.report(results)
+        with open(options.report, "w", encoding="utf-8") as file:
+            file.write(page)
+        print(f"{options.report}: the report; open it in a browser")
+
+
+def _report_of(options: argparse.Namespace, files: list[str]) -> int:
+    """`metcd bench report A.json -o FILE.html`."""
+    if len(files) != 1 or not options.report:
+        raise UsageError("it is: metcd bench report A.json -o FILE.html")
+    try:
+        _report(options, read_results(files[0]))
+    except report.ReportFault as fault:
+        raise UsageError(str(fault)) from None
+    return 0
+
+
 # `metcd bench WORD FILE...`: what is done with documents, instead of a run
-INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare": _compare}
+INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare": _compare, "report": _report_of}
+AFTERWARDS.append(_report)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ from bench.report.page import colours_of
 from bench.report.pictures import latency, throughput
 from bench.results import Results
 from bench.summary import latencies, panels
+from server import cli
 from tests.bench.sample_results import sample
 
 EVIL = "<script>alert(1)</script>$x^2$&\"'\x1b"
@@ -132,6 +134,20 @@ def test_what_a_document_has_nothing_for_is_left_out_and_said() -> None:
     assert headings == ["Throughput", "Amplification", "Memory", "What this document has nothing for"]
     for sentence in ("No latencies: ", "No growth: ", "No durability: ", "No peers: "):
         assert sentence in html
+
+
+def test_the_verb_draws_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document, page = tmp_path / "a.json", tmp_path / "a.html"
+    document.write_text(sample(keys=(100,), latency=False).encode())
+    assert cli.main(["bench", "report", str(document), "-o", str(page)]) == 0
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    for words, sentence in (
+        (["report", str(document)], "it is: metcd bench report A.json -o FILE.html"),
+        (["report", str(page), "-o", str(page)], "this is no JSON"),
+        (["--report", "/no/such/directory/a.html"], "can't be written"),
+    ):
+        assert cli.main(["bench", *words]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_without_matplotlib_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench import reasons
-from bench.results import Measured, Results
+from bench.results import Latency, Measured, Results
 from bench.summary import Spread, amplifications, growth, latencies, memory, panels
 from tests.bench.sample_results import sample
 
@@ -132,4 +132,11 @@ def test_a_tail_is_explained_by_what_went_on_meanwhile() -> None:
     overwrite = latencies(results)[1]
     see, why = reasons.latency_sentences(results, overwrite)
     assert "The longest tail is lsm's, 1,000 times its median." in see
-    assert "lsm counted 2 flushes and 1 compaction" in why
+    assert why.startswith("lsm counted 2 flushes and 1 compaction meanwhile")
+    few = replace(results, measured=[replace(each, latency=few_of(each)) for each in measured])
+    assert "and one in a hundred more than" in reasons.latency_sentences(few, latencies(few)[1])[0]
+
+
+def few_of(each: Measured) -> Latency | None:
+    """So few operations that nobody can say what one in a thousand took."""
+    return replace(each.latency, count=500) if each.latency else None
