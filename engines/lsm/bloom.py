@@ -121,14 +121,19 @@ class BlockedBloom:
     __slots__ = ("_blocks", "_count")
 
     def __init__(self, raw: bytes) -> None:
-        if len(raw) % BLOCK_BYTES or not raw:
-            raise DecodeError(f"the filter has {len(raw)} bytes, which are not blocks of {BLOCK_BYTES}")
+        self.check_size(raw)
         self._count = len(raw) // BLOCK_BYTES
         self._blocks = []
         for start in range(0, len(raw), BLOCK_BYTES):
             block = bitarray(endian="little")
             block.frombytes(raw[start : start + BLOCK_BYTES])
             self._blocks.append(block)
+
+    @staticmethod
+    def check_size(raw: bytes) -> None:
+        """Raises DecodeError if it is no multiple of a block's, or 0."""
+        if len(raw) % BLOCK_BYTES or not raw:
+            raise DecodeError(f"the filter has {len(raw)} bytes, which are not blocks of {BLOCK_BYTES}")
 
     def may_contain(self, key: bytes) -> bool:
         """False only if `key` was never added: a bit of one of its two patterns is not set in its block.

@@ -36,6 +36,11 @@ class BlockCache:
         self.size_bytes = 0  # the charge of both
         self._tables = 0
 
+    @property
+    def room_bytes(self) -> int:
+        """What can be added without an eviction; less than 0 for a moment while another thread adds. O(1)."""
+        return self._capacity - self.size_bytes
+
     def first_key(self) -> int:
         """The key of block 0 of a table that is being opened; a table that is opened twice gets two."""
         self._tables += 1

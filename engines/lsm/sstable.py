@@ -31,6 +31,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import ClassVar, Final
 
 from crc32c import crc32c
@@ -46,7 +47,7 @@ from engines.lsm.compression import RAW, UnknownCompression, decompress, name_of
 from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, VALUE, Found, Row, internal_key, order
 from engines.lsm.statistics import Counters, TableStatistics
 
-__all__ = ["Table", "add_trailer", "decode_footer", "encode_footer", "encode_handle"]
+__all__ = ["Table", "add_trailer", "decode_footer", "decode_handle", "encode_footer", "encode_handle"]
 
 FOOTER_BYTES: Final = 48
 MAGIC: Final = bytes.fromhex("57fb808b247547db")
@@ -99,6 +100,7 @@ class Table:
     """
 
     block_class: ClassVar[type[Block]] = Block
+    bloom_class: ClassVar[type[BlockedBloom]] = BlockedBloom
 
     def __init__(self, file: File, size_bytes: int, cache: BlockCache, counters: Counters) -> None:
         self._file = file
@@ -153,12 +155,19 @@ class Table:
     def _read_index(self, offset: int, size: int) -> None:
         raw = self.read(offset, size)
         with self.damage(offset, "the index"):
-            entries = list(Block(raw).entries())
-            self.separators = [separator for separator, _ in entries]
-            self.handles = [decode_handle(handle) for _, handle in entries]
-            if not entries or min(map(len, self.separators)) < TRAILER_BYTES:
+            self.separators, self.handles = self.index_entries(raw)
+            if not self.handles or min(map(len, self.separators)) < TRAILER_BYTES:
                 raise DecodeError("the index is empty, or has a key without a trailer")
-        self._order = [order(separator) for separator in self.separators]
+
+    def index_entries(self, raw: bytes) -> tuple[list[bytes], list[tuple[int, int]]]:
+        """The separators and the handles of an index block. Raises DecodeError."""
+        entries = list(Block(raw).entries())
+        return [separator for separator, _ in entries], [decode_handle(handle) for _, handle in entries]
+
+    @cached_property
+    def _order(self) -> list[tuple[bytes, int]]:
+        """What `order` makes of each separator."""
+        return [order(separator) for separator in self.separators]
 
     def read_meta(self, offset: int, size: int) -> None:
         """Reads the filter and the statistics that are known here; other meta blocks are another program's."""
@@ -171,7 +180,7 @@ class Table:
             raw = self.read(*handles[name])
             with self.damage(handles[name][0], "a meta block"):
                 if name == NAME:
-                    self._bloom = BlockedBloom(raw)
+                    self._bloom = self.bloom_class(raw)
                 elif name == LEVELDB_NAME:
                     self._leveldb_bloom = LevelDBBloom(raw)
                 else:

