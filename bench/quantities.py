@@ -26,7 +26,7 @@ def rate(per_second: float) -> str:
 
 def factor(value: float) -> str:
     """How many times something."""
-    return f"{value:.2f}" if value < 9.995 else number(value)
+    return f"{value:.2f}" if 0.0095 <= value < 9.995 or not value else number(value)
 
 
 def duration(seconds: float) -> str:

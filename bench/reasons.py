@@ -4,7 +4,7 @@
     why    what the engines counted: blocks, pages and records read, bytes written, fsyncs
 
 1. A cause is only named if it was counted. Where the order by the counters isn't the order by the clock, `why` says so.
-2. Subjects whose repetitions meet aren't ranked.
+2. Subjects that the repetitions don't tell apart aren't ranked.
 3. A subject that counts nothing (a peer) is never explained.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from bench.quantities import duration, factor, listed, number, rate, size
+from bench.quantities import duration, factor, listed, number, size
 from bench.results import Counters, Durability, Results
 from bench.summary import (
     Amplification,
@@ -85,18 +85,19 @@ def throughput_sentences(results: Results, panel: Panel) -> tuple[str, str]:
 
 def _ahead(panel: Panel) -> str:
     first, *others = panel.ranked
-    said = f"{first.subject} does {rate(first.rate.middle)} thousand a second"
+    figure = panel.text(panel.figure(first).middle)
+    said = f"{first.subject} takes {figure}" if panel.once else f"{first.subject} does {figure} thousand a second"
     if not others:
         return f"{said}; nothing stands beside it."
     if first.rate.count == 1:
         times = first.rate.middle / others[0].rate.middle
-        return f"{said}, {factor(times)} times {others[0].subject}; one repetition can't say whether that is noise."
-    level = [row.subject for row in others if not first.rate.differs(row.rate)]
+        return f"{said}, {factor(times)} times as fast as {others[0].subject}; one repetition can't say whether that is noise."
+    level = [row.subject for row in others if not first.differs(row)]
     if level:
-        said = f"{listed([first.subject, *level])} are level: what they differ by is less than their spread"
-    if rest := [row for row in others if first.rate.differs(row.rate)]:
-        ratios = [f"{factor(first.rate.middle / row.rate.middle)} times {row.subject}" for row in rest]
-        return f"{said}; {f'{first.subject} does' if level else 'that is'} {listed(ratios)}."
+        said = f"{listed([first.subject, *level])} are level: the noise is larger than what they differ by"
+    if rest := [row for row in others if first.differs(row)]:
+        ratios = [f"{factor(first.rate.middle / row.rate.middle)} times as fast as {row.subject}" for row in rest]
+        return f"{said}; {f'{first.subject} is' if level else 'it is'} {listed(ratios)}."
     return f"{said}."
 
 
@@ -144,9 +145,9 @@ def cost(row: Row, wrote: bool) -> tuple[str, float]:
 
 def _verdict(counted: list[Row], wrote: bool) -> str:
     """Whether the counters are the reason. counted: the fastest first."""
-    pairs = [(fast, slow) for fast, slow in pairwise(counted) if fast.rate.differs(slow.rate)]
+    pairs = [(fast, slow) for fast, slow in pairwise(counted) if fast.differs(slow)]
     if not pairs:
-        return "Of those that count, the times differ by less than their spread, so there is no order to explain."
+        return "Of those that count, none is told from the next one by its times, so there is no order to explain."
     against = []
     for fast, slow in pairs:
         (name, less), (other, more) = cost(fast, wrote), cost(slow, wrote)
@@ -304,8 +305,8 @@ def memory_sentences(results: Results, found: list[Memory]) -> tuple[str, str]:
         for each in order
     ]
     see = f"The process grew by: {listed(said)}."
-    if len(order) > 1 and not order[0].resident.differs(order[-1].resident) and order[0].resident.count > 1:
-        see += " What they differ by is less than their spread."
+    if len(order) > 1 and order[0].resident.high >= order[-1].resident.low:
+        see += " The ranges of all of them meet."
     reasons = []
     for each in order:
         row = next((row for row in _panel_rows(results, each.workload) if row.subject == each.subject), None)

@@ -67,7 +67,10 @@ class Durability:
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """Sums over a workload, as `engines.Stats` counts them; `engine` has what only this engine counts."""
+    """Sums over a workload, as `engines.Stats` counts them.
+
+    engine: what only this engine counts; sizes (the depth of a tree, the blocks in a cache) are those at the end.
+    """
 
     pairs: int
     user_bytes: int

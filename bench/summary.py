@@ -7,10 +7,10 @@
             ──► memory          how far the process grew
 
 1. A figure is the median over repetitions; with it go the lowest and the highest, which are the spread.
-2. Two figures differ if their spreads don't meet. With one repetition there is no spread, and nothing is said to differ.
+2. Two subjects differ if the interval of their ratio over the repetitions leaves 1 out (bench/compare.py). With one
+   repetition there is no interval, and nothing is said to differ.
 3. What a subject doesn't tell is absent here, and never 0.
-
-Left out: statistics. Three repetitions have no distribution worth a test; their range is what can be shown honestly.
+4. What is done once (opening after a kill) has a time and no rate.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from bench.compare import paired
+from bench.quantities import duration, rate
 from bench.results import Counters, Measured, Results
 
 __all__ = [
@@ -59,10 +61,6 @@ class Spread:
         known = sorted(figures)
         return cls(median(known), known[0], known[-1], len(known))
 
-    def differs(self, other: Spread) -> bool:
-        """Whether the two ranges don't meet. Of one repetition nobody knows."""
-        return min(self.count, other.count) > 1 and (self.high < other.low or other.high < self.low)
-
 
 @dataclass(frozen=True)
 class Row:
@@ -71,6 +69,18 @@ class Row:
     subject: str
     rate: Spread  # operations a second
     measured: list[Measured]
+
+    @property
+    def seconds(self) -> Spread:
+        """Of one operation."""
+        return Spread.of(each.normalised / each.operations for each in self.measured)
+
+    def differs(self, other: Row) -> bool:
+        """Whether the repetitions tell the two apart: those that ran side by side are compared with each other."""
+        mine, others = ({each.repetition: each.rate for each in row.measured} for row in (self, other))
+        both = sorted(mine.keys() & others.keys())
+        interval = paired([mine[at] for at in both], [others[at] for at in both])
+        return interval is not None and interval.real
 
     @property
     def counters(self) -> Counters | None:
@@ -90,6 +100,19 @@ class Panel:
     workload: str
     keys: int
     rows: list[Row]
+
+    @property
+    def once(self) -> bool:
+        """Whether it was done once in each repetition, so that its time is looked at and not its rate."""
+        return all(row.operations == 1 for row in self.rows)
+
+    def figure(self, row: Row) -> Spread:
+        """What is shown of a row: operations a second, or seconds."""
+        return row.seconds if self.once else row.rate
+
+    def text(self, figure: float) -> str:
+        """A figure, as it is written: in thousands, or with its unit."""
+        return duration(figure) if self.once else rate(figure)
 
     @property
     def ranked(self) -> list[Row]:

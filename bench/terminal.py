@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from bench import reasons, summary
-from bench.quantities import duration, factor, number, rate, size
+from bench.quantities import duration, factor, number, size
 from bench.results import Results
-from bench.summary import Curve, Panel, Spread
+from bench.summary import Curve, Panel
 
 __all__ = ["Screen", "shown"]
 
@@ -128,18 +128,17 @@ def _heading(screen: Screen, text: str) -> list[str]:
 
 
 def _panel(screen: Screen, panel: Panel, base: str) -> Iterator[str]:
-    based = next((row.rate.middle for row in panel.rows if row.subject == base), None)
+    based = next((panel.figure(row).middle for row in panel.rows if row.subject == base), None)
     of = f"; the last column is the ratio to {base}" if based else ""
-    yield from _heading(screen, f"{panel.workload}, {panel.keys:,} keys: thousand operations a second{of}")
+    what = "time" if panel.once else "thousand operations a second"
+    yield from _heading(screen, f"{panel.workload}, {panel.keys:,} keys: {what}{of}")
     rows = []
     for row in panel.ranked:
-        ratio = factor(row.rate.middle / based) if based else ""
-        rows.append(Bar(row.subject, row.rate.middle, rate(row.rate.middle), _range(row.rate), ratio))
+        figure = panel.figure(row)
+        ratio = factor(figure.middle / based) if based else ""
+        between = f"{panel.text(figure.low)} to {panel.text(figure.high)}" if figure.count > 1 else ""
+        rows.append(Bar(row.subject, figure.middle, panel.text(figure.middle), between, ratio))
     yield from _bars(screen, rows)
-
-
-def _range(spread: Spread) -> str:
-    return f"{rate(spread.low)} to {rate(spread.high)}" if spread.count > 1 else ""
 
 
 def _bars(screen: Screen, rows: Sequence[Bar]) -> Iterator[str]:

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from bench import reasons, summary
-from bench.quantities import duration, factor, number, rate, size
+from bench.quantities import duration, factor, number, size
 from bench.report import pictures
 from bench.report.palette import STYLE, as_variables, series
 from bench.report.pictures import Colours
 from bench.results import Results, Subject
-from bench.summary import Curve, Spread
+from bench.summary import Curve, Panel, Row
 
 __all__ = ["colours_of", "page"]
 
@@ -137,8 +137,9 @@ def _table(head: Iterable[str], rows: Iterable[Sequence[str]], *, text: bool = F
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cells(spread: Spread) -> tuple[str, str, str, str]:
-    return rate(spread.middle), rate(spread.low), rate(spread.high), str(spread.count)
+def _cells(panel: Panel, row: Row) -> list[str]:
+    figure = panel.figure(row)
+    return [*map(panel.text, (figure.middle, figure.low, figure.high)), str(figure.count)]
 
 
 def _points(curves: Sequence[Curve], head: Sequence[str], xs: Sequence[float], text: str) -> str:
@@ -160,12 +161,16 @@ def _throughput(results: Results) -> str:
         return ""
     figures = []
     for at, panel in enumerate(panels):
-        rows = [[escape(row.subject), *_cells(row.rate)] for row in panel.ranked]
-        table = _table(("thousand a second", "median", "lowest", "highest", "repetitions"), rows)
+        rows = [[escape(row.subject), *_cells(panel, row)] for row in panel.ranked]
+        what = "time" if panel.once else "thousand a second"
+        table = _table((what, "median", "lowest", "highest", "repetitions"), rows)
         told = reasons.throughput_sentences(results, panel)
         heading = f"{panel.workload}, {panel.keys:,} keys"
         figures.append(_figure(f"throughput{at}", heading, pictures.throughput(panel, colours), told, table))
-    about = "Thousand operations a second: longer is better. A bar is the median, the line over its end the range of the repetitions."
+    about = (
+        "Thousand operations a second: longer is better. What is done only once has its time instead: shorter is better. "
+        "A bar is the median, the line over its end the range of the repetitions."
+    )
     return f'<p class="about">{about}</p><div class="grid">{"".join(figures)}</div>\n'
 
 

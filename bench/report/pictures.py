@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bench.quantities import duration, factor, number, rate, size
+from bench.quantities import duration, factor, number, size
 from bench.report.palette import GRID, INK, PAPER, QUIET, series
 from bench.summary import Amplification, Curve, Growth, Latencies, Memory, Panel, Spread
 
@@ -89,7 +89,7 @@ def _name(subject: str) -> str:
 
 def throughput(panel: Panel, colours: Colours) -> str:
     """One workload: the fastest on top, with the range of the repetitions."""
-    rows = [(row.subject, row.rate, rate(row.rate.middle)) for row in panel.ranked]
+    rows = _rows_of(panel)
     return _drawn(WIDTH, 0.34 * len(rows) + 0.2, lambda figure: _bars(_whole(figure), rows, colours))
 
 
@@ -112,9 +112,13 @@ def overview(panels: Sequence[Panel], colours: Colours, columns: int = 2) -> str
         for at, panel in enumerate(panels):
             axes = figure.add_subplot(lines, columns, at + 1)
             axes.set_title(panel.workload, loc="left", fontsize=10, fontweight="bold", color=INK)
-            _bars(axes, [(row.subject, row.rate, rate(row.rate.middle)) for row in panel.ranked], colours)
+            _bars(axes, _rows_of(panel), colours)
 
     return _drawn(9.6, lines * (0.25 * deepest + 0.55), draw)
+
+
+def _rows_of(panel: Panel) -> list[tuple[str, Spread, str]]:
+    return [(row.subject, panel.figure(row), panel.text(panel.figure(row).middle)) for row in panel.ranked]
 
 
 def _whole(figure: Figure) -> Axes:

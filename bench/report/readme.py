@@ -23,7 +23,7 @@ from html import escape
 from pathlib import Path
 
 from bench import reasons, summary
-from bench.quantities import listed, rate
+from bench.quantities import listed
 from bench.report import MISSING
 from bench.results import Results, ResultsFault
 
@@ -121,13 +121,13 @@ def _sentence(*told: str) -> str:
 
 
 def _table(results: Results) -> str:
-    """Rows are workloads, columns subjects; the fastest of a row is bold unless its spread meets the next one's."""
+    """Rows are workloads, columns subjects; the fastest of a row is bold if the repetitions tell it from the others."""
     names = [subject.name for subject in results.subjects]
     lines = [f"| | {' | '.join(map(_cell, names))} |", "|---|" + "---|" * len(names)]
     for panel in summary.panels(results):
-        known = {row.subject: rate(row.rate.middle) for row in panel.rows}
+        known = {row.subject: panel.text(panel.figure(row).middle) for row in panel.rows}
         first, *others = panel.ranked
-        if others and all(first.rate.differs(row.rate) for row in others):
+        if others and all(first.differs(row) for row in others):
             known[first.subject] = f"**{known[first.subject]}**"
         lines.append(f"| {_cell(panel.workload)} | {' | '.join(known.get(name, '-') for name in names)} |")
     return "\n".join(lines)
