@@ -23,7 +23,8 @@ Positive = Annotated[int, Bounds(least=1)]
 class Options(EngineOptions):
     """Those of every engine, and:
 
-    memtable                 "skiplist", or "sorted" (on demand): engines/lsm/memtable.py compares them
+    memtable                 "skiplist", or "sorted" (on demand), of the plain form: engines/lsm/memtable.py compares them.
+                             The fast form has one for both (engines/lsm/fast/memtable.py)
     write_buffer_bytes       a memtable of this size is flushed: more is faster, and longer to recover
     max_frozen               full memtables that may wait for their flush; for more, writes wait
     block_bytes              of a data block before compression

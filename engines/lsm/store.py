@@ -152,6 +152,10 @@ class LsmStore(KVStore):
         """As the contract says: a batch of one."""
         self.writer.put(key, value, self._sync if sync is None else sync)
 
+    def delete(self, key: bytes, *, sync: bool | None = None) -> None:
+        """As the contract says: a batch of one."""
+        self.writer.delete(key, self._sync if sync is None else sync)
+
     # ---- maintenance ------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:

@@ -56,6 +56,12 @@ class Writer:
         batch.put(key, value)
         self.write(batch, sync)
 
+    def delete(self, key: bytes, sync: bool) -> None:
+        """A batch of one."""
+        batch = WriteBatch()
+        batch.delete(key)
+        self.write(batch, sync)
+
     def write(self, batch: WriteBatch, sync: bool) -> None:
         """Commits the batch, together with others that wait. O(log memtable) for each operation.
 

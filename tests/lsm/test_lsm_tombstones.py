@@ -15,8 +15,7 @@ import pytest
 import engines
 from engines import MappingView
 from engines.lsm.fast import FAST, tombstones
-from engines.lsm.fast.memtable import ArenaMemTable
-from engines.lsm.fast.skiplist import ArenaSkipList
+from engines.lsm.fast.memtable import FastMemTable
 from engines.lsm.fast.tombstones import MAX_BACK, MAX_RANGES, WORTH_NOTING, EmptyRanges
 from engines.lsm.store import LsmStore
 from engines.simenv import SimEnv
@@ -158,16 +157,16 @@ class CountingList(list[Any]):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_key_that_is_overwritten_all_the_time_is_one_step(reverse: bool) -> None:
     """A counter: its older versions lie after the newest in the memtable, and a scan searches its way past them."""
-    memtable = ArenaMemTable(random.Random(0), 0)
+    memtable = FastMemTable(0)
     memtable.add(1, b"a", b"first")
     for sequence in range(2, 5000):
         memtable.add(sequence, b"counter", b"%d" % sequence)
     memtable.add(5000, b"z", b"last")
-    cells = memtable._cells = CountingList(memtable._cells)
+    values = memtable._values = CountingList(memtable._values)
     pairs = [pair for chunk in memtable.chunks(b"", None, 5000, reverse) for pair in zip(*chunk)]
     expected = [(b"a", b"first"), (b"counter", b"4999"), (b"z", b"last")]
     assert pairs == (expected[::-1] if reverse else expected)
-    assert cells.reads < 200
+    assert values.reads < 200
 
 
 @pytest.mark.parametrize("options", [{}, {"memtable": "sorted"}, {"compaction_process": True, "background": True}])
@@ -208,11 +207,11 @@ def entries(store: LsmStore) -> list[tuple[bytes, int]]:
 # ---- the facts ------------------------------------------------------------------------------------------------------
 
 
-def ranges_of(skiplist: ArenaSkipList) -> tuple[EmptyRanges, list[tuple[bytes, bytes | None]]]:
+def ranges_of(memtable: FastMemTable) -> tuple[EmptyRanges, list[tuple[bytes, bytes | None]]]:
     """Ten tombstones from "b" on, noted as a range up to "m"."""
     for sequence in range(1, 11):
-        skiplist.add(b"b%d" % sequence, sequence, None)
-    ranges = EmptyRanges(skiplist, 0)
+        memtable.add(sequence, b"b%d" % sequence, None)
+    ranges = EmptyRanges(memtable, 0)
     ranges.note(b"b", b"m", 10, 20)
     return ranges, []
 
@@ -222,7 +221,7 @@ def known(ranges: EmptyRanges) -> list[tuple[bytes, bytes | None]]:
 
 
 def test_a_scan_begins_behind_an_empty_range() -> None:
-    ranges, _ = ranges_of(ArenaSkipList(random.Random(0)))
+    ranges, _ = ranges_of(FastMemTable(0))
     assert ranges.narrow(b"b", None, 10, False) == (b"m", None)
     assert ranges.narrow(b"c", b"x", 10, False) == (b"m", b"x")
     assert ranges.narrow(b"a", None, 10, False) == (b"a", None), "something may live between a and b"
@@ -236,7 +235,7 @@ def test_a_scan_begins_behind_an_empty_range() -> None:
 
 def test_a_range_without_a_bound() -> None:
     """A scan that met nothing but tombstones up to the end."""
-    ranges = EmptyRanges(ArenaSkipList(random.Random(0)), 0)
+    ranges = EmptyRanges(FastMemTable(0), 0)
     ranges.note(b"q", None, 0, 20)
     assert ranges.narrow(b"r", None, 0, False) is None
     assert ranges.narrow(b"", None, 0, True) == (b"", b"q")
@@ -245,12 +244,12 @@ def test_a_range_without_a_bound() -> None:
 
 def test_a_put_splits_a_range() -> None:
     """It is found among the arrivals when the next scan asks; deletes change nothing."""
-    skiplist = ArenaSkipList(random.Random(0))
-    ranges, _ = ranges_of(skiplist)
-    skiplist.add(b"d", 11, None)
-    skiplist.add(b"f", 12, b"alive")
-    skiplist.add(b"z", 13, b"elsewhere")
-    skiplist.add(b"h", 14, b"not yet seen")
+    memtable = FastMemTable(0)
+    ranges, _ = ranges_of(memtable)
+    memtable.add(11, b"d", None)
+    memtable.add(12, b"f", b"alive")
+    memtable.add(13, b"z", b"elsewhere")
+    memtable.add(14, b"h", b"not yet seen")
     assert ranges.narrow(b"b", None, 13, False) == (b"f", None)
     assert known(ranges) == [(b"b", b"f"), (b"f\x00", b"m")]
     assert ranges.narrow(b"g", None, 13, False) == (b"m", None), "as of 13, h isn't there"
@@ -258,7 +257,7 @@ def test_a_put_splits_a_range() -> None:
 
 
 def test_an_older_scan_uses_nothing_newer() -> None:
-    ranges, _ = ranges_of(ArenaSkipList(random.Random(0)))
+    ranges, _ = ranges_of(FastMemTable(0))
     assert ranges.narrow(b"b", None, 9, False) == (b"b", None)
     before = ranges.known
     ranges.note(b"m", b"p", 9, 20)
@@ -267,7 +266,7 @@ def test_an_older_scan_uses_nothing_newer() -> None:
 
 def test_a_snapshot_older_than_the_memtable_notes_nothing() -> None:
     """What was put between the two is in another memtable, where no later scan would look for it."""
-    ranges = EmptyRanges(ArenaSkipList(random.Random(0)), 7)
+    ranges = EmptyRanges(FastMemTable(0), 7)
     ranges.note(b"b", b"m", 6, 20)
     assert ranges.known is None
     ranges.note(b"b", b"m", 7, 20)
@@ -275,7 +274,7 @@ def test_a_snapshot_older_than_the_memtable_notes_nothing() -> None:
 
 
 def test_neighbours_become_one_range_and_the_least_useful_goes() -> None:
-    ranges, _ = ranges_of(ArenaSkipList(random.Random(0)))
+    ranges, _ = ranges_of(FastMemTable(0))
     ranges.note(b"m", b"p", 10, 16)
     ranges.note(b"a", b"b1", 10, 16)
     assert known(ranges) == [(b"a", b"p")]
@@ -287,34 +286,28 @@ def test_neighbours_become_one_range_and_the_least_useful_goes() -> None:
 
 def test_what_costs_more_than_it_spares_is_forgotten() -> None:
     """After a burst of writes, looking at all of them would take longer than stepping over the tombstones."""
-    skiplist = ArenaSkipList(random.Random(0))
-    ranges, _ = ranges_of(skiplist)
+    memtable = FastMemTable(0)
+    ranges, _ = ranges_of(memtable)
     for sequence in range(11, 11 + 2 * MAX_BACK):
-        skiplist.add(b"y%06d" % sequence, sequence, b"")
+        memtable.add(sequence, b"y%06d" % sequence, b"")
     assert ranges.narrow(b"b", None, 10 + 2 * MAX_BACK, False) == (b"b", None)
     assert ranges.known is None
     ranges.note(b"b", b"m", 10, 20)
     assert ranges.known is None, "as of a sequence that is too long ago, nothing is noted"
 
 
-def test_the_arena_in_the_order_of_arrival() -> None:
-    """Nodes of all heights, both ways."""
-    skiplist, rng = ArenaSkipList(random.Random(0)), random.Random(1)
-    expected: list[tuple[bytes, bytes | None]] = []
-    positions = []
-    for sequence in range(1, 500):
-        key, value = b"%d" % rng.randrange(300), None if rng.random() < 0.5 else b"v"
-        skiplist.add(key, sequence, value)
-        expected.append((key, value))
-        positions.append(len(skiplist.cells))
+def test_a_memtable_in_the_order_of_arrival() -> None:
+    """What has come after a sequence, and up to another one."""
+    memtable, rng = FastMemTable(0), random.Random(1)
+    written = [(b"%d" % rng.randrange(300), None if rng.random() < 0.5 else b"v") for _ in range(499)]
+    for sequence, (key, value) in enumerate(written, 1):
+        memtable.add(sequence, key, value)
     for sequence in (0, 1, 250, 499):
-        position = skiplist.position_after(sequence, 500)
-        assert position == (positions[sequence - 1] if sequence else 6)
-        found = list(skiplist.arrivals(position, 1000))
-        assert [each[:2] for each in found] == expected[sequence:]
-        assert [each[2] for each in found] == positions[sequence:]
-    assert skiplist.position_after(400, 10) is None
-    assert [each[:2] for each in skiplist.arrivals(6, 7)] == expected[:7]
+        position = memtable.position_after(sequence, 500)
+        assert position == sequence
+        assert list(memtable.arrivals(position, 1000)) == written[sequence:]
+        assert list(memtable.arrivals(position, 280)) == written[sequence:280]
+    assert memtable.position_after(400, 10) is None
 
 
 # ---- and the answers ------------------------------------------------------------------------------------------------

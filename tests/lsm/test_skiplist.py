@@ -1,7 +1,4 @@
-"""engines/lsm/skiplist.py: order, searches in both directions, heights, cost, and readers beside the writer.
-
-The arena of engines/lsm/fast/skiplist.py answers all of it alike, but for the heights.
-"""
+"""engines/lsm/skiplist.py: order, searches in both directions, heights, cost, and readers beside the writer."""
 
 from __future__ import annotations
 
@@ -13,19 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.lsm.fast.skiplist import HEAD, LINKED_LEVELS, LINKS, ArenaSkipList
 from engines.lsm.keys import Row
 from engines.lsm.skiplist import BRANCHING, MAX_HEIGHT, Node, SkipList
 
 KEYS = st.binary(max_size=3)  # short, so that some are equal
-Rows = SkipList | ArenaSkipList
-both = pytest.mark.parametrize("kind", [SkipList, ArenaSkipList])
 
 
-def filled(kind: type[Rows], keys: list[bytes]) -> tuple[Rows, list[Row]]:
+def filled(keys: list[bytes]) -> tuple[SkipList, list[Row]]:
     """A skiplist with a row for each key, and the same rows sorted."""
     rows = [Row.of(key, sequence, b"%d" % sequence) for sequence, key in enumerate(keys, 1)]
-    skiplist = kind(random.Random(1))
+    skiplist = SkipList(random.Random(1))
     for row in rows:
         skiplist.insert(row)
     return skiplist, sorted(rows)
@@ -38,22 +32,20 @@ def bounds(keys: list[bytes]) -> list[Row]:
     ]
 
 
-@both
 @given(keys=st.lists(KEYS, max_size=60))
-def test_rows_ascend_and_of_equal_keys_the_newest_is_first(kind: type[Rows], keys: list[bytes]) -> None:
+def test_rows_ascend_and_of_equal_keys_the_newest_is_first(keys: list[bytes]) -> None:
     """skiplist_test.cc, InsertAndLookup; from each bound on, forwards."""
-    skiplist, rows = filled(kind, keys)
+    skiplist, rows = filled(keys)
     assert list(skiplist.ascend(Row.first_of(b""))) == rows
     assert len(skiplist) == len(rows)
     for bound in bounds(keys):
         assert list(skiplist.ascend(bound)) == [row for row in rows if row >= bound]
 
 
-@both
 @given(keys=st.lists(KEYS, max_size=60))
-def test_rows_descend_from_any_bound(kind: type[Rows], keys: list[bytes]) -> None:
+def test_rows_descend_from_any_bound(keys: list[bytes]) -> None:
     """skiplist_test.cc, InsertAndLookup, its part with Prev."""
-    skiplist, rows = filled(kind, keys)
+    skiplist, rows = filled(keys)
     assert list(skiplist.descend(None)) == rows[::-1]
     for bound in bounds(keys):
         assert list(skiplist.descend(bound)) == [row for row in rows if row < bound][::-1]
@@ -61,7 +53,7 @@ def test_rows_descend_from_any_bound(kind: type[Rows], keys: list[bytes]) -> Non
 
 def test_a_search_ends_at_the_first_node_that_is_not_smaller() -> None:
     """And the one before it is FindLessThan's; None where there is none."""
-    skiplist, rows = filled(SkipList, [b"b", b"d"])
+    skiplist, rows = filled([b"b", b"d"])
 
     def row_of(node: Node | None) -> Row | None:
         return None if node is None else node.row
@@ -101,13 +93,12 @@ def test_a_search_gives_the_node_that_it_compared() -> None:
     assert len(skiplist) == 3
 
 
-@both
-def test_a_reader_goes_on_while_rows_are_inserted(kind: type[Rows], rng: random.Random) -> None:
+def test_a_reader_goes_on_while_rows_are_inserted(rng: random.Random) -> None:
     """Invariant 4: whatever comes in between, a reader meets all rows that were there before, in order; and those that are
     inserted ahead of it."""
     numbers = list(range(0, 2_000, 2))
     rng.shuffle(numbers)
-    skiplist, before = filled(kind, [b"%04d" % number for number in numbers])
+    skiplist, before = filled([b"%04d" % number for number in numbers])
     late = list(range(1, 2_000, 2))
     rng.shuffle(late)
     seen = []
@@ -167,11 +158,10 @@ class CountingKey(bytes):
         return bytes.__ge__(self, other)
 
 
-@both
 @pytest.mark.parametrize("count", [1_000, 8_000])
-def test_an_insertion_compares_log_n_keys(kind: type[Rows], count: int, rng: random.Random) -> None:
+def test_an_insertion_compares_log_n_keys(count: int, rng: random.Random) -> None:
     """Pugh, section 2: with p = 1/4, L(n)/p = 4 log4(n) comparisons on average, and a few at the top."""
-    skiplist = kind(rng)
+    skiplist = SkipList(rng)
     keys = [CountingKey(b"%08d" % number) for number in range(count)]
     rng.shuffle(keys)
     CountingKey.compared = 0
@@ -199,47 +189,3 @@ def test_heights_fall_by_four(rng: random.Random) -> None:
         assert above == sorted(above)
         if len(below) >= 100:
             assert 0.6 / BRANCHING < len(above) / len(below) < 1.6 / BRANCHING
-
-
-# ---- what only the arena has (engines/lsm/fast/skiplist.py) ---------------------------------------------------------
-
-
-def test_the_arena_compares_once_when_keys_ascend(rng: random.Random) -> None:
-    """The path of the latest insertion is kept; a node of the lane needs one comparison more."""
-    skiplist = ArenaSkipList(rng)
-    keys = [CountingKey(b"%08d" % number) for number in range(8_000)]
-    CountingKey.compared = 0
-    for sequence, key in enumerate(keys):
-        skiplist.add(key, sequence, b"")
-    assert CountingKey.compared <= len(keys) + len(keys) // 32
-
-
-def test_the_arenas_lane_stands_for_all_levels_from_the_third_on(rng: random.Random) -> None:
-    """Each linked level has about a quarter of the nodes of the one below, and the lane of the highest one."""
-    skiplist = ArenaSkipList(rng)
-    for number in range(8_000):
-        skiplist.add(b"%05d" % rng.randrange(100_000), number, b"")
-    counts = []
-    for link in range(LINKS, LINKS + LINKED_LEVELS):
-        node, count = skiplist.cells[HEAD + link], 0
-        while node != HEAD:
-            node, count = skiplist.cells[node + link], count + 1
-        counts.append(count)
-    counts.append(len(skiplist._lane_nodes))
-    assert counts[0] == 8_000
-    assert [skiplist.cells[node] for node in skiplist._lane_nodes] == skiplist._lane_keys == sorted(skiplist._lane_keys)
-    for below, above in itertools.pairwise(counts):
-        assert 0.15 < above / below < 0.4, counts
-
-
-def test_the_arena_keeps_the_order_of_insertion(rng: random.Random) -> None:
-    """For fast/tombstones.py: what has come after a sequence, and up to another one."""
-    skiplist = ArenaSkipList(rng)
-    written = [(b"%03d" % rng.randrange(1_000), None if rng.random() < 0.3 else b"v") for _ in range(300)]
-    for sequence, (key, value) in enumerate(written, 1):
-        skiplist.add(key, sequence, value)
-    for known in (0, 1, 150, 299, 300):
-        position = skiplist.position_after(known, limit=300)
-        assert position is not None
-        assert [(key, value) for key, value, _ in skiplist.arrivals(position, 280)] == written[known:280]
-    assert skiplist.position_after(100, limit=199) is None, "it doesn't look at more than that"

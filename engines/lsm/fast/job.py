@@ -9,7 +9,7 @@ from typing import Final
 from engines.kvstore import Pair
 from engines.lsm import job as plain
 from engines.lsm.fast.chunks import Rows, merge_rows, row_chunks_of, whole_keys
-from engines.lsm.fast.memtable import ArenaMemTable
+from engines.lsm.fast.memtable import FastMemTable
 from engines.lsm.fast.sstable import FastTable
 from engines.lsm.fast.table_builder import FastTableBuilder
 from engines.lsm.job import Job, TableWriter, is_crowded
@@ -64,7 +64,7 @@ def _pair_chunks(pairs: Iterator[Pair], trailer: bytes) -> Iterator[Rows]:
 
 def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> list[FileMeta]:
     """As job.flush, a chunk at a time. Together with the writer: 4.2 µs a row -> 2.0 µs."""
-    if not isinstance(writer, FastTableWriter) or not isinstance(memtable, ArenaMemTable) or is_crowded(memtable):
+    if not isinstance(writer, FastTableWriter) or not isinstance(memtable, FastMemTable) or is_crowded(memtable):
         return plain.flush(memtable, smallest_snapshot, writer)
     return writer.write_chunks(memtable.row_chunks())
 

@@ -11,8 +11,8 @@ would step over 16,000 of them for each further job; LevelDB does. So a scan tha
 range on the memtable, and the next one skips it.
 
 1. What is noted is a fact that stays true: "as of this sequence, no key in [start, stop) is live". A scan as of a later
-   sequence may use it, once the puts in between have been looked at: they are in the memtable's arena, in the order of
-   their arrival. So writers know nothing of this and pay nothing; a scan pays 0.1 µs for each write since the last one.
+   sequence may use it, once the puts in between have been looked at: the memtable has them in the order of their
+   arrival. So writers know nothing of this and pay nothing; a scan pays 0.1 µs for each write since the last one.
 2. A scan as of an earlier sequence may not use it: some of the tombstones are newer.
 3. Facts are about one memtable and everything below it, which flushes and compactions don't change for a reader. They
    end with the memtable; the first scan after a rotation pays for what compaction has left. A snapshot that is older
@@ -20,8 +20,7 @@ range on the memtable, and the next one skips it.
 4. `known` is one tuple, replaced as a whole by any reader without a lock. Of two that do it at once, one is lost, and
    what remains is true.
 
-Left out: the same for `SortedMemTable`, where a scan between writes sorts anyway, and for snapshots older than what is
-known. RocksDB's answer to the same is a compaction of tables with many tombstones (CompactOnDeletionCollector), which
+Left out: the same for snapshots older than what is known. RocksDB's answer to the same is a compaction of tables with many tombstones (CompactOnDeletionCollector), which
 rewrites; compaction.py's rule 6 is ours, and works besides.
 """
 
@@ -29,9 +28,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
-from engines.lsm.fast.skiplist import ArenaSkipList
 from engines.lsm.statistics import Counters
 
 __all__ = ["EmptyRanges", "Run"]
@@ -41,7 +39,17 @@ MAX_RANGES: Final = 32  # of one memtable; a queue has one
 MAX_BACK: Final = 1024  # writes newer than a scan that it looks at, to note what it has found
 
 Range = tuple[bytes, bytes | None, int]  # start, stop (None: no bound), how many tombstones it spares
-Known = tuple[int, int, tuple[Range, ...]]  # as of which sequence; the arena's position after it; ranges, ascending
+Known = tuple[int, int, tuple[Range, ...]]  # as of which sequence; the arrivals' position after it; ranges, ascending
+
+
+class Arrivals(Protocol):
+    """Rows in the order of their arrival: what a memtable tells here (fast/memtable.py). Sequences ascend in it."""
+
+    def arrivals(self, position: int, sequence: int) -> Iterator[tuple[bytes, bytes | None]]:
+        """(key, value) of those from a position on, up to `sequence`."""
+
+    def position_after(self, sequence: int, limit: int) -> int | None:
+        """The position after the last one up to `sequence`; None if more than `limit` follow it."""
 
 
 class EmptyRanges:
@@ -50,10 +58,10 @@ class EmptyRanges:
     sequence: the store's last one when the memtable was made (rule 3).
     """
 
-    __slots__ = ("_list", "_oldest", "known")
+    __slots__ = ("_arrived", "_oldest", "known")
 
-    def __init__(self, skiplist: ArenaSkipList, sequence: int) -> None:
-        self._list = skiplist
+    def __init__(self, arrived: Arrivals, sequence: int) -> None:
+        self._arrived = arrived
         self._oldest = sequence
         self.known: Known | None = None
 
@@ -80,7 +88,7 @@ class EmptyRanges:
         """Notes that as of `sequence` nothing is live in [start, stop), which a scan has seen. Cost as `narrow`."""
         known = self._as_of(sequence)
         if known is None:
-            position = self._list.position_after(sequence, MAX_BACK)
+            position = self._arrived.position_after(sequence, MAX_BACK)
             if position is None or self.known is not None or sequence < self._oldest:
                 return  # too long ago, or rule 2, or rule 3
             known = sequence, position, ()
@@ -107,8 +115,8 @@ class EmptyRanges:
             return known
         budget = sum([spared for _, _, spared in known[2]]) + MAX_BACK
         position, ranges = known[1], list(known[2])
-        for key, value, after in self._list.arrivals(position, sequence):
-            position = after
+        for key, value in self._arrived.arrivals(position, sequence):
+            position += 1
             budget -= 1
             if value is not None:
                 _split(ranges, key)
