@@ -63,7 +63,8 @@ class Channel:
         """Raises ChannelClosed; what pickle raises for an object that can't be pickled, and then nothing was sent."""
         frame = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         try:
-            self._end.sendall(len(frame).to_bytes(_SIZE_BYTES, "big") + frame)
+            self._end.sendall(len(frame).to_bytes(_SIZE_BYTES, "big"))
+            self._end.sendall(frame)  # not in one piece with its size: it may be some megabytes
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 

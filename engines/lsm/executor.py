@@ -152,9 +152,14 @@ class ProcessExecutor:
         worker = self._worker_for(job.memtable.size_bytes)
         if worker is not None:
             count = 2 + job.memtable.size_bytes // self._most_bytes
-            compression = self._core.compression()
             request = FlushLog(
-                job.log_path, job.lowest, job.highest, list(islice(numbers, count)), compression, job.smallest_snapshot
+                job.log_path,
+                job.lowest,
+                job.highest,
+                list(islice(numbers, count)),
+                self._core.compression(),
+                job.smallest_snapshot,
+                job.memtable if job.memtable.travels else None,
             )
             try:
                 return worker.do(request, self._core.env)

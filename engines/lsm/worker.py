@@ -1,6 +1,6 @@
 """Flushing and compacting in a process of its own, so that the interpreter's lock stays with the store's users.
 
-    store ──(channel)──► worker    0  FlushLog: "the log 12 as tables, numbers 13 to 15"
+    store ──(channel)──► worker    0  FlushLog: "the log 12, or these rows of it, as tables, numbers 13 to 15"
                                    1  Compact: a Job, with numbers
           ◄──(channel)──           Done: the tables, and what was written, or the failure
 
@@ -28,6 +28,7 @@ from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
 from engines.lsm.files import table_name
 from engines.lsm.job import Job, keep_compression
+from engines.lsm.memtable import MemTable
 from engines.lsm.options import Options
 from engines.lsm.parts import Parts
 from engines.lsm.table_cache import TableCache
@@ -86,7 +87,7 @@ class Request(Protocol):
 class FlushLog:
     """The batches of a closed log, whose sequences are from `lowest` to `highest`, as tables with the given numbers.
 
-    Its memtable is in the store's process, and too large to be sent; so the worker makes it again from the log.
+    memtable: None if the worker is to make it again from the log, because it is slow to send (`MemTable.travels`).
     smallest_snapshot: as for job.flush.
     """
 
@@ -98,11 +99,10 @@ class FlushLog:
     numbers: list[int]
     compression: str | None
     smallest_snapshot: int
+    memtable: MemTable | None = None
 
     def run(self, place: Place) -> Done:
-        memtable = place.parts.new_memtable("sorted", place.env.rng, 0)  # it is filled, and then read once
-        for sequence, operations in replay(place.env, self.log_path):
-            memtable.add_all(sequence, operations)
+        memtable = self.memtable or self._replayed(place)
         writer = place.parts.table_writer(
             place.env,
             place.directory,
@@ -117,6 +117,12 @@ class FlushLog:
         writer.compression = self.compression
         files = place.parts.flush(memtable, self.smallest_snapshot, writer)
         return Done(files, writer.bytes_written, writer.fsyncs)
+
+    def _replayed(self, place: Place) -> MemTable:
+        memtable = place.parts.new_memtable("sorted", place.env.rng, 0)  # it is filled, and then read once
+        for sequence, operations in replay(place.env, self.log_path):
+            memtable.add_all(sequence, operations)
+        return memtable
 
 
 @dataclass(frozen=True, slots=True)

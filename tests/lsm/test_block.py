@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engines.coding import DecodeError
 from engines.lsm.block import Block, BlockBuilder
-from engines.lsm.fast.block import DecodedBlock, FastBlockBuilder
+from engines.lsm.fast.block import DecodedBlock, FastBlockBuilder, shared_prefixes
 from engines.lsm.keys import MAX_SEQUENCE, VALUE, internal_key, order
 
 KEYS = st.binary(max_size=12)
@@ -22,7 +22,10 @@ def build(keys: list[bytes], values: list[bytes], interval: int) -> bytes:
     size, raw = builder.size_bytes, builder.finish()
     assert len(raw) == size
     fast = FastBlockBuilder(interval)
-    assert fast.fill(keys, values, 0, 1 << 30) == len(keys)
+    middle = len(keys) // 2  # in two pieces
+    for part in (slice(middle), slice(middle, None)):
+        shared = shared_prefixes(fast.last, keys[part])
+        assert fast.fill(keys[part], values[part], shared, 0, 1 << 30) == len(keys[part])
     assert (fast.size_bytes, fast.finish()) == (size, raw)
     return raw
 
@@ -113,5 +116,5 @@ def test_the_fast_builder_ends_a_block_at_the_entry_that_fills_it(interval: int)
         builder.add(keys[count], b"v" * 20)
         count += 1
     fast = FastBlockBuilder(interval)
-    assert fast.fill(keys, [b"v" * 20] * 100, 0, 256) == fast.count == count
+    assert fast.fill(keys, [b"v" * 20] * 100, shared_prefixes(b"", keys), 0, 256) == fast.count == count
     assert fast.finish() == builder.finish()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import pickle
 import random
 import weakref
 from collections.abc import Callable
@@ -213,6 +214,18 @@ def test_sequences_may_have_gaps(rng: random.Random) -> None:
         assert quick.get(b"7", moment) == plain.get(b"7", moment)
     assert [key for keys, *_ in quick.row_chunks() for key in keys] == [row.key for row in plain.rows()]
     assert [key for _, keys, _ in quick.row_chunks() for key in keys] == [row.internal_key for row in plain.rows()]
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_frozen_memtable_travels(rng: random.Random, step: int) -> None:
+    """To a worker process, with all versions; without gaps in the sequences, and with."""
+    memtable = fast.new_memtable("skiplist", random.Random(1), 0)
+    for number in range(300):
+        memtable.add(5 + number * step, b"%d" % rng.randrange(200), rng.choice((None, b"", b"%d" % number)))
+    there = pickle.loads(pickle.dumps(memtable))
+    assert list(there.rows()) == list(memtable.rows())
+    assert list(there.row_chunks()) == list(memtable.row_chunks())
+    assert (len(there), there.key_count()) == (len(memtable), memtable.key_count())
 
 
 class CountingKey(bytes):

@@ -33,6 +33,7 @@ __all__ = [
     "Rows",
     "chunked",
     "chunks_of",
+    "gathered",
     "merge_chunks",
     "merge_rows",
     "row_chunks_of",
@@ -142,6 +143,22 @@ def _place_after(keys: list[bytes], bound: bytes, at: int, reverse: bool) -> int
         else:
             high = middle
     return low
+
+
+def gathered(chunks: Iterable[Rows], rows: int) -> Iterator[Rows]:
+    """The same rows, in chunks of at least so many; the last one may have fewer. None is empty."""
+    keys: list[bytes] = []
+    internal_keys: list[bytes] = []
+    values: list[bytes] = []
+    for chunk in chunks:
+        keys += chunk[0]
+        internal_keys += chunk[1]
+        values += chunk[2]
+        if len(keys) >= rows:
+            yield keys, internal_keys, values
+            keys, internal_keys, values = [], [], []
+    if keys:
+        yield keys, internal_keys, values
 
 
 def whole_keys(rows: Iterable[Rows]) -> Iterator[Rows]:

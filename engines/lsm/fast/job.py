@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, compress, islice
+from operator import itemgetter
 from typing import Final
 
 from engines.kvstore import Pair
 from engines.lsm import job as plain
-from engines.lsm.fast.chunks import Rows, merge_rows, row_chunks_of, whole_keys
+from engines.lsm.fast.block import shared_prefixes
+from engines.lsm.fast.chunks import Rows, gathered, merge_rows, row_chunks_of, whole_keys
 from engines.lsm.fast.memtable import FastMemTable
 from engines.lsm.fast.sstable import FastTable
 from engines.lsm.fast.table_builder import FastTableBuilder
 from engines.lsm.job import Job, TableWriter, is_crowded
-from engines.lsm.keys import TRAILER_BYTES, VALUE, Row, pack_trailer
+from engines.lsm.keys import DELETION, TRAILER_BYTES, VALUE, Row, pack_trailer, trailer_of
 from engines.lsm.memtable import MemTable
 from engines.lsm.table_cache import TableCache
 from engines.lsm.version import FileMeta
@@ -21,13 +23,16 @@ from engines.lsm.version import FileMeta
 __all__ = ["FastTableWriter", "compact", "flush"]
 
 TRAILER_SLICE: Final = slice(-TRAILER_BYTES, None)
-LOADED: Final = 256  # pairs of a load that are taken together
+LOADED: Final = 1024  # pairs of a load that are taken together
+ROUND: Final = 1024  # rows of a source of a compaction that are taken together, some 100 KiB
+_kind: Final = itemgetter(-TRAILER_BYTES)  # the lowest byte of an internal key's trailer
 
 
 class FastTableWriter(TableWriter):
     """A TableWriter that takes many rows at once. A load: 3.5 µs -> 1.7 µs a pair."""
 
     new_builder = FastTableBuilder
+    _last_internal = b""  # key of the last row, as stored
 
     def write_all(self, rows: Iterable[Row]) -> list[FileMeta]:
         return self.write_chunks(row_chunks_of(rows))
@@ -47,13 +52,15 @@ class FastTableWriter(TableWriter):
             raise
 
     def _add_all(self, keys: list[bytes], internal_keys: list[bytes], values: list[bytes]) -> None:
+        shared = shared_prefixes(self._last_internal, internal_keys)
         at = 0
         while at < len(keys):
             self.cut_before(keys[at])
             builder = self.builder()
             assert isinstance(builder, FastTableBuilder)
-            at = builder.add_all(keys, internal_keys, values, at)
+            at = builder.add_all(keys, internal_keys, values, shared, at)
             self.last = keys[at - 1]
+        self._last_internal = internal_keys[-1]
 
 
 def _pair_chunks(pairs: Iterator[Pair], trailer: bytes) -> Iterator[Rows]:
@@ -63,24 +70,54 @@ def _pair_chunks(pairs: Iterator[Pair], trailer: bytes) -> Iterator[Rows]:
 
 
 def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> list[FileMeta]:
-    """As job.flush, a chunk at a time. Together with the writer: 4.2 µs a row -> 2.0 µs."""
+    """As job.flush, a chunk at a time. Together with the writer: 4.2 µs a row -> 1.5 µs."""
     if not isinstance(writer, FastTableWriter) or not isinstance(memtable, FastMemTable) or is_crowded(memtable):
         return plain.flush(memtable, smallest_snapshot, writer)
     return writer.write_chunks(memtable.row_chunks())
 
 
 def compact(job: Job, writer: TableWriter, tables: TableCache) -> list[FileMeta]:
-    """As job.compact, a round of the merge at a time. Together with the writer: 3.8 µs -> 2.0 µs a row."""
+    """As job.compact, a round of the merge at a time. Together with the writer: 3.1 µs -> 1.6 µs a row, of which the reading of blocks is 0.5."""
     if not isinstance(writer, FastTableWriter):
         return plain.compact(job, writer, tables)
-    sources = [whole_keys(_rows_of(files, tables)) for files in job.runs]
-    return writer.write_chunks(_needed(pieces, job) for pieces in merge_rows(sources))
+    sources = [whole_keys(gathered(_rows_of(files, tables), ROUND)) for files in job.runs]
+    decide = _newest if job.max_sequence <= job.smallest_snapshot else _needed
+    return writer.write_chunks(decide(pieces, job) for pieces in merge_rows(sources))
 
 
 def _rows_of(files: Iterable[FileMeta], tables: TableCache) -> Iterator[Rows]:
     for file in files:
         table = tables.get(file)
         yield from table.row_chunks() if isinstance(table, FastTable) else row_chunks_of(table.all_rows())
+
+
+def _newest(pieces: list[Rows], job: Job) -> Rows:
+    """`_needed`, if no snapshot asks for anything but the newest version of each key: no row becomes an object of its own.
+
+    A dict puts the rows together: 0.9 µs -> 0.25 µs a row.
+    """
+    keys, stored, values = pieces[0] if len(pieces) == 1 else _concatenated(pieces)
+    places = dict(zip(keys, range(len(keys))))
+    if len(places) < len(keys):
+        for at, key in enumerate(keys):
+            other = places[key]
+            if other != at and trailer_of(stored[at]) > trailer_of(stored[other]):
+                places[key] = at
+    if len(places) < len(keys) or len(pieces) > 1:
+        keys = sorted(places)
+        order = list(map(places.__getitem__, keys))
+        stored = list(map(stored.__getitem__, order))
+        values = list(map(values.__getitem__, order))
+    kinds = list(map(_kind, stored))
+    if DELETION in kinds:
+        kept = [kind != DELETION or not job.is_base(key) for kind, key in zip(kinds, keys)]
+        return list(compress(keys, kept)), list(compress(stored, kept)), list(compress(values, kept))
+    return keys, stored, values
+
+
+def _concatenated(pieces: list[Rows]) -> Rows:
+    keys, stored, values = zip(*pieces)
+    return list(chain.from_iterable(keys)), list(chain.from_iterable(stored)), list(chain.from_iterable(values))
 
 
 def _needed(pieces: list[Rows], job: Job) -> Rows:

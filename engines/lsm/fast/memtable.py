@@ -25,6 +25,7 @@ for each sixteen keys, and later for each 256.
 
 from __future__ import annotations
 
+import marshal
 import random
 import struct
 import weakref
@@ -44,6 +45,7 @@ __all__ = ["FastMemTable", "new_memtable"]
 
 FIRST_CHUNK: Final = 16  # entries: short scans are the most frequent ones
 MAX_CHUNK: Final = 256
+MARSHAL_VERSION: Final = 2  # without references to equal objects, for which later ones keep a table
 FEW: Final = 64  # new keys that are put into their chunks one by one; or an eighth of all, if that is more
 
 
@@ -62,6 +64,8 @@ class FastMemTable(MemTable):
     """
 
     __slots__ = ("__weakref__", "_first", "_keys", "_older", "_order", "_sequences", "_values", "empty_ranges", "index")
+
+    travels = True
 
     def __init__(self, last_sequence: int) -> None:
         super().__init__(Vector())  # which stays empty: the rows are here
@@ -244,6 +248,13 @@ class FastMemTable(MemTable):
     def __len__(self) -> int:
         return len(self._values)
 
+    # ---- the way to a worker process --------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[object, tuple[bytes]]:
+        """The rows only, in the order of arrival: 0.15 µs a row. Requires: nobody adds any more."""
+        rows = self._first, self._sequences, self._keys, self._values
+        return _unpacked, (marshal.dumps(rows, MARSHAL_VERSION),)
+
     # ---- the order --------------------------------------------------------------------------------------------------
 
     def _ordered(self) -> Order:
@@ -273,6 +284,21 @@ class FastMemTable(MemTable):
                 return position
             position -= 1
         return None
+
+
+def _unpacked(rows: bytes) -> FastMemTable:
+    """The memtable that `__reduce__` has packed, in another process of the same Python: to be read only."""
+    memtable = FastMemTable(0)
+    memtable._first, memtable._sequences, memtable._keys, memtable._values = marshal.loads(rows)
+    keys, index = memtable._keys, memtable.index
+    index.update(zip(keys, range(len(keys))))
+    if len(index) < len(keys):
+        newest: dict[bytes, int] = {}
+        for position, key in enumerate(keys):
+            if key in newest:
+                memtable._older[position] = newest[key]
+            newest[key] = position
+    return memtable
 
 
 def _sort_anew(order: Order, new: list[bytes]) -> tuple[list[list[bytes]], list[bytes]]:
