@@ -59,7 +59,7 @@ class Committer:
         self.freelist_run = self._run_of_freelist(state.meta)
         # A backup of bbolt's has its newest meta in page 0 whatever the txid; meta_page is where it was found.
         self.misplaced = meta_page != state.meta.page
-        self._fill = fill
+        self.fill = fill
         self._tree_writer = tree_writer
 
     def _run_of_freelist(self, meta: Meta) -> range:
@@ -132,7 +132,7 @@ class Committer:
     def begin(self, txid: int) -> TreeWriter:
         """A writer for the next tree, after the pages of readers that are gone became free."""
         self.free(self.freelist.release(self.pins()))
-        return self._tree_writer(self.pager, self.freelist, txid, self._fill)
+        return self._tree_writer(self.pager, self.freelist, txid, self.fill)
 
     def enter_root(self, writer: TreeWriter, root: int | None) -> tuple[int, int, Node]:
         """Enters the bucket's new root in the root bucket: (the root bucket's page, the bucket's root, that root's node).

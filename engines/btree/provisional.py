@@ -63,6 +63,7 @@ from engines.kvstore import Operation
 __all__ = [
     "SPARE_PLACE",
     "SUMMAND_FACTOR",
+    "SUM_MAGIC",
     "PageSum",
     "Provisional",
     "add_sum",

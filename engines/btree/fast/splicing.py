@@ -13,14 +13,16 @@ from engines.btree.page import (
     HEADER_BYTES,
     TRAILER_BYTES,
     BucketValue,
+    branch_element,
     leaf_element,
 )
 from engines.btree.pager import Pager
 from engines.btree.tree import APPEND_FILL, TreeWriter
 
-__all__ = ["CHILD", "Splicing", "change_leaf", "splice_leaf"]
+__all__ = ["CHILD", "Splicing", "change_leaf", "cut_leaf", "join_leaves", "splice_branch", "splice_leaf"]
 
 _u64 = struct.Struct("<Q").pack
+_pos_of = struct.Struct("<I")  # of a branch element
 
 
 SPLICE_LIMIT = 256  # elements; beyond it the long integers cost more than encoding anew
@@ -29,6 +31,7 @@ CHILD = HEADER_BYTES + 8  # where element 0 of a branch has its page id
 
 # _POS[n] has a 1 in the place of `pos` of each of n leaf elements, read as one little-endian integer
 _POS = list(accumulate((1 << (128 * i + 32) for i in range(SPLICE_LIMIT)), initial=0))
+_ONES = list(accumulate((1 << (128 * i) for i in range(SPLICE_LIMIT)), initial=0))  # the same of branch elements
 
 
 def splice_leaf(body: bytes, count: int, index: int, found: bool, key: bytes, value: bytes | None) -> bytes:
@@ -68,10 +71,66 @@ def splice_leaf(body: bytes, count: int, index: int, found: bool, key: bytes, va
     return b"".join((moved, body[table:start], key, value, body[start:]))
 
 
+def splice_branch(body: bytes, count: int, low: int, high: int, keys: list[bytes], children: list[int]) -> bytes:
+    """A packed branch's body with other elements in the place of low <= i < high, as page.branch_body would give it.
+
+    The data of an element before them moves with the table's end, that of one after them with the new keys as well.
+    Requires: 0 <= low < high <= count < SPLICE_LIMIT.
+    """
+    table = ELEMENT_BYTES * count
+    first, last = ELEMENT_BYTES * low, ELEMENT_BYTES * high
+    start = first + _pos_of.unpack_from(body, first)[0]
+    stop = last + _pos_of.unpack_from(body, last)[0] if high < count else len(body)
+    moved = ELEMENT_BYTES * (len(keys) - (high - low))
+    before, after = body[:first], body[last:table]
+    if moved and low:
+        before = (int.from_bytes(before, "little") + moved * _ONES[low]).to_bytes(first, "little")
+    grown = sum(map(len, keys)) - (stop - start)
+    if grown and high < count:
+        shifted = int.from_bytes(after, "little") + grown * _ONES[count - high]
+        after = shifted.to_bytes(table - last, "little")
+    pos = start + moved - first
+    elements = [before]
+    for key, child in zip(keys, children):
+        elements.append(branch_element.pack(pos, len(key), child))
+        pos += len(key) - ELEMENT_BYTES
+    return b"".join((*elements, after, body[table:start], *keys, body[stop:]))
+
+
+def cut_leaf(body: bytes, pieces: list[Node]) -> list[bytes]:
+    """The bodies of the pieces that a packed leaf with that body was split into: a split takes 30 µs less.
+
+    The elements of a piece all lie nearer to their data: by the elements after them, and by the data before them.
+    """
+    count = sum(len(piece.keys) for piece in pieces)
+    table = ELEMENT_BYTES * count
+    bodies: list[bytes] = []
+    element, start = 0, table
+    for piece in pieces:
+        own = len(piece.keys)
+        size = ELEMENT_BYTES * own
+        stop = start + piece.size_bytes - HEADER_BYTES - size
+        nearer = start - table + ELEMENT_BYTES * (count - own) - element
+        elements = int.from_bytes(body[element : element + size], "little") - nearer * _POS[own]
+        bodies.append(elements.to_bytes(size, "little") + body[start:stop])
+        element, start = element + size, stop
+    return bodies
+
+
+def join_leaves(left: bytes, left_count: int, right: bytes, right_count: int) -> bytes:
+    """The body of two packed leaves as one, from theirs."""
+    left_table, right_table = ELEMENT_BYTES * left_count, ELEMENT_BYTES * right_count
+    farther = len(left) - left_table  # the right one's elements, from their data: by the left one's data
+    first = int.from_bytes(left[:left_table], "little") + right_table * _POS[left_count]
+    second = int.from_bytes(right[:right_table], "little") + farther * _POS[right_count]
+    tables = first.to_bytes(left_table, "little"), second.to_bytes(right_table, "little")
+    return b"".join((*tables, left[left_table:], right[right_table:]))
+
+
 def change_leaf(
     pager: Pager, pgid: int, node: Node, index: int, found: bool, key: bytes, value: bytes | None
 ) -> tuple[Node, bytes] | None:
-    """The leaf after one change, and its body, spliced; None if it can't be, or doesn't fit into its page any more."""
+    """The leaf after one change, which may be too large for a page, and its body, spliced; None if it can't be spliced."""
     keys = node.keys
     count = len(keys)
     page_bytes = pager.page_bytes
@@ -80,9 +139,6 @@ def change_leaf(
         return None
     start = pgid * page_bytes
     body = splice_leaf(pager.map[start + HEADER_BYTES : start + old_size], count, index, found, key, value)
-    size = HEADER_BYTES + len(body)
-    if size + TRAILER_BYTES > page_bytes:
-        return None
     values = node.values.copy()
     if value is None:
         keys = keys.copy()
@@ -93,7 +149,7 @@ def change_leaf(
         keys = keys.copy()
         keys.insert(index, key)
         values.insert(index, value)
-    return Node(keys, values, NO_CHILDREN, size), body
+    return Node(keys, values, NO_CHILDREN, HEADER_BYTES + len(body)), body
 
 
 class Splicing(TreeWriter):
@@ -120,8 +176,14 @@ class Splicing(TreeWriter):
         changed = change_leaf(self.pager, pgid, node, index, found, key, value)
         if changed is None:
             return super().update_leaf(pgid, node, low, high, rightmost)
-        self._bodies[changed[0]] = changed[1]
-        return [changed[0]]
+        leaf, body = changed
+        if leaf.size_bytes + TRAILER_BYTES <= self.page_bytes:
+            self._bodies[leaf] = body
+            return [leaf]
+        appended = rightmost and key > node.keys[-1]
+        pieces = leaf.split(self.page_bytes, APPEND_FILL if appended else self.fill)
+        self._bodies.update(zip(pieces, cut_leaf(body, pieces)))
+        return pieces
 
     def _append(self, node: Node, low: int, high: int, rightmost: bool) -> list[Node] | None:
         """New keys after the leaf's last one, all at once: 100 of them, with the split, 41 µs -> 29 µs."""
