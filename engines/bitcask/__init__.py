@@ -6,6 +6,7 @@
 | place     | where a record lies, and the one way in which it is read back                      |
 | segment   | the files: the active one, the sealed ones, when they are removed                  |
 | hint      | a file's keys without its values                                                   |
+| order     | the keys of a hash in order, for scans                                             |
 | keydir    | key → place; the keys in order; what an open snapshot remembers                    |
 | scan      | a data file from end to end: what belongs together is whole, or not there          |
 | log       | the writing end: what a write appends                                              |

@@ -4,9 +4,8 @@
 
 A get is one lookup here and one read of a file.
 
-Order. A hash has none, so the keys in order are a second structure (`KeyOrder`), made at the first scan and kept from
-then on: the writer only notes which keys came and went, and the next scan sorts those in. Stores that are never scanned
-pay nothing.
+Order. A hash has none, so the keys in order are a second structure (engines.bitcask.order), made at the first scan and
+kept from then on.
 
 Snapshots. A snapshot has an *undo map*: before the writer gives a key another place, it notes the old one there, for
 every open snapshot that has no note of this key yet. A snapshot's place of a key is its note if there is one, else the
@@ -29,63 +28,19 @@ shared by several processes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from sortedcontainers import SortedList
-
 from engines.bitcask.hint import TOMBSTONE_BIT, Entry
+from engines.bitcask.order import KeyOrder
 from engines.bitcask.place import SIZE_BITS, Place, pack, unpack
 from engines.bitcask.segment import Segment
 
-__all__ = ["NO_NOTE", "Changes", "KeyOrder", "Keydir", "Undo"]
+__all__ = ["NO_NOTE", "Changes", "Keydir", "Undo"]
 
 NO_NOTE: Final[Place] = 0  # is no place, since ids begin at 1; and not None, which is the note of an absent key
 
-NO_KEYS: Final[SortedList[bytes]] = SortedList()  # each scan makes an undo map, and an empty list takes 0.2 µs
-
 Changes = Mapping[bytes, Place | None]  # key → its new place, None for a deletion
-
-
-class KeyOrder:
-    """The keys of a mapping in order, made when first asked for, and brought up to date when asked again."""
-
-    __slots__ = ("_keys", "changed", "made")
-
-    def __init__(self) -> None:
-        self._keys = NO_KEYS
-        self.changed: set[bytes] = set()  # keys that may have come or gone since
-        self.made = False
-
-    def note(self, key: bytes) -> None:
-        """The key has come or gone. Requires: `made`."""
-        self.changed.add(key)
-        # Beyond this many it is no dearer to sort all keys anew, so the order is given up until it is asked for. Else a
-        # store that was scanned once would remember every key that has come and gone since.
-        if 8 * len(self.changed) > len(self._keys):
-            self.made = False
-            self._keys = NO_KEYS
-            self.changed.clear()
-
-    def range(
-        self, places: Collection[bytes], start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool
-    ) -> Iterator[bytes]:
-        """The keys of `places` between the bounds. O(log n) and O(log n) for each noted key; O(n log n) at first."""
-        if not self.made:
-            self._keys = SortedList(places)
-            self.made = True
-        else:
-            for key in self.changed:
-                if key not in places:
-                    self._keys.discard(key)
-                elif key not in self._keys:
-                    self._keys.add(key)
-        self.changed.clear()
-        return self._keys.irange(start, stop, inclusive, reverse)
-
-    def check(self, places: Collection[bytes]) -> bool:
-        """True if the order, once up to date, is that of `places`."""
-        return list(self.range(places, b"", None, (True, True), False)) == sorted(places)
 
 
 class Undo(dict[bytes, "Place | None"]):
@@ -94,7 +49,6 @@ class Undo(dict[bytes, "Place | None"]):
     __slots__ = ("__weakref__", "order")
 
     def __init__(self) -> None:
-        super().__init__()
         self.order = KeyOrder()
 
     def note(self, key: bytes, place: Place | None) -> None:
@@ -167,11 +121,11 @@ class Keydir:
                 return place
 
     def keys(
-        self, undo: Undo, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool
-    ) -> tuple[Iterator[bytes], Iterator[bytes]]:
-        """Between the bounds: the live keys, and the keys of which the undo map has notes. Each in order."""
-        live = self.order.range(self.places, start, stop, inclusive, reverse)
-        return live, undo.order.range(undo, start, stop, inclusive, reverse) if undo else iter(())
+        self, undo: Undo, start: bytes, stop: bytes | None, count: int, *, after: bool, reverse: bool
+    ) -> tuple[list[bytes], list[bytes]]:
+        """The next keys of a scan, as of KeyOrder.take: live ones, and ones of which the undo map has notes."""
+        live = self.order.take(self.places, start, stop, count, after=after, reverse=reverse)
+        return live, undo.order.take(undo, start, stop, count, after=after, reverse=reverse) if undo else []
 
     def load(self, segment: Segment, entries: Iterable[Entry], segments: Mapping[int, Segment]) -> None:
         """Brings the keys of a segment in, over those of the older segments, which have been brought in before.

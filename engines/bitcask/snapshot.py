@@ -14,7 +14,6 @@ they were written, so a scan of what isn't cached is a random read for each key;
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 from engines.bitcask.core import Core
 from engines.bitcask.place import Place
@@ -70,31 +69,34 @@ class BitcaskSnapshot(Snapshot):
 
     def _pairs(self, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
         core, moment = self.core, self.moment
-        inclusive = (True, False)
+        after = False
         count = FIRST_CHUNK
         while stop is None or start < stop:
-            keys, places = holding(core.mutex, self._chunk, start, stop, inclusive, reverse, count)
+            keys, places = holding(core.mutex, self._chunk, start, stop, count, after, reverse)
             for key, place in zip(keys, places):
                 if not moment.open:
                     self.check_open()
                 if place is not None:
-                    try:
-                        value = core.read(key, place)
-                    except KeyError:
-                        self.check_open()  # as in `get`
-                        raise
-                    core.scanned += 1
-                    yield key, value
+                    yield key, self._read(key, place)
             if len(keys) < count:
                 return
             if reverse:
                 stop = keys[-1]
             else:
-                start, inclusive = keys[-1], (False, False)
+                start, after = keys[-1], True
             count = CHUNK
 
+    def _read(self, key: bytes, place: Place) -> bytes:
+        try:
+            value = self.core.read(key, place)
+        except KeyError:
+            self.check_open()  # as in `get`
+            raise
+        self.core.scanned += 1
+        return value
+
     def _chunk(
-        self, start: bytes, stop: bytes | None, inclusive: tuple[bool, bool], reverse: bool, count: int
+        self, start: bytes, stop: bytes | None, count: int, after: bool, reverse: bool
     ) -> tuple[list[bytes], list[Place | None]]:
         """The next `count` keys in order, with their places; None for a key that this snapshot doesn't have.
 
@@ -103,11 +105,10 @@ class BitcaskSnapshot(Snapshot):
         """
         self.check_open()
         keydir, undo = self.moment.keydir, self.moment.undo
-        live, undone = keydir.keys(undo, start, stop, inclusive, reverse)
-        keys = list(islice(live, count))
+        keys, undone = keydir.keys(undo, start, stop, count, after=after, reverse=reverse)
         if not undo:
             return keys, list(map(keydir.places.get, keys))
-        keys = sorted({*keys, *islice(undone, count)}, reverse=reverse)[:count]
+        keys = sorted({*keys, *undone}, reverse=reverse)[:count]
         return keys, [undo[key] if key in undo else keydir.places.get(key) for key in keys]
 
     def check_open(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engines import InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed
+from engines import CorruptionError, InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed
 from engines.bitcask.fast import FAST
 from engines.bitcask.parts import PLAIN
 from engines.bitcask.record import encode_record
@@ -50,6 +50,8 @@ class Pair:
         assert plain.files() == fast.files()
         self.do(lambda store: store.stats())
         self.do(lambda store: list(store.scan()))
+        self.do(lambda store: list(store.scan(b"k1", b"k30", reverse=True)))
+        self.do(lambda store: list(store.scan(prefix=b"k2")))
         assert self.do(lambda store: store.check()) == []
 
 
@@ -134,6 +136,44 @@ def test_a_reader_that_comes_just_before_readers_are_told(kind: type[BitcaskStor
     assert dict(store.scan()).get(key) == (None if operation == "delete" else b"new")
     assert store.check() == []
     store.close()
+
+
+def test_a_scan_finds_the_same_damage(rng: random.Random) -> None:
+    """Each byte of a file in turn: the pairs before it, and the sentence. Of three files one may be mapped."""
+    pair = Pair(max_file_size=120, max_open_files=1)
+    pair.open()
+    pair.do(lambda store: [store.put(b"k%d" % number, b"value %d" % number) for number in range(12)])
+    pair.do(lambda store: store.close())
+    pair.options["read_only"] = True
+    path = f"{PATH}/2.bitcask.data"
+    whole = pair.envs[0].files()[path]
+    sentences = set()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= rng.randrange(1, 256)
+        pair.open()
+        for env in pair.envs:
+            file = env.open(path, "r+")
+            file.pwrite(bytes(damaged), 0)
+            file.close()
+
+        def read(store: BitcaskStore) -> tuple[list[Any], str]:
+            pairs: list[Any] = []
+            try:
+                pairs.extend(store.scan())
+            except CorruptionError as error:
+                return pairs, str(error)
+            return pairs, ""
+
+        pairs, sentence = pair.do(read)
+        assert len(pairs) < 12 and sentence
+        sentences.add(sentence.split("; ")[0])
+        pair.do(lambda store: store.close())
+        for env in pair.envs:
+            file = env.open(path, "r+")
+            file.pwrite(whole, 0)
+            file.close()
+    assert len(sentences) > 2
 
 
 @pytest.mark.parametrize(

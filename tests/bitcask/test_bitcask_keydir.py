@@ -2,55 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from engines.bitcask.hint import TOMBSTONE_BIT
-from engines.bitcask.keydir import Keydir, KeyOrder, Undo
+from engines.bitcask.keydir import Keydir, Undo
 from engines.bitcask.place import pack
 from engines.bitcask.segment import Segment
 from engines.simenv import SimEnv
 from tests.bitcask.riak_files import open_sim
-
-
-def test_the_order_follows_what_comes_and_goes(rng: random.Random) -> None:
-    """Few changes are sorted in, many make it be sorted anew; either way it is that of the keys."""
-    places: dict[bytes, int] = {}
-    order = KeyOrder()
-    for changes in [200, 1, 3, 0, 150, 5, 2]:
-        for _ in range(changes):
-            key = b"%03d" % rng.randrange(300)
-            if rng.random() < 0.5:
-                places.pop(key, None)
-            else:
-                places[key] = 1
-            if order.made:
-                order.note(key)
-        keys = list(order.range(places, b"", None, (True, True), False))
-        assert keys == sorted(places)
-        backwards = list(order.range(places, b"100", b"200", (True, False), True))
-        assert backwards == sorted((key for key in places if b"100" <= key < b"200"), reverse=True)
-    assert order.check(places)
-
-
-def test_an_order_that_missed_a_change_is_found() -> None:
-    places = {b"%d" % number: 1 for number in range(100)}
-    order = KeyOrder()
-    assert order.check(places)
-    del places[b"7"]
-    assert not order.check(places)
-
-
-def test_an_order_that_nobody_asks_for_again_remembers_no_more_than_it_orders() -> None:
-    """One scan, and then a queue: the notes of keys that have come and gone don't pile up."""
-    order, places = KeyOrder(), dict.fromkeys((b"%03d" % number for number in range(800)), 1)
-    order.range(places, b"", None, (True, True), False)
-    most = 0
-    for number in range(10_000):
-        if order.made:
-            order.note(b"job%d" % number)
-        most = max(most, len(order.changed))
-    assert most <= 100 and order.check(places)
 
 
 def test_a_view_remembers_the_first_place_of_each_key() -> None:

@@ -4,6 +4,7 @@
 |----------|-------------------|-------------------------------------------------------------------|
 | writing  | Writer            | a put and a delete without a batch                                |
 | batches  | Log               | the records of a batch in one loop                                |
+| scanning | BitcaskSnapshot   | scans that read a record without a call for each                  |
 
 Read this last: nothing here is needed to understand the engine, and `plain=True` runs it without.
 tests/bitcask/test_bitcask_fast.py holds both forms to the same files, byte for byte, and the same answers.
@@ -16,9 +17,10 @@ from __future__ import annotations
 from typing import Final
 
 from engines.bitcask.fast.batches import FastLog
+from engines.bitcask.fast.scanning import FastSnapshot
 from engines.bitcask.fast.writing import FastWriter
 from engines.bitcask.parts import Parts
 
 __all__ = ["FAST"]
 
-FAST: Final = Parts(writer=FastWriter, log=FastLog)
+FAST: Final = Parts(writer=FastWriter, log=FastLog, snapshot=FastSnapshot)
