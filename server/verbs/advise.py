@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,12 +12,13 @@ from tqdm import tqdm
 
 from bench.advice_text import answer, question_line
 from bench.advise import REMARKS, STEPS, Advice, Question, advise
+from bench.results import Subject
 from bench.subjects import SubjectFault, subjects_of
 from bench.workload import Kind, Mix
 from bench.ycsb import mix_of
 from server.verbs.words import AddVerb, UsageError
 
-__all__ = ["add", "run"]
+__all__ = ["MIX", "add", "ask", "show"]
 
 MIX = "get=90,put=8,scan=2"
 KEYS_MAX = 10**8  # bounded by the time and the disk long before
@@ -61,8 +63,6 @@ def run(options: argparse.Namespace) -> int:
         subjects = subjects_of(options.engine or [], [], [])
     except (SubjectFault, ValueError) as error:
         raise UsageError(str(error)) from None
-    if len(subjects) < 2:
-        raise UsageError("one engine is the best of one: give two or more, each with --engine")
     question = Question(
         mix=options.mix,
         keys=options.keys,
@@ -72,19 +72,28 @@ def run(options: argparse.Namespace) -> int:
         cache_share=options.cache,
         seed=options.seed,
     )
-    halves = [True] if options.counted else [True, False]
-    advices: dict[bool, Advice] = {}
-    with tqdm(total=len(halves) * len(subjects) * STEPS, leave=False, disable=None, unit="run") as bar:
-        for by_counting in halves:
-            advices[by_counting] = advise(subjects, question, by_counting=by_counting, step=lambda _: bar.update())
+    advices = ask(subjects, question, [True] if options.counted else [True, False])
     if options.json:
         print(json.dumps({("counted" if half else "timed"): _plain(advice) for half, advice in advices.items()}))
-        return 0
+    else:
+        show(question, advices)
+    return 0
+
+
+def ask(subjects: Sequence[Subject], question: Question, halves: Sequence[bool]) -> dict[bool, Advice]:
+    """The answers to the question, by counting (True) and by the clock (False). Raises UsageError for fewer than two subjects."""
+    if len(subjects) < 2:
+        raise UsageError("one engine is the best of one: give two or more, each with --engine")
+    with tqdm(total=len(halves) * len(subjects) * STEPS, leave=False, disable=None, unit="run") as bar:
+        return {half: advise(subjects, question, by_counting=half, step=lambda _: bar.update()) for half in halves}
+
+
+def show(question: Question, advices: Mapping[bool, Advice]) -> None:
+    """Prints the answers."""
     print(question_line(question))
     for half, advice in advices.items():
         print("", *answer(advice, by_counting=half), sep="\n")
     print("", *REMARKS, sep="\n")
-    return 0
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,8 @@ from bench.recovery import WORKLOAD
 from bench.results import Results, ResultsFault
 from bench.run import Plan
 from bench.subjects import SubjectFault, subjects_of
-from bench.ycsb import CHOOSERS, YCSB
+from bench.ycsb import CHOOSERS, YCSB, mix_of
+from server.verbs.advise import MIX, ask, show
 from server.verbs.words import AddVerb, UsageError
 
 __all__ = ["AFTERWARDS", "INSTEAD", "add", "read_results"]
@@ -71,6 +72,9 @@ def add(verb: AddVerb) -> None:
         "--growth", type=_sizes, metavar="N,N,...", help="the same at several numbers of keys, instead of --keys"
     )
     bench.add_argument(
+        "--advise", action="store_true", help="rank the engines for --mix instead, as `metcd advise` does"
+    )
+    bench.add_argument(
         "--no-durability",
         action="store_true",
         help="don't ask strace what a write survives (a second for each subject)",
@@ -81,6 +85,8 @@ def add(verb: AddVerb) -> None:
 def _bench(options: argparse.Namespace) -> int:
     if options.words and (instead := INSTEAD.get(options.words[0])) is not None:
         return instead(options, options.words[1:])
+    if options.advise:
+        return _advise(options)
     plan = _plan(options)
     for file in (options.json, options.report):
         if file and not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK):
@@ -143,6 +149,22 @@ def _report_of(options: argparse.Namespace, files: list[str]) -> int:
 # `metcd bench WORD FILE...`: what is done with documents, instead of a run
 INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare": _compare, "report": _report_of}
 AFTERWARDS.append(_report)
+
+
+def _advise(options: argparse.Namespace) -> int:
+    """`metcd advise`, with the words of this verb that it has as well."""
+    if options.peer or options.words or options.json or len(options.mix) > 1:
+        raise UsageError("--advise is about engines and one --mix, and prints its answer: `metcd advise` has a --json")
+    try:
+        subjects = subjects_of(options.engine, options.option, [])
+        mix = mix_of(options.mix[0] if options.mix else MIX)
+    except (SubjectFault, ValueError) as error:
+        raise UsageError(str(error)) from None
+    question = Question(
+        mix=mix, keys=options.keys, value_bytes=options.value, theta=options.zipf, sync=options.sync, seed=options.seed
+    )
+    show(question, ask(subjects, question, [True, False]))
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> Plan:

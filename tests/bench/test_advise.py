@@ -103,6 +103,17 @@ def test_the_command_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Data larger than memory: " in printed and "Data in memory: " in printed
 
 
+def test_the_comparison_advises_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "--advise", "--keys", "100", "--mix", "get=3,put=1", "--engine", "memory", "--engine", "bitcask"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("75 % gets, 25 % puts; 100 keys")
+    assert main([*words, "--peer", "sqlite3"]) == 2
+    assert main(["bench", "--advise", "--engine", "lsm"]) == 2
+    assert (
+        "--advise is about engines" in (error := capsys.readouterr().err) and "one engine is the best of one" in error
+    )
+
+
 def test_the_command_answers_programs(capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "--engine",
