@@ -24,6 +24,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from bench import compare_text, latency, report, terminal
+from bench.advise import Question
 from bench.child import workload_named
 from bench.compare import unclear
 from bench.db_bench import DB_BENCH

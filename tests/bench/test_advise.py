@@ -18,7 +18,7 @@ from server.cli import main
 
 ENGINES = [engine_subject(name) for name in ("lsm", "btree", "bitcask")]
 # pairs of a kilobyte, so that a scan of ten of them is worth something to an engine that keeps neighbours together
-QUESTION = Question(mix=Mix(put=0.5, scan=0.5), keys=2_000, value_bytes=1_000, theta=0.0, cache_share=0.02)
+QUESTION = Question(mix=Mix(put=0.5, scan=0.5), keys=1_000, value_bytes=1_000, theta=0.0, cache_share=0.02)
 
 
 @cache
