@@ -12,19 +12,18 @@
 #   make interop                        against the real systems whose formats these are
 #   make author                         the author's check: each chapter of the tutorial can fail, be passed, and find its bugs
 #   make book                           all pages and an API reference as a site, in book/site; links are checked
-#   make bench                          microbenchmarks of the engines, in one table
+#   make bench                          microbenchmarks: one for each part of the engines and of Raft, in one table
+#   make bench-compare                  the same, beside the last saved run of `make bench`
 #
 #   METCD_SEED=7 make test              another seed
 #   make test ARGS="-k scan -x"         more words for the command of the target
 #   make test PLAIN=1                   every engine without its accelerations; any target takes it
 #   make test WORKERS=4                 on more cores; WORKERS=0 in one process, for a debugger
-#   make bench KEYS=100000              a larger store
 #   make learn DIR=~/kv                 the course directory somewhere else
 #   make test PYTHON=python3.13         another Python for .venv
 
 PYTHON ?= python3
 ARGS ?=
-KEYS ?= 20000
 DIR ?= my-metcd
 ROUNDS ?= 10
 WORKERS ?= 2
@@ -37,7 +36,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash chaos plain nightly pythons interop author book bench clean
+.PHONY: learn cluster test lint crash chaos plain nightly pythons interop author book bench bench-compare clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -95,11 +94,16 @@ author: $(VENV)/.installed
 book: $(VENV)/.installed-book
 	$(BIN)/python -m tutorial.book.build
 
+# Each run is saved, in .benchmarks. Whole engines are `metcd bench`'s matter.
 bench: $(VENV)/.installed
 	@mkdir -p $(dir $(BENCH_JSON))
-	METCD_BENCH_KEYS=$(KEYS) $(BIN)/python -m pytest tests/bench -q --benchmark-enable --benchmark-only \
-	    --benchmark-quiet --benchmark-json=$(BENCH_JSON) $(ARGS)
+	$(BIN)/python -m pytest $(wildcard tests/bench/test_bench_*.py) -q --benchmark-enable --benchmark-only --benchmark-quiet --benchmark-autosave \
+	    --benchmark-json=$(BENCH_JSON) $(ARGS)
 	@$(BIN)/python tests/bench/table.py $(BENCH_JSON)
+
+bench-compare: $(VENV)/.installed
+	$(BIN)/python -m pytest $(wildcard tests/bench/test_bench_*.py) -q --benchmark-enable --benchmark-only --benchmark-compare \
+	    --benchmark-columns=median,min,iqr --benchmark-group-by=name --benchmark-sort=name $(ARGS)
 
 clean:
 	rm -rf $(VENV) book .pythons .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -5,7 +5,7 @@
     counters.py    what a run of operations read, wrote and synced, for each of them
     __main__.py    python -m bench: the engines side by side, in one table
 
-Counts are the same on every machine and on every day, and so can be asserted; times are measured by `make bench`.
+Counts are the same on every machine and on every day, and so can be asserted; times are measured by `metcd bench`.
 """
 
 from bench.choosers import Chooser, Latest, Uniform, Zipfian

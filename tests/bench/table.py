@@ -1,7 +1,7 @@
 """`python tests/bench/table.py RESULTS.json`: one table of what pytest-benchmark has measured.
 
-Rows are workloads, columns engines; a cell is thousand operations a second, from the median round. What isn't about an
-engine is listed below it.
+A line for each part: what one operation takes, from the median round, how far the fastest and the slowest round were from
+that, and what an operation is. `make bench` prints it.
 """
 
 from __future__ import annotations
@@ -11,42 +11,50 @@ import sys
 from pathlib import Path
 from typing import Any
 
+__all__ = ["duration", "table"]
+
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a text. Raises ValueError if there are none."""
+    """The results as a text. Raises ValueError if there are none, or if one doesn't say what was measured."""
     benchmarks = results["benchmarks"]
     if not benchmarks:
         raise ValueError("nothing was measured")
-    cells: dict[tuple[str, str], str] = {}
-    others: list[str] = []
+    rows = [("part", "each", "rounds", "what one is")]
     for bench in benchmarks:
-        told = bench["extra_info"]
-        median_s = bench["stats"]["median"]
-        if "engine" in told and "workload" in told:
-            cells[told["workload"], told["engine"]] = thousands(told["operations"] / median_s)
-        elif "operations" in told:
-            others.append(f"{bench['name']:<50} {thousands(told['operations'] / median_s):>10} thousand/s")
-        else:
-            others.append(f"{bench['name']:<50} {median_s * 1e3:>10.3f} ms")
-    workloads = list(dict.fromkeys(workload for workload, _ in cells))
-    columns = list(dict.fromkeys(engine for _, engine in cells))
-    lines = []
-    if cells:
-        widths = [max(9, len(column)) for column in columns]
-        lines.append("thousand/s  " + "  ".join(f"{column:>{width}}" for column, width in zip(columns, widths)))
-        for workload in workloads:
-            row = (f"{cells.get((workload, column), '-'):>{width}}" for column, width in zip(columns, widths))
-            lines.append(f"{workload:<11} " + "  ".join(row))
+        told, stats = bench["extra_info"], bench["stats"]
+        if missing := {"what", "operations"} - told.keys():
+            raise ValueError(f"{bench['name']} doesn't say {' and '.join(sorted(missing))}")
+        spread = [100 * (stats[end] / stats["median"] - 1) for end in ("min", "max")]
+        name = bench["name"].removeprefix("test_").replace("_", " ").replace("[", " (").replace("]", ")")
+        rows.append(
+            (
+                name,
+                duration(stats["median"] / told["operations"]),
+                f"{spread[0]:+.0f} to {spread[1]:+.0f} %",
+                told["what"],
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = [f"{n:<{widths[0]}}  {e:>{widths[1]}}  {r:>{widths[2]}}  {w}" for n, e, r, w in rows]
     machine = results["machine_info"]
-    lines += ["", *others] if others else []
-    lines += ["", f"Python {machine['python_version']}, {machine['cpu'].get('brand_raw', machine['machine'])}"]
-    return "\n".join(lines)
+    return "\n".join(
+        [*lines, "", f"Python {machine['python_version']}, {machine['cpu'].get('brand_raw', machine['machine'])}"]
+    )
 
 
-def thousands(per_second: float) -> str:
-    """Three digits that mean something."""
-    value = per_second / 1_000
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+def duration(seconds: float) -> str:
+    """Three digits that mean something: "2.98 µs"."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            value = seconds / size
+            return (
+                f"{value:,.0f} {unit}"
+                if value >= 100
+                else f"{value:.1f} {unit}"
+                if value >= 10
+                else f"{value:.2f} {unit}"
+            )
+    return f"{seconds * 1e9:.0f} ns"
 
 
 if __name__ == "__main__":

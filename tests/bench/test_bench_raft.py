@@ -74,7 +74,8 @@ def test_proposals_committed_on_three_nodes(benchmark: BenchmarkFixture, batch: 
             leader.propose_batch(datas)
             cluster.settle()
 
-    benchmark.extra_info["proposals"] = PROPOSALS
+    what = f"a proposal of {len(DATA)} bytes, {batch} at a time, {PROPOSALS:,} in all, applied on three nodes"
+    benchmark.extra_info.update(what=what, operations=PROPOSALS)
     benchmark.pedantic(propose, setup=setup, rounds=ROUNDS, iterations=1)
     for cluster in clusters:
         cluster.nodes[1].tick()
@@ -97,6 +98,7 @@ def test_reads_confirmed_by_a_quorum(benchmark: BenchmarkFixture) -> None:
             cluster.nodes[1].read_index(b"context")
             cluster.settle()
 
+    benchmark.extra_info.update(what="a read, one at a time, with its own round of heartbeats", operations=1_000)
     benchmark.pedantic(read, setup=setup, rounds=ROUNDS, iterations=1)
     assert all(cluster.reads == 1_000 for cluster in clusters)
 
@@ -110,5 +112,6 @@ def test_an_append_message_is_encoded_and_decoded(benchmark: BenchmarkFixture) -
     def there_and_back() -> Message:
         return Message.decode(message.encode())
 
+    benchmark.extra_info.update(what="a message of 64 entries of 128 bytes: made, sent, and read", operations=1)
     decoded = benchmark.pedantic(there_and_back, rounds=200, iterations=1)
     assert decoded == message

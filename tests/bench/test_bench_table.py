@@ -6,40 +6,50 @@ from typing import Any
 
 import pytest
 
-from tests.bench.table import table
+from tests.bench.table import duration, table
+
+MACHINE = {"python_version": "3.11.7", "machine": "x86_64", "cpu": {"brand_raw": "a fast one"}}
 
 
 def measured(name: str, median: float, **told: object) -> dict[str, Any]:
-    return {"name": name, "stats": {"median": median}, "extra_info": told}
+    return {"name": name, "stats": {"median": median, "min": median * 0.9, "max": median * 1.25}, "extra_info": told}
 
 
-def test_workloads_are_rows_and_engines_columns() -> None:
-    """A cell is thousand operations a second; a workload that an engine doesn't have is a dash."""
+def test_a_line_says_what_one_operation_takes_and_what_it_is() -> None:
     text = table(
         {
-            "machine_info": {"python_version": "3.11.7", "machine": "x86_64", "cpu": {"brand_raw": "a fast one"}},
+            "machine_info": MACHINE,
             "benchmarks": [
-                measured("test_fillseq[memory]", 0.5, engine="memory", workload="fillseq", operations=100_000),
-                measured("test_fillseq[lsm]", 2.0, engine="lsm", workload="fillseq", operations=100_000),
-                measured("test_reopen[lsm]", 0.4, engine="lsm", workload="reopen", operations=1_000),
-                measured("test_election", 0.0021),
-                measured("test_propose", 0.5, operations=5_000),
+                measured(
+                    "test_memtable_add[fast]", 0.02, what="10,000 pairs into an empty memtable", operations=10_000
+                ),
+                measured("test_proposals", 0.664, what="a proposal", operations=6_400),
             ],
         }
     )
     assert text.splitlines() == [
-        "thousand/s     memory        lsm",
-        "fillseq           200       50.0",
-        "reopen              -       2.50",
-        "",
-        f"{'test_election':<50}      2.100 ms",
-        f"{'test_propose':<50}       10.0 thousand/s",
+        "part                    each        rounds  what one is",
+        "memtable add (fast)  2.00 µs  -10 to +25 %  10,000 pairs into an empty memtable",
+        "proposals             104 µs  -10 to +25 %  a proposal",
         "",
         "Python 3.11.7, a fast one",
     ]
+
+
+def test_a_measurement_that_does_not_say_what_it_is_is_refused() -> None:
+    with pytest.raises(ValueError, match="test_election doesn't say operations and what"):
+        table({"benchmarks": [measured("test_election", 0.1)], "machine_info": MACHINE})
 
 
 def test_no_results_are_no_table() -> None:
     """A run that measured nothing doesn't look like one that did."""
     with pytest.raises(ValueError, match="nothing was measured"):
         table({"benchmarks": [], "machine_info": {}})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2.5e-7, "250 ns"), (2.984e-6, "2.98 µs"), (0.0123, "12.3 ms"), (2.0, "2.00 s"), (123.4, "123 s")],
+)
+def test_durations_have_three_digits(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
