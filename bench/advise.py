@@ -134,8 +134,6 @@ def store_options(subject: Subject, question: Question, *, counted: bool) -> dic
     cache_bytes = int(question.data_bytes * question.cache_share)
     if "cache_bytes" in known:
         told["cache_bytes"] = cache_bytes
-    elif "cache_pages" in known:
-        told["cache_pages"] = max(1, cache_bytes // 4096)
     if "background" in known:
         told["background"] = False
     return told

@@ -237,7 +237,7 @@ def test_a_get_of_a_btree_reads_a_page_for_each_level(plain: bool) -> None:
     """Without a cache; and the levels grow as the logarithm: 16 times the keys make two more with pages of 1 KiB."""
     depths = []
     for count in (250, 4_000):
-        env, options = filled("btree", count, plain=plain, page_size=1_024, cache_pages=1)
+        env, options = filled("btree", count, plain=plain, page_size=1_024, cache_bytes=0)
         with engines.open("/db", "btree", env=env, **options) as store:
             depths.append(store.stats().engine["depth"])
             wanted = random.Random(1).sample(range(count), 100)
