@@ -52,6 +52,7 @@ from engines.lifetime import Arguments, holding
 
 __all__ = ["BTreeStore"]
 
+ALIVE = 256  # more than a page of 4,096 bytes can have pairs: what a scan may give out before it looks again
 FILE_IN_DIRECTORY = "metcd.db"
 IN_USE = "the store is in use by this thread: "
 
@@ -80,7 +81,7 @@ class BTreeStore(KVStore):
         self._group = GroupCommit()
         self._write_lock = self._group.lock
         self._owner: int | None = None  # the thread that holds the lock for longer, with a caller's code in between
-        self._alive: list[object] = [True]  # emptied when the store ends; scans look at it
+        self._alive: list[object] = [True] * ALIVE  # emptied when the store ends; scans look at it
         self._views: weakref.WeakSet[View] = weakref.WeakSet()
         self._survey: tuple[State, Survey] | None = None
         parts = self.parts or (FAST if self._options.fast else PLAIN)
@@ -126,7 +127,8 @@ class BTreeStore(KVStore):
         self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
     ) -> Iterator[Pair]:
         """As the contract says; O(height) to begin with, and one page for some thirty pairs of 100 bytes."""
-        start, stop = scan_bounds(start, stop, prefix)
+        if type(start) is not bytes or stop is not None or prefix is not None:
+            start, stop = scan_bounds(start, stop, prefix)
         if self.closed or self.failure is not None:
             self.refuse()
         state, pin = self._current.pinned()

@@ -23,7 +23,7 @@ from engines.btree.fast.reading import find_in_leaf, read_one
 from engines.btree.fast.splicing import splice_leaf
 from engines.btree.meta import Meta
 from engines.btree.node import Node
-from engines.btree.page import LEAF, BucketValue, PageError, leaf_body, with_trailer
+from engines.btree.page import BRANCH, LEAF, BucketValue, PageError, branch_body, leaf_body, with_trailer
 from engines.btree.parts import PLAIN, Parts
 from engines.btree.recovery import create
 from engines.simdisk import Policy
@@ -270,6 +270,19 @@ def test_a_leaf_is_decoded_and_searched_as_the_plain_form_does(
         elif not sealed and image[-8:-4] == b"CRC1":
             with pytest.raises(PageError):
                 find_in_leaf(image, 7, other)
+
+
+@given(keys_and_values, st.binary(min_size=1, max_size=8), st.integers(0, 700), st.booleans())
+def test_a_branch_is_decoded_as_the_plain_form_does(
+    items: tuple[list[bytes], list[bytes]], other: bytes, place: int, sealed: bool
+) -> None:
+    """As above, without the search."""
+    keys, _ = items
+    run, _ = with_trailer(7, BRANCH, len(keys), branch_body(keys, range(5, 5 + len(keys))), 1, _RUN_BYTES)
+    for image in (run, run[:place] + other + run[place + len(other) :]):
+        if sealed:
+            image = image[:-4] + crc32c(image[:-4]).to_bytes(4, "little")
+        assert _said(decode, image) == _said(Node.decode, image)
 
 
 def test_leaves_of_one_layout_share_it(rng: random.Random) -> None:

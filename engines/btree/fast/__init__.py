@@ -3,14 +3,14 @@
     part          stands in for            how
     read_one      current.read_one         a get without a pin                               get   1.8 µs -> 0.8
                                            a leaf's first reader searches its bytes    cold get   27 µs -> 6
-    decode        node.Node.decode         leaves with equal tables are taken apart at once   leaf   13 µs -> 3
-    scan_tree     cursor.scan_tree         no generator for each level, at the start        seek  3.4 µs -> 3.1
+    decode        node.Node.decode         leaves with equal tables are taken apart at once   9.5 µs -> 2.4
+    scan_tree     cursor.scan_tree         Python is asked once for each leaf               seek  3.4 µs -> 2.9
     Splicing      tree.TreeWriter          old pages are cut open, and not encoded anew      put  86 µs -> 51
     PointCommits  provisional.Provisional  one key, unsynced: pages are copied, not built    put  51 µs -> 20
 
 (Keys of 16 and values of 100 bytes, 20,000 of them, unsynced; Python 3.11. A batch of 100 random keys takes 12.5 µs for
 each in place of 15.5.) Left out, because plain code is as fast or nearly so: writing a page's elements with strided
-arrays, a scan that keeps its path itself.
+arrays.
 
 `tests/btree/test_btree_fast.py` holds each to its plain form. METCD_PLAIN=1, or the option plain=True, does without them.
 """

@@ -1,4 +1,4 @@
-"""Leaves decoded at a stroke: what is the same in many leaves is worked out once.
+"""Pages decoded at a stroke: by columns, and what is the same in many leaves is worked out once.
 
     [header][element 0 .. element n - 1, the table][key 0][value 0][key 1][value 1] ... 00 00 [CRC1 crc]
 
@@ -10,6 +10,7 @@ where its data ends, and a struct.Struct that takes the data apart.
 from __future__ import annotations
 
 import struct
+from array import array
 from itertools import accumulate
 from operator import add, lt
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from engines.btree.node import NO_CHILDREN, Node
-from engines.btree.page import ELEMENT_BYTES, HEADER_BYTES, LEAF, TRAILER_BYTES, TRAILER_MAGIC, header
+from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES, LEAF, TRAILER_BYTES, TRAILER_MAGIC, header
 
 __all__ = ["MAX_LAYOUTS", "decode"]
 
@@ -36,15 +37,18 @@ _layouts: dict[bytes, _Layout] = {}  # by their tables
 
 
 def decode(run: bytes, page_bytes: int) -> Node:
-    """Node.decode; leaves that our own writer has laid out, of layouts: 21 pairs of 16 + 100 bytes, 12.8 µs -> 3.
+    """Node.decode, of pages that our own writer has laid out: a leaf of 21 pairs of 16 + 100 bytes 9.5 µs -> 2.4,
+    7.7 if each leaf has sizes of its own.
 
-    Costs: up to 256 layouts; 6 µs in place of 12.8 where each leaf has its own. Branches, buckets, pages without a checksum,
-    and all in which something is not as it should be, go to the plain form: it has the last word on what is damaged.
+    Costs: up to 256 layouts. Buckets, pages without a checksum, and all in which something is not as it should be, go to
+    the plain form: it has the last word on what is damaged.
     """
     _, flags, count, _ = header.unpack_from(run)
     room = len(run) - TRAILER_BYTES
-    if flags != LEAF or not count or run[room : room + 4] != TRAILER_MAGIC:
+    if not count or run[room : room + 4] != TRAILER_MAGIC:
         return Node.decode(run, page_bytes)
+    if flags != LEAF:
+        return (_decode_branch(run, page_bytes) if flags == BRANCH else None) or Node.decode(run, page_bytes)
     table = run[HEADER_BYTES : HEADER_BYTES + ELEMENT_BYTES * count]
     layout = _layouts.get(table) or _new_layout(table, count)
     if layout is None or layout.end > room or crc32c(run[:-4]) != int.from_bytes(run[-4:], "little"):
@@ -54,6 +58,28 @@ def decode(run: bytes, page_bytes: int) -> Node:
     if not all(map(lt, keys, keys[1:])):
         return Node.decode(run, page_bytes)
     node = Node(keys, list(pairs[1::2]), NO_CHILDREN, layout.end)
+    node.pages = len(run) // page_bytes
+    return node
+
+
+def _decode_branch(run: bytes, page_bytes: int) -> Node | None:
+    """The branch, by columns; None if something is not as it should be. 110 keys of 16 bytes: 31 µs -> 17."""
+    _, _, count, _ = header.unpack_from(run)
+    end = HEADER_BYTES + ELEMENT_BYTES * count
+    room = len(run) - TRAILER_BYTES
+    if end > room:
+        return None
+    fields = struct.unpack_from("<" + "IIQ" * count, run, HEADER_BYTES)
+    starts = list(map(add, fields[::3], _PLACES))
+    ends = list(accumulate(fields[1::3], initial=end))
+    packed = ends[:-1] == starts
+    del ends[0]
+    if not packed or ends[-1] > room or crc32c(run[:-4]) != int.from_bytes(run[-4:], "little"):
+        return None
+    keys = [run[start:end] for start, end in zip(starts, ends)]
+    if not all(map(lt, keys, keys[1:])):
+        return None
+    node = Node(keys, [], array("Q", fields[2::3]), ends[-1])
     node.pages = len(run) // page_bytes
     return node
 

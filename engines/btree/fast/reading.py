@@ -1,18 +1,19 @@
-"""A get without a pin, and scans whose first leaf is found without a generator for each level."""
+"""A get without a pin, leaves that are searched and not decoded, and scans that ask Python once for each leaf."""
 
 from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, compress
 from typing import NoReturn
 
 from crc32c import crc32c
 
 from engines.btree import current as plain
 from engines.btree.current import Current, State
-from engines.btree.cursor import leaves_forward, without_buckets
 from engines.btree.cursor import scan_tree as plain_scan_tree
+from engines.btree.cursor import without_buckets
 from engines.btree.node import Node
 from engines.btree.page import (
     ELEMENT_BYTES,
@@ -118,46 +119,46 @@ Dead = Callable[[], NoReturn]
 def scan_tree(
     pager: Pager, root: Node, start: bytes, stop: bytes | None, reverse: bool, alive: list[object], dead: Dead, pin: Pin
 ) -> Iterator[Pair]:
-    """cursor.scan_tree; forward, no generator for each level leads to the first leaf: ten pairs 3.4 µs -> 3.1 µs.
+    """cursor.scan_tree; forward, a generator is asked once for each leaf, and not for each pair: 10 pairs 3.4 µs -> 2.9 µs.
 
-    Costs: the way down once more, to the second leaf. Less than a third, and kept because short scans had become slower.
+    Costs: a path of its own. The pairs of a leaf come from `zip`, which can't ask whether the store is still open;
+    `compress` takes one element of `alive` beside each pair, and ends when that list has been emptied.
     """
     if reverse:
         return plain_scan_tree(pager, root, start, stop, reverse, alive, dead, pin)
-    return _ascend(pager, root, start, stop, alive, dead, pin)
+    return chain.from_iterable(_pairs_of_leaves(pager, root, start, stop, alive, dead, pin))
 
 
-def _ascend(
-    pager: Pager, root: Node, start: bytes, stop: bytes | None, alive: list[object], dead: Dead, pin: Pin
-) -> Iterator[Pair]:
-    node: Node | None
-    node = root
-    beyond: bytes | None = None  # the first key of the leaf after this one; None if this is the last
-    leaves: Iterator[Node] | None = None
-    for _ in _STEPS_DOWN:
-        if not node.children:
-            break
-        index = bisect_right(node.keys, start, 1)
-        if index < len(node.keys):
-            beyond = node.keys[index]
-        node = pager.load(node.children[index - 1])
-    else:
-        raise pager.too_deep()
-    while node is not None:
-        keys, values = node.keys, node.values
+def _pairs_of_leaves(
+    pager: Pager, node: Node, start: bytes, stop: bytes | None, alive: list[object], dead: Dead, pin: Pin
+) -> Iterator[Iterable[Pair]]:
+    cached = pager.nodes.get
+    path: list[tuple[Node, int]] = []  # branches, each with the index of the child that comes next
+    while True:
+        while node.children:
+            if len(path) == MAX_LEVELS:
+                raise pager.too_deep()
+            index = bisect_right(node.keys, start, 1)
+            path.append((node, index))
+            pgid = node.children[index - 1]
+            node = cached(pgid) or pager.load(pgid)
+        keys = node.keys
         low = bisect_left(keys, start) if keys and keys[0] < start else 0
-        high = bisect_left(keys, stop) if stop is not None and keys and keys[-1] >= stop else len(keys)
-        if low > 0 or high < len(keys):
-            keys, values = keys[low:high], values[low:high]
-        pairs = zip(keys, values)
-        for pair in without_buckets(pairs) if node.has_buckets else pairs:
-            if not alive:
-                dead()
-            yield pair
-        if high < len(node.keys):
+        high = bisect_left(keys, stop, low) if stop is not None and keys and keys[-1] >= stop else len(keys)
+        while low < high and alive:
+            some = slice(low, low := min(low + len(alive), high))
+            pairs = zip(keys[some], node.values[some])
+            yield compress(without_buckets(pairs) if node.has_buckets else pairs, alive)
+        if not alive:
+            dead()
+        if high < len(keys):
             return
-        if leaves is None:
-            leaves = iter(()) if beyond is None else leaves_forward(pager, root, beyond)
-        node = next(leaves, None)
-    if not alive:
-        dead()
+        while path:
+            node, index = path.pop()
+            if index < len(node.children):
+                path.append((node, index + 1))
+                pgid = node.children[index]
+                node = cached(pgid) or pager.load(pgid)
+                break
+        else:
+            return
