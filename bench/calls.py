@@ -23,7 +23,7 @@ class Calls:
 
     scan: all pairs, in key order if the store has one. seek: at most so many pairs, from a key on; None for a store
     without an order. put_beside: a put for one other thread, made in that thread; None if the store is for one thread.
-    flush, stats: None for a peer, which is not asked.
+    stats: None for a peer, which is not asked. persistent: whether anything is there when it is opened again.
     """
 
     put: Callable[[bytes, bytes], Any]
@@ -34,8 +34,8 @@ class Calls:
     seek: Callable[[bytes, int], Sequence[Pair]] | None
     close: Callable[[], Any]
     put_beside: Callable[[], Callable[[bytes, bytes], Any]] | None = None
-    flush: Callable[[], Any] | None = None
     stats: Callable[[], Stats] | None = None
+    persistent: bool = True
 
 
 def calls_of(store: KVStore) -> Calls:
@@ -56,5 +56,5 @@ def calls_of(store: KVStore) -> Calls:
 
     return Calls(
         put=store.put, get=store.get, delete=store.delete, batch=batch, scan=pairs, seek=seek, close=store.close,
-        put_beside=lambda: store.put, flush=store.flush, stats=store.stats,
+        put_beside=lambda: store.put, stats=store.stats, persistent=store.persistent,
     )  # fmt: skip

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import threading
+from array import array
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from typing import Any
@@ -98,10 +99,19 @@ class Child:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.values = values_of(job.value_bytes, random.Random(job.seed))
+        self._open_once()
         self.before_bytes = resident_bytes()
         self.store: Calls | None = None
         self.state, self.written, self.number = "none", False, 0
         self.path = ""
+
+    def _open_once(self) -> None:
+        """Opens and closes a store, so that what it imports is there: no workload takes time for it, nor memory."""
+        path = os.path.join(self.job.directory, "first")
+        store = open_subject(self.job.subject, path, sync=False)
+        store.put(b"key", b"value")
+        store.close()
+        _remove(path)
 
     def outcome(self, name: str) -> Outcome:
         """Runs one workload, on the store that it needs."""
@@ -118,23 +128,22 @@ class Child:
         latencies = workload.latencies if available() or workload.limited else "none"
         beside = Writer(store, job.keys, self.values, rng.random()) if workload.beside else None
         try:
-            timed = chunks.run(steps, latencies, workload.finds, job.limit_s)
+            timed = chunks.run(steps, latencies, job.limit_s)
         finally:
             written = beside.stop() if beside else None
         self.state = "other" if timed.cut else workload.leaves
-        self.written = self.written or workload.finds is None or workload.beside
+        self.written = self.written or workload.writes
         return self._outcome(workload, store, stats, timed, written)
 
     def _outcome(
         self, workload: Workload, store: Calls, before: Stats | None, timed: Timed, beside: int | None
     ) -> Outcome:
         counters = None
-        if before is not None and store.stats and store.flush:
-            store.flush()  # what it has put off belongs to this workload
-            counters = _counters(before, store.stats(), timed.operations)
+        if before is not None and store.stats:
+            counters = _counters(before, store.stats(), timed)
         resident = timed.resident_bytes
         if resident is not None and self.before_bytes is not None:
-            resident = max(0, resident - self.before_bytes)
+            resident = max(0, resident - self.before_bytes - timed.own_bytes)
         whole = workload.state == workload.leaves or workload.leaves == "filled"
         pair_bytes = len(key_of(0)) + self.job.value_bytes
         return Outcome(
@@ -157,9 +166,9 @@ class Child:
             self._open_empty(sync)
             if workload.state != "empty":
                 self._load(workload.state)
-        if workload.reopen and self.written:
+        assert self.store is not None, "it was opened above"
+        if workload.reopen and self.written and self.store.persistent:
             self._reopen(sync)
-        assert self.store is not None, "it was opened a line above"
         return self.store
 
     def _open_empty(self, sync: bool) -> None:
@@ -170,7 +179,7 @@ class Child:
 
     def _load(self, state: str) -> None:
         """Every key once, in random order and in batches; hashed ones are in random order by themselves."""
-        numbers = list(range(self.job.keys))
+        numbers = array("I", range(self.job.keys))
         if state == "filled":
             random.Random(self.job.seed).shuffle(numbers)
         key = key_of if state == "filled" else hashed_key
@@ -195,13 +204,18 @@ class Child:
         if self.store is not None:
             self.store.close()
             self.store = None
-            shutil.rmtree(self.path, ignore_errors=True)
-            if os.path.exists(self.path):  # a store that is a file
-                os.unlink(self.path)
+            _remove(self.path)
 
 
-def _counters(before: Stats, after: Stats, operations: int) -> Counters:
-    found = asdict(difference(before, after, operations, 0))
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.exists(path):  # a store that is a file
+        os.unlink(path)
+
+
+def _counters(before: Stats, after: Stats, timed: Timed) -> Counters:
+    """What was counted meanwhile. What the store has put off isn't among it: to flush it here would change what comes next."""
+    found = asdict(difference(before, after, timed.operations, timed.pairs))
     own = {name: count if name in SIZES else count - before.engine.get(name, 0) for name, count in after.engine.items()}
     del found["operations"]
     return Counters(**found, engine=own)

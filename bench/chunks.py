@@ -55,11 +55,16 @@ class WrongAnswers(Exception):
 
 @dataclass(frozen=True)
 class Chunk:
-    """So many operations. run: does all, and returns how many found something; each: they as single calls, or None."""
+    """So many operations. run: does all, and returns how many found something, which has to be `finds`; None: nobody knows.
+
+    pairs: that are asked for. each: the operations as single calls, or None.
+    """
 
     operations: int
     run: Callable[[], int]
     each: Callable[[], Iterable[Call]] | None = None
+    finds: int | None = None
+    pairs: int = 0
 
 
 @dataclass
@@ -68,8 +73,10 @@ class Timed:
 
     chunks: list[tuple[int, float, float]] = field(default_factory=list)
     operations: int = 0  # all that were done
+    pairs: int = 0  # that these asked for
     latencies_ns: list[int] = field(default_factory=list)
     resident_bytes: int | None = None  # the most at the end of a chunk
+    own_bytes: int = 0  # of these, what was taken to make the first chunk: tables of choosers, and keys
     cut: bool = False  # the time limit came first
 
 
@@ -80,14 +87,13 @@ def sizes(count: int) -> Iterator[int]:
         yield min(size, count - at)
 
 
-def run(chunks: Iterable[Chunk], latencies: Latencies, finds: int | None, limit_s: float) -> Timed:
-    """Runs a workload's chunks, and no more of them once they have taken `limit_s`.
-
-    finds: how many of the operations of a chunk find something, for each; None where it isn't known. Raises WrongAnswers.
-    """
-    timed, spent = Timed(), 0.0
+def run(chunks: Iterable[Chunk], latencies: Latencies, limit_s: float) -> Timed:
+    """Runs a workload's chunks, and no more of them once they have taken `limit_s`. Raises WrongAnswers."""
+    timed, spent, resident = Timed(), 0.0, resident_bytes()
     before = probe()
     for number, chunk in enumerate(chunks):
+        if number == 0 and resident is not None:
+            timed.own_bytes = max(0, (resident_bytes() or 0) - resident)
         if spent > limit_s:
             timed.cut = True
             break
@@ -99,13 +105,14 @@ def run(chunks: Iterable[Chunk], latencies: Latencies, finds: int | None, limit_
             began = time.perf_counter()
             found = chunk.run()
             seconds = time.perf_counter() - began
-            if finds is not None and found != finds * chunk.operations:
+            if chunk.finds is not None and found != chunk.finds:
                 raise WrongAnswers(
-                    f"{found:,} of {chunk.operations:,} found something: {finds} of each were expected to"
+                    f"of {chunk.operations:,} operations {found:,} found something, and not {chunk.finds:,}"
                 )
         after = probe()
         spent += seconds
         timed.operations += chunk.operations
+        timed.pairs += chunk.pairs
         if not singly or latencies == "all":
             timed.chunks.append((chunk.operations, seconds, (before + after) / 2))
         before = after
@@ -140,8 +147,8 @@ def puts(store: Calls, keys: Sequence[bytes], values: Sequence[bytes]) -> Chunk:
     return Chunk(len(keys), run, lambda: ((put, pair) for pair in zip(keys, values)))
 
 
-def gets(store: Calls, keys: Sequence[bytes]) -> Chunk:
-    """A get of each key."""
+def gets(store: Calls, keys: Sequence[bytes], *, present: bool = True) -> Chunk:
+    """A get of each key. present: whether the keys are there."""
     get = store.get
 
     def run() -> int:
@@ -151,7 +158,8 @@ def gets(store: Calls, keys: Sequence[bytes]) -> Chunk:
                 found += 1
         return found
 
-    return Chunk(len(keys), run, lambda: ((get, (key,)) for key in keys))
+    count = len(keys) if present else 0
+    return Chunk(len(keys), run, lambda: ((get, (key,)) for key in keys), finds=count, pairs=count)
 
 
 def deletes(store: Calls, keys: Sequence[bytes]) -> Chunk:
@@ -178,7 +186,9 @@ def seeks(store: Calls, keys: Sequence[bytes], count: int) -> Chunk:
                 found += 1
         return found
 
-    return Chunk(len(keys), run, lambda: ((seek, (key, count)) for key in keys))
+    return Chunk(
+        len(keys), run, lambda: ((seek, (key, count)) for key in keys), finds=len(keys), pairs=len(keys) * count
+    )
 
 
 def scans(pairs: Callable[[], Iterator[Pair]], count: int) -> Chunk:
@@ -193,7 +203,7 @@ def scans(pairs: Callable[[], Iterator[Pair]], count: int) -> Chunk:
             found += 1
         return found
 
-    return Chunk(count, run)
+    return Chunk(count, run, finds=count, pairs=count)
 
 
 def batches(store: Calls, pairs: Sequence[Sequence[Pair]]) -> Chunk:
@@ -208,12 +218,14 @@ def batches(store: Calls, pairs: Sequence[Sequence[Pair]]) -> Chunk:
     return Chunk(sum(map(len, pairs)), run)
 
 
-def calls(each: Sequence[Call]) -> Chunk:
-    """Calls of several kinds."""
+def calls(each: Sequence[Call], finds: int | None, pairs: int) -> Chunk:
+    """Calls of several kinds, of which `finds` read what is there; None: nobody knows. A call that writes may return a thing."""
 
     def run() -> int:
+        found = 0
         for call, arguments in each:
-            call(*arguments)
-        return 0
+            if call(*arguments) is not None:
+                found += 1
+        return found if finds is None else min(found, finds)
 
-    return Chunk(len(each), run, lambda: each)
+    return Chunk(len(each), run, lambda: each, finds=finds, pairs=pairs)

@@ -65,9 +65,10 @@ class Task:
 class Workload:
     """One workload, and what it needs.
 
-    state: of the store before it; leaves: after it. reopen: reads begin on a store that was just opened. finds: how many
-    of its operations find something, for each of them. limited: by the disk and not by the processor, so that its time is
-    not normalised.
+    state: of the store before it; leaves: after it. reopen: it begins on a store that was
+    opened since the last write. writes: whether it does. limited: by the disk and not by the processor, so that its time is
+    not normalised. ordered: it needs a store with an order.
+    beside: a thread writes meanwhile.
     """
 
     name: str
@@ -75,8 +76,8 @@ class Workload:
     state: Literal["empty", "filled", "loaded"] = "filled"
     leaves: Literal["filled", "loaded", "other"] = "filled"
     reopen: bool = False
+    writes: bool = True
     latencies: Latencies = "some"
-    finds: int | None = None
     sync: bool = False
     limited: bool = False
     ordered: bool = False
@@ -125,7 +126,7 @@ def _readrandom(task: Task, store: Calls) -> Iterator[Chunk]:
 def _readmissing(task: Task, store: Calls) -> Iterator[Chunk]:
     numbers = task.shuffled()[:READS_MOST]
     for size, at in _parts(len(numbers)):
-        yield chunks.gets(store, tuple(b"%016d." % number for number in numbers[at : at + size]))
+        yield chunks.gets(store, tuple(b"%016d." % number for number in numbers[at : at + size]), present=False)
 
 
 def _readseq(task: Task, store: Calls) -> Iterator[Chunk]:
@@ -171,11 +172,11 @@ DB_BENCH: dict[str, Workload] = {
         ),
         Workload(name="fillrandom", chunks=_fillrandom, state="empty"),
         Workload(name="overwrite", chunks=_fillrandom),
-        Workload(name="readrandom", chunks=_readrandom, reopen=True, finds=1),
-        Workload(name="readmissing", chunks=_readmissing, reopen=True, finds=0),
-        Workload(name="readseq", chunks=_readseq, reopen=True, latencies="none", finds=1),
-        Workload(name="seekrandom", chunks=_seekrandom, reopen=True, finds=1, ordered=True),
-        Workload(name="readwhilewriting", chunks=_readrandom, reopen=True, latencies="all", finds=1, beside=True),
+        Workload(name="readrandom", chunks=_readrandom, reopen=True, writes=False),
+        Workload(name="readmissing", chunks=_readmissing, reopen=True, writes=False),
+        Workload(name="readseq", chunks=_readseq, reopen=True, writes=False, latencies="none"),
+        Workload(name="seekrandom", chunks=_seekrandom, reopen=True, writes=False, ordered=True),
+        Workload(name="readwhilewriting", chunks=_readrandom, reopen=True, latencies="all", beside=True),
         Workload(name="deleterandom", chunks=_deleterandom, leaves="other"),
     )
 }

@@ -238,23 +238,38 @@ def _sqlite3(path: str, sync: bool) -> Calls:
 
 def _semidbm(path: str, sync: bool) -> Calls:
     store = importlib.import_module("semidbm").open(path, "c")
-    return _dictionary(store, store.__getitem__, sync)
+
+    def delete(key: bytes) -> None:
+        if key in store:  # a deletion of what isn't there leaves a file that can't be opened again
+            remove(key)
+
+    remove = store.__delitem__
+    return _dictionary(store, delete, sync)
 
 
 def _dbm(path: str, sync: bool) -> Calls:
     os.makedirs(path, exist_ok=True)
     store = importlib.import_module("dbm").open(os.path.join(path, "store"), "c")
-    return _dictionary(store, store.__getitem__, sync)
+    remove = store.__delitem__
+
+    def delete(key: bytes) -> None:
+        try:
+            remove(key)
+        except KeyError:
+            return
+
+    return _dictionary(store, delete, sync)
 
 
-def _dictionary(store: Any, fetch: Callable[[bytes], bytes], sync: bool) -> Calls:
+def _dictionary(store: Any, delete: Callable[[bytes], None], sync: bool) -> Calls:
     """The calls of a store that is a dictionary on disk, without an order."""
-    put, delete = store.__setitem__, store.__delitem__
+    put, fetch = store.__setitem__, store.__getitem__
     to_disk = getattr(store, "sync", lambda: None)  # dbm.ndbm and dbm.sqlite3 have none
 
     def get(key: bytes) -> bytes | None:
         try:
-            return fetch(key)
+            found: bytes = fetch(key)
+            return found
         except KeyError:
             return None
 

@@ -106,7 +106,7 @@ def _workload(name: str, mix: Mix, choice: Choice, *, scan_most: int = 0, rewrit
     def steps(task: Task, store: Calls) -> Iterator[Chunk]:
         work = _Work(task, store, mix, choice.make(task.keys, task.rng), scan_most, rewrites)
         for size in chunks.sizes(min(task.keys, READS_MOST)):
-            yield chunks.calls(tuple(work.call() for _ in range(size)))
+            yield work.chunk(size)
 
     return Workload(
         name=name, chunks=steps, state="loaded", leaves="other" if mix.insert or mix.delete else "loaded", reopen=True,
@@ -121,9 +121,16 @@ class _Work:
         self.rng, self.values, self.next_number = task.rng, task.values, task.keys
         self.mix, self.chooser, self.scan_most = mix, chooser, scan_most
         self.store = store
+        self.finds = self.pairs = 0  # of the chunk that is being made
         self.put = self._rewrite if rewrites else store.put
 
-    def call(self) -> Call:
+    def chunk(self, size: int) -> Chunk:
+        """The next operations. Without deletes, every read finds something."""
+        self.finds = self.pairs = 0
+        each = tuple(self._call() for _ in range(size))
+        return chunks.calls(each, None if self.mix.delete else self.finds, self.pairs)
+
+    def _call(self) -> Call:
         kind = self.mix.kind(self.rng.random())
         if kind is Kind.INSERT:
             key = hashed_key(self.next_number)
@@ -132,10 +139,13 @@ class _Work:
             return self.store.put, (key, self._value())
         key = hashed_key(self.chooser.next(self.rng))
         if kind is Kind.GET:
+            self.finds, self.pairs = self.finds + 1, self.pairs + 1
             return self.store.get, (key,)
         if kind is Kind.SCAN:
+            count = self.rng.randint(1, self.scan_most) if self.scan_most else SCAN_PAIRS
+            self.finds, self.pairs = self.finds + 1, self.pairs + count
             seek: Any = self.store.seek
-            return seek, (key, self.rng.randint(1, self.scan_most) if self.scan_most else SCAN_PAIRS)
+            return seek, (key, count)
         if kind is Kind.DELETE:
             return self.store.delete, (key,)
         return self.put, (key, self._value())

@@ -1,0 +1,100 @@
+"""A run in real processes: what fails costs its own rows, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench import run as running
+from bench.results import Measured, Results
+from bench.run import Plan, run
+from bench.subjects import engine_subject
+
+BROKEN = Path(__file__).parent / "broken_engines.py"
+
+
+def measured(directory: Path, *engines: str, workloads: list[str], **words: int) -> Results:
+    """A small run of these engines; those with a capital are the broken ones."""
+    subjects = [engine_subject(f"{BROKEN}:{name}" if name[0].isupper() else name) for name in engines]
+    plan = Plan(subjects=subjects, workloads=workloads, keys=300, repetitions=1, directory=str(directory), **words)
+    return run(plan, "a test")
+
+
+def rows(results: Results) -> list[tuple[str, str]]:
+    return [(row.subject, row.workload) for row in results.measured]
+
+
+def test_a_subject_that_fails_costs_its_own_rows(tmp_path: Path) -> None:
+    """And a note has its last words, in one line. What a subject prints is no answer."""
+    results = measured(tmp_path, "Failing", "Dying", "Talking", workloads=["fillseq", "fillbatch", "readrandom"])
+    assert rows(results) == [
+        ("broken_engines.py:Failing", "fillseq"),
+        ("broken_engines.py:Dying", "fillseq"),
+        *[("broken_engines.py:Talking", workload) for workload in ("fillseq", "fillbatch", "readrandom")],
+    ]
+    assert results.notes == [
+        "broken_engines.py:Failing, fillbatch: for batches (exit status 1)",
+        "broken_engines.py:Dying, fillbatch: it said nothing (exit status -9)",
+    ]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_subject_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "BEGIN_S", 0.5)
+    results = measured(tmp_path, "Hanging", workloads=["fillbatch"], limit_s=0)
+    assert results.notes == ["broken_engines.py:Hanging, fillbatch: it took too long, and was stopped"]
+    assert results.measured == [] and os.listdir(tmp_path) == []
+
+
+@contextmanager
+def children() -> Iterator[list[int]]:
+    """The process ids of the children that are there at the end and weren't at the beginning."""
+
+    def running_ones() -> set[int]:
+        return {
+            int(child)
+            for thread in os.listdir("/proc/self/task")
+            for child in Path(f"/proc/self/task/{thread}/children").read_text().split()
+        }
+
+    before = running_ones()
+    left: list[int] = []
+    yield left
+    left += running_ones() - before
+
+
+def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of the second workload."""
+    subject = engine_subject(f"{BROKEN}:Hanging")
+    plan = Plan(subjects=[subject], workloads=["fillseq", "fillbatch"], keys=300, directory=str(tmp_path))
+
+    def progress(row: str) -> None:
+        raise KeyboardInterrupt
+
+    with children() as left, pytest.raises(KeyboardInterrupt):
+        run(plan, "a test", progress)
+    assert left == [] and os.listdir(tmp_path) == []
+
+
+def test_each_workload_finds_the_state_that_it_needs(tmp_path: Path) -> None:
+    """After deleterandom there is nothing to read, so the store is filled again; ycsb-d adds keys, and loads anew."""
+    workloads = ["deleterandom", "readrandom", "ycsb-d", "ycsb-c", "overwrite", "readseq", "readwhilewriting"]
+    results = measured(tmp_path, "bitcask", workloads=workloads)
+    assert [row.workload for row in results.measured] == workloads and results.notes == []
+    read = {row.workload: row for row in results.measured}
+    assert _pairs(read["readrandom"]) == _pairs(read["readseq"]) == 300 and _pairs(read["ycsb-d"]) < 300
+    assert read["readseq"].live_bytes == 300 * 116 and read["deleterandom"].live_bytes is None
+    assert read["readwhilewriting"].beside and read["readwhilewriting"].latency is not None
+    assert read["readwhilewriting"].latency.count == 300
+    for row in results.measured:
+        assert 0 < row.normalised <= row.seconds and row.probe_ns >= results.machine.probe_ns > 0
+        assert row.resident_bytes is not None and row.disk_bytes is not None
+
+
+def _pairs(row: Measured) -> int:
+    assert row.counters is not None
+    return row.counters.pairs
