@@ -253,17 +253,15 @@ def _memory(results: Results) -> str:
 def _durability(results: Results) -> str:
     if not results.durability:
         return ""
-    signs = {
-        "power cut": ("yes", "a power cut"),
-        "killed process": ("half", "a killed process"),
-        "nothing": ("no", "nothing"),
-    }
+    signs = {"power cut": "●", "killed process": "◐", "nothing": "○"}
     rows = []
     for each in results.durability:
-        kind, words = signs.get(each.survives, ("no", each.survives))
         counts = [factor(count / each.puts) if each.puts else "-" for count in (each.writes, each.fsyncs)]
         asked = "synced" if each.synced else "not synced"
-        rows.append([escape(each.subject), asked, *counts, f'<span class="{kind}">{escape(words)}</span>'])
+        survives = (
+            f'<span class="sign" aria-hidden="true">{signs.get(each.survives, "?")}</span>{escape(each.survives)}'
+        )
+        rows.append([escape(each.subject), asked, *counts, survives])
     table = _table(("", "asked to be", "writes a put", "fsyncs a put", "survives"), rows)
     see, why = (escape(sentence) for sentence in reasons.durability_sentences(results.durability))
     about = "What a put survives once it has returned, by the system calls that its process made, not by what its documentation says."

@@ -3,8 +3,9 @@
 Pictures are drawn once, in stand-in colours that no picture needs (#0a0000, #0a0001, ...). What a stand-in becomes is said
 afterwards: a variable of the style sheet in the report, which follows the reader's light or dark; a fixed colour in a file.
 
-1. Neighbours differ in lightness as well as in hue: the colours begin with Okabe's and Ito's eight, made darker on white
-   and lighter on black until each has three times the background's luminance (WCAG 2.1, 1.4.11).
+1. Every two colours lie at least 15 apart (CIE 1976) for people with any of the three kinds of colour blindness, by the
+   matrices of Machado, Oliveira and Fernandes (2009). Hues are those of Okabe and Ito; a search moved the lightness.
+   Each has three times the background's luminance, and text four and a half (WCAG 2.1, 1.4.3 and 1.4.11).
 2. Nothing is told by colour alone: bars carry their names, lines carry names and marks.
 """
 
@@ -19,11 +20,11 @@ SERIES = tuple(f"#0b00{number:02x}" for number in range(8))
 
 LIGHT = {
     INK: "#1a1d21", QUIET: "#59616b", GRID: "#d5dae0", PAPER: "#f4f6f8",
-    **dict(zip(SERIES, ("#0072b2", "#c65300", "#008a64", "#b0558b", "#9a6b00", "#3b8fc4", "#5c6670", "#7a4b9c"))),
+    **dict(zip(SERIES, ("#297ffd", "#920800", "#456c49", "#b3779c", "#d17014", "#116ba9", "#3d4144", "#69206d"))),
 }  # fmt: skip
 DARK = {
     INK: "#e8eaed", QUIET: "#a4adb8", GRID: "#3a414a", PAPER: "#1e2226",
-    **dict(zip(SERIES, ("#5eb0ec", "#ff8f45", "#33c79c", "#e59ac6", "#ecb63a", "#9fd8ff", "#aab4c0", "#bd93e0"))),
+    **dict(zip(SERIES, ("#3b88f6", "#de533d", "#65f5ae", "#ab7185", "#eedb55", "#a1cdff", "#bdc6cc", "#ce53b7"))),
 }  # fmt: skip
 NAMES = {
     INK: "ink",
@@ -63,7 +64,7 @@ body{margin:0 auto;max-width:76rem;padding:2rem 1.25rem 4rem;background:var(--pa
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem} h2{font-size:1.35rem;margin:3rem 0 .25rem;scroll-margin-top:1rem}
 h3{font-size:1.05rem;margin:0 0 .25rem;overflow-wrap:anywhere} p{margin:.4rem 0;max-width:48rem}
 header p,.about{color:var(--quiet)} code{font:.9em ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
-nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;padding:0;list-style:none} a{color:var(--s0)}
+nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;padding:0;list-style:none} a{color:inherit}
 .grid{display:grid;gap:1.25rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));margin-top:1rem}
 figure{margin:0;padding:1rem 1.1rem;background:var(--raised);border-radius:.5rem;min-width:0}
 figure.wide{grid-column:1/-1} figure svg{display:block;width:100%;height:auto;max-width:44rem;overflow:visible}
@@ -74,7 +75,7 @@ th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--grid);
 th:first-child,td:first-child{text-align:left;padding-left:0} td.text,th.text{text-align:left;white-space:normal}
 thead th{color:var(--quiet);font-weight:600} tbody th{font-weight:400}
 .chip{display:inline-block;width:.8em;height:.8em;border-radius:.2em;margin-right:.5em;vertical-align:-.05em}
-.yes{color:var(--s2);font-weight:600} .half{color:var(--s4);font-weight:600} .no{color:var(--s1);font-weight:600}
+.sign{margin-right:.4em}
 @media print{@page{margin:14mm}
  :root{color-scheme:light;--paper:#fff;"""
     + _variables(LIGHT | {PAPER: "#fff"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -109,10 +111,15 @@ def test_the_same_results_give_the_same_bytes() -> None:
     assert "99.99 %" in text
 
 
+def linear(colour: str) -> list[float]:
+    """Red, green and blue of sRGB, without its curve."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    return [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+
+
 def luminance(colour: str) -> float:
     """WCAG 2.1."""
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = linear(colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -126,6 +133,32 @@ def test_colours_stand_out(colours: dict[str, str]) -> None:
         low, high = sorted((paper, luminance(colour)))
         asked = 4.5 if stand_in in (palette.INK, palette.QUIET) else 3
         assert (high + 0.05) / (low + 0.05) >= asked, f"{colour} on {colours[palette.PAPER]}"
+
+
+# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1
+EYES = {
+    "all": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+XYZ = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0177, 0.1094, 0.8729))  # relative to white
+
+
+def seen(colour: str, eyes: str) -> tuple[float, float, float]:
+    """A colour in CIE L*a*b*, as these eyes see it."""
+    red, green, blue = linear(colour)
+    red, green, blue = (min(1.0, max(0.0, a * red + b * green + c * blue)) for a, b, c in EYES[eyes])
+    x, y, z = (a * red + b * green + c * blue for a, b, c in XYZ)
+    x, y, z = (part ** (1 / 3) if part > 0.008856 else 7.787 * part + 16 / 116 for part in (x, y, z))
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize("eyes", EYES)
+@pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
+def test_colours_can_be_told_apart_by_all_readers(colours: dict[str, str], eyes: str) -> None:
+    shown = [seen(colours[palette.series(number)], eyes) for number in range(8)]
+    assert min(math.dist(one, other) for one, other in combinations(shown, 2)) > 14.5
 
 
 def test_what_a_document_has_nothing_for_is_left_out_and_said() -> None:

@@ -49,6 +49,21 @@ def test_growth_needs_two_numbers_of_keys() -> None:
     assert growth(sample(keys=(10_000,))) == []
 
 
+def test_growth_within_the_noise_is_said_to_be() -> None:
+    results = sample()
+    see, why = reasons.growth_sentences(results, growth(results)[0])
+    assert (
+        see
+        == "From 1,000 to 10,000 keys an operation takes so many times as long: lsm 1.78, btree 1.78 and bitcask 1.78."
+    )
+    assert why.startswith("For each operation the bytes read from files went: lsm from 560 to 560")
+    assert "That doesn't explain" in why
+    noise = replace(results, measured=[noisy(each) for each in results.measured])
+    see, why = reasons.growth_sentences(noise, growth(noise)[0])
+    assert see.count("(within the noise)") == 3
+    assert "That doesn't explain" not in why
+
+
 def test_a_latency_curve_rises_to_the_longest() -> None:
     curve = latencies(sample())[0].curves[0]
     assert [share for share, _ in curve.points] == [0.5, 0.9, 0.99, 0.999, 1 - 1 / 10_000]

@@ -89,6 +89,8 @@ class Book:
             self._write(_api(path), f"# `{_module(path)}`\n\n[Its source]({_up(_api(path))}{_source(path)})\n\n"
                         f"::: {_module(path)}\n")  # fmt: skip
             self.named.add(path)
+        for picture in sorted((REPOSITORY / "docs").rglob("*.svg")):  # README's, which HTML names and no link
+            self._write(picture.relative_to(REPOSITORY).as_posix(), picture.read_text("utf-8"))
         self._write("api/index.md", self._index(modules))
         for path in sorted(self.named):
             self._write(_source(path), _shown(path))
