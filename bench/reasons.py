@@ -125,7 +125,7 @@ def _costs(results: Results, row: Row, wrote: bool) -> str:
     if not wrote or counters.reads / count >= 0.005:
         seen = looked_at(row)
         fetched = factor(counters.reads / count) if counters.reads else "none"
-        if seen is not None:
+        if seen is not None and seen * count >= counters.reads:  # what is read at the opening nobody looked at
             said.append(f"looked at {factor(seen)} {what}, {fetched} of them read from files")
         else:
             said.append(f"read {fetched} {what} from files" if counters.reads else f"read no {what} from files")
@@ -228,8 +228,11 @@ def _panel_rows(results: Results, workload: str) -> list[Row]:
 def growth_sentences(results: Results, growth: Growth) -> tuple[str, str]:
     """(what to see, why) of one workload against the number of keys."""
     first, last = growth.seconds[0].points[0][0], growth.seconds[0].points[-1][0]
-    said = [f"{curve.subject} {factor(curve.factor)}{_if_noise(curve)}" for curve in growth.seconds]
-    see = f"From {first:,.0f} to {last:,.0f} keys an operation takes so many times as long: {listed(said)}."
+    grown = [f"{curve.subject} {factor(curve.factor)}" for curve in growth.seconds if not _may_be_level(curve)]
+    noise = [f"{curve.subject} {factor(curve.factor)}" for curve in growth.seconds if _may_be_level(curve)]
+    told = [listed(grown)] if grown else []
+    told += [f"within the noise, {listed(noise)}"] if noise else []
+    see = f"From {first:,.0f} to {last:,.0f} keys an operation takes so many times as long: {'; '.join(told)}."
     counted: list[tuple[Curve, str, float, float]] = []
     for curve in growth.seconds:
         small, large = (_cost_at(results, growth.workload, curve.subject, curve.points[end][0]) for end in (0, -1))
@@ -240,15 +243,15 @@ def growth_sentences(results: Results, growth: Growth) -> tuple[str, str]:
     told = [f"{curve.subject} from {number(few)} to {number(many)}" for curve, _, few, many in counted]
     why = f"For each operation the {counted[0][1]} went: {listed(told)}."
     curve, _, few, many = max(counted, key=lambda each: each[0].factor)
-    if curve.factor > 1.2 and many <= few * SAME and not _if_noise(curve):
+    if curve.factor > 1.2 and many <= few * SAME and not _may_be_level(curve):
         why += f" That doesn't explain {curve.subject}'s: what more keys cost in memory isn't counted."
     return see, why
 
 
-def _if_noise(curve: Curve) -> str:
-    """A remark if the ranges of the first and the last point meet, so that the line may be level."""
+def _may_be_level(curve: Curve) -> bool:
+    """Whether the ranges of the first and the last point meet."""
     few, many = curve.points[0][1], curve.points[-1][1]
-    return " (within the noise)" if few.low <= many.high and many.low <= few.high else ""
+    return few.low <= many.high and many.low <= few.high
 
 
 def _cost_at(results: Results, workload: str, subject: str, keys: float) -> tuple[str, float] | None:

@@ -191,7 +191,7 @@ def _amplification(results: Results) -> str:
     about = (
         "Write: bytes written to files for each byte put. Read: bytes read from files for each byte of the pairs that gets "
         "found. Space: bytes on disk for each byte of live pairs. The innermost ring is once, each further one ten times as much, and a small "
-        f"triangle is good; no engine is least in all three corners at once. A dash: not counted. {escape(counted)}."
+        f"triangle is good; no engine is least in all three corners at once. A dash: not counted; with one factor alone there is no triangle, and it stands in the figures. {escape(counted)}."
     )
     figure = _figure("amplification", "Written, read and kept", svg, told, table, wide=True)
     return f'<p class="about">{about}</p><div class="grid">{figure}</div>\n'

@@ -13,7 +13,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -84,20 +84,29 @@ def _name(subject: str) -> str:
     return clean if len(clean) <= NAME_LETTERS else f"{clean[: NAME_LETTERS - 1]}…"
 
 
+def _room(subjects: Iterable[str]) -> float:
+    """The inches that the longest of the names takes, in DejaVu Sans of 10 points; a reader's font is narrower."""
+    return 0.08 * max(len(_name(subject)) for subject in subjects)
+
+
 # ---- bars ---------------------------------------------------------------------------------------------------------------
 
 
 def throughput(panel: Panel, colours: Colours) -> str:
     """One workload: the fastest on top, with the range of the repetitions."""
     rows = _rows_of(panel)
-    return _drawn(WIDTH, 0.34 * len(rows) + 0.2, lambda figure: _bars(_whole(figure), rows, colours))
+    return _drawn(
+        WIDTH, 0.34 * len(rows) + 0.2, lambda figure: _bars(_whole(figure, [row[0] for row in rows]), rows, colours)
+    )
 
 
 def memory(found: Sequence[Memory], colours: Colours) -> str:
     """How far each process grew, the smallest on top."""
     order = sorted(found, key=lambda each: each.resident.middle)
     rows = [(each.subject, each.resident, size(each.resident.middle)) for each in order]
-    return _drawn(WIDTH, 0.34 * len(rows) + 0.2, lambda figure: _bars(_whole(figure), rows, colours))
+    return _drawn(
+        WIDTH, 0.34 * len(rows) + 0.2, lambda figure: _bars(_whole(figure, [row[0] for row in rows]), rows, colours)
+    )
 
 
 def overview(panels: Sequence[Panel], colours: Colours, columns: int = 2) -> str:
@@ -105,24 +114,29 @@ def overview(panels: Sequence[Panel], colours: Colours, columns: int = 2) -> str
     deepest = max(len(panel.rows) for panel in panels)
     lines = math.ceil(len(panels) / columns)
 
+    room = _room(row.subject for panel in panels for row in panel.rows) + 0.15
+    width, height = 9.6, lines * (0.25 * deepest + 0.55)
+    column = (width - 0.3) / columns
+
     def draw(figure: Figure) -> None:
-        figure.subplots_adjust(
-            left=0.13, right=0.97, top=1 - 0.3 / (lines * (0.25 * deepest + 0.55)), bottom=0.01, hspace=0.3, wspace=0.42
-        )
+        wide = column - room - 0.1
+        edges = {"left": room / width, "right": 1 - 0.3 / width, "top": 1 - 0.3 / height, "bottom": 0.01}
+        figure.subplots_adjust(**edges, hspace=0.3, wspace=(room + 0.1) / wide)
         for at, panel in enumerate(panels):
             axes = figure.add_subplot(lines, columns, at + 1)
             axes.set_title(panel.workload, loc="left", fontsize=10, fontweight="bold", color=INK)
             _bars(axes, _rows_of(panel), colours)
 
-    return _drawn(9.6, lines * (0.25 * deepest + 0.55), draw)
+    return _drawn(width, height, draw)
 
 
 def _rows_of(panel: Panel) -> list[tuple[str, Spread, str]]:
     return [(row.subject, panel.figure(row), panel.text(panel.figure(row).middle)) for row in panel.ranked]
 
 
-def _whole(figure: Figure) -> Axes:
-    return figure.add_axes((0.255, 0.02, 0.735, 0.96))
+def _whole(figure: Figure, subjects: Iterable[str]) -> Axes:
+    left = (_room(subjects) + 0.12) / WIDTH
+    return figure.add_axes((left, 0.02, 0.99 - left, 0.96))
 
 
 def _bars(axes: Axes, rows: Sequence[tuple[str, Spread, str]], colours: Colours) -> None:
@@ -131,10 +145,9 @@ def _bars(axes: Axes, rows: Sequence[tuple[str, Spread, str]], colours: Colours)
     for at, (subject, spread, text) in enumerate(rows):
         axes.barh(at, spread.middle, height=0.66, color=series(colours[subject]))
         if spread.count > 1:
-            for colour, width in ((PAPER, 3.2), (INK, 1.2)):  # on paper, so that the line shows on every bar
-                axes.plot([spread.low, spread.high], [at, at], color=colour, linewidth=width)
-                for end in (spread.low, spread.high):
-                    axes.plot([end, end], [at - 0.16, at + 0.16], color=colour, linewidth=width)
+            ends = ([spread.low, spread.high], [at, at])
+            axes.plot(*ends, "|-", color=PAPER, linewidth=3.4, markersize=8, markeredgewidth=3.4)  # so that the line
+            axes.plot(*ends, "|-", color=INK, linewidth=1.2, markersize=7, markeredgewidth=1.2)  # shows on every bar
         axes.text(max(spread.high, spread.middle) + most * 0.015, at, text, va="center", ha="left")
     axes.set_yticks(range(len(rows)), [_name(subject) for subject, _, _ in rows])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -151,7 +164,11 @@ EDGE = (0.433, 0.25)  # half way from write to space, where the largest ring's f
 
 
 def amplification(found: Sequence[Amplification], colours: Colours) -> str:
-    """A triangle for each subject, on one logarithmic scale: the smaller, the less it does for each byte."""
+    """A triangle for each subject, on one logarithmic scale: the smaller, the less it does for each byte.
+
+    Subjects of which one factor alone is known have none, unless all are such.
+    """
+    found = [each for each in found if len(each.known) > 1] or found
     columns = min(4, len(found))
     lines = math.ceil(len(found) / columns)
     largest = max(factor_ for each in found for _, factor_ in each.known)
@@ -239,7 +256,8 @@ def _against_keys(figure: Figure, curves: Sequence[Curve], colours: Colours, tex
 
 def _lines(figure: Figure, curves: Sequence[Curve], colours: Colours, text: Callable[[float], str]) -> Axes:
     """Lines with a mark at each point, the range as a band, and the name at the end of each; y is logarithmic."""
-    axes = figure.add_axes((0.125, 0.17, 0.585, 0.79))
+    right = (_room(curve.subject for curve in curves) + 0.38) / WIDTH
+    axes = figure.add_axes((0.125, 0.17, 0.87 - right, 0.79))
     for curve in curves:
         xs, middles = [x for x, _ in curve.points], [spread.middle for _, spread in curve.points]
         order = colours[curve.subject]
@@ -265,27 +283,12 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], colours: Colours) -> None:
     gap, places = 0.068, [end for end, _ in ends]
     for at in range(1, len(places)):
         places[at] = max(places[at], places[at - 1] + gap)
-    over = max(0.0, places[-1] - 1.0)
-    places = [place - over for place in places]
+    places[-1] = min(places[-1], 1.0)
     for at in range(len(places) - 2, -1, -1):
         places[at] = min(places[at], places[at + 1] - gap)
+    inch = 1 / (WIDTH * axes.get_position().width)
     for place, (end, subject) in zip(places, ends):
-        axes.plot(
-            [1.01, 1.045],
-            [end, place],
-            color=series(colours[subject]),
-            linewidth=1,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
-        mark = MARKS[colours[subject] % len(MARKS)]
-        axes.plot(
-            [1.065],
-            [place],
-            mark,
-            color=series(colours[subject]),
-            markersize=5,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
-        axes.text(1.09, place, _name(subject), va="center", ha="left", fontsize=9.5, transform=axes.transAxes)
+        told: dict[str, Any] = {"color": series(colours[subject]), "transform": axes.transAxes, "clip_on": False}
+        axes.plot([1 + 0.03 * inch, 1 + 0.14 * inch], [end, place], linewidth=1, **told)
+        axes.plot([1 + 0.21 * inch], [place], MARKS[colours[subject] % len(MARKS)], markersize=5, **told)
+        axes.text(1 + 0.3 * inch, place, _name(subject), va="center", fontsize=9.5, transform=axes.transAxes)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,13 @@ def kept(results: Results) -> Results:
         for each in results.measured
     ]
     return replace(results, measured=measured)
+
+
+def _compact(results: Results) -> str:
+    """As JSON, with a line for each measurement."""
+    document = json.loads(results.encode())
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in document.pop("measured"))
+    return f'{json.dumps(document, indent=1)[:-2]},\n "measured": [\n{lines}\n ]\n}}\n'
 
 
 def digest(results: Results) -> str:
@@ -92,7 +100,7 @@ def _what_was_run(results: Results) -> str:
         "**Engines beside their peers**: thousand operations a second, the median of "
         f"{repetitions} repetition{'s' if repetitions != 1 else ''}, each in a fresh process and in turn with the others",
         f"{listed([f'{count:,}' for count in keys])} keys of 16 bytes, values of {told.get('value_bytes', 100)}",
-        *([f"Versions: {', '.join(versions)}"] if versions else []),
+        *([f"Versions: {'; '.join(versions)}"] if versions else []),
         *(["; ".join(options)] if options else []),
         f"{machine.processor}, {machine.cores} cores, Python {machine.python}",
         reasons.machine_sentence(results).rstrip("."),
@@ -105,9 +113,10 @@ def _told(results: Results, name: str) -> str:
     if name not in picture_names(results):
         return ""
     folder = DOCUMENT.rpartition("/")[0]
+    width = ' width="560"' if name == "growth" else ""
     image = (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{folder}/{name}-dark.svg">'
-        f'<img alt="{TITLES[name]}" src="{folder}/{name}-light.svg"></picture>'
+        f'<img alt="{TITLES[name]}"{width} src="{folder}/{name}-light.svg"></picture>'
     )
     if name == "amplification":
         return f"{image}\n\n{_sentence(*reasons.amplification_sentences(results, *summary.amplifications(results)))}"
@@ -139,7 +148,8 @@ def _cell(text: str) -> str:
 
 def _command(results: Results) -> str:
     """How to run it again, and why gets are as they are."""
-    told = f"```\n{results.command.replace('`', '')}\npython -m bench.report.readme run.json     # this table and these pictures\n```"
+    command = re.sub(r"(--json|--report|--directory|-o)[ =](\S*/)*", r"\1 ", results.command.replace("`", ""))
+    told = f"```\n{command}\npython -m bench.report.readme run.json     # this table and these pictures\n```"
     gets = next((panel for panel in summary.panels(results) if panel.workload == "readrandom"), None)
     if gets is None:
         return told
@@ -213,7 +223,7 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
         made = between_marks((root / "README.md").read_text("utf-8"), section(results))
         (root / DOCUMENT).parent.mkdir(parents=True, exist_ok=True)
         draw(results, (root / DOCUMENT).parent)
-        (root / DOCUMENT).write_text(results.encode(), "utf-8")
+        (root / DOCUMENT).write_text(_compact(results), "utf-8")
         (root / "README.md").write_text(made, "utf-8")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"matplotlib", "numpy"}:

@@ -60,7 +60,7 @@ def test_growth_within_the_noise_is_said_to_be() -> None:
     assert "That doesn't explain" in why
     noise = replace(results, measured=[noisy(each) for each in results.measured])
     see, why = reasons.growth_sentences(noise, growth(noise)[0])
-    assert see.count("(within the noise)") == 3
+    assert "as long: within the noise, lsm 1.78, " in see
     assert "That doesn't explain" not in why
 
 
