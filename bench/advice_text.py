@@ -70,6 +70,8 @@ def _short(micros: float) -> str:
 def _reason(advice: Advice, *, by_counting: bool) -> str:
     """Which kind decides between the first two, and what one of it costs each, in counters."""
     first, second = advice.ranking[:2]
+    if advice.sum_of(first) == advice.sum_of(second):
+        return f"{first} and {second} cost the same."
     kind = advice.deciding
     told = []
     for engine in (first, second):

@@ -42,7 +42,7 @@ from bench.results import Subject
 from bench.workload import SCAN_PAIRS, Kind, Mix, Operation, apply, key_of, operations
 from engines import KVStore
 
-__all__ = ["REMARKS", "Advice", "Disk", "Priced", "Question", "advise", "price", "run_mix"]
+__all__ = ["REMARKS", "Advice", "Disk", "Priced", "Question", "advise", "price", "run_mix", "store_options"]
 
 BATCH = 100
 WARM_UP_SHARE = 5  # one in so many operations is done before the clock runs

@@ -70,15 +70,14 @@ def stretches(prices: Mapping[str, Prices], mix: Mix, kind: Kind) -> list[Stretc
     at, winner = 0.0, min(ends, key=lambda engine: (*ends[engine], engine))
     found = [Stretch(at, winner)]
     while True:
-        crossings = []
         begin, end = ends[winner]
-        for engine, (other_begin, other_end) in ends.items():
-            if other_end < end and other_begin >= begin:  # it is dearer, and falls below
-                crossings.append(
-                    ((other_begin - begin) / ((other_begin - begin) + (end - other_end)), other_end, engine)
-                )
-        # of several that meet the line in one point, the one that falls fastest
-        crossings = [each for each in crossings if each[0] >= at]
+        # where another line, which is above the winner's until now and ends below it, meets it; of several that meet it in
+        # one point, the one that falls fastest
+        crossings = [
+            ((other_begin - begin) / ((other_begin - begin) + (end - other_end)), other_end, engine)
+            for engine, (other_begin, other_end) in ends.items()
+            if other_end < end
+        ]
         if not crossings:
             return found
         at, _, winner = min(crossings)

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from bench.advice_text import answer, question_line
-from bench.advise import Advice, Disk, Priced, Question, advise, price, run_mix
+from bench.advise import Advice, Disk, Priced, Question, advise, price, run_mix, store_options
 from bench.counters import Costs
 from bench.flips import Stretch, with_share
 from bench.subjects import engine_subject
@@ -45,6 +45,16 @@ def test_what_is_counted_is_the_same_each_time() -> None:
     question = replace(QUESTION, keys=300)
     once, again = (price(LSM, question, by_counting=True) for _ in range(2))
     assert once == again and once.mix_costs.bytes_written > 0
+
+
+def test_what_is_counted_waits_for_nobody_and_has_small_caches() -> None:
+    """Compactions in threads would come when they get to it. What is timed has the engine's own options."""
+    assert store_options(LSM, QUESTION, counted=True) == {
+        "sync": False,
+        "background": False,
+        "cache_bytes": 1_000 * 1_016 // 50,
+    }
+    assert store_options(LSM, QUESTION, counted=False) == {"sync": False}
 
 
 def test_a_scan_of_a_bitcask_reads_a_record_for_each_pair() -> None:
@@ -94,6 +104,12 @@ def test_the_answer_says_who_why_and_until_when() -> None:
     timed = answer(advice, by_counting=False)
     assert timed[0].startswith("Data in memory: btree.")
     assert "One of btree takes 4.00 µs and reads 1.25 pages; one of bitcask takes 20.0 µs and" in timed[-3]
+
+
+def test_engines_that_cost_the_same_are_said_to(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--engine", "lsm", "--engine", "lsm,compaction_process=true", "--counted", "--keys", "150"]
+    assert main(["advise", *words]) == 0
+    assert "lsm and lsm compaction_process=true cost the same." in capsys.readouterr().out
 
 
 def test_the_command_answers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,32 +30,25 @@ FORMS = pytest.mark.parametrize("plain", [True, False], ids=["plain", "fast"])
 compared = 0  # how often rows or keys that count were compared
 
 
-class CountedRow(Row):
-    """A row that counts its comparisons, whichever side it stands on."""
+def counting(base: type) -> Any:
+    """A subclass whose comparisons are counted, whichever side an object of it stands on."""
 
-    def __lt__(self, other: Any) -> bool:
-        global compared
-        compared += 1
-        return tuple.__lt__(self, other)
+    def counted(name: str) -> Callable[[Any, Any], Any]:
+        compare = getattr(base, name)
 
-    def __gt__(self, other: Any) -> bool:
-        global compared
-        compared += 1
-        return tuple.__gt__(self, other)
+        def method(self: Any, other: Any) -> Any:
+            global compared
+            compared += 1
+            return compare(self, other)
+
+        return method
+
+    return type(
+        f"Counted{base.__name__}", (base,), {name: counted(name) for name in ("__lt__", "__le__", "__gt__", "__ge__")}
+    )
 
 
-class CountedKey(bytes):
-    """A key that counts its comparisons."""
-
-    def __lt__(self, other: Any) -> bool:
-        global compared
-        compared += 1
-        return bytes.__lt__(self, other)
-
-    def __gt__(self, other: Any) -> bool:
-        global compared
-        compared += 1
-        return bytes.__gt__(self, other)
+CountedRow, CountedKey = counting(Row), counting(bytes)
 
 
 def comparisons(work: Callable[[Any], object], items: Iterable[Any]) -> int:

@@ -40,6 +40,13 @@ def test_a_file_that_is_never_synced_is_not_relied_on() -> None:
     assert not traced([WRITTEN, SYNCED, told], [told, "7 fsync(6</data/LOG>) = 0"]).each_on_disk
 
 
+def test_each_file_needs_a_sync_of_its_own() -> None:
+    """A table that is synced doesn't make up for a log that isn't."""
+    table = [WRITTEN.replace("5</data/log>", "6</data/table>"), SYNCED.replace("5</data/log>", "6</data/table>")]
+    assert traced([WRITTEN, SYNCED, *table]).each_on_disk
+    assert not traced([WRITTEN, SYNCED], [WRITTEN, *table]).each_on_disk
+
+
 def test_a_put_through_a_mapping_makes_no_write() -> None:
     mapped = "7 mmap(NULL, 65536, PROT_READ|PROT_WRITE, MAP_SHARED, 5</data/log>, 0) = 0x7f0000010000"
     trace = traced([SYNCED], before=(OPENED, mapped))
