@@ -39,7 +39,7 @@ from server.verbs.words import AddVerb, UsageError
 
 __all__ = ["AFTERWARDS", "INSTEAD", "add", "read_results"]
 
-KEYS_MOST = 10**9
+KEYS_MOST = 10**8
 VALUE_MOST = 1 << 20
 REPETITIONS_MOST = 1_000
 
