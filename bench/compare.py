@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bench.quantities import factor
 from bench.results import Measured, Results
 
 __all__ = ["QUANTITIES", "Change", "Interval", "compare", "paired", "remarks", "unclear", "welch"]
@@ -158,24 +159,24 @@ def _figures(rows: Iterable[Measured], look: Callable[[Measured], float | None])
 
 
 def unclear(results: Results) -> Iterator[str]:
-    """A sentence for each pair of neighbours in the ranking of a workload whose difference is smaller than its noise."""
+    """A sentence for each workload in which neighbours of the ranking differ by less than the noise."""
     samples = _samples(results)
-    places = dict.fromkeys((workload, keys) for workload, _, keys in samples)
-    for workload, keys in places:
+    for workload, keys in dict.fromkeys((workload, keys) for workload, _, keys in samples):
         rates = {
             subject: {row.repetition: row.rate for row in rows}
             for (name, subject, count), rows in samples.items()
             if (name, count) == (workload, keys)
         }
         ranked = sorted(rates, key=lambda subject: -statistics.median(rates[subject].values()))
+        told = []
         for one, other in pairwise(ranked):
             both = sorted(rates[one].keys() & rates[other].keys())
             interval = paired([rates[other][at] for at in both], [rates[one][at] for at in both])
             if interval is not None and not interval.real:
-                yield (
-                    f"{workload}, {keys:,} keys: {one} is {interval.ratio:.2f} times {other}, and may be from "
-                    f"{interval.low:.2f} to {interval.high:.2f} times: the noise is larger than the difference"
-                )
+                between = f"{factor(interval.low)} to {factor(interval.high)}"
+                told.append(f"{one} is {factor(interval.ratio)} times {other} ({between})")
+        if told:
+            yield f"{workload}, {keys:,} keys: the noise is larger than the difference: {', '.join(told)}"
 
 
 def remarks(before: Results, after: Results) -> Iterator[str]:

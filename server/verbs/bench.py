@@ -90,8 +90,8 @@ def _bench(options: argparse.Namespace) -> int:
         return _advise(options)
     plan = _plan(options)
     for file in (options.json, options.report):
-        if file and not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK):
-            raise UsageError(f"{file} can't be written: there is no such directory, or not for you")
+        if file and (os.path.isdir(file) or not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK)):
+            raise UsageError(f"{file} can't be written: it is a directory, or in none that you may write to")
     if options.report and (missing := report.missing()):
         raise UsageError(missing)  # before a run that may take an hour
     if not latency.available():

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from bench import run as running
+from bench.child import Job
 from bench.results import Measured, Results
 from bench.run import Plan, run
 from bench.subjects import engine_subject
@@ -78,6 +84,25 @@ def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     with children() as left, pytest.raises(KeyboardInterrupt):
         run(plan, "a test", progress)
     assert left == [] and os.listdir(tmp_path) == []
+
+
+def test_a_child_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
+    """Its standard input ends then. It removes its directory, and is in the middle of a workload that never ends."""
+    own = tmp_path / "own"
+    own.mkdir()
+    job = Job(
+        subject=engine_subject(f"{BROKEN}:Hanging"), workloads=["fillseq", "fillbatch"], keys=300, value_bytes=100, seed=0,
+        repetition=0, sync=False, chooser="zipfian", theta=0.99, limit_s=60, directory=str(own),
+    )  # fmt: skip
+    words = [sys.executable, "-P", "-m", "bench.child"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(json.dumps(asdict(job)) + "\n")
+        child.stdin.flush()
+        assert json.loads(child.stdout.readline())["workload"] == "fillseq"
+        child.stdin.close()
+        assert child.wait(60) == -signal.SIGKILL
+    assert not own.exists()
 
 
 def test_each_workload_finds_the_state_that_it_needs(tmp_path: Path) -> None:

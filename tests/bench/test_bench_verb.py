@@ -46,6 +46,10 @@ def test_two_subjects_are_measured_in_turns(tmp_path: Path, capsys: pytest.Captu
         (["--mix", "get=0"], "at least 0, and one is more"),
         (["--mix", "get=x"], "the share of get in a mix is a number"),
         (["--json", "/no/such/directory/file.json"], "can't be written"),
+        (["--json", "/tmp"], "can't be written"),
+        (["compare", "A.json"], "takes two documents"),
+        (["compare", "/no/A.json", "/no/B.json"], "No such file or directory: '/no/A.json'"),
+        (["compare", __file__, __file__], "this is no JSON"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_sentence(
