@@ -81,6 +81,13 @@ class BlockCache:
         if (key := self._next_victim()) is not None and (block := self._old.pop(key, None)) is not None:
             self.size_bytes -= block.memory_bytes
 
+    def forget(self, first_key: int, count: int) -> None:
+        """Lets go of the blocks of a table that is going to be deleted: `count` keys from `first_key` on. O(count)."""
+        for key in range(first_key, first_key + count):
+            block = self.young.pop(key, None) or self._old.pop(key, None)
+            if block is not None:
+                self.size_bytes -= block.memory_bytes
+
     def _next_victim(self) -> int | None:
         """The next key off the end of `_victims`; None if there is none, because another thread was faster."""
         try:

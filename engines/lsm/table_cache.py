@@ -107,8 +107,11 @@ class TableCache:
         return file.statistics or self._learned.get(file.number)
 
     def forget(self, number: int) -> None:
-        """Lets go of a table whose file is going to be deleted."""
-        self.opened.pop(number, None)
+        """Lets go of a table whose file is going to be deleted, and of its blocks: a compaction's output takes their place.
+        A reader who still holds the table reads what it needs again. O(blocks of the table)."""
+        table = self.opened.pop(number, None)
+        if table is not None:
+            self.blocks.forget(table.first_key, table.blocks)
         self._learned.pop(number, None)
 
     def clear(self) -> None:

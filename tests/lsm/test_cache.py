@@ -53,6 +53,19 @@ def test_a_cache_of_nothing_keeps_nothing(cache: BlockCache) -> None:
     assert (len(cache), cache.size_bytes) == (0, 0)
 
 
+def test_the_blocks_of_a_deleted_table_make_room() -> None:
+    """They are in neither generation any more, and no longer counted; others stay."""
+    cache = BlockCache(1_000)
+    for key in range(11):
+        cache.add(key, block(100))
+    assert (cache.find(3) is not None, len(cache), cache.room_bytes) == (True, 10, 0)
+    cache.forget(2, 4)
+    assert [key for key in range(11) if cache.find(key) is not None] == [1, 6, 7, 8, 9, 10]
+    assert (cache.size_bytes, cache.room_bytes) == (600, 400)
+    cache.forget(2, 4)
+    assert cache.size_bytes == 600
+
+
 def test_every_opened_table_has_its_own_place_in_the_cache() -> None:
     """A table that is opened twice, or another one under the same number, must not find the first one's blocks."""
     cache = BlockCache(100)

@@ -293,10 +293,9 @@ def test_a_simple_block_is_a_decoded_one_without_its_trailers(history: History) 
     for key, sequence, value in sorted(history, key=lambda version: (version[0], -version[1])):
         builder.add(internal_key(key, sequence, DELETION if value is None else VALUE), value or b"")
     raw = builder.finish()
-    decoded, pairs = DecodedBlock(raw), decode_simple(raw, Block(raw).end)
-    if pairs is not None:
-        assert (list(pairs), list(pairs.values())) == (decoded.keys, decoded.values)
-    assert pairs is None or len(set(decoded.keys)) == len(decoded.keys)
+    decoded, both = DecodedBlock(raw), decode_simple(raw, Block(raw).end)
+    assert both is None or both == (decoded.keys, decoded.values)
+    assert both is None or len(set(decoded.keys)) == len(decoded.keys)
 
 
 def test_an_old_snapshot_reads_a_simple_table_with_its_trailers() -> None:

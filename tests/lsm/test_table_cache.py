@@ -39,6 +39,22 @@ def test_the_table_cache_keeps_so_many_files_open() -> None:
     assert cache.statistics(files[0]) is None
 
 
+def test_a_table_that_is_forgotten_takes_its_blocks_along() -> None:
+    """After a compaction the cache is for what took its inputs' place. Who holds one reads its blocks again."""
+    env = SimEnv()
+    files = []
+    for number in (1, 2):
+        info = build(env, [(b"%03d" % key, 5, b"v" * 99) for key in range(90)], f"/{table_name(number)}")
+        files.append(FileMeta(number, info.size_bytes, info.smallest, info.largest))
+    cache = TableCache(env, "", 9, BlockCache(1 << 20), lambda: 9)
+    first, second = map(cache.get, files)
+    assert [len(list(table.rows())) for table in (first, second)] == [90, 90]
+    assert len(cache.blocks) == first.blocks + second.blocks
+    cache.forget(1)
+    assert len(cache.blocks) == second.blocks
+    assert first.get(b"007", 9) == b"v" * 99
+
+
 def test_a_table_that_is_newer_than_the_manifest_is_refused() -> None:
     """Its newest versions would be invisible."""
     env = SimEnv()

@@ -40,7 +40,7 @@ __all__ = [
     "whole_keys",
 ]
 
-Chunk = tuple[list[bytes], list[bytes | None]]  # user keys in order, each once; values, None for a tombstone
+Chunk = tuple[Sequence[bytes], Sequence[bytes | None]]  # user keys in order, each once; values, None for a tombstone
 Rows = tuple[list[bytes], list[bytes], list[bytes]]  # user keys, internal keys, values of all versions, in order
 CHUNK: Final = 64  # rows of a plain source that are put together
 
@@ -80,8 +80,8 @@ class _Rest:
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self.chunks = chunks
         self.at = 0
-        self.keys: list[bytes] = []
-        self.values: list[bytes | None] = []
+        self.keys: Sequence[bytes] = ()
+        self.values: Sequence[bytes | None] = ()
 
     def refill(self) -> bool:
         """Takes the next chunk; False at the end."""
@@ -131,7 +131,7 @@ def _overlay(pieces: list[Chunk], reverse: bool) -> Chunk:
     return keys, [merged[key] for key in keys]
 
 
-def _place_after(keys: list[bytes], bound: bytes, at: int, reverse: bool) -> int:
+def _place_after(keys: Sequence[bytes], bound: bytes, at: int, reverse: bool) -> int:
     """The position after the last key that is not beyond the bound."""
     if not reverse:
         return bisect_right(keys, bound, at)
