@@ -310,7 +310,7 @@ def memory_sentences(results: Results, found: list[Memory]) -> tuple[str, str]:
     """(what to see, why) of the memory."""
     order = sorted(found, key=lambda each: each.resident.middle)
     said = [
-        f"{each.subject} {size(each.resident.middle)} ({number(each.resident.middle / each.keys)} a key)"
+        f"{each.subject} {size(each.resident.middle)} ({number(each.resident.middle / max(each.keys, 1))} a key)"
         for each in order
     ]
     see = f"The process grew by: {listed(said)}."

@@ -247,9 +247,11 @@ def latencies(results: Results) -> list[Latencies]:
 def _latency_curve(row: Row) -> Curve:
     at: dict[float, list[float]] = {}
     for each in row.measured:
-        if each.latency is not None and each.latency.count > 1:
+        if each.latency is not None and each.latency.count > 1 and each.latency.longest > 0:
             for name, seconds in each.latency.percentiles.items():
-                if (share := float(name) / 100) <= 1 - 1 / each.latency.count:  # beyond, it is the longest one
+                if (
+                    seconds > 0 and (share := float(name) / 100) <= 1 - 1 / each.latency.count
+                ):  # beyond, it is the longest one
                     at.setdefault(round(share, 9), []).append(seconds)
             at.setdefault(1 - 1 / each.latency.count, []).append(each.latency.longest)
     return Curve(row.subject, [(share, Spread.of(at[share])) for share in sorted(at)])

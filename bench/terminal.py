@@ -226,7 +226,7 @@ def _memory(screen: Screen, results: Results) -> Iterator[str]:
     for each in found:
         spread = each.resident
         between = f"{size(spread.low)} to {size(spread.high)}" if spread.count > 1 else ""
-        a_key = number(spread.middle / each.keys)
+        a_key = number(spread.middle / max(each.keys, 1))
         rows.append(Bar(each.subject, spread.middle, size(spread.middle), between, a_key))
     yield from _bars(screen, rows)
     yield from _sentences(screen, reasons.memory_sentences(results, found))

@@ -95,11 +95,18 @@ def _subjects(subjects: Sequence[Subject]) -> str:
 
 
 def _absent(results: Results) -> str:
-    missing = reasons.absent(results)
-    if not missing:
-        return ""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in missing)
-    return f'<section id="absent"><h2>What this document has nothing for</h2><ul>{items}</ul></section>\n'
+    """What there is no picture of; and what the run itself has noted, which may be long."""
+    missing, text = reasons.absent(results), ""
+    if missing:
+        text = f'<section id="absent"><h2>What this document has nothing for</h2>{_list(missing)}</section>\n'
+    if results.notes:
+        summary_ = f"<summary>{len(results.notes)} notes of the run</summary>"
+        text += f'<section id="notes"><h2>Notes</h2><details>{summary_}{_list(results.notes)}</details></section>\n'
+    return text
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
 
 
 # ---- parts of a figure --------------------------------------------------------------------------------------------------
@@ -231,7 +238,7 @@ def _memory(results: Results) -> str:
         return ""
     rows = [
         [escape(each.subject), size(each.resident.middle), size(each.resident.low), size(each.resident.high),
-         number(each.resident.middle / each.keys), escape(each.workload)]
+         number(each.resident.middle / max(each.keys, 1)), escape(each.workload)]
         for each in found
     ]  # fmt: skip
     table = _table(("", "median", "lowest", "highest", "bytes a key", "in"), rows)

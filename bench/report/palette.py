@@ -80,7 +80,7 @@ thead th{color:var(--quiet);font-weight:600} tbody th{font-weight:400}
  :root{color-scheme:light;--paper:#fff;"""
     + _variables(LIGHT | {PAPER: "#fff"})
     + """}
- body{padding:0;max-width:none;font-size:9pt} nav,details{display:none} h1{font-size:16pt} h2{font-size:12pt;margin-top:12pt}
+ body{padding:0;max-width:none;font-size:9pt} nav,details,#notes{display:none} h1{font-size:16pt} h2{font-size:12pt;margin-top:12pt}
  h3{font-size:9.5pt} figcaption p,table{font-size:8pt} h1,h2,h3,.about{break-after:avoid}
  figure{border:1px solid var(--grid);break-inside:avoid;padding:.6rem .7rem} tr,.about{break-inside:avoid}
  .grid{grid-template-columns:1fr 1fr;gap:.6rem} .scroll{overflow:visible} .chip,figure,svg{print-color-adjust:exact}}

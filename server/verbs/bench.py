@@ -10,7 +10,7 @@ metcd bench recover                                      opening after a kill
 metcd bench --json FILE                                  the document that everything else is made of
 metcd bench compare A.json B.json                        which differences are real
 metcd bench --report FILE.html                           all of it in pictures
-metcd bench report A.json -o FILE.html                   the same, of a document
+metcd bench report A.json -o FILE.html                   the same, of a document; without -o the tables
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def add(verb: AddVerb) -> None:
         action="store_true",
         help="don't ask strace what a write survives (a second for each subject)",
     )
+    bench.add_argument("--base", metavar="SUBJECT", help="what the tables' ratios refer to (default: the first one)")
     bench.add_argument("-o", "--report", metavar="FILE.html", help="draw everything; or: report A.json -o FILE.html")
 
 
@@ -94,6 +95,8 @@ def _bench(options: argparse.Namespace) -> int:
             raise UsageError(f"{file} can't be written: it is a directory, or in none that you may write to")
     if options.report and (missing := report.missing()):
         raise UsageError(missing)  # before a run that may take an hour
+    if options.base is not None and options.base not in (names := [subject.name for subject in plan.subjects]):
+        raise UsageError(f"no subject is called {options.base!r}: {', '.join(names)} are")
     if not latency.available():
         print(latency.MISSING, file=sys.stderr)
     whole = Whole(
@@ -112,9 +115,7 @@ def _bench(options: argparse.Namespace) -> int:
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             file.write(results.encode())
-    print(*terminal.shown(results), sep="\n")
-    for sentence in (*unclear(results), *results.notes):
-        print(sentence, file=sys.stderr)
+    _print(results, options.base)
     for step in AFTERWARDS:
         step(options, results)
     return 0 if results.measured else 1
@@ -137,14 +138,24 @@ def _report(options: argparse.Namespace, results: Results) -> None:
 
 
 def _report_of(options: argparse.Namespace, files: list[str]) -> int:
-    """`metcd bench report A.json -o FILE.html`."""
-    if len(files) != 1 or not options.report:
+    """`metcd bench report A.json -o FILE.html`; without -o, what a run prints."""
+    if len(files) != 1:
         raise UsageError("it is: metcd bench report A.json -o FILE.html")
+    results = read_results(files[0])
     try:
-        _report(options, read_results(files[0]))
-    except report.ReportFault as fault:
+        if not options.report:
+            _print(results, options.base)
+        _report(options, results)
+    except (report.ReportFault, ValueError) as fault:
         raise UsageError(str(fault)) from None
     return 0
+
+
+def _print(results: Results, base: str | None) -> None:
+    """The tables; and on standard error what is unclear or missing. Raises ValueError for a base that is no subject."""
+    print(*terminal.shown(results, base=base), sep="\n")
+    for sentence in (*unclear(results), *results.notes):
+        print(sentence, file=sys.stderr)
 
 
 # `metcd bench WORD FILE...`: what is done with documents, instead of a run

@@ -16,8 +16,9 @@ import pytest
 from bench.report import ReportFault, palette, report
 from bench.report.page import colours_of
 from bench.report.pictures import latency, throughput
-from bench.results import Results
+from bench.results import Counters, Latency, Results
 from bench.summary import latencies, panels
+from bench.terminal import Screen, shown
 from server import cli
 from tests.bench.sample_results import sample
 
@@ -169,15 +170,44 @@ def test_what_a_document_has_nothing_for_is_left_out_and_said() -> None:
         assert sentence in html
 
 
+def test_a_document_of_zeros_is_drawn_as_far_as_it_goes() -> None:
+    """Nothing took any time, nothing was counted, and nothing has a size."""
+    counters = Counters(pairs=0, user_bytes=0, bytes_written=0, bytes_read=0, reads=0, fsyncs=0)
+    latency_ = Latency(count=2, percentiles={"50": 0.0}, longest=0.0, histogram="")
+    nothing = {
+        "counters": counters,
+        "latency": latency_,
+        "disk_bytes": 0,
+        "live_bytes": 0,
+        "resident_bytes": 0,
+        "keys": 0,
+    }
+    results = sample()
+    measured = [replace(each, **nothing) for each in results.measured[:1]]
+    measured += [replace(each, normalised=0.0) for each in results.measured[1:3]]
+    durability = [replace(each, puts=0) for each in results.durability]
+    results = replace(results, measured=measured, durability=durability, notes=["<b>slow</b>"])
+    assert "&lt;b&gt;slow&lt;/b&gt;" in report(results)
+    assert len(list(shown(results, Screen(80)))) > 5
+    empty = replace(results, subjects=[], measured=[], durability=[])
+    assert "No throughput" in report(empty)
+    assert len(list(shown(empty, Screen(80)))) > 3
+
+
 def test_the_verb_draws_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document, page = tmp_path / "a.json", tmp_path / "a.html"
     document.write_text(sample(keys=(100,), latency=False).encode())
     assert cli.main(["bench", "report", str(document), "-o", str(page)]) == 0
     assert page.read_text().startswith("<!DOCTYPE html>")
+    capsys.readouterr()
+    assert cli.main(["bench", "report", str(document), "--base", "LevelDB"]) == 0
+    assert "the last column is the ratio to LevelDB" in " ".join(capsys.readouterr().out.split())
     for words, sentence in (
-        (["report", str(document)], "it is: metcd bench report A.json -o FILE.html"),
+        (["report"], "it is: metcd bench report A.json -o FILE.html"),
         (["report", str(page), "-o", str(page)], "this is no JSON"),
+        (["report", str(document), "--base", "x"], "no subject is called 'x'"),
         (["--report", "/no/such/directory/a.html"], "can't be written"),
+        (["--engine", "lsm", "--base", "btree"], "no subject is called 'btree': lsm are"),
     ):
         assert cli.main(["bench", *words]) == 2
         assert sentence in capsys.readouterr().err
