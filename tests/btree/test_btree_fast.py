@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 from crc32c import crc32c
@@ -17,14 +18,15 @@ from engines.btree.current import Current, State
 from engines.btree.cursor import leaves_forward
 from engines.btree.fast import FAST, decoding
 from engines.btree.fast.decoding import decode
-from engines.btree.fast.meta import encode_meta
+from engines.btree.fast.meta import encode_meta, encode_provisional
 from engines.btree.fast.point_commits import PointCommits
 from engines.btree.fast.reading import find_in_leaf, read_one
-from engines.btree.fast.splicing import splice_leaf
-from engines.btree.meta import Meta
+from engines.btree.fast.splicing import cut_leaf, join_leaves, splice_branch, splice_leaf
+from engines.btree.meta import NO_FREELIST, Meta
 from engines.btree.node import Node
 from engines.btree.page import BRANCH, LEAF, BucketValue, PageError, branch_body, leaf_body, with_trailer
 from engines.btree.parts import PLAIN, Parts
+from engines.btree.provisional import add_sum
 from engines.btree.recovery import create
 from engines.simdisk import Policy
 from engines.simenv import SimEnv
@@ -145,6 +147,7 @@ def test_point_commits_do_most_of_the_work(rng: random.Random) -> None:
     for _ in range(500):
         store.put(b"%05d" % rng.randrange(3_000), b"w" * 50)
         store.delete(b"%05d" % rng.randrange(3_000))
+        assert len(list(store.scan(b"1", b"10001"))) < 9, "a reader that is gone is in nobody's way"
     for number in rng.sample(range(3_000), 3_000):
         store.put(b"%05d+" % number, b"w" * 50)
     for number in rng.sample(range(3_000), 2_900):
@@ -337,6 +340,36 @@ def test_splicing_is_encoding_the_changed_lists(items: tuple[list[bytes], list[b
         assert deleted == leaf_body(keys[:at] + keys[at + 1 :], values[:at] + values[at + 1 :])
 
 
+@given(keys_and_values, st.data())
+def test_leaves_are_cut_and_joined_in_their_bytes(items: tuple[list[bytes], list[bytes]], data: st.DataObject) -> None:
+    """cut_leaf, join_leaves: as encoding the parts, and the whole."""
+    keys, values = items
+    whole = Node.leaf(keys, values)
+    cuts = sorted({0, len(keys), *data.draw(st.lists(st.integers(0, len(keys)), max_size=3))})
+    pieces = [whole.part(start, stop) for start, stop in pairwise(cuts)]
+    bodies = [piece.body() for piece in pieces]
+    assert cut_leaf(whole.body(), pieces) == bodies
+    joined, count = b"", 0
+    for piece, body in zip(pieces, bodies):
+        joined = join_leaves(joined, count, body, len(piece.keys))
+        count += len(piece.keys)
+    assert joined == whole.body()
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=40, unique=True), st.data())
+def test_a_spliced_branch_is_the_plain_one(keys: list[bytes], data: st.DataObject) -> None:
+    """splice_branch: any elements in the place of any others, of any number."""
+    keys.sort()
+    children = list(range(100, 100 + len(keys)))
+    low = data.draw(st.integers(0, len(keys) - 1))
+    high = data.draw(st.integers(low + 1, len(keys)))
+    new_keys = data.draw(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))
+    new_children = list(range(7, 7 + len(new_keys)))
+    spliced = splice_branch(branch_body(keys, children), len(keys), low, high, new_keys, new_children)
+    keys[low:high], children[low:high] = new_keys, new_children
+    assert spliced == branch_body(keys, children)
+
+
 def test_splicing_keeps_bucket_flags() -> None:
     """An element's flags stay, and a new bucket has its own."""
     keys, values = [b"a", b"b", b"c"], [b"1", BucketValue(bytes(16)), b"3"]
@@ -354,3 +387,11 @@ def test_splicing_keeps_bucket_flags() -> None:
 def test_an_encoded_meta_is_the_plain_one(meta: Meta) -> None:
     """encode_meta: another way to the same checksum."""
     assert encode_meta(meta) == meta.encode()
+
+
+@given(metas, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_an_encoded_provisional_meta_is_the_plain_one(meta: Meta, base: int, total: int) -> None:
+    """encode_provisional: for pages and txids of any size, as for the small ones that it has unrolled."""
+    small = Meta(4096, meta.root % 1000, NO_FREELIST, meta.high_water % 100_000, meta.txid % (1 << 24))
+    for each in (meta, small):
+        assert encode_provisional(each, base, total) == add_sum(each.encode(), base, total)

@@ -16,7 +16,7 @@ from engines.btree.provisional import SUM_MAGIC
 
 __all__ = ["encode_meta", "encode_provisional"]
 
-_POWER_6, _POWER_8 = (pow(FNV_PRIME, n, 1 << 64) for n in (6, 8))
+_POWER_6, _POWER_8, _POWER_14 = (pow(FNV_PRIME, n, 1 << 64) for n in (6, 8, 14))
 _FNV_OF_ONES = [  # by the low byte of a hash: what 8 bytes of 0xFF add to hash x prime**8
     (fnv1a_64(b"\xff" * 8, low) - low * _POWER_8) & MASK_64 for low in range(256)
 ]
@@ -34,11 +34,21 @@ def encode_meta(meta: Meta) -> bytes:
 
 
 def encode_provisional(meta: Meta, base: int, total: int) -> bytes:
-    """provisional.add_sum of the encoded meta."""
+    """provisional.add_sum of the encoded meta, in one piece."""
     page_bytes, root, freelist, high_water, txid, sequence, flags, _ = meta
     page_header, prefix, found = _prefix_of(txid % 2, page_bytes, flags)
-    words = (root, sequence, freelist, high_water, txid)
-    body = prefix + _fields_and_sum.pack(*words, _fnv(words, found), SUM_MAGIC, base, total, 0)
+    if sequence or freelist != NO_FREELIST or max(root, high_water, txid) >= 1 << 24:
+        found = _fnv((root, sequence, freelist, high_water, txid), found)
+    else:  # as there, without its loop
+        found = ((found ^ root & 0xFF) * FNV_PRIME ^ root >> 8 & 0xFF) * FNV_PRIME & MASK_64
+        found = (found ^ root >> 16) * _POWER_14 & MASK_64
+        found = found * _POWER_8 + _FNV_OF_ONES[found & 0xFF] & MASK_64
+        found = ((found ^ high_water & 0xFF) * FNV_PRIME ^ high_water >> 8 & 0xFF) * FNV_PRIME & MASK_64
+        found = (found ^ high_water >> 16) * _POWER_6 & MASK_64
+        found = ((found ^ txid & 0xFF) * FNV_PRIME ^ txid >> 8 & 0xFF) * FNV_PRIME & MASK_64
+        found = (found ^ txid >> 16) * _POWER_6 & MASK_64
+    fields = root, sequence, freelist, high_water, txid, found, SUM_MAGIC, base, total, 0
+    body = prefix + _fields_and_sum.pack(*fields)
     return b"".join((page_header, body, _u32(crc32c(body))))
 
 

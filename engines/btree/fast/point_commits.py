@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from engines.btree.commit import Committer
+from engines.btree.commit import Build, Committer
 from engines.btree.current import State
 from engines.btree.fast.meta import encode_meta, encode_provisional
 from engines.btree.fast.splicing import (
@@ -42,6 +42,7 @@ _u32 = struct.Struct("<I").pack
 _u64 = struct.Struct("<Q").pack
 
 Path = list[tuple[int, Node, int]]  # (page id, branch, index of the child that comes next), from the root down
+OldLeaf = tuple[int, Node]  # its page id, and itself
 Leaves = list[tuple[Node, bytes]]  # leaves to be written, each with its body
 
 
@@ -73,6 +74,7 @@ class PointCommits(Provisional):
         super().__init__(committer)
         self._room = self.pager.page_bytes - TRAILER_BYTES
         self._small = self.pager.page_bytes // SMALL
+        self._swept = False  # True: no page waits for readers that are gone
         self._place_of_root: int | None = None  # of our bucket's root id in the root bucket's page, once it is known
 
     def apply(self, operations: Sequence[Operation]) -> bool:
@@ -81,6 +83,10 @@ class PointCommits(Provisional):
             if done is not None:
                 return done
         return super().apply(operations)
+
+    def commit(self, build: Build) -> bool:
+        self._swept = False
+        return super().commit(build)
 
     def encode_meta(self, meta: Meta) -> bytes:
         return encode_meta(meta)
@@ -124,7 +130,7 @@ class PointCommits(Provisional):
                 shape = self._reshape(path, leaves, shrunk)
             if shape is None and (path or size > room):
                 return None
-        self._write(state, path, (pgid, node.born), leaves, shape, place)
+        self._write(state, path, (pgid, node), leaves, shape, place)
         return True
 
     # --------------------------------------------------------------------------------- splits, joins, other first keys
@@ -201,94 +207,113 @@ class PointCommits(Provisional):
         committer = self.committer
         if self.base != committer.durable:
             self.restart_sum()
-        for pin in committer.freelist.waits_for:
-            if pin != self.base:
-                committer.free(committer.freelist.release([self.base]))
-                break
+        committer.free(committer.freelist.release([self.base]))
+        self._swept = True
 
     def _write(
-        self, state: State, path: Path, old: tuple[int, int], leaves: Leaves, shape: Reshaped | None, place: int
+        self, state: State, path: Path, old: OldLeaf, leaves: Leaves, shape: Reshaped | None, place: int
     ) -> None:
         """Writes the leaves, the branches above, the root bucket's leaf and the meta, each to a page of its own.
 
-        `old` is the changed leaf's (page id, born); without a `shape` the branches above differ in one page id each.
+        Without a `shape` the branches above differ in one page id each. In one piece, because every call counts.
         """
         committer, pager = self.committer, self.pager
-        self._begin()
-        freelist, durable = committer.freelist, committer.durable
-        nodes, page_bytes, room = pager.nodes, pager.page_bytes, self._room
-        newest = state.meta.txid
-        txid = newest + (3 if newest == durable else 2)  # next_txid, without the call
+        if not self._swept or self.base != committer.durable:
+            self._begin()
         pages = self._allocate(len(leaves) + len(path) + 1)
-        view = pager.writable
-        dropped = [old]
-        images = [self._leaf_image(leaf, body, page, txid) for (leaf, body), page in zip(leaves, pages)]
-        new, root = pages[0], leaves[0][0]
-        if shape is not None:
-            dropped += shape.dropped
-        at_page = len(leaves)
-        for pgid, branch, index in reversed(path):
-            page = pages[at_page]
-            at_page += 1
-            start = pgid * page_bytes
-            if shape is None:
-                at = start + CHILD + ELEMENT_BYTES * index
-                rest = view[at + 8 : start + room]
-                images.append(b"".join((_u64(page), view[start + 8 : at], _u64(new), rest, TRAILER_MAGIC)))
-                children = branch.children[:]
-                children[index] = new
-                root = Node(branch.keys, branch.values, children, branch.size_bytes)
-            else:
-                root, image = self._reshaped(pgid, branch, page, shape, pages[: len(leaves)])
-                images.append(image)
-                shape = None
-            root.born = txid
-            nodes[page] = root
-            old_node = nodes.pop(pgid, None)
-            if old_node is None or old_node.size_bytes != root.size_bytes:  # else the two take the same memory
-                pager.cached_bytes += memory_bytes(root) - (0 if old_node is None else memory_bytes(old_node))
-            dropped.append((pgid, branch.born))
-            new = page
-        top = pages[-1]
-        start = state.meta.root * page_bytes
-        at = start + place
-        images.append(
-            b"".join((_u64(top), view[start + 8 : at], _u64(new), view[at + 8 : start + room], TRAILER_MAGIC))
-        )
-        dropped.append((state.meta.root, 0))
-        if committer.freelist_run:
-            dropped += [(pgid, 0) for pgid in committer.freelist_run]
-            committer.freelist_run = range(0)
-        young, aged = self._write_pages(pages, images, dropped)
-        meta = Meta(page_bytes, top, NO_FREELIST, freelist.high_water, txid, state.meta.sequence, state.meta.flags)
-        self._announce(State(pager, meta, new, root, state.sequence), young, aged)
-
-    def _leaf_image(self, leaf: Node, body: bytes, page: int, txid: int) -> bytes:
-        """What `page` is to hold, but for the checksum; the leaf is in the cache then."""
-        leaf.born = txid
-        self.pager.remember(page, leaf)
-        padding = bytes(self._room - HEADER_BYTES - len(body))
-        return b"".join((header.pack(page, LEAF, len(leaf.keys), 0), body, padding, TRAILER_MAGIC))
-
-    def _write_pages(
-        self, pages: list[int], images: list[bytes], dropped: list[tuple[int, int]]
-    ) -> tuple[list[int], list[tuple[int, int]]]:
-        """Writes pages that lack only their checksums, and brings the sum up to date.
-
-        Returns the dropped pages in two lists: ids of those written since the base, which are free as soon as nobody reads;
-        and the others, which the base's tree reaches.
-        """
-        page_bytes, view = self.pager.page_bytes, self.pager.writable
+        pages.reverse()  # the next one to be taken is the last
+        newest = state.meta.txid
+        txid = newest + (3 if newest == self.base else 2)  # next_txid, without the call
+        nodes, view, page_bytes, room = pager.nodes, pager.writable, pager.page_bytes, self._room
+        pgid, root = old
+        dropped = [(pgid, root.born)]
+        if shape is None:
+            new = self._write_leaf(*leaves[0], pages.pop(), txid)
+            if nodes.pop(pgid, None) is root:
+                pager.cached_bytes -= memory_bytes(root)
+            root = leaves[0][0]
+        else:
+            dropped += [*shape.dropped, (path[-1][0], path[-1][1].born)]
+            new, root = self._write_reshaped(path.pop(), leaves, shape, pages, txid)
         summands, total = self.summands, self.total
-        for page, image in zip(pages, images):
+        for pgid, branch, index in reversed(path):
+            start = pgid * page_bytes
+            at = start + CHILD + ELEMENT_BYTES * index
+            page = pages.pop()
+            image = b"".join((_u64(page), view[start + 8 : at], _u64(new), view[at + 8 : start + room], TRAILER_MAGIC))
             crc = crc32c(image)
             start = page * page_bytes
             view[start : start + page_bytes] = image + _u32(crc)
             summands[page] = added = crc * (page * SUMMAND_FACTOR | 1) & MASK_64  # summand, without the call
             total += added
-        self.pager.stats.bytes_written += page_bytes * len(pages)
-        young: list[int] = []
-        aged: list[tuple[int, int]] = []
+            children = branch.children[:]
+            children[index] = new
+            nodes[page] = root = Node(branch.keys, branch.values, children, branch.size_bytes)
+            root.born = txid
+            if nodes.pop(pgid, None) is None:  # else the two take the same memory
+                pager.cached_bytes += memory_bytes(root)
+            dropped.append((pgid, branch.born))
+            new = page
+        self.total = total
+        meta = state.meta
+        page = pages.pop()
+        start = meta.root * page_bytes
+        at = start + place
+        image = b"".join((_u64(page), view[start + 8 : at], _u64(new), view[at + 8 : start + room], TRAILER_MAGIC))
+        self._write_page(page, image)
+        dropped.append((meta.root, 0))
+        pager.stats.bytes_written += page_bytes * (len(dropped) + len(leaves) - 1)
+        high_water = committer.freelist.high_water
+        meta = Meta(page_bytes, page, NO_FREELIST, high_water, txid, meta.sequence, meta.flags)
+        self._announce(State(pager, meta, new, root, state.sequence), dropped)
+
+    def _write_leaf(self, leaf: Node, body: bytes, page: int, txid: int) -> int:
+        """Writes a leaf, which is in the cache then, and returns the page."""
+        leaf.born = txid
+        padding = bytes(self._room - HEADER_BYTES - len(body))
+        image = b"".join((header.pack(page, LEAF, len(leaf.keys), 0), body, padding, TRAILER_MAGIC))
+        self._write_page(page, image)
+        self.pager.remember(page, leaf)
+        return page
+
+    def _write_reshaped(
+        self, parent: tuple[int, Node, int], leaves: Leaves, shape: Reshaped, pages: list[int], txid: int
+    ) -> tuple[int, Node]:
+        """Writes the leaves, and the branch above them with other children: its page, and itself."""
+        pgid, branch, _ = parent
+        low, high, keys = shape.low, shape.high, shape.keys
+        new = [self._write_leaf(leaf, body, pages.pop(), txid) for leaf, body in leaves]
+        start = pgid * self.pager.page_bytes
+        old = self.pager.writable[start + HEADER_BYTES : start + branch.size_bytes]
+        body = splice_branch(old, len(branch.keys), low, high, keys, new)
+        children = branch.children[:low]
+        children.extend(new)
+        children.extend(branch.children[high:])
+        root = Node([*branch.keys[:low], *keys, *branch.keys[high:]], [], children, shape.size_bytes)
+        root.born = txid
+        page = pages.pop()
+        padding = bytes(self._room - HEADER_BYTES - len(body))
+        self._write_page(page, b"".join((header.pack(page, BRANCH, len(root.keys), 0), body, padding, TRAILER_MAGIC)))
+        self.pager.remember(page, root)
+        return page, root
+
+    def _write_page(self, page: int, image: bytes) -> None:
+        """Writes a page that lacks only its checksum, and adds it to the sum."""
+        crc = crc32c(image)
+        start = page * self.pager.page_bytes
+        self.pager.writable[start : start + self.pager.page_bytes] = image + _u32(crc)
+        self.summands[page] = added = crc * (page * SUMMAND_FACTOR | 1) & MASK_64
+        self.total += added
+
+    def _announce(self, new: State, dropped: list[tuple[int, int]]) -> None:
+        """Writes the meta, in its two places, and shows the new state to readers; then lets go of what it doesn't reach."""
+        committer, pager, base = self.committer, self.pager, self.base
+        if committer.freelist_run:
+            dropped += [(pgid, 0) for pgid in committer.freelist_run]
+            committer.freelist_run = range(0)
+        summands, total = self.summands, self.total
+        young: list[int] = []  # written since the base: free as soon as nobody reads
+        aged: list[tuple[int, int]] = []  # the base's tree reaches them
         for each in dropped:
             added = summands.pop(each[0], -1)
             if added < 0:
@@ -296,43 +321,26 @@ class PointCommits(Provisional):
             else:
                 total -= added
                 young.append(each[0])
-        self.total = total & MASK_64
-        return young, aged
-
-    def _announce(self, new: State, young: list[int], aged: list[tuple[int, int]]) -> None:
-        """Writes the meta, in its two places, and shows the new state to readers; then lets go of what was dropped."""
-        committer, pager = self.committer, self.pager
-        meta, view = new.meta, pager.writable
-        data = encode_provisional(meta, self.base, self.total)
-        start = meta.txid % 2 * pager.page_bytes
-        view[start + self.spare_place : start + self.spare_place + len(data)] = data
-        view[start : start + len(data)] = data
-        pager.stats.bytes_written += 2 * len(data)
+        self.total = total = total & MASK_64
+        data = encode_provisional(new.meta, base, total)
+        size, view = len(data), pager.writable
+        start = new.meta.txid % 2 * pager.page_bytes
+        spare = start + self.spare_place
+        view[spare : spare + size] = data
+        view[start : start + size] = data
+        pager.stats.bytes_written += 2 * size
         pager.touched(READ_AROUND_BYTES)
         committer.current.state = new
         freelist = committer.freelist
         if pager.pins.arrived:  # a reader of the old tree, since `_apply_one` has looked
-            aged += [(pgid, self.base + 1) for pgid in young]
-            committer.free(freelist.drop(aged, meta.txid, committer.pins()))
+            aged += [(pgid, base + 1) for pgid in young]
+            committer.free(freelist.drop(aged, new.meta.txid, committer.pins()))
+            self._swept = False
             return
         freelist.add(young)  # nobody reads, and the durable tree doesn't reach them
         committer.free(young)
         if aged:
-            committer.free(freelist.drop(aged, meta.txid, [self.base]))
-
-    def _reshaped(self, pgid: int, branch: Node, page: int, shape: Reshaped, new: list[int]) -> tuple[Node, bytes]:
-        """The branch at page `pgid` with other children, and its image for `page`, which lacks the checksum."""
-        low, high, keys = shape.low, shape.high, shape.keys
-        start = pgid * self.pager.page_bytes
-        old = self.pager.writable[start + HEADER_BYTES : start + branch.size_bytes]
-        body = splice_branch(old, len(branch.keys), low, high, keys, new)
-        all_keys = [*branch.keys[:low], *keys, *branch.keys[high:]]
-        children = branch.children[:low]
-        children.extend(new)
-        children.extend(branch.children[high:])
-        padding = bytes(self._room - HEADER_BYTES - len(body))
-        image = b"".join((header.pack(page, BRANCH, len(all_keys), 0), body, padding, TRAILER_MAGIC))
-        return Node(all_keys, [], children, shape.size_bytes), image
+            committer.free(freelist.drop(aged, new.meta.txid, [base]))
 
     def _allocate(self, count: int) -> list[int]:
         """Ids of so many single pages, which the file has room for. Raises StoreFull, OSError."""
