@@ -46,6 +46,7 @@ __all__ = ["FastMemTable", "new_memtable"]
 FIRST_CHUNK: Final = 16  # entries: short scans are the most frequent ones
 MAX_CHUNK: Final = 256
 MARSHAL_VERSION: Final = 2  # without references to equal objects, for which later ones keep a table
+MANY: Final = 16  # operations of a batch that are added together
 FEW: Final = 64  # new keys that are put into their chunks one by one; or an eighth of all, if that is more
 
 
@@ -95,7 +96,11 @@ class FastMemTable(MemTable):
         self.size_bytes += len(key) + len(value or b"") + ENTRY_BYTES
 
     def add_all(self, sequence: int, operations: Sequence[Operation]) -> None:
-        """O(1) each: new keys, each once and with a value, at the speed of C. A batch of 1000: 0.25 µs -> 0.12 µs each."""
+        """O(1) each. Many new keys, each once and with a value, at the speed of C. A batch of 1000: 0.25 µs -> 0.12 µs each."""
+        if len(operations) < MANY:
+            for place, (key, value) in enumerate(operations, sequence):
+                self.add(place, key, value)
+            return
         position = len(self._values)
         keys, values = zip(*operations)
         distinct = set(keys)
