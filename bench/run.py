@@ -29,11 +29,12 @@ from typing import IO, Any
 from bench.child import Job, workload_named
 from bench.results import Counters, Latency, Machine, Measured, Results, Subject
 
-__all__ = ["Plan", "run"]
+__all__ = ["Plan", "busy", "run"]
 
 ROOT = str(Path(__file__).resolve().parents[1])
 END_S = 30.0  # for a child that has answered everything
 BEGIN_S = 60.0
+BUSY = 0.5  # a load of that many for each core
 TOLD = 300  # characters of what a failed child has said
 
 
@@ -209,10 +210,26 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
+def busy() -> str:
+    """A sentence if the machine has other work; "" if it hasn't, or doesn't tell. To be asked before a run, which is work."""
+    try:
+        load, cores = os.getloadavg()[0], _cores()
+    except OSError:
+        return ""
+    if load < BUSY * cores:
+        return ""
+    return f"this machine is busy: a load of {load:.1f} on {cores} cores. What is measured beside it is mostly noise"
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _machine(fastest: float) -> Machine:
     return Machine(
         processor=_processor(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=_cores(),
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         probe_ns=fastest,

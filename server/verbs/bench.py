@@ -20,10 +20,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from tqdm import tqdm
 
-from bench import compare_text, latency, report, terminal
+from bench import compare_text, latency, report, run, terminal
 from bench.advise import Question
 from bench.child import workload_named
 from bench.compare import unclear
@@ -99,6 +100,9 @@ def _bench(options: argparse.Namespace) -> int:
         raise UsageError(f"no subject is called {options.base!r}: {', '.join(names)} are")
     if not latency.available():
         print(latency.MISSING, file=sys.stderr)
+    busy = run.busy()
+    if busy:
+        print(busy, file=sys.stderr)
     whole = Whole(
         plan=plan,
         sizes=options.growth or (plan.keys,),
@@ -112,6 +116,7 @@ def _bench(options: argparse.Namespace) -> int:
             bar.update()
 
         results = measure_whole(whole, shlex.join(["metcd", *sys.argv[1:]]), progress)
+    results = replace(results, notes=[*filter(None, [busy]), *results.notes])
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             file.write(results.encode())

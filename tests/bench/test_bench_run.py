@@ -56,6 +56,14 @@ def test_a_subject_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     assert results.measured == [] and os.listdir(tmp_path) == []
 
 
+def test_a_machine_with_other_work_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.9, 9, 9))
+    assert running.busy() == ""
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.21, 0, 0))
+    assert running.busy().startswith("this machine is busy: a load of 3.2 on 2 cores")
+
+
 @contextmanager
 def children() -> Iterator[list[int]]:
     """The process ids of the children that are there at the end and weren't at the beginning."""
