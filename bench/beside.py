@@ -13,7 +13,7 @@ from bench.workload import key_of
 
 __all__ = ["PUTS_A_SECOND", "Writer"]
 
-PUTS_A_SECOND = 10_000
+PUTS_A_SECOND = 20_000
 BURST = 20
 DIFFERENT = 20_000  # keys, drawn before the first put
 
@@ -49,6 +49,12 @@ class Writer:
             self._failure = error
         finally:
             self._begun.set()
+
+    def made(self) -> int:
+        """How many puts it has made so far. Raises what a put has raised, for then there will be no more."""
+        if self._failure is not None:
+            raise self._failure
+        return self.puts
 
     def stop(self) -> int:
         """Stops it, and returns how many puts it has made. Raises what a put has raised."""

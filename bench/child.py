@@ -28,7 +28,7 @@ from bench.calls import Calls
 from bench.chunks import Timed
 from bench.counters import difference
 from bench.db_bench import DB_BENCH, Task, Workload, values_of
-from bench.latency import available, latency_of
+from bench.latency import available
 from bench.resident import resident_bytes
 from bench.results import Counters, Latency, Subject
 from bench.subjects import open_subject
@@ -124,11 +124,11 @@ class Child:
             return Outcome(workload=name, chunks=[], note=f"left out, because the store {why}")
         stats = store.stats() if store.stats else None
         gc.collect()  # what was made before the time begins is not looked through in it
-        steps = workload.chunks(Task(job.keys, self.values, rng), store)
         latencies = workload.latencies if available() or workload.limited else "none"
         beside = Writer(store, job.keys, self.values, rng.random()) if workload.beside else None
+        task = Task(job.keys, self.values, rng, beside.made if beside else None)
         try:
-            timed = chunks.run(steps, latencies, job.limit_s)
+            timed = chunks.run(workload.chunks(task, store), latencies, job.limit_s)
         finally:
             written = beside.stop() if beside else None
         self.state = "other" if timed.cut else workload.leaves
@@ -152,7 +152,7 @@ class Child:
             chunks=timed.chunks,
             limited=workload.limited,
             counters=counters,
-            latency=latency_of(timed.latencies_ns),
+            latency=timed.latencies.latency(),
             disk_bytes=_disk_bytes(self.path),
             live_bytes=self.job.keys * pair_bytes if whole and not timed.cut else None,
             resident_bytes=resident,

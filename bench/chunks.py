@@ -22,6 +22,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from bench.calls import Calls
+from bench.latency import Recorder
 from bench.probe import probe
 from bench.resident import resident_bytes
 from engines.kvstore import Pair
@@ -74,7 +75,7 @@ class Timed:
     chunks: list[tuple[int, float, float]] = field(default_factory=list)
     operations: int = 0  # all that were done
     pairs: int = 0  # that these asked for
-    latencies_ns: list[int] = field(default_factory=list)
+    latencies: Recorder = field(default_factory=Recorder)
     resident_bytes: int | None = None  # the most at the end of a chunk
     own_bytes: int = 0  # of these, what was taken to make the first chunk: tables of choosers, and keys
     cut: bool = False  # the time limit came first
@@ -99,8 +100,9 @@ def run(chunks: Iterable[Chunk], latencies: Latencies, limit_s: float) -> Timed:
             break
         singly = latencies == "all" or (latencies == "some" and number % SINGLY == SINGLY // 2)
         if singly and chunk.each is not None:
-            each, noted = list(chunk.each()), timed.latencies_ns
-            seconds = _singly(each, noted)
+            noted: list[int] = []
+            seconds = _singly(list(chunk.each()), noted)
+            timed.latencies.add(noted)
         else:
             began = time.perf_counter()
             found = chunk.run()

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.results import Latency
 
-__all__ = ["MISSING", "PERCENTILES", "available", "latency_of", "percentiles_of"]
+__all__ = ["MISSING", "PERCENTILES", "Recorder", "available", "percentiles_of"]
 
 PERCENTILES = ("50", "90", "99", "99.9", "99.99")
 MISSING = "no latencies: they need the package hdrhistogram (pip install 'metcd[bench]')"
@@ -36,16 +36,25 @@ def _histogram_class() -> Any:
         return None
 
 
-def latency_of(times_ns: Sequence[int]) -> Latency | None:
-    """What so many times say; None if there are none, or the package is missing. O(n), and a microsecond for each time
-    that differs from the others."""
-    make = _histogram_class()
-    if not times_ns or make is None:
-        return None
-    histogram = make(1, LONGEST_NS, DIGITS)
-    for time_ns, count in Counter(times_ns).items():
-        histogram.record_value(min(max(time_ns, 1), LONGEST_NS), count)
-    return _latency(histogram, max(times_ns) / 1e9)
+class Recorder:
+    """Counts times, chunk by chunk, in memory that doesn't grow. Counts nothing if the package is missing."""
+
+    def __init__(self) -> None:
+        make = _histogram_class()
+        self._histogram = make(1, LONGEST_NS, DIGITS) if make is not None else None
+        self._longest_ns = -1  # no time yet
+
+    def add(self, times_ns: Sequence[int]) -> None:
+        """A microsecond for each time that differs from the others."""
+        if self._histogram is None or not times_ns:
+            return
+        for time_ns, count in Counter(times_ns).items():
+            self._histogram.record_value(min(max(time_ns, 1), LONGEST_NS), count)
+        self._longest_ns = max(self._longest_ns, *times_ns)
+
+    def latency(self) -> Latency | None:
+        """What all times say; None if there are none."""
+        return _latency(self._histogram, self._longest_ns / 1e9) if self._longest_ns >= 0 else None
 
 
 def percentiles_of(latencies: Iterable[Latency]) -> Latency | None:

@@ -34,13 +34,15 @@ def test_one_chunk_in_five_is_timed_operation_by_operation(calls: Calls) -> None
     """And the others as wholes: time and rate are theirs."""
     timed = chunks.run((chunks.gets(calls, [b"007"] * 10) for _ in range(25)), "some", 60)
     assert len(timed.chunks) == 20 and timed.operations == 250
-    assert len(timed.latencies_ns) == 50 and min(timed.latencies_ns) > 0
+    latency = timed.latencies.latency()
+    assert latency is not None and latency.count == 50 and 0 < latency.percentiles["50"] <= latency.longest
 
 
 def test_all_are_timed_both_ways_if_that_is_asked(calls: Calls) -> None:
     timed = chunks.run((chunks.gets(calls, [b"007"] * 10) for _ in range(3)), "all", 60)
-    assert [count for count, *_ in timed.chunks] == [10, 10, 10] and len(timed.latencies_ns) == 30
-    assert sum(seconds for _, seconds, _ in timed.chunks) >= sum(timed.latencies_ns) / 1e9
+    latency = timed.latencies.latency()
+    assert [count for count, *_ in timed.chunks] == [10, 10, 10] and latency is not None and latency.count == 30
+    assert sum(seconds for _, seconds, _ in timed.chunks) >= latency.longest
 
 
 def test_a_store_that_finds_too_little_is_refused(calls: Calls) -> None:
