@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, compress
 from typing import NoReturn
 
@@ -126,12 +127,27 @@ def scan_tree(
     """
     if reverse:
         return plain_scan_tree(pager, root, start, stop, reverse, alive, dead, pin)
-    return chain.from_iterable(_pairs_of_leaves(pager, root, start, stop, alive, dead, pin))
+    leaves = _pairs_of_leaves(pager, root, start, stop, alive, dead, pin)
+    scan: _Scan = _Scan.from_iterable(leaves)  # type: ignore[assignment]  # typeshed says chain
+    scan.leaves = leaves
+    return scan
+
+
+class _Scan(chain[Pair]):
+    """The pairs of leaves one after the other, with a generator's `close`: what it pins is let go."""
+
+    __slots__ = ("leaves",)
+    leaves: Generator[Iterable[Pair], None, None]
+
+    def close(self) -> None:
+        """Ends the scan; once more does nothing."""
+        self.leaves.close()
+        deque(self, 0)  # the rest of the leaf in hand, so that nothing follows
 
 
 def _pairs_of_leaves(
     pager: Pager, node: Node, start: bytes, stop: bytes | None, alive: list[object], dead: Dead, pin: Pin
-) -> Iterator[Iterable[Pair]]:
+) -> Generator[Iterable[Pair], None, None]:
     cached = pager.nodes.get
     path: list[tuple[Node, int]] = []  # branches, each with the index of the child that comes next
     while True:
