@@ -18,8 +18,10 @@ that was written again meanwhile, and has to check that its tree is still the ne
 
 Memory is bounded in two places. `cached_bytes` counts what the nodes take, by `memory_bytes`; past `cache_bytes` the oldest
 eighth goes, first in, first out, so that a hit costs no bookkeeping. And what is touched of the mapping counts as this
-process's memory as well, although it is the system's cache: after each MAPPED_BYTES or so it is given back to the system
-(MADV_DONTNEED), and comes again, without a read from the disk, when it is touched next.
+process's memory as well, although it is the system's cache: after MAPPED_BYTES it is given back to the system (MADV_DONTNEED),
+and comes again, without a read from the disk, when it is touched next. That costs a get of an uncached leaf half of its
+time again, and a commit little: so a commit of one key counts the 64 KiB that Linux maps around a page that is read, and a
+read only what it reads. A file of some 100 MB that is only read stays mapped.
 
 Each page is verified whenever it is read from the file: its own id, its flags, its data's bounds, the order of its keys,
 and its checksum if it has one. A node in the cache was verified when it entered; what is read from it is a copy, which no
@@ -162,7 +164,7 @@ class Pager:
         """Counts a run that was read from the mapping."""
         self.stats.reads += 1
         self.stats.bytes_read += pages * self.page_bytes
-        self.touched(READ_AROUND_BYTES)
+        self.touched(pages * self.page_bytes)
 
     def outline(self, pgid: int) -> tuple[int, int, bool]:
         """(flags, pages of the run, whether a leaf has buckets) of the node at page `pgid`, without decoding it."""
