@@ -271,7 +271,10 @@ def _durability(results: Results) -> str:
         rows.append([escape(each.subject), asked, *counts, survives])
     table = _table(("", "asked to be", "writes a put", "fsyncs a put", "survives"), rows)
     see, why = (escape(sentence) for sentence in reasons.durability_sentences(results.durability))
-    about = "What a put survives once it has returned, by the system calls that its process made, not by what its documentation says."
+    about = (
+        "What a put survives once it has returned, by the system calls that its process made, not by what its "
+        "documentation says. A write through a mapping makes no call, and counts 0."
+    )
     return (
         f'<p class="about">{about}</p><div class="grid"><figure class="wide">{table}'
         f'<figcaption><p class="see">{see}</p><p class="why">{why}</p></figcaption></figure></div>\n'
