@@ -60,7 +60,7 @@ class Core(Usable):
         self.table = table
         self.stats = table.stats
         self.log = log(env, table, options.max_file_size)
-        self.keydir = Keydir()  # a load puts another one in its place
+        self.turn_to(Keydir())
         self.merging_lock = threading.Lock()
         self.writer_lock = threading.Lock()
         self.mutex = threading.Lock()
@@ -68,6 +68,10 @@ class Core(Usable):
         self.moments: dict[int, weakref.ref[Moment]] = {}
         self._last_moment = 0
         self.hits = self.misses = self.scanned = self.bytes_read = self.merges = 0
+
+    def turn_to(self, keydir: Keydir) -> None:
+        """The keydir from now on: an empty one at first, and each load's. Requires: the mutex, if there are readers."""
+        self.keydir = self.log.keydir = keydir
 
     def read(self, key: bytes, place: Place) -> bytes:
         """The value of a key at its place. One read of exactly its record, whose checksum is verified.

@@ -80,6 +80,6 @@ def _replace(core: Core, outputs: list[Output]) -> None:
 
 def _turn(core: Core, keydir: Keydir, void: set[int]) -> None:
     """The new content is what readers see. Requires: the mutex."""
-    core.keydir = keydir
+    core.turn_to(keydir)
     core.table.void |= void
     core.table.retire(core.table.live.keys() & void)

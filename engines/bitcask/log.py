@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from zlib import crc32
 
-from engines.bitcask.keydir import Changes
+from engines.bitcask.keydir import Changes, Keydir
 from engines.bitcask.place import SIZE_BITS, Place, pack, unpack
 from engines.bitcask.record import (
     HALF_TIMESTAMP,
@@ -68,6 +68,7 @@ class Log:
 
     def __init__(self, env: Env, table: SegmentTable, max_file_size: int) -> None:
         self.active: ActiveSegment | None = None
+        self.keydir: Keydir | None = None  # the core's: a faster `seal` asks it which records are live
         self.rotations = 0  # since somebody looked whether a merge is due
         self.last_timestamp = 0
         self.unix_time = env.unix_time

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from engines import CorruptionError, InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed
+from engines import CorruptionError, InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed, WriteBatch
 from engines.bitcask.fast import FAST
+from engines.bitcask.fast.sealing import hint_of_active
 from engines.bitcask.parts import PLAIN
-from engines.bitcask.record import encode_record
+from engines.bitcask.record import WINDOW_BYTES, encode_record
+from engines.bitcask.scan import hint_of, scan_entries
 from engines.bitcask.store import BitcaskStore
 from engines.simenv import SimEnv
 from tests.bitcask.riak_files import PATH, put_file
@@ -95,6 +97,34 @@ def test_a_history_leaves_the_same_bytes(rng: random.Random, file_bytes: int, ri
     pair.compare()
     for store in pair.stores:
         store.close()
+    assert pair.envs[0].files() == pair.envs[1].files()
+
+
+def test_the_hint_of_a_long_segment(rng: random.Random) -> None:
+    """Some MiB, read in several windows: keys of every size, marks, batches, what was deleted once or twice or written again."""
+    pair = Pair()
+    pair.open()
+    keys = [rng.randbytes(rng.choice((1, 16, 300, 32_768))) for _ in range(40)]
+    for _ in range(150):
+        key, value = rng.choice(keys), rng.randbytes(rng.choice((0, 5, 40_000)))
+        sync, other = rng.random() < 0.5, rng.choice(keys)
+        chance = rng.random()
+        if chance < 0.6:
+            pair.do(lambda store, key=key, value=value, sync=sync: store.put(key, value, sync=sync))
+        elif chance < 0.8:
+            pair.do(lambda store, key=key: store.delete(key))
+        else:
+            batch = WriteBatch()
+            batch.put(key, value)
+            batch.delete(other)
+            pair.do(lambda store, batch=batch: store.write(batch))
+    fast = pair.stores[1].core
+    active = fast.log.active
+    assert active is not None and active.end > 2 * WINDOW_BYTES
+    entries, _ = scan_entries(active.map, active.end, active.id)
+    assert hint_of_active(active, fast.keydir.places) == hint_of(entries)
+    assert len(entries) > len(fast.keydir.places) + 1, "no tombstone, or no mark"
+    pair.do(lambda store: store.close())
     assert pair.envs[0].files() == pair.envs[1].files()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engines.bitcask.hint import TOMBSTONE_BIT, decode_hint
 from engines.bitcask.output import Output
 from engines.bitcask.record import encode_record, encode_tombstone
-from engines.bitcask.scan import hint_of, scan_entries
+from engines.bitcask.scan import scan_entries
 from engines.bitcask.segment import SegmentTable
 from engines.kvstore import Stats
 from engines.simenv import SimEnv
@@ -38,7 +38,7 @@ def test_its_hint_is_that_of_its_records() -> None:
     """As if the file had been read once more."""
     _, _, output = new_output()
     data = TOMBSTONE + RECORD
-    assert output.hint() == hint_of(scan_entries(data, len(data), 1)[0])
+    assert sorted(decode_hint(output.hint())) == sorted(scan_entries(data, len(data), 1)[0])
     assert [offset for _, _, offset, _ in decode_hint(output.hint())] == [TOMBSTONE_BIT, len(TOMBSTONE)]
 
 

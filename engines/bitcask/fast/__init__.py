@@ -4,6 +4,7 @@
 |----------|-------------------|-------------------------------------------------------------------|
 | writing  | Writer            | a put and a delete without a batch                                |
 | batches  | Log               | the records of a batch in one loop                                |
+| sealing  | hint_of, by FastLog | a hint without a table of the segment's keys                    |
 | scanning | BitcaskSnapshot   | scans that read a record without a call for each                  |
 
 Read this last: nothing here is needed to understand the engine, and `plain=True` runs it without.

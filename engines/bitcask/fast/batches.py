@@ -1,9 +1,10 @@
-"""The records of a batch in one loop. In place of log.Log."""
+"""The records of a batch in one loop, and a segment's end. In place of log.Log."""
 
 from __future__ import annotations
 
 from zlib import crc32
 
+from engines.bitcask.fast.sealing import hint_of_active
 from engines.bitcask.keydir import Changes
 from engines.bitcask.log import Log, Operations, Places, tombstone_for
 from engines.bitcask.place import SIZE_BITS, Place, pack
@@ -32,6 +33,13 @@ class FastLog(Log):
         if sync:
             self.sync()
         return changes
+
+    def seal(self) -> None:
+        """Stands in for Log.seal."""
+        active = self.active
+        if active is not None and self.keydir is not None:
+            self._table.seal(active, hint_of_active(active, self.keydir.places))
+            self.active = None
 
     def _records(
         self, places: Places, operations: Operations, active: ActiveSegment, offset: int, in_batch: bool = False
