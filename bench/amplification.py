@@ -21,6 +21,7 @@ Left out: LevelDB's reads, which it makes through mappings and doesn't count.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -44,7 +45,7 @@ from engines import StoreError
 __all__ = ["Amplified", "amplification", "levels_bytes_written", "main", "table"]
 
 LEVELDB = "plyvel"
-QUIET_S = 1.0  # nothing was written for so long: what was put off is done
+QUIET_S = 3.0  # no file has changed for so long: what was put off is done
 POLL_S = 0.1
 GETS = 20_000
 KEY_BYTES = len(key_of(0))
@@ -163,7 +164,7 @@ def _job(subject: Subject, puts: int, value_bytes: int, seed: int) -> Amplified:
         for at, number in enumerate(numbers):
             store.put(key_of(number), values[at % 10_000])
         store.flush()
-        _wait_until_quiet(lambda: (store.own_bytes(), _written_by_calls()))
+        _wait_until_quiet(lambda: (store.own_bytes(), _written_by_calls(), _disk_bytes(path)))
         seconds = time.perf_counter() - began - QUIET_S
         resident = resident_bytes()
         own, levels = store.own_bytes(), store.levels()
@@ -213,9 +214,13 @@ def _written_by_calls() -> int:
 
 
 def _disk_bytes(path: str) -> int:
-    """What all files of a store have: of one that is a file, it."""
+    """What all files of a store have: of one that is a file, it. A worker process's table grows while it is written."""
     files = [path] if os.path.isfile(path) else [f"{at}/{name}" for at, _, names in os.walk(path) for name in names]
-    return sum(os.stat(file).st_blocks * 512 for file in files)
+    total = 0
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # a compaction has just removed it
+            total += os.stat(file).st_blocks * 512
+    return total
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------------
