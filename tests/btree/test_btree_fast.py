@@ -288,6 +288,21 @@ def test_a_branch_is_decoded_as_the_plain_form_does(
         assert _said(decode, image) == _said(Node.decode, image)
 
 
+@pytest.mark.parametrize("sealed", [True, False])
+def test_each_byte_of_a_table_is_judged_as_the_plain_form_does(sealed: bool) -> None:
+    """decode: one byte of the header or of an element has another value, under a right checksum and under the old one."""
+    keys, values = [b"a", b"bb", b"cc"], [b"1", b"", b"33"]
+    leaves = leaf_body(keys, values), leaf_body([b"", *keys[1:]], values)
+    for flags, body in (*((LEAF, leaf) for leaf in leaves), (BRANCH, branch_body(keys, [5, 6, 7]))):
+        run, _ = with_trailer(7, flags, len(keys), body, 1, _RUN_BYTES)
+        for at in range(len(body) + 16):
+            for byte in {0, 1, 255, run[at] ^ 1, (run[at] + 1) % 256, (run[at] - 1) % 256}:
+                image = run[:at] + bytes([byte]) + run[at + 1 :]
+                if sealed:
+                    image = image[:-4] + crc32c(image[:-4]).to_bytes(4, "little")
+                assert _said(decode, image) == _said(Node.decode, image), (at, byte)
+
+
 def test_leaves_of_one_layout_share_it(rng: random.Random) -> None:
     """Pairs of the same sizes are taken apart by one table; others are not kept, and no more than MAX_LAYOUTS are."""
     layouts = decoding._layouts
