@@ -207,7 +207,7 @@ def decode(raw: bytes, end: int) -> tuple[list[bytes], list[bytes]]:
 
 def decode_simple(raw: bytes, end: int) -> tuple[list[bytes], list[bytes]] | None:
     """The user keys, and the values, of the entries before byte `end`. In place of `decode` and two lists that are cut out of
-    its keys: 17 µs -> 11 µs.
+    its keys: 26 µs -> 11 µs.
 
     None if two user keys that follow each other are equal, or nearly so (the trailer's bytes are shared, too): then `decode`
     has to look. Raises DecodeError if the last entry doesn't end at `end`. O(bytes).
