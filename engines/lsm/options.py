@@ -57,7 +57,7 @@ class Options(EngineOptions):
 
     memtable: Literal["skiplist", "sorted"] = "skiplist"
     write_buffer_bytes: Positive = 4 * MIB
-    max_frozen: Positive = 2
+    max_frozen: Positive = 4
     block_bytes: Positive = 4 * KIB
     block_restart_interval: Positive = 16
     max_file_bytes: Positive = 2 * MIB

@@ -9,8 +9,8 @@
 2. Durable: sync=True returns after the log's fsync, which writers who wait share (engines/group_commit.py).
 3. A failure of the log poisons the store: nobody knows what of the record is on disk.
 4. Writers are slowed from 20 tables in level 0 on (a millisecond each, once a write), and stopped from 36 on, and while
-   two full memtables wait for their flush; each has a counter of its own. The numbers of tables are RocksDB's; LevelDB
-   has 8 and 12, and one memtable that waits; here a second one does, so that writing goes on while a flush begins. With
+   four full memtables wait for their flush; each has a counter of its own. The numbers of tables are RocksDB's; LevelDB
+   has 8 and 12, and one memtable that waits; here four do, so that a burst goes on while the worker is started. With
    twenty tables in level 0 a read looks at twenty filters, but a burst of writes gets through.
 
 Follows DBImpl::Write and MakeRoomForWrite in LevelDB's db/db_impl.cc.
