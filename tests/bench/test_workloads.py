@@ -93,6 +93,14 @@ def test_reads_find_what_they_should(filled: Recorder) -> None:
     assert {arguments[1] for name, arguments in filled.asked} == {10}
 
 
+def test_reads_beside_a_writer_that_is_already_done(filled: Recorder) -> None:
+    """A small store's puts may all be there before the first read: there are reads all the same, and they end."""
+    puts = iter([KEYS])
+    task = Task(KEYS, VALUES, random.Random(0), lambda: next(puts))
+    steps = DB_BENCH["readwhilewriting"].chunks(task, filled.calls)
+    assert chunks.run(steps, "none", 60).operations == 2_000
+
+
 def test_deletes_leave_nothing(filled: Recorder) -> None:
     filled.run(DB_BENCH["deleterandom"])
     assert sorted(filled.keys("delete")) == ALL and list(filled.store.scan()) == []
