@@ -7,7 +7,7 @@ The writer only notes which keys came and went, in O(1). The next look sorts tho
 within one list. Stores that are never scanned pay nothing.
 
 The shape is that of sortedcontainers' SortedList. This one hands out keys by slices of its lists, which a scan takes in
-chunks: 16 keys cost 1 µs, where they cost 4 through an iterator.
+chunks, and not one by one.
 """
 
 from __future__ import annotations

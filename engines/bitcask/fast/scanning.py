@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zlib import crc32
 
-from engines.bitcask.place import FILE_SHIFT, OFFSET_MASK, SIZE_BITS, SIZE_MASK, Place
+from engines.bitcask.place import FILE_SHIFT, OFFSET_MASK, SIZE_BITS, SIZE_MASK
 from engines.bitcask.record import HEADER, HEADER_BYTES
 from engines.bitcask.snapshot import CHUNK, FIRST_CHUNK, BitcaskSnapshot
 from engines.kvstore import Pair
@@ -19,7 +19,7 @@ class FastSnapshot(BitcaskSnapshot):
     def _pairs(self, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
         """Stands in for BitcaskSnapshot._pairs: Core.read and read_record are written out, and verify the same.
 
-        A pair 0.85 µs -> 0.55 µs. Whatever is wrong with a record, Core.read says: it reads it once more.
+        A pair 0.91 µs -> 0.62 µs. Whatever is wrong with a record, Core.read says: it reads it once more.
         """
         core, moment = self.core, self.moment
         views, unpack = core.table.views, HEADER.unpack_from
@@ -53,14 +53,3 @@ class FastSnapshot(BitcaskSnapshot):
             else:
                 start, after = keys[-1], True
             count = CHUNK
-
-    def _chunk(
-        self, start: bytes, stop: bytes | None, count: int, after: bool, reverse: bool
-    ) -> tuple[list[bytes], list[Place | None]]:
-        """Stands in for BitcaskSnapshot._chunk while nothing was written since: five calls fewer, 1.2 µs -> 0.7 µs."""
-        core, moment = self.core, self.moment
-        if moment.undo or not moment.open or core.closed or core.failure is not None:
-            return super()._chunk(start, stop, count, after, reverse)
-        keydir = moment.keydir
-        keys = keydir.order.take(keydir.places, start, stop, count, after=after, reverse=reverse)
-        return keys, list(map(keydir.places.get, keys))

@@ -38,7 +38,7 @@ class FastWriter(Writer):
         """Stands in for Writer.put, which makes a batch of one; so for Writer.write and Log.batch with that batch.
 
         Saves the batch, the dicts of its operations and of its changes, the list of its records, and twenty calls:
-        put 4.7 µs -> 2.0 µs.
+        put 4.7 µs -> 1.7 µs.
         """
         if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
             check_key(key)
@@ -107,7 +107,7 @@ class FastWriter(Writer):
         with core.mutex: core.keydir.apply({key: place}, core.undo_maps())  # fmt: skip  # noqa: E701
 
     def delete(self, key: bytes, sync: bool | None) -> None:
-        """Stands in for Writer.delete, as `put` for Writer.put: delete 5.3 µs -> 1.7 µs."""
+        """Stands in for Writer.delete, as `put` for Writer.put: delete 4.5 µs -> 1.5 µs."""
         if type(key) is not bytes:
             check_key_type(key)
         core = self.core
