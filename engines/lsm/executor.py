@@ -9,8 +9,8 @@ thread at a time: throughput is one over the sum of both. In a process it doesn'
 
 | option compaction_process | flushes and compactions are done by                                                        |
 |---------------------------|--------------------------------------------------------------------------------------------|
-| None                      | the process, once a job has had a MiB; the threads before, without `background`, and on an |
-|                           | Env that another process can't see                                                         |
+| None                      | the process, once a job has had a MiB; the threads before, in the plain form, without      |
+|                           | `background`, and on an Env that another process can't see                                 |
 | True                      | the process, from the first job on                                                         |
 | False                     | the threads                                                                                |
 
@@ -222,6 +222,6 @@ class ProcessExecutor:
 def executor_for(core: Core) -> Executor:
     """What the option compaction_process asks for: the table on top of this file."""
     options = core.options
-    if options.compaction_process is None and options.background and core.env is real_env():
+    if options.compaction_process is None and options.fast and options.background and core.env is real_env():
         return ProcessExecutor(core, WORTH_BYTES)
     return ProcessExecutor(core) if options.compaction_process else ThreadExecutor(core)

@@ -175,10 +175,15 @@ def test_a_small_job_starts_no_process(store: LsmStore) -> None:
         ({}, "the threads, so far"),
         ({"compaction_process": False}, "the threads"),
         ({"background": False}, "the threads"),
+        ({"plain": True}, "the threads"),
+        ({"plain": True, "compaction_process": True}, "the threads, so far"),
     ],
 )
-def test_who_works_is_said(tmp_path: Path, options: dict[str, Any], where: str) -> None:
-    """By default a process, where there are threads to wait for it; on a simulated disk never."""
+def test_who_works_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], where: str
+) -> None:
+    """By default a process, where there are threads to wait for it; on a simulated disk and in the plain form never."""
+    monkeypatch.delenv("METCD_PLAIN", raising=False)
     with engines.open(str(tmp_path / "db"), "lsm", **options) as store:
         assert store.describe()["work_is_done_by"] == where
     with engines.open("/db", "lsm", env=SimEnv(0)) as store:
