@@ -308,8 +308,11 @@ def test_each_page_is_reachable_or_free_or_waiting(rng: random.Random) -> None:
 
 
 def test_a_readers_pages_are_not_used_again(tmp_path: Path, rng: random.Random) -> None:
-    """In a store that fills every freed page with rubbish, at once: each open reader sees its own tree, whole."""
-    with PoisoningStore(str(tmp_path / "db"), page_size=PAGE, cache_bytes=1) as store:
+    """In a store that fills every freed page with rubbish, at once: each open reader sees its own tree, whole.
+
+    The cache holds a few nodes only. With none, nobody would know when a page was born (`Node.born`), and all would wait longer.
+    """
+    with PoisoningStore(str(tmp_path / "db"), page_size=PAGE, cache_bytes=16_000) as store:
         model: dict[bytes, bytes] = {}
         readers: list[tuple[Any, dict[bytes, bytes]]] = []
         for turn in range(rounds(400)):
