@@ -89,18 +89,27 @@ class Channel:
         """Of the socket; -1 if it is closed."""
         return self._end.fileno()
 
+    def hang_up(self) -> None:
+        """Ends the connection, also where another process has a copy of the socket: whoever waits at it notices."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Twice is fine."""
         self._end.close()
 
 
 def has_input(channels: list[Channel], timeout_s: float) -> list[Channel]:
-    """Those that `receive` wouldn't wait for, an end included; none if the time is over."""
+    """Those that `receive` wouldn't wait for, an end included; none if the time is over. Another thread may close one."""
     watched = select.poll()  # select.select refuses descriptors from 1024 on
-    for channel in channels:
-        watched.register(channel.fileno(), select.POLLIN)
+    places = [(channel, channel.fileno()) for channel in channels]
+    closed = [channel for channel, fd in places if fd < 0]
+    if closed:
+        return closed
+    for _, fd in places:
+        watched.register(fd, select.POLLIN)
     ready = {fd for fd, _ in watched.poll(timeout_s * 1000)}
-    return [channel for channel in channels if channel.fileno() in ready]
+    return [channel for channel, fd in places if fd in ready]
 
 
 class Helper:
@@ -155,17 +164,27 @@ class Helper:
     def ask(self, channel: int, request: object) -> Any:
         """Sends a request, and waits for the answer to it; other threads go on meanwhile, and may ask on other channels.
 
-        Raises ChannelClosed if the process is gone.
+        Raises ChannelClosed if the process is gone. After an interrupt the channel is closed, too: the answer that is still
+        to come would be taken for the next request's.
         """
         asked = self.channels[channel]
-        asked.send(request)
-        while not has_input([asked], WATCH_S):
-            if self._process.poll() is not None and not has_input([asked], 0):
-                raise ChannelClosed(f"the helper process ended with {self._process.returncode}")
-        return asked.receive()
+        try:
+            asked.send(request)
+            while not has_input([asked], WATCH_S):
+                if self._process.poll() is not None and not has_input([asked], 0):
+                    raise ChannelClosed(f"the helper process ended with {self._process.returncode}")
+            return asked.receive()
+        except BaseException:
+            asked.hang_up()
+            raise
 
     def end(self) -> None:
-        """Ends the process: by itself when it notices, which is between two requests at the latest, otherwise by force."""
+        """Ends the process: by itself when it notices, which is between two requests at the latest, otherwise by force.
+
+        A thread that waits for an answer has ChannelClosed.
+        """
+        for channel in self.channels:
+            channel.hang_up()
         self._close()
         try:
             self._process.wait(END_S)
@@ -188,7 +207,9 @@ def _start(module: str, ends: tuple[socket.socket, ...]) -> subprocess.Popen[byt
     if getattr(sys, "frozen", False) or not re.fullmatch(r"(python|pypy)[0-9.]*t?(\.exe)?", os.path.basename(python)):
         raise NoHelper(f"sys.executable is no Python: {python!r}")
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    path = [part for part in sys.path if os.path.isabs(part)]
+    path = [
+        part for part in sys.path if isinstance(part, str) and os.path.isabs(part)
+    ]  # a Path there is ignored by Python
     fds = [end.fileno() for end in ends]
     told = json.dumps([path if home in path else [*path, home], module, fds])
     options = ["-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", *(["-B"] if sys.dont_write_bytecode else [])]

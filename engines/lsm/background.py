@@ -155,9 +155,13 @@ class Background:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """Ends the lanes; what they are doing is finished first. Their locks are free afterwards."""
+        """Ends the lanes; what they are doing is finished first. Only a `compact_range` may still hold one of their locks."""
         self._ending = True
         self.end_threads()
+
+    def in_lane(self) -> bool:
+        """True if the calling thread is one of the lanes'."""
+        return threading.current_thread() in self._running.values()
 
     def end_threads(self) -> None:
         """As `end`, but there is still work to be done: the writers do it from now on."""

@@ -94,7 +94,8 @@ class Compactor:
 
     def compact_range(self, first: bytes | None, last: bytes | None) -> None:
         """Compacts what lies between two user keys down to the deepest level that has any of it, and rewrites there
-        what holds garbage. Requires: no memtable is frozen that has keys of the range. Raises as `step`.
+        what holds garbage. Requires: no memtable is frozen that has keys of the range. Raises as `step`; StoreClosed,
+        StoreFailed if it is so between two compactions.
         """
         for level in range(LEVELS - 1):
             while holding(self.lock, self._compact_level, level, first, last):
@@ -106,6 +107,7 @@ class Compactor:
     def _compact_level(self, level: int, first: bytes | None, last: bytes | None) -> bool:
         """One compaction of the range; False if there is none to do in this level."""
         core = self._core
+        core.check_usable()
         current = core.versions.current
         deeper = any(current.overlapping(below, first, last) for below in range(level + 1, LEVELS))
         compaction = manual(current, core.options, level, first, last) if deeper or level == 0 else None
@@ -116,6 +118,7 @@ class Compactor:
     def _rewrite_garbage(self, first: bytes | None, last: bytes | None, done: set[int]) -> bool:
         """Rewrites a table of the range, in its level, that has versions or tombstones nobody needs; False if none has."""
         core = self._core
+        core.check_usable()
         found = self._garbage_file(first, last, done)
         if found is None:
             return False

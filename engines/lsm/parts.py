@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engines.kvstore import Operation, Pair, Usable
-from engines.lsm.cache import BlockCache
+from engines.lsm.cache import BlockCache, SharedBlockCache
 from engines.lsm.job import Job, TableWriter, compact, flush
 from engines.lsm.keys import Found
 from engines.lsm.memtable import MemTable, new_memtable
@@ -52,7 +52,7 @@ class Parts:
     new_memtable: Callable[[str, random.Random, int], MemTable] = new_memtable
     encode_batch: Callable[[int, Sequence[Operation]], bytes] = encode_batch
     fast_put: bool = False
-    block_cache: type[BlockCache] = BlockCache
+    block_cache: type[BlockCache] = SharedBlockCache
     table: type[Table] = Table
     lookup: Callable[[State, TableCache, bytes, int], Found] = lookup
     pairs: Callable[[State, TableCache, Scan, Usable, View | None, object], Iterator[Pair]] = pairs

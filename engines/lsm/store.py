@@ -244,7 +244,8 @@ class LsmStore(KVStore):
         self.background.end_threads()
 
     def close(self) -> None:
-        """Syncs the log and closes it for good, which the next open replays. What a lane is doing is finished first.
+        """Syncs the log and closes it for good, which the next open replays. What a lane is doing is finished first, and so is
+        one compaction that another thread has asked for: its tables must not come after the next open.
 
         After an interrupt, another call does what is left.
         """
@@ -253,7 +254,11 @@ class LsmStore(KVStore):
             return
         holding(writer.lock, setattr, core, "closed", True)
         background.end()
-        holding(writer.lock, self._release)
+        if background.in_lane():  # the collector drops the store in a lane, which holds the lane's lock
+            holding(writer.lock, self._release)
+        else:
+            flusher, compactor = background.flusher, background.compactor
+            holding(writer.lock, lambda: holding(flusher.lock, lambda: holding(compactor.lock, self._release)))
 
     def _release(self) -> None:
         try:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def serve(arguments: object, channels: list[Channel]) -> Callable[[Channel], Non
             channel.send(
                 (os.getsid(0), os.getcwd(), len(descriptors), sys.modules["__main__"].__dict__.get("__file__"))
             )
+        elif asked == "wait":
+            channel.receive()
         elif asked == "print":
             print("to nobody", flush=True)
             print("to nobody", file=sys.stderr, flush=True)
@@ -79,6 +82,53 @@ def test_the_end_leaves_neither_a_zombie_nor_a_descriptor() -> None:
         helper.end()
         assert not Path(f"/proc/{helper.pid}").exists()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_end_tells_whoever_waits_for_an_answer(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a helper dies, the first thread to notice ends it, while another one may still wait at its channel."""
+    waits = threading.Event()
+    told: list[BaseException] = []
+
+    def noted(channels: list[Channel], timeout_s: float) -> list[Channel]:
+        waits.set()
+        return has_input(channels, timeout_s)
+
+    def ask() -> None:
+        try:
+            helper.ask(1, "wait")
+        except BaseException as error:
+            told.append(error)
+
+    monkeypatch.setattr("engines.process.has_input", noted)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert waits.wait(60)
+    helper.end()
+    asking.join()
+    assert [type(error) for error in told] == [ChannelClosed]
+    with pytest.raises(ChannelClosed):
+        helper.ask(0, "self")
+
+
+def test_an_answer_after_an_interrupt_is_not_the_next_requests(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be taken for it: the tables of another compaction."""
+
+    def interrupted(channels: list[Channel], timeout_s: float) -> list[Channel]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("engines.process.has_input", interrupted)
+        helper.ask(1, "first")
+    with pytest.raises(ChannelClosed):
+        helper.ask(1, "second")
+
+
+def test_what_is_no_place_in_the_path_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python ignores it, too: many a script appends a Path."""
+    monkeypatch.setattr(sys, "path", [Path("/nowhere"), *sys.path, None, b"/nowhere"])
+    helper = Helper(HELPER, None, 1)
+    assert helper.ask(0, "any") == (0, "any")
+    helper.end()
 
 
 def test_a_helper_ends_with_a_parent_that_was_killed() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
 
 import pytest
 
 from engines.lsm.block import Block, BlockBuilder
-from engines.lsm.cache import BlockCache, NoBlockCache
+from engines.lsm.cache import BlockCache, NoBlockCache, SharedBlockCache
+from tests.lsm.waiting import waits_for
 
 
 def block(memory_bytes: int) -> Block:
@@ -31,6 +34,34 @@ def test_the_block_cache_stays_below_its_capacity(rng: random.Random) -> None:
     assert cache.size_bytes == sum(sizes[key] for key in held)
     assert len(cache) == len(held)
     assert cache.size_bytes > 8_000
+
+
+class Watched:
+    """A block that lets another thread in when it is asked for its size."""
+
+    def __init__(self, let_in: Callable[[], None]) -> None:
+        self._let_in = let_in
+
+    @property
+    def memory_bytes(self) -> int:
+        self._let_in()
+        return 300
+
+
+def test_what_two_threads_add_at_once_is_charged() -> None:
+    """One waits for the other. Otherwise the charge of one is lost, or stays for ever, and in time nothing is kept any more."""
+    cache = SharedBlockCache(1_000)
+    other = threading.Thread(target=cache.add, args=(2, block(500)))
+
+    def let_in() -> None:
+        if other.ident is None:
+            other.start()
+        while other.is_alive() and not waits_for(other, cache.lock):
+            other.join(0.001)
+
+    cache.add(1, Watched(let_in))  # type: ignore[arg-type]
+    other.join()
+    assert (cache.size_bytes, len(cache)) == (800, 2)
 
 
 def test_what_is_used_is_not_evicted() -> None:

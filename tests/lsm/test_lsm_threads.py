@@ -22,6 +22,7 @@ from engines.log_tools import LenientReader
 from engines.lsm.store import LsmStore
 from engines.lsm.wal import decode_batch
 from tests.conformance.hooked_env import HookedEnv
+from tests.lsm.waiting import waits_for
 
 PATIENCE_S = 60.0
 TINY: dict[str, Any] = {
@@ -341,6 +342,38 @@ def test_close_ends_what_the_store_has_started(tmp_path: Path, start: Start) -> 
         assert len(list(again.scan())) == 500
         assert again.check() == []
     assert set(threading.enumerate()) == before
+
+
+def test_close_waits_for_a_compaction_by_hand(tmp_path: Path, start: Start) -> None:
+    """After LOCK is given up, a table of it could overwrite one of the next open's; and the rest of it is not begun."""
+    env = HookedEnv()
+    gate = Gate(env, "lsm.table.compact")
+    ended: list[BaseException] = []
+    store = opened(tmp_path, env)
+    for number in range(500):
+        store.put(b"%04d" % (number * 7 % 500), b"v" * 50, sync=False)
+    store.compact()
+
+    def compact_for_ever() -> None:
+        try:
+            while True:
+                store.put(b"0000", b"w")
+                store.compact()
+        except StoreClosed as end:
+            ended.append(end)
+
+    gate.shut()
+    compacting = start(compact_for_ever)
+    assert gate.reached.wait(PATIENCE_S)
+    closing = start(store.close)
+    until(lambda: not closing.is_alive() or waits_for(closing, store.background.compactor.lock))
+    assert closing.is_alive()
+    gate.open()
+    closing.join(PATIENCE_S)
+    files = sorted(path.name for path in (tmp_path / "db").iterdir())
+    compacting.join(PATIENCE_S)
+    assert sorted(path.name for path in (tmp_path / "db").iterdir()) == files
+    assert len(ended) == 1
 
 
 def test_close_ends_the_worker(tmp_path: Path) -> None:

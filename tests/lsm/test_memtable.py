@@ -184,6 +184,36 @@ def test_a_scan_goes_on_with_the_keys_that_it_began_with() -> None:
     assert [key for keys, _ in [begun[1], *backward] for key in keys] == wanted[::-1]
 
 
+class Watched(bytes):
+    """A key that lets a reader in each time the writer is about to look it up."""
+
+    memtable: FastMemTable | None = None
+    seen: set[bytes]
+
+    def __hash__(self) -> int:
+        memtable, Watched.memtable = Watched.memtable, None  # not while the reader reads
+        if memtable is not None:
+            for keys, _ in memtable.chunks(b"", None, 1_000, False):
+                Watched.seen.update(map(bytes, keys))
+            Watched.memtable = memtable
+        return super().__hash__()
+
+
+def test_a_scan_in_the_middle_of_a_write_finds_what_it_sorts() -> None:
+    """Rule 1: a key is in the index before it is in the order, one by one and many at once."""
+    memtable = FastMemTable(0)
+    Watched.memtable, Watched.seen = memtable, set()
+    try:
+        for sequence, count in ((1, 1), (2, 1), (3, 5), (8, 100), (108, 100)):
+            memtable.add_all(
+                sequence, [(Watched(b"%04d" % number), b"v") for number in range(sequence, sequence + count)]
+            )
+    finally:
+        Watched.memtable = None
+    assert len(Watched.seen) == 107
+    assert len(list(memtable.rows())) == 207
+
+
 def test_a_memtable_goes_with_its_last_reference() -> None:
     """In a cycle, some megabytes would wait for the garbage collector."""
     memtable = fast.new_memtable("skiplist", random.Random(1), 0)

@@ -13,7 +13,8 @@ garbage collector sees five containers, and not one for each row.
 What it costs: the first scan after many new keys sorts them, 0.3 µs each (timsort finds what was sorted before). After a
 few, each is put into its chunk, 1 µs. So reading and writing in turns costs about what a skiplist does.
 
-1. A writer appends key and value, then sets `older`, then `index`: a reader that finds a position finds all of it.
+1. A writer appends the value, then sets `older`, then `index`, and appends the key last. A reader that finds a position in
+   `index` finds all of it, and one that finds a key in `keys` finds it in `index`.
 2. `order` is one tuple and replaced as a whole; its lists are never changed in place. So any number of readers go on with
    the one that they have, and of two that bring it up to date at once, one wins, and both are right.
 3. Sequences ascend in the order of arrival, nearly always without a gap. After a gap, which a repaired log may have,
@@ -88,11 +89,11 @@ class FastMemTable(MemTable):
         position = len(values)
         if sequence != self._first + position:
             self._note_gap(sequence, position)
-        self._keys.append(key)
         values.append(value)
         if key in index:
             self._older[position] = index[key]
         index[key] = position
+        self._keys.append(key)
         self.size_bytes += len(key) + len(value or b"") + ENTRY_BYTES
 
     def add_all(self, sequence: int, operations: Sequence[Operation]) -> None:
@@ -110,9 +111,9 @@ class FastMemTable(MemTable):
             and sequence == self._first + position
             and self.index.keys().isdisjoint(distinct)
         ):
-            self._keys += keys
             self._values += values
             self.index.update(zip(keys, range(position, position + len(keys))))
+            self._keys += keys
             self.size_bytes += sum(map(len, keys)) + sum(map(len, values)) + ENTRY_BYTES * len(keys)
             return
         for place, (key, value) in enumerate(operations, sequence):
@@ -276,7 +277,7 @@ class FastMemTable(MemTable):
 
     def arrivals(self, position: int, sequence: int) -> Iterator[tuple[bytes, bytes | None]]:
         """(key, value) of the versions from a position on, up to `sequence`. O(1) each."""
-        for at in range(position, len(self._values)):
+        for at in range(position, len(self._keys)):
             if self._sequence(at) > sequence:
                 return
             yield self._keys[at], self._values[at]
