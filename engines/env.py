@@ -270,7 +270,8 @@ class _RealFile:
 
     def give_back(self, view: View) -> None:
         if isinstance(view, mmap.mmap) and sys.platform == "linux":
-            view.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: what was written through it stays
+            with contextlib.suppress(OSError):  # a process that has locked its memory (mlockall) keeps it
+                view.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: what was written through it stays
 
     def sync(self, site: str) -> None:
         try:

@@ -55,7 +55,8 @@ class Pins:
 
     def held(self) -> list[int]:
         """The txids that readers have pinned, ascending. O(readers that came or went since the last call)."""
-        if self.arrived or self.gone:
+        # While a reader counts, the two may be empty, and `_held` still be the old one.
+        if self.arrived or self.gone or self._counting.locked():
             holding(self._counting, self.count)
         return self._held
 

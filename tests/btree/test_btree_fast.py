@@ -16,7 +16,7 @@ from engines import CorruptionError
 from engines.btree import BTreeStore, check_file
 from engines.btree.current import Current, State
 from engines.btree.cursor import leaves_forward
-from engines.btree.fast import FAST, decoding
+from engines.btree.fast import FAST, decoding, point_commits
 from engines.btree.fast.decoding import decode
 from engines.btree.fast.meta import encode_meta, encode_provisional
 from engines.btree.fast.point_commits import PointCommits
@@ -188,6 +188,44 @@ def test_a_get_without_a_pin_is_not_led_astray() -> None:
     nodes.interrupt = write_there
     assert store.get(b"0007") == b"moved"
     assert nodes.interrupt is None
+
+
+def test_a_pin_in_the_middle_of_a_commit_is_seen_even_if_a_reader_has_counted_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The snapshot comes after the writer's first look at the pins, and is no longer in `arrived` at the second one."""
+    store = store_of(FAST, SimEnv(0))
+    for number in range(500):
+        store.put(b"%04d" % number, b"old" * 10)
+    snapshots = []
+
+    def encode(meta: Meta, base: int, total: int) -> bytes:
+        if not snapshots:
+            snapshots.append(store.snapshot())
+            pins = store._current.state.pager.pins
+            while pins.arrived:
+                store._current.pinned()  # and lets go: after 1,000 of these a reader counts
+        return encode_provisional(meta, base, total)
+
+    monkeypatch.setattr(point_commits, "encode_provisional", encode)
+    for number in range(1500):
+        store.put(b"%04d" % number, b"new" * 10)
+    assert list(snapshots[0].scan()) == [(b"%04d" % number, b"old" * 10) for number in range(500)]
+    assert store.check() == []
+
+
+@pytest.mark.parametrize("left_first", [True, False])
+def test_a_leaf_is_joined_with_a_neighbour_of_many_keys(left_first: bool) -> None:
+    """Large pages have leaves of more keys than are spliced: such a join is the plain form's."""
+    store = store_of(FAST, SimEnv(0), page_size=8192)
+    keys = [b"%03x" % number for number in range(1200)]
+    for key in keys:
+        store.put(key, b"")
+    gone = keys[:600] if left_first else keys[:600:-1]
+    for key in gone:
+        store.delete(key)
+    assert [key for key, _ in store.scan()] == sorted({*keys} - {*gone})
+    assert store.check() == []
 
 
 def test_a_cached_get_pins_nothing_and_reads_nothing() -> None:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import ItemsView
+from typing import Any
+
+import pytest
+
 from engines.btree import BTreeStore
 from engines.btree.pins import Pins
 
@@ -51,3 +58,50 @@ def test_reading_alone_takes_no_memory(store: BTreeStore) -> None:
         for number in range(100):
             store.put(b"%03d" % number, b"changed")
         assert set(dict(view.scan()).values()) == {b"v"}
+
+
+def test_held_waits_for_a_reader_who_is_just_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queues are empty by then, and `_held` is still the old one: the writer would give away the reader's pages."""
+    pins = Pins()
+    told = threading.Event()  # the writer has its answer, or has begun to wait for one
+    answers: list[list[int]] = []
+
+    class Counting:
+        """The lock, and a note of who asks for it."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def locked(self) -> bool:
+            return self.lock.locked()
+
+        def __enter__(self) -> None:
+            told.set()
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    def write() -> None:
+        answers.append(pins.held())
+        told.set()
+
+    writer = threading.Thread(target=write)
+
+    class Counts(Counter[int]):
+        def items(self) -> ItemsView[int, int]:
+            if not writer.ident:
+                told.clear()
+                writer.start()
+                assert told.wait(20)
+            return super().items()
+
+    counting: Any = Counting()
+    monkeypatch.setattr(pins, "_counting", counting)
+    pins.counts = Counts()
+    pin = pins.pin(9)
+    with counting:
+        pins.count()  # as a reader does, who finds many notes
+    writer.join(20)
+    assert answers == [[9]]
+    del pin

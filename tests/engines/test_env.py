@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
 import stat
 import subprocess
@@ -149,6 +151,23 @@ def test_a_mapping_writes_the_file(env: RealEnv, file: File, tmp_path: Path) -> 
         mapping[0:3] = b"longer"
     file.sync("site")
     assert (tmp_path / "file").read_bytes()[4_000:4_005] == b"hello"
+
+
+def test_a_mapping_that_is_given_back_keeps_what_was_written(file: File) -> None:
+    """And one that is locked into memory is kept, without a word: a store's reading and writing must not fail for that."""
+    page = mmap.PAGESIZE
+    file.allocate(2 * page)
+    view = file.map()
+    assert isinstance(view, mmap.mmap)
+    view[page : page + 3] = b"abc"
+    file.give_back(view)
+    assert view[page : page + 3] == b"abc" and file.pread(3, page) == b"abc"
+    held = ctypes.c_char.from_buffer(view)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    assert libc.mlock(ctypes.addressof(held), page) == 0, os.strerror(ctypes.get_errno())
+    file.give_back(view)
+    assert view[page : page + 3] == b"abc"
 
 
 # short writes and short reads

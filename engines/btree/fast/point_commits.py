@@ -158,6 +158,8 @@ class PointCommits(Provisional):
             if neighbour.pages == 1:
                 if not neighbour.packed or neighbour.has_buckets or neighbour.size_bytes > self._room:
                     return None
+                if len(neighbour.keys) + len(leaves[0][0].keys) > SPLICE_LIMIT:
+                    return None
                 low, high = left, left + 2
                 dropped.append((parent.children[beside], neighbour.born))
                 self._join(leaves, parent.children[beside], neighbour, before=beside < index)
@@ -332,7 +334,8 @@ class PointCommits(Provisional):
         pager.touched(READ_AROUND_BYTES)
         committer.current.state = new
         freelist = committer.freelist
-        if pager.pins.arrived:  # a reader of the old tree, since `_apply_one` has looked
+        pins = pager.pins
+        if pins.arrived or pins.counts:  # a reader of the old tree since `_apply_one` has looked, perhaps counted
             aged += [(pgid, base + 1) for pgid in young]
             committer.free(freelist.drop(aged, new.meta.txid, committer.pins()))
             self._swept = False

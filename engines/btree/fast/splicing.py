@@ -118,7 +118,7 @@ def cut_leaf(body: bytes, pieces: list[Node]) -> list[bytes]:
 
 
 def join_leaves(left: bytes, left_count: int, right: bytes, right_count: int) -> bytes:
-    """The body of two packed leaves as one, from theirs."""
+    """The body of two packed leaves as one, from theirs. Requires: SPLICE_LIMIT keys at most, together."""
     left_table, right_table = ELEMENT_BYTES * left_count, ELEMENT_BYTES * right_count
     farther = len(left) - left_table  # the right one's elements, from their data: by the left one's data
     first = int.from_bytes(left[:left_table], "little") + right_table * _POS[left_count]
