@@ -244,8 +244,9 @@ class LsmStore(KVStore):
         self.background.end_threads()
 
     def close(self) -> None:
-        """Syncs the log and closes it for good, which the next open replays. What a lane is doing is finished first, and so is
-        one compaction that another thread has asked for: its tables must not come after the next open.
+        """Syncs the log and closes it for good, which the next open replays. What a lane is doing is finished first, and full
+        memtables are flushed. So is one compaction finished that another thread has asked for: its tables must not come after
+        the next open.
 
         After an interrupt, another call does what is left.
         """

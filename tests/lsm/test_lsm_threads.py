@@ -376,6 +376,25 @@ def test_close_waits_for_a_compaction_by_hand(tmp_path: Path, start: Start) -> N
     assert len(ended) == 1
 
 
+def test_close_flushes_full_memtables(tmp_path: Path, start: Start) -> None:
+    """They are in memory, and a flush of them is quicker than a replay of their logs by the next open."""
+    env = HookedEnv()
+    gate = Gate(env, "lsm.table.flush")
+    store = opened(tmp_path, env, max_frozen=4)
+    gate.shut()
+    for number in range(60):  # of some 60 bytes: three times the write buffer
+        store.put(b"%04d" % number, b"v" * 50, sync=False)
+    assert gate.reached.wait(PATIENCE_S)
+    assert len(list(tmp_path.glob("db/*.log"))) >= 2
+    closing = start(store.close)
+    until(lambda: store.closed)
+    gate.open()
+    closing.join(PATIENCE_S)
+    assert len(list(tmp_path.glob("db/*.log"))) == 1
+    with opened(tmp_path) as again:
+        assert len(list(again.scan())) == 60
+
+
 def test_close_ends_the_worker(tmp_path: Path) -> None:
     """compaction_process: it ends with the store; and a killed one is done without."""
     store = opened(tmp_path, compaction_process=True)
