@@ -224,8 +224,9 @@ class Pager:
 
     def remember(self, pgid: int, node: Node) -> None:
         """Puts a node into the cache. Requires: the caller has pinned its tree, or is the writer. O(1), amortised."""
+        size_bytes = memory_bytes(node)  # before the addition: a thread that came in between would be overwritten
         self.nodes[pgid] = node
-        self.cached_bytes += memory_bytes(node)
+        self.cached_bytes += size_bytes
         if self.cached_bytes > self._cache_bytes and not self._trimming.locked():
             holding(self._trimming, self._trim)
 
@@ -234,7 +235,8 @@ class Pager:
         for pgid in pgids:
             node = self.nodes.pop(pgid, None)
             if node is not None:
-                self.cached_bytes -= memory_bytes(node)
+                size_bytes = memory_bytes(node)
+                self.cached_bytes -= size_bytes
 
     def forget_all(self) -> None:
         """Empties the cache."""
@@ -245,14 +247,15 @@ class Pager:
         """Counts again, because threads that count at the same time lose some, and gives up the oldest nodes."""
         nodes = self.nodes
         target = self._cache_bytes - self._cache_bytes // TRIM
-        total = sum(map(memory_bytes, list(nodes.values())))
+        counted, cached = self.cached_bytes, list(nodes.values())
+        total = sum(map(memory_bytes, cached))
         for pgid in list(nodes):
             if total <= target:
                 break
             node = nodes.pop(pgid, None)
             if node is not None:
                 total -= memory_bytes(node)
-        self.cached_bytes = total
+        self.cached_bytes += total - counted  # so that what others remember meanwhile counts
         self._met = bytearray()
 
     def met(self, pgid: int) -> bool:

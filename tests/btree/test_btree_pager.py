@@ -11,6 +11,7 @@ import pytest
 
 from engines import CorruptionError, StoreClosed
 from engines.btree import BTreeStore, StoreFull
+from engines.btree import pager as pager_module
 from engines.btree.fast import FAST
 from engines.btree.node import Node, memory_bytes
 from engines.btree.page import BRANCH, FREELIST, LEAF, leaf_body, with_trailer
@@ -196,3 +197,31 @@ def test_a_mapping_is_given_back(path: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert len(given) > 20 and min(given) > 1 << 20
         assert store.check() == []
         assert [value for _, value in store.scan()] == [b"%d" % (key * 1_679 % 3_000) * 100 for key in range(3_000)]
+
+
+def test_a_count_of_the_cache_loses_nothing_to_a_thread_in_between(
+    store: BTreeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may run within each call of `memory_bytes`: what it remembers meanwhile counts as well."""
+    store.load((b"%04d" % number, b"v" * 50) for number in range(500))
+    pager = store._current.state.pager
+    between: list[int] = []
+
+    def measured(node: Node) -> int:
+        if not between:
+            between.append(1 << 20 | len(pager.nodes))
+            pager.remember(between[0], Node.leaf([b"k"], [b"v" * 100]))
+        return memory_bytes(node)
+
+    def counted() -> bool:
+        between.clear()
+        return pager.cached_bytes == sum(map(memory_bytes, pager.nodes.values()))
+
+    assert counted()
+    monkeypatch.setattr(pager_module, "memory_bytes", measured)
+    pager.remember(1 << 21, Node.leaf([b"k"], [b"v"]))
+    assert counted(), "a node was remembered"
+    pager.forget([1 << 21])
+    assert counted(), "a node was forgotten"
+    pager._trim()
+    assert counted(), "the cache was trimmed"

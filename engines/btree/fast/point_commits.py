@@ -232,7 +232,8 @@ class PointCommits(Provisional):
         if shape is None:
             new = self._write_leaf(*leaves[0], pages.pop(), txid)
             if nodes.pop(pgid, None) is root:
-                pager.cached_bytes -= memory_bytes(root)
+                size_bytes = memory_bytes(root)
+                pager.cached_bytes -= size_bytes
             root = leaves[0][0]
         else:
             dropped += [*shape.dropped, (path[-1][0], path[-1][1].born)]
@@ -253,7 +254,8 @@ class PointCommits(Provisional):
             nodes[page] = root = Node(branch.keys, branch.values, children, branch.size_bytes)
             root.born = txid
             if nodes.pop(pgid, None) is None:  # else the two take the same memory
-                pager.cached_bytes += memory_bytes(root)
+                size_bytes = memory_bytes(root)
+                pager.cached_bytes += size_bytes
             dropped.append((pgid, branch.born))
             new = page
         self.total = total
