@@ -73,7 +73,7 @@ class Amplified:
 
 def amplification(subject: Subject, puts: int, value_bytes: int = 100, seed: int = 0) -> Amplified:
     """Runs the puts in a fresh process. Raises SubjectFault, with the last line of what a failed process has said."""
-    job = {"subject": asdict(subject), "puts": puts, "value_bytes": value_bytes, "seed": seed}
+    job = {"subject": asdict(subject), "puts": puts, "value_bytes": value_bytes, "seed": seed, "quiet_s": QUIET_S}
     ended = subprocess.run(
         [sys.executable, "-m", "bench.amplification", "--job", json.dumps(job)],
         capture_output=True, text=True, check=False,
@@ -151,7 +151,7 @@ def _leveldb(path: str) -> _Store:
     )  # fmt: skip
 
 
-def _job(subject: Subject, puts: int, value_bytes: int, seed: int) -> Amplified:
+def _job(subject: Subject, puts: int, value_bytes: int, seed: int, quiet_s: float) -> Amplified:
     rng = random.Random(seed)
     numbers = [rng.randrange(puts) for _ in range(puts)]
     noise = rng.randbytes(1 << 20)
@@ -164,8 +164,8 @@ def _job(subject: Subject, puts: int, value_bytes: int, seed: int) -> Amplified:
         for at, number in enumerate(numbers):
             store.put(key_of(number), values[at % 10_000])
         store.flush()
-        _wait_until_quiet(lambda: (store.own_bytes(), _written_by_calls(), _disk_bytes(path)))
-        seconds = time.perf_counter() - began - QUIET_S
+        _wait_until_quiet(lambda: (store.own_bytes(), _written_by_calls(), _disk_bytes(path)), quiet_s)
+        seconds = time.perf_counter() - began - quiet_s
         resident = resident_bytes()
         own, levels = store.own_bytes(), store.levels()
         by_calls = _written_by_calls() - before_bytes
@@ -182,10 +182,10 @@ def _job(subject: Subject, puts: int, value_bytes: int, seed: int) -> Amplified:
     )  # fmt: skip
 
 
-def _wait_until_quiet(look: Callable[[], object]) -> None:
-    """Returns when what `look` sees hasn't changed for QUIET_S."""
+def _wait_until_quiet(look: Callable[[], object], quiet_s: float) -> None:
+    """Returns when what `look` sees hasn't changed for so long."""
     seen, since = look(), time.perf_counter()
-    while time.perf_counter() - since < QUIET_S:
+    while time.perf_counter() - since < quiet_s:
         time.sleep(POLL_S)
         if (now := look()) != seen:
             seen, since = now, time.perf_counter()

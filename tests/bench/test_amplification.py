@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 
+from bench import amplification
 from bench.amplification import Amplified, levels_bytes_written, main, table
 
 LEVELDB = """                               Compactions
@@ -35,6 +36,7 @@ def test_a_line_for_each_subject() -> None:
 def test_the_command_without_leveldb(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts in a real process: bitcask writes its header of 14 bytes to each pair of 116, and reads a record for each get."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(amplification, "QUIET_S", 0.2)  # this engine puts nothing off
     assert main(["--puts", "500", "--engine", "bitcask", "--levels"]) == 0
     printed = capsys.readouterr()
     assert "LevelDB isn't here to stand beside" in printed.err

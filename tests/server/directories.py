@@ -61,7 +61,8 @@ class Lived:
 def lived(path: Path, engine: str = "memory", puts: int = 20, **options: Any) -> Lived:
     """The directory of a cluster of one, which has voted for itself and committed its writes."""
     peers = options.pop("peers", None) or {1: ("127.0.0.1", free_ports(1)[0])}
-    config = NodeConfig(1, peers, str(path), engine, tick_s=0.01, **options)
+    # An election takes 10 to 19 ticks, and one that is alone waits for nobody's answer.
+    config = NodeConfig(1, peers, str(path), engine, tick_s=0.002, **options)
     directory = Lived(config, path, None)
     directory.live_on(puts)
     return directory

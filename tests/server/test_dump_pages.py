@@ -87,7 +87,7 @@ def test_a_long_line_is_cut_and_says_how_long_it_was():
 @pytest.mark.parametrize("engine", engines.ENGINES)
 def test_a_nodes_directory_shows_its_users_keys(engine, tmp_path: Path, capsys):
     (port,) = free_ports(1)
-    node = Node(NodeConfig(1, {1: ("127.0.0.1", port)}, str(tmp_path / "n"), engine, tick_s=0.02, snapshot_entries=5))
+    node = Node(NodeConfig(1, {1: ("127.0.0.1", port)}, str(tmp_path / "n"), engine, tick_s=0.002, snapshot_entries=5))
     node.start()
     eventually("it leads", lambda: node.status()["leader"] == 1)
     for number in range(10):

@@ -74,7 +74,7 @@ def node_on(engine: str, directory: Path, *, snapshot_entries: int = 10_000) -> 
     port = free_ports(1)[0] if known is None else int(known.members[1].rpartition(":")[2])
     peers = {1: ("127.0.0.1", port)}
     limits = {"snapshot_entries": snapshot_entries, "catch_up_entries": 2}
-    node = Node(NodeConfig(1, peers, str(directory), engine, tick_s=0.01, **limits))
+    node = Node(NodeConfig(1, peers, str(directory), engine, tick_s=0.002, **limits))
     node.start()
     eventually("it leads", lambda: node.health().healthy)
     for number in range(20):
