@@ -222,7 +222,7 @@ def test_a_script_without_a_guard_has_a_worker(tmp_path: Path, how: str) -> None
     script.write_text(SCRIPT)
     ran = subprocess.run(
         [sys.executable, script, tmp_path / "db", how],
-        env={**os.environ, "PYTHONPATH": str(HOME)},
+        env={**os.environ, "PYTHONPATH": str(HOME), "METCD_PLAIN": "0"},
         capture_output=True,
         text=True,
         timeout=60,
