@@ -48,6 +48,7 @@ LEVELDB = "plyvel"
 QUIET_S = 3.0  # no file has changed for so long: what was put off is done
 POLL_S = 0.1
 GETS = 20_000
+PUTS_MOST = 10**8
 KEY_BYTES = len(key_of(0))
 
 
@@ -226,13 +227,30 @@ def _disk_bytes(path: str) -> int:
 # ---- the command ---------------------------------------------------------------------------------------------------------
 
 
+def _puts(text: str) -> int:
+    try:
+        found = float(text)
+    except ValueError:
+        found = float("nan")
+    if not (1 <= found <= PUTS_MOST and found == int(found)):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {PUTS_MOST:,}, and this is {text!r}")
+    return int(found)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Prints the table; or is the process that puts."""
     parser = argparse.ArgumentParser("python -m bench.amplification", description="What random puts cost the disk.")
-    parser.add_argument("--puts", type=float, default=1e6, help="and so many keys to draw from (1e6)")
-    parser.add_argument("--value", type=int, default=100, help="bytes of a value (100)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engine", action="append", help="with its options; may be repeated (lsm, btree and bitcask)")
+    parser.add_argument(
+        "--puts", type=_puts, default=1_000_000, metavar="N", help="how many, of as many keys: 1e6, 20000, ... (1e6)"
+    )
+    parser.add_argument("--value", type=int, default=100, metavar="BYTES", help="of each value (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of keys and values (0)")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        metavar="ENGINE[,NAME=VALUE...]",
+        help="which engine; may be repeated (lsm, btree and bitcask)",
+    )
     parser.add_argument("--levels", action="store_true", help='LevelDB\'s table "leveldb.stats" of those that have one')
     parser.add_argument("--job", help=argparse.SUPPRESS)
     told = parser.parse_args(words)
@@ -246,11 +264,11 @@ def main(words: Sequence[str] | None = None) -> int:
             print("LevelDB isn't here to stand beside: pip install 'metcd[peers]'", file=sys.stderr)
         else:
             subjects.append(Subject(name="LevelDB", kind="peer"))
-        found = [amplification(subject, max(1, int(told.puts)), told.value, told.seed) for subject in subjects]
+        found = [amplification(subject, told.puts, told.value, told.seed) for subject in subjects]
     except (SubjectFault, StoreError, OSError) as error:
         print(f"amplification: {error}", file=sys.stderr)
         return 2
-    print(f"{max(1, int(told.puts)):,} random puts, values of {told.value:,} bytes, not synced:")
+    print(f"{told.puts:,} random puts, values of {told.value:,} bytes, not synced:")
     print(*table(found), sep="\n")
     for each in found if told.levels else ():
         if each.levels:

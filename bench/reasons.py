@@ -30,6 +30,7 @@ from bench.summary import (
 )
 
 __all__ = [
+    "MAPPED",
     "absent",
     "amplification_sentences",
     "at_share",
@@ -341,16 +342,18 @@ def memory_growth_sentences(results: Results, growth: Growth) -> tuple[str, str]
     return see, f"Bytes for each key more: {listed(a_key)}. What they hold isn't counted."
 
 
+MAPPED = "A write through a mapping makes no call, and counts 0; the system has it at once."
+
+
 def durability_sentences(found: list[Durability]) -> tuple[str, str]:
     """(what to see, why) of the table."""
     strong = [each.subject for each in found if each.synced and each.survives == "power cut"]
     weak = [each.subject for each in found if each.synced and each.survives != "power cut"]
-    see = (
-        f"A put that is asked to be synced survives a power cut with {listed(strong)}"
-        if strong
-        else "No put survives a power cut"
-    )
-    see += f", and not with {listed(weak)}." if weak else "."
+    if strong:
+        see = f"A put that is asked to be synced survives a power cut with {listed(strong)}"
+        see += f", and not with {listed(weak)}." if weak else "."
+    else:
+        see = "No put survives a power cut."
     lazy = [f"{each.subject} {factor(each.fsyncs / each.puts)}" for each in found if each.synced and each.puts]
     why = (
         f"Fsyncs counted for each synced put, from the system calls: {listed(lazy)}."

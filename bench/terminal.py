@@ -119,7 +119,7 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
-def _sentences(screen: Screen, told: tuple[str, str]) -> list[str]:
+def _sentences(screen: Screen, told: tuple[str, ...]) -> list[str]:
     return [screen.faint(_plain(line)) for sentence in told for line in screen.wrapped(sentence)]
 
 
@@ -243,4 +243,4 @@ def _durability(screen: Screen, results: Results) -> Iterator[str]:
         puts = each.puts or 1
         rows.append([each.subject, asked, factor(each.writes / puts), factor(each.fsyncs / puts), each.survives])
     yield from _table(screen, ("", "asked to be", "writes a put", "fsyncs a put", "survives"), rows)
-    yield from _sentences(screen, reasons.durability_sentences(results.durability))
+    yield from _sentences(screen, (*reasons.durability_sentences(results.durability), reasons.MAPPED))

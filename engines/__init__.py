@@ -119,7 +119,7 @@ def engine_class(engine: str) -> type[KVStore]:
     module_name, _, class_name = where.rpartition(":")
     try:
         found = getattr(_import(module_name), class_name)
-    except (ImportError, AttributeError, OSError) as error:
+    except (ImportError, SyntaxError, AttributeError, OSError) as error:
         raise UnknownEngine(f"the engine {engine!r} can't be imported from {where}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, KVStore)):
         raise UnknownEngine(f"{where} is no engine: it must be a class derived from engines.KVStore")

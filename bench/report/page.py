@@ -273,7 +273,7 @@ def _durability(results: Results) -> str:
     see, why = (escape(sentence) for sentence in reasons.durability_sentences(results.durability))
     about = (
         "What a put survives once it has returned, by the system calls that its process made, not by what its "
-        "documentation says. A write through a mapping makes no call, and counts 0."
+        f"documentation says. {reasons.MAPPED}"
     )
     return (
         f'<p class="about">{about}</p><div class="grid"><figure class="wide">{table}'

@@ -44,6 +44,11 @@ KEYS_MOST = 10**8
 VALUE_MOST = 1 << 20
 REPETITIONS_MOST = 1_000
 
+WORKLOADS = (
+    f"{', '.join(DB_BENCH)}; db_bench: all of these; ycsb-a to ycsb-f; ycsb: all of these; {WORKLOAD} "
+    f"(default: db_bench and {WORKLOAD}). Or: compare A.json B.json; report A.json [-o FILE.html]"
+)
+
 # what is done with the results of a run, besides the tables
 AFTERWARDS: list[Callable[[argparse.Namespace, Results], None]] = []
 
@@ -51,25 +56,62 @@ AFTERWARDS: list[Callable[[argparse.Namespace, Results], None]] = []
 def add(verb: AddVerb) -> None:
     """Adds the verbs of this module."""
     bench = verb("bench", _bench, "compare engines and peers: times, counters, memory, latencies")
-    bench.add_argument("words", nargs="*", metavar="WORKLOAD", help="of db_bench or ycsb; or: compare A.json B.json")
+    bench.add_argument("words", nargs="*", metavar="WORKLOAD", help=WORKLOADS)
     bench.add_argument(
-        "--engine", action="append", default=[], metavar="ENGINE[,NAME=VALUE...]", help="may be repeated"
+        "--engine",
+        action="append",
+        default=[],
+        metavar="ENGINE[,NAME=VALUE...]",
+        help="measure this one: a name or path/to/file.py:Class; may be repeated (default: lsm, btree and bitcask)",
     )
     bench.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="for each engine that has it"
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option, for each engine that has it"
     )
-    bench.add_argument("--peer", action="append", default=[], metavar="PEER", help="by name, or all that are installed")
-    bench.add_argument("--keys", type=_keys, default=100_000, metavar="N", help="100000, 1e6, ... (default: 100000)")
+    bench.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="PEER",
+        help='measure this one too: a name, or "all" that are installed',
+    )
+    bench.add_argument(
+        "--keys", type=_keys, default=100_000, metavar="N", help="in the store: 20000, 1e6, ... (default: 100000)"
+    )
     bench.add_argument("--value", type=_value, default=100, metavar="BYTES", help="of each value (default: 100)")
-    bench.add_argument("--mix", action="append", default=[], help="get=90,put=8,scan=2; also insert, delete")
+    bench.add_argument(
+        "--mix",
+        action="append",
+        default=[],
+        metavar="KIND=SHARE,...",
+        help="a workload of one's own: get=90,put=8,scan=2; also insert, delete",
+    )
     bench.add_argument("--chooser", choices=CHOOSERS, default="zipfian", help="which keys a mix takes")
-    bench.add_argument("--zipf", type=_theta, default=0.99, metavar="THETA", help="the skew (default: 0.99)")
+    bench.add_argument(
+        "--zipf",
+        type=_theta,
+        default=0.99,
+        metavar="THETA",
+        help="how unequal the keys' shares of it are; 0: all the same (default: 0.99)",
+    )
     bench.add_argument("--repetitions", type=_repetitions, default=3, metavar="N", help="of each subject (default: 3)")
     bench.add_argument("--seed", type=int, default=0, help="of the order of keys (default: 0)")
     bench.add_argument("--sync", action="store_true", help="every write of every workload is synced")
-    bench.add_argument("--limit", type=_seconds, default=300.0, metavar="SECONDS", help="for one workload (300)")
-    bench.add_argument("--directory", help="where the stores are meanwhile (default: the system's for temporary files)")
-    bench.add_argument("--json", metavar="FILE", help="write everything that was found")
+    bench.add_argument(
+        "--limit",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="stop one workload after this time (default: 300)",
+    )
+    bench.add_argument(
+        "--directory", metavar="DIR", help="where the stores are meanwhile (default: the system's for temporary files)"
+    )
+    _add_results(bench)
+
+
+def _add_results(bench: argparse.ArgumentParser) -> None:
+    """The options that say what is made of a run."""
+    bench.add_argument("--json", metavar="FILE", help="keep everything that was found, for report and compare")
     bench.add_argument(
         "--growth", type=_sizes, metavar="N,N,...", help="the same at several numbers of keys, instead of --keys"
     )
@@ -82,7 +124,7 @@ def add(verb: AddVerb) -> None:
         help="don't ask strace what a write survives (a second for each subject)",
     )
     bench.add_argument("--base", metavar="SUBJECT", help="what the tables' ratios refer to (default: the first one)")
-    bench.add_argument("-o", "--report", metavar="FILE.html", help="draw everything; or: report A.json -o FILE.html")
+    bench.add_argument("-o", "--report", metavar="FILE.html", help="draw everything, as one page")
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -94,6 +136,8 @@ def _bench(options: argparse.Namespace) -> int:
     for file in (options.json, options.report):
         if file and (os.path.isdir(file) or not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK)):
             raise UsageError(f"{file} can't be written: it is a directory, or in none that you may write to")
+    if options.directory and not (os.path.isdir(options.directory) and os.access(options.directory, os.W_OK)):
+        raise UsageError(f"{options.directory} is no directory that you may write to")
     if options.report and (missing := report.missing()):
         raise UsageError(missing)  # before a run that may take an hour
     if options.base is not None and options.base not in (names := [subject.name for subject in plan.subjects]):
@@ -117,10 +161,9 @@ def _bench(options: argparse.Namespace) -> int:
 
         results = measure_whole(whole, shlex.join(["metcd", *sys.argv[1:]]), progress)
     results = replace(results, notes=[*filter(None, [busy]), *results.notes])
+    _print(results, options.base)  # first: a full disk takes the document, not what was found
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            file.write(results.encode())
-    _print(results, options.base)
+        _write(options.json, results.encode())
     for step in AFTERWARDS:
         step(options, results)
     return 0 if results.measured else 1
@@ -134,11 +177,17 @@ def _compare(options: argparse.Namespace, files: list[str]) -> int:
     return 0
 
 
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from None
+
+
 def _report(options: argparse.Namespace, results: Results) -> None:
     if options.report:
-        page = report.report(results)
-        with open(options.report, "w", encoding="utf-8") as file:
-            file.write(page)
+        _write(options.report, report.report(results))
         print(f"{options.report}: the report; open it in a browser")
 
 

@@ -45,6 +45,13 @@ def test_the_command_without_leveldb(capsys: pytest.CaptureFixture[str], monkeyp
     assert line.split()[:2] == ["bitcask", "1.12"] and line.split()[4] == "1.00"
 
 
+@pytest.mark.parametrize("puts", ["0", "-5", "1.5", "nan", "inf", "many"])
+def test_puts_are_a_whole_number(puts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([f"--puts={puts}"])
+    assert f"a whole number from 1 to 100,000,000, and this is '{puts}'" in capsys.readouterr().err
+
+
 def test_an_engine_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--engine", "nosuch"]) == 2
     assert "no engine is called 'nosuch'" in capsys.readouterr().err

@@ -51,6 +51,8 @@ def test_two_subjects_are_measured_in_turns(
         (["--mix", "get=x"], "the share of get in a mix is a number"),
         (["--json", "/no/such/directory/file.json"], "can't be written"),
         (["--json", "/tmp"], "can't be written"),
+        (["--directory", "/no/such/directory"], "/no/such/directory is no directory that you may write to"),
+        (["--directory", __file__], "is no directory that you may write to"),
         (["compare", "A.json"], "takes two documents"),
         (["compare", "/no/A.json", "/no/B.json"], "No such file or directory: '/no/A.json'"),
         (["compare", __file__, __file__], "this is no JSON"),
@@ -62,6 +64,18 @@ def test_what_makes_no_sense_is_said_in_one_sentence(
     assert cli.main(["bench", *words]) == 2
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
+
+
+def test_a_document_that_cannot_be_written_leaves_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that filled up during the run takes the file, and not what an hour has found."""
+    monkeypatch.setattr(run, "busy", lambda: "")
+    words = ["fillrandom", "--engine", "bitcask", "--keys", "100", "--repetitions", "1", "--no-durability"]
+    assert cli.main(["bench", *words, "--json", "/dev/full"]) == 2
+    printed = capsys.readouterr()
+    assert "fillrandom, 100 keys" in printed.out
+    assert "/dev/full can't be written: No space left on device" in printed.err
 
 
 @pytest.mark.parametrize("words", [["--keys", "99"], ["--keys", "1e5.5"], ["--keys", "1e-3"], ["--repetitions", "0"]])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench import reasons
-from bench.results import Latency, Measured, Results
+from bench.results import Durability, Latency, Measured, Results
 from bench.summary import Spread, amplifications, growth, latencies, memory, panels
 from tests.bench.sample_results import sample
 
@@ -177,3 +177,12 @@ def test_a_tail_is_explained_by_what_went_on_meanwhile() -> None:
 def few_of(each: Measured) -> Latency | None:
     """So few operations that nobody can say what one in a thousand took."""
     return replace(each.latency, count=500) if each.latency else None
+
+
+def test_who_survives_a_power_cut_is_said_once() -> None:
+    memory_only = Durability(subject="memory", synced=True, puts=10, writes=0, fsyncs=0, survives="nothing")
+    lsm = Durability(subject="lsm", synced=True, puts=10, writes=0, fsyncs=10, survives="power cut")
+    assert reasons.durability_sentences([memory_only])[0] == "No put survives a power cut."
+    see, why = reasons.durability_sentences([lsm, memory_only])
+    assert see == "A put that is asked to be synced survives a power cut with lsm, and not with memory."
+    assert why.endswith("lsm 1.00 and memory 0.00.")

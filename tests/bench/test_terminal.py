@@ -56,3 +56,9 @@ def test_a_base_that_is_no_subject_is_refused() -> None:
 def test_a_document_without_anything_says_so() -> None:
     empty = replace(sample(), measured=[], durability=[], subjects=[])
     assert "No throughput: nothing was measured." in "\n".join(shown(empty, Screen(200)))
+
+
+def test_a_write_through_a_mapping_is_explained_where_calls_are_counted() -> None:
+    lines = list(shown(sample(), Screen(200)))
+    assert any("A write through a mapping makes no call, and counts 0" in line for line in lines)
+    assert not any("mapping" in line for line in shown(replace(sample(), durability=[]), Screen(200)))

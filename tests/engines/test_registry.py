@@ -162,6 +162,13 @@ def test_what_cannot_be_imported_is_unknown(engine: str, told: str) -> None:
     assert told in str(refusal.value)
 
 
+def test_a_file_that_is_no_python_is_unknown(tmp_path: Path) -> None:
+    """A half-written engine is a sentence with its line, and no traceback."""
+    (tmp_path / "mine.py").write_text("class Mine(\n")
+    with pytest.raises(UnknownEngine, match=r"can't be imported .*mine\.py, line 1"):
+        engines.engine_class(f"{tmp_path}/mine.py:Mine")
+
+
 @pytest.mark.parametrize("thing", ["NoEngine", "not_even_a_class", "missing"])
 def test_a_file_without_the_engine_is_unknown(own_engine: str, thing: str) -> None:
     """The file is there; what it is asked for isn't, or is no engine."""
