@@ -194,7 +194,7 @@ def test_a_mapping_is_given_back(path: str, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(type(file), "give_back", lambda self, view: (given.append(len(view)), give_back(view)))
         for number in range(3_000):
             store.put(b"%05d" % (number * 7919 % 3_000), b"%d" % number * 100)
-        assert len(given) > 20 and min(given) > 1 << 20
+        assert len(given) > 10 and min(given) > 1 << 20  # the fast form counts more for a put: 64 KiB
         assert store.check() == []
         assert [value for _, value in store.scan()] == [b"%d" % (key * 1_679 % 3_000) * 100 for key in range(3_000)]
 
