@@ -38,7 +38,7 @@ from bench.ycsb import CHOOSERS, YCSB, mix_of
 from server.verbs.advise import MIX, ask, show
 from server.verbs.words import AddVerb, UsageError
 
-__all__ = ["AFTERWARDS", "INSTEAD", "add", "read_results"]
+__all__ = ["add", "read_results"]
 
 KEYS_MOST = 10**8
 VALUE_MOST = 1 << 20
@@ -48,9 +48,6 @@ WORKLOADS = (
     f"{', '.join(DB_BENCH)}; db_bench: all of these; ycsb-a to ycsb-f; ycsb: all of these; {WORKLOAD} "
     f"(default: db_bench and {WORKLOAD}). Or: compare A.json B.json; report A.json [-o FILE.html]"
 )
-
-# what is done with the results of a run, besides the tables
-AFTERWARDS: list[Callable[[argparse.Namespace, Results], None]] = []
 
 
 def add(verb: AddVerb) -> None:
@@ -128,7 +125,7 @@ def _add_results(bench: argparse.ArgumentParser) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    if options.words and (instead := INSTEAD.get(options.words[0])) is not None:
+    if options.words and (instead := _INSTEAD.get(options.words[0])) is not None:
         return instead(options, options.words[1:])
     if options.advise:
         return _advise(options)
@@ -164,8 +161,7 @@ def _bench(options: argparse.Namespace) -> int:
     _print(results, options.base)  # first: a full disk takes the document, not what was found
     if options.json:
         _write(options.json, results.encode())
-    for step in AFTERWARDS:
-        step(options, results)
+    _report(options, results)
     return 0 if results.measured else 1
 
 
@@ -186,9 +182,14 @@ def _write(path: str, text: str) -> None:
 
 
 def _report(options: argparse.Namespace, results: Results) -> None:
-    if options.report:
-        _write(options.report, report.report(results))
-        print(f"{options.report}: the report; open it in a browser")
+    if not options.report:
+        return
+    try:
+        page = report.report(results)
+    except report.ReportFault as fault:
+        raise UsageError(str(fault)) from None
+    _write(options.report, page)
+    print(f"{options.report}: the report; open it in a browser")
 
 
 def _report_of(options: argparse.Namespace, files: list[str]) -> int:
@@ -196,12 +197,12 @@ def _report_of(options: argparse.Namespace, files: list[str]) -> int:
     if len(files) != 1:
         raise UsageError("it is: metcd bench report A.json -o FILE.html")
     results = read_results(files[0])
-    try:
-        if not options.report:
+    if not options.report:
+        try:
             _print(results, options.base)
-        _report(options, results)
-    except (report.ReportFault, ValueError) as fault:
-        raise UsageError(str(fault)) from None
+        except ValueError as fault:
+            raise UsageError(str(fault)) from None
+    _report(options, results)
     return 0
 
 
@@ -213,8 +214,7 @@ def _print(results: Results, base: str | None) -> None:
 
 
 # `metcd bench WORD FILE...`: what is done with documents, instead of a run
-INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare": _compare, "report": _report_of}
-AFTERWARDS.append(_report)
+_INSTEAD: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"compare": _compare, "report": _report_of}
 
 
 def _advise(options: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import run
+from bench import report, run
+from bench.results import Results
 from server import cli
 from server.verbs.bench import read_results
 
@@ -83,3 +84,19 @@ def test_numbers_have_bounds(words: list[str], capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         cli.main(["bench", *words])
     assert "from" in capsys.readouterr().err
+
+
+def test_a_library_that_can_draw_nothing_is_one_sentence_after_the_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """matplotlib is found before the run, and its import fails afterwards: the run is not lost."""
+
+    def broken(results: Results) -> str:
+        raise report.ReportFault("matplotlib can't be used")
+
+    monkeypatch.setattr(report, "report", broken)
+    words = ["fillrandom", "--engine", "bitcask", "--keys", "500", "--repetitions", "1", "--no-durability"]
+    assert cli.main(["bench", *words, "--report", str(tmp_path / "page.html")]) == 2
+    said = capsys.readouterr()
+    assert "fillrandom, 500 keys" in said.out and "matplotlib can't be used" in said.err
+    assert "Traceback" not in said.err
