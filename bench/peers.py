@@ -164,19 +164,24 @@ def _lmdb(path: str, sync: bool) -> Calls:
     )  # fmt: skip
 
 
+def _or_none(fetch: Callable[[bytes], bytes]) -> Callable[[bytes], bytes | None]:
+    """A get, of what raises KeyError for a key that isn't there."""
+
+    def get(key: bytes) -> bytes | None:
+        try:
+            return fetch(key)
+        except KeyError:
+            return None
+
+    return get
+
+
 def _lsm_db(path: str, sync: bool) -> Calls:
     module = importlib.import_module("lsm")
     os.makedirs(path, exist_ok=True)
     safety = module.SAFETY_FULL if sync else module.SAFETY_NORMAL
     store = module.LSM(os.path.join(path, "store.lsm"), multiple_processes=False, write_safety=safety)
     put, fetch = store.insert, store.fetch
-
-    def get(key: bytes) -> bytes | None:
-        try:
-            found: bytes = fetch(key)
-            return found
-        except KeyError:
-            return None
 
     def batch(pairs: Sequence[Pair]) -> None:
         with store.transaction():
@@ -190,7 +195,9 @@ def _lsm_db(path: str, sync: bool) -> Calls:
     def seek(key: bytes, count: int) -> Sequence[Pair]:
         return list(islice(store[key:], count))
 
-    return Calls(put=put, get=get, delete=store.delete, batch=batch, scan=scan, seek=seek, close=store.close)
+    return Calls(
+        put=put, get=_or_none(fetch), delete=store.delete, batch=batch, scan=scan, seek=seek, close=store.close
+    )
 
 
 def _sqlite3(path: str, sync: bool) -> Calls:
@@ -266,13 +273,6 @@ def _dictionary(store: Any, delete: Callable[[bytes], None], sync: bool) -> Call
     put, fetch = store.__setitem__, store.__getitem__
     to_disk = getattr(store, "sync", lambda: None)  # dbm.ndbm and dbm.sqlite3 have none
 
-    def get(key: bytes) -> bytes | None:
-        try:
-            found: bytes = fetch(key)
-            return found
-        except KeyError:
-            return None
-
     def synced_put(key: bytes, value: bytes) -> None:
         put(key, value)
         to_disk()
@@ -291,7 +291,7 @@ def _dictionary(store: Any, delete: Callable[[bytes], None], sync: bool) -> Call
         return ((key, fetch(key)) for key in list(store.keys()))
 
     return Calls(
-        put=synced_put if sync else put, get=get, delete=synced_delete if sync else delete, batch=batch, scan=scan,
+        put=synced_put if sync else put, get=_or_none(fetch), delete=synced_delete if sync else delete, batch=batch, scan=scan,
         seek=None, close=store.close,
     )  # fmt: skip
 
