@@ -1,0 +1,114 @@
+"""Frames of the feed, made up: `small` as a cluster has them after a minute, `big` as after weeks (fake_feed.py)."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+ENGINES = ("lsm", "btree", "bitcask")
+KINDS = ("put", "put", "put", "put", "delete", "batch", "session")
+
+
+def raft(node_id: int, n: int, first: int = 1) -> dict[str, Any]:
+    """Node 1 leads; an entry comes with each third frame; node 3 is four entries short."""
+    last = first + 16 + n // 3
+    commit = last - 1 if n % 3 == 0 else last
+    have = last - 4 if node_id == 3 else last
+    kinds = random.Random(7)
+    log = []
+    for index in range(1, have + 1) if have < 33 else range(have - 31, have + 1):
+        kinds.seed(index)
+        term = 1 + (index - first >= 3) + (index - first >= 11)
+        kind = "empty" if index - first in (0, 3, 11) else "change" if index - first == 1 else kinds.choice(KINDS)
+        log.append([index, term, kind, 0 if kind == "empty" else kinds.randrange(30, 900)])
+    progress = {
+        str(peer): {
+            "match": last - 4 * (peer == 3),
+            "next": last + 1,
+            "state": "replicate",
+            "active": True,
+            "inflight": 0,
+        }
+        for peer in (2, 3)
+    }
+    return {
+        "role": "leader" if node_id == 1 else "follower",
+        "term": 3,
+        "leader": 1,
+        "vote": 1,
+        "commit": min(commit, have),
+        "applied": min(commit, have),
+        "first": first,
+        "last": have,
+        "snapshot_index": first - 1,
+        "members": {"1": "voter", "2": "voter", "3": "voter"},
+        "progress": progress if node_id == 1 else {},
+        "log": log,
+    }
+
+
+def messages(node_id: int, n: int, last: int) -> dict[str, Any]:
+    """A heartbeat in each tenth frame, an append with each new entry, and what answers them."""
+    sent: list[list[Any]] = []
+    if node_id == 1:
+        if n % 5 == 0:
+            sent += [["MsgHeartbeat", peer, 3, 0, 0] for peer in (2, 3)]
+        if n % 3 == 0:
+            sent += [["MsgApp", peer, 3, last, 1] for peer in (2, 3)]
+    elif n % 3 == 0:
+        sent += [["MsgAppResp", 1, 3, last, 0]]
+    elif n % 5 == 0:
+        sent += [["MsgHeartbeatResp", 1, 3, 0, 0]]
+    return {"sent": sent, "received": [], "dropped": 0, "counts": {f"{kind}>{to}": 1 for kind, to, *_ in sent}}
+
+
+def requests(node_id: int, n: int) -> list[list[Any]]:
+    """A put or a get with each second frame of node 1."""
+    rng = random.Random(n * 7 + node_id)
+    if node_id != 1 or n % 2:
+        return []
+    if rng.random() < 0.3:
+        return [
+            ["GET", f"user/{rng.randrange(999)}", 200, round(rng.uniform(0.2, 0.9), 3), {"queue": 0.1, "apply": 0.1}]
+        ]
+    parts = {
+        "queue": rng.uniform(0.05, 0.4),
+        "persist": rng.uniform(0.4, 3),
+        "replicate": rng.uniform(0.5, 2.5),
+        "apply": rng.uniform(0.05, 0.3),
+    }
+    method = "DELETE" if rng.random() < 0.15 else "PUT"
+    return [[method, f"user/{rng.randrange(999)}", 204, sum(parts.values()), parts]]
+
+
+def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first: int = 1) -> dict[str, Any]:
+    """A whole frame, with this describe() of the node's store in each fifth."""
+    of_raft = raft(node_id, n, first)
+    return {
+        "id": node_id,
+        "engine": ENGINES[node_id - 1],
+        "now_ms": n * 100.0,
+        "pages": urls,
+        "raft": of_raft,
+        "messages": messages(node_id, n, of_raft["last"]),
+        "wal": {
+            "segments": [[f"{at:016x}.wal", 64 << 20] for at in range(3)]
+            + [["0000000000000003.wal", 9_400_000 + 900 * n]],
+            "fsyncs": 40 + n // 3,
+            "bytes": 201_000_000 + 900 * n,
+        },
+        "requests": requests(node_id, n),
+        "rates": {"puts": 4.0, "gets": 1.5, "latency_ms": 2.4},
+        "store": {"applied": of_raft["applied"], "describe": describe, "stats": {}} if n % 5 == 0 else None,
+        "events": [["role", "follower", "leader", 3]] if n == 0 and node_id == 1 else [],
+    }
+
+
+def small(node_id: int, n: int, urls: list[str]) -> dict[str, Any]:
+    """A cluster of three that has run for a minute."""
+    return frame(node_id, n, urls, {"engine": ENGINES[node_id - 1]})
+
+
+def big(node_id: int, n: int, urls: list[str]) -> dict[str, Any]:
+    """The same with a log of millions."""
+    return frame(node_id, n, urls, {"engine": ENGINES[node_id - 1]}, first=7_340_001)
