@@ -149,7 +149,10 @@ class Committer:
         return top, root, self.pager.load(root)
 
     def write_freelist(self, writer: TreeWriter) -> range:
-        """Writes all ids that the new trees don't reach, the old list's pages among them; the pages that it lies in."""
+        """Writes all ids that the new trees don't reach, the old list's pages among them; the pages that it lies in.
+
+        In a full file it isn't written: the result then is no pages, which begin at NO_FREELIST.
+        """
         writer.dropped += [(pgid, 0) for pgid in self.freelist_run]
         freelist, dropped = self.freelist, writer.dropped
         at, pages = writer.allocate_freelist(len(freelist.free) + freelist.waiting_count + len(dropped))

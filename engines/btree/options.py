@@ -24,7 +24,8 @@ class Options(EngineOptions):
     page_size       of a new file, in bytes: a power of two from 1,024 to 65,536. An existing file has its own
     fill_percent    how full a page is left by a split in the middle of the keys; bbolt's default is 0.5.
                     Ascending keys fill pages whatever it is
-    max_size        bytes that the file may have; a write that needs more raises StoreFull and changes nothing
+    max_size        bytes that the file may have; a write that needs more raises StoreFull and changes nothing. `flush` and
+                    `close` need none
     cache_bytes     of memory for decoded nodes; a leaf of 4,096 bytes, two thirds full of pairs of 16 + 100, takes 4,900
     """
 

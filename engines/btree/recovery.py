@@ -20,7 +20,7 @@ write to pages that the one before it still needs; and so may the file's name, i
 there was a provisional meta, the one that counts is written over the other under the next txid, and synced, before
 anything else: what was rejected must never come back, and what was accepted must no longer need its base to be believed.
 
-Follows bbolt's db.go (Open, init, mmap, meta). Left out: NoFreelistSync for our own commits; such files are read.
+Follows bbolt's db.go (Open, init, mmap, meta). Left out: NoFreelistSync as an option; such files are read.
 """
 
 from __future__ import annotations

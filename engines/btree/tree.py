@@ -28,9 +28,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from engines.btree.freelist import Freelist
+from engines.btree.meta import NO_FREELIST
 from engines.btree.node import Node
 from engines.btree.page import FREELIST, HEADER_BYTES, BucketValue, run_pages, with_trailer
-from engines.btree.pager import MAX_LEVELS, Pager
+from engines.btree.pager import MAX_LEVELS, Pager, StoreFull
 from engines.errors import InvalidKey
 from engines.kvstore import Operation
 
@@ -265,14 +266,25 @@ class TreeWriter:
 
     def write_freelist(self, pgid: int, pages: int, count: int, body: bytes) -> None:
         """Writes the freelist's body to the pages that `allocate_freelist` gave: it may have become shorter since."""
+        if not pages:
+            return
         run, crc = with_trailer(pgid, FREELIST, count, body, pages, self.page_bytes)
         self.pager.write(pgid, run, None)
         self.written[pgid] = crc
 
     def allocate_freelist(self, ids: int) -> tuple[int, int]:
-        """(first page id, pages) of a run for a freelist of so many ids."""
+        """(first page id, pages) of a run for a freelist of so many ids; (NO_FREELIST, 0) if `max_size` leaves no room for it.
+
+        So what was acknowledged can be made durable in a full file as well. The next opening finds the free pages by a
+        walk, as with bbolt's NoFreelistSync. (bbolt and LMDB write their list in every commit, and refuse that commit.)
+        """
         pages = run_pages(HEADER_BYTES + 8 + 8 * ids, self.page_bytes)
-        return self.allocate(pages), pages
+        high_water = self.freelist.high_water
+        try:
+            return self.allocate(pages), pages
+        except StoreFull:
+            self.freelist.rollback([self._runs.pop()], high_water)
+            return NO_FREELIST, 0
 
     def allocate(self, pages: int) -> int:
         """The first id of a run of pages that the file has room for. Raises StoreFull, OSError."""

@@ -13,6 +13,7 @@ from engines import CorruptionError, StoreClosed
 from engines.btree import BTreeStore, StoreFull
 from engines.btree import pager as pager_module
 from engines.btree.fast import FAST
+from engines.btree.meta import NO_FREELIST
 from engines.btree.node import Node, memory_bytes
 from engines.btree.page import BRANCH, FREELIST, LEAF, leaf_body, with_trailer
 from engines.btree.pager import Pager, file_bytes
@@ -133,6 +134,33 @@ def test_a_full_file_refuses_and_goes_on(path: str) -> None:
         store.put(b"again", b"v" * 500)
         assert store.stats().disk_bytes <= 20 * PAGE
         assert store.check() == []
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_full_file_is_flushed_and_closed(path: str, plain: bool) -> None:
+    """What was acknowledged without sync needs no page to become durable: a list of 1,000 waiting pages would need 8."""
+    most = 4_000 * SMALL_PAGE
+    expected = {b"%04d" % number: b"v" * 300 for number in range(9_000)}
+    with PoisoningStore(path, page_size=SMALL_PAGE, max_size=most, plain=plain) as store:
+        with store.batch() as batch:
+            for key, value in expected.items():
+                batch.put(key, value)
+        for value in (b"w" * 300, b"x" * 300):  # the second time into the pages that the flush has freed
+            with pytest.raises(StoreFull):
+                for key in expected:
+                    store.put(key, value, sync=False)
+                    expected[key] = value
+            store.flush()
+            assert store._current.state.meta.freelist == NO_FREELIST, "there was room for the list"
+            assert store.check() == []
+        with pytest.raises(StoreFull):
+            for key in expected:
+                store.put(key, b"y" * 300, sync=False)
+                expected[key] = b"y" * 300
+    with BTreeStore(path, max_size=most, plain=plain) as store:
+        assert dict(store.scan()) == expected and store.check() == []
+        store.delete(b"0000")
+        assert store._current.state.meta.freelist != NO_FREELIST
 
 
 def test_no_hole_is_mapped_for_writing(path: str) -> None:
