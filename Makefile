@@ -10,6 +10,7 @@
 #   make nightly                        the long run on three seeds, and the real systems; both in plain form; the author's check
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
+#   make page                           the live page in a real browser: Debian's chromium
 #   make author                         the author's check: each chapter of the tutorial can fail, be passed, and find its bugs
 #   make book                           all pages and an API reference as a site, in book/site; links are checked
 #   make bench                          microbenchmarks: one for each part of the engines and of Raft, in one table
@@ -38,7 +39,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash chaos plain nightly pythons interop author book bench bench-compare clean
+.PHONY: learn cluster test lint crash chaos plain nightly pythons interop page author book bench bench-compare clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -55,7 +56,7 @@ cluster: $(VENV)/.installed
 # and `make nightly` runs all on the disk), there are more workers than cores, and each takes a part of its own: while one
 # waits for elections, another computes. Only a failed test's files stay.
 test: $(VENV)/.installed
-	$(if $(FILES),TMPDIR=$(FILES)) $(BIN)/python -m pytest --ignore=tests/interop -n $(WORKERS) --dist worksteal -o tmp_path_retention_policy=failed $(ARGS)
+	$(if $(FILES),TMPDIR=$(FILES)) $(BIN)/python -m pytest --ignore=tests/interop --ignore=tests/page -n $(WORKERS) --dist worksteal -o tmp_path_retention_policy=failed $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check $(SOURCES)
@@ -64,7 +65,7 @@ lint: $(VENV)/.installed
 
 crash: $(VENV)/.installed
 	$(BIN)/python -m tests.crash $(ARGS)
-	$(BIN)/python -m pytest -m slow --ignore=tests/interop
+	$(BIN)/python -m pytest -m slow --ignore=tests/interop --ignore=tests/page
 
 # Three processes on three engines, a proxy for each link, eight clients; any ten seeds in a row have nearly every fault.
 chaos: $(VENV)/.installed
@@ -84,6 +85,7 @@ nightly:
 	$(MAKE) plain
 	$(MAKE) crash PLAIN=1
 	$(MAKE) interop PLAIN=1
+	$(MAKE) page
 	$(MAKE) author
 
 # A venv for each Python, with the engines' libraries and nothing else: how a process ends is each version's own matter.
@@ -93,6 +95,10 @@ pythons: $(VENV)/.installed
 # Here a test that is skipped, because something it needs is missing, is a failure.
 interop: $(VENV)/.installed-interop $(VENV)/.installed-npm
 	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
+
+# In chromium, on three real nodes. Here, too, a test that is skipped is a failure. METCD_SCREENSHOTS=DIR keeps pictures.
+page: $(VENV)/.installed-browser
+	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/page $(ARGS)
 
 author: $(VENV)/.installed
 	$(BIN)/python -m tutorial.learn.author $(ARGS)
@@ -123,6 +129,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-interop: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group interop
+	@touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group browser
 	@touch $@
 
 $(VENV)/.installed-book: $(VENV)/.installed

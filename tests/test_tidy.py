@@ -104,6 +104,7 @@ OFFENCES = [
     (a_test_neither_sleeps_nor_skips, "tests/interop/test_a.py", "pytest.importorskip('plyvel')", 0),
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "pytest.skip('no Erlang here')", 1),
     (a_test_neither_sleeps_nor_skips, "tests/interop/test_a.py", "pytest.skip('no Erlang here')", 0),
+    (a_test_neither_sleeps_nor_skips, "tests/page/conftest.py", "pytest.skip('no chromium here')", 0),
     (a_test_neither_sleeps_nor_skips, "tests/test_a.py", "from time import sleep as rest\nrest(1)", 1),
     (private_names_stay_in_their_module, "engines/log.py", "from engines.env import _adopt", 1),
     (private_names_stay_in_their_module, "engines/log.py", "from engines import _known as known", 1),

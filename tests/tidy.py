@@ -192,10 +192,10 @@ def nothing_is_left_to_do(source: Source) -> Iterator[str]:
 
 
 def a_test_neither_sleeps_nor_skips(source: Source) -> Iterator[str]:
-    """A test waits for what it is about, and passes or fails. `importorskip` and `skip` are for tests/interop, which
-    needs real systems, and whose `make` target fails when something is missing."""
+    """A test waits for what it is about, and passes or fails. `importorskip` and `skip` are for tests/interop and
+    tests/page, which need real systems and a browser, and whose `make` targets fail when something is missing."""
     banned = {"sleep", "skipif", "xfail", "skipTest"}
-    if not source.path.startswith("tests/interop/"):
+    if not source.path.startswith(("tests/interop/", "tests/page/")):
         banned |= {"importorskip", "skip"}
     for node in ast.walk(source.tree):
         match node:

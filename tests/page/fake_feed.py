@@ -20,104 +20,143 @@ from importlib.resources import files
 from typing import Any
 
 from tests.page import frames
+from tests.server.local_nodes import eventually
 
 Frame = dict[str, Any]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {}; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class FakeNodes:
     """Nodes 1 to n on free ports. A context manager; `url` is node 1's.
 
-    make: (node's id, number of the frame, URLs of all) -> frame. written: what was PUT, as (path, body).
+    make: (node's id, number of the frame, URLs of all) -> frame. paused: ids whose feeds say nothing, and stay open.
+    store: what was PUT, by path. free: while it is not set, PUTs wait.
     """
 
     def __init__(self, make: Callable[[int, int, list[str]], Frame], nodes: int = 3, interval_s: float = 0.1) -> None:
         self.make, self.interval_s = make, interval_s
         self.stopping = threading.Event()
+        self.free = threading.Event()  # PUTs pass
+        self.free.set()
+        self.paused: set[int] = set()
         self.store: dict[str, bytes] = {}
-        self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), self._handler(at + 1)) for at in range(nodes)]
-        self.urls = [f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers]
+        self.viewers: list[tuple[int, int]] = []  # (node, connection)
+        self.writing = 0
+        self.writing_most = 0
+        self.guard = threading.Lock()
+        self.lives = dict.fromkeys(range(1, nodes + 1), 0)
+        self.servers: dict[int, ThreadingHTTPServer] = {}
+        self.ports = dict.fromkeys(range(1, nodes + 1), 0)
+        for node_id in self.ports:
+            self.begin(node_id)
+        self.urls = [f"http://127.0.0.1:{port}" for port in self.ports.values()]
         self.url = self.urls[0]
-        for server in self.servers:
-            server.daemon_threads = True
-            threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def _handler(self, node_id: int) -> type[BaseHTTPRequestHandler]:
-        nodes = self
+    def begin(self, node_id: int) -> None:
+        """Starts a node, on the port that it had."""
+        server = ThreadingHTTPServer(
+            ("127.0.0.1", self.ports[node_id]), type("Handler", (Handler,), {"nodes": self, "id": node_id})
+        )
+        server.daemon_threads = True
+        self.ports[node_id] = server.server_address[1]
+        self.servers[node_id] = server
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def end(self, node_id: int) -> None:
+        """Ends a node: its feeds break, its port is closed."""
+        self.lives[node_id] += 1
+        server = self.servers.pop(node_id)
+        server.shutdown()
+        server.server_close()
 
-            def answer(self, status: int, body: bytes = b"", kind: str = "application/octet-stream") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Access-Control-Allow-Origin", nodes.url)
-                if kind.startswith("text/html"):
-                    connect = " ".join(["'self'", *nodes.urls])
-                    self.send_header(
-                        "Content-Security-Policy",
-                        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src "
-                        f"{connect}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-                    )
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self) -> None:
-                path = self.path.split("?")[0]
-                if path == "/_/feed":
-                    return self.feed()
-                if path in ("/", "/_/page"):
-                    path = "/_/page/index.html"
-                if path.startswith("/_/page/"):
-                    file = files("server") / "page" / path.removeprefix("/_/page/")
-                    if not file.is_file():
-                        return self.answer(404)
-                    return self.answer(200, file.read_bytes(), mimetypes.guess_type(path)[0] or "text/plain")
-                value = nodes.store.get(path)
-                return self.answer(404) if value is None else self.answer(200, value)
-
-            def do_PUT(self) -> None:
-                nodes.store[self.path] = self.rfile.read(int(self.headers["Content-Length"] or 0))
-                self.answer(204)
-
-            def do_DELETE(self) -> None:
-                nodes.store.pop(self.path, None)
-                self.answer(204)
-
-            def feed(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Access-Control-Allow-Origin", nodes.url)
-                self.end_headers()
-                n = 0
-                while not nodes.stopping.is_set():
-                    frame = json.dumps(nodes.make(node_id, n, nodes.urls))
-                    try:
-                        self.wfile.write(f"event: frame\ndata: {frame}\n\n".encode())
-                    except OSError:
-                        return
-                    n += 1
-                    nodes.stopping.wait(nodes.interval_s)
-                self.close_connection = True
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        return Handler
-
-    def stop(self, node_id: int) -> None:
-        """The node's port is closed; feeds that are open end with the next frame."""
-        self.servers[node_id - 1].shutdown()
-        self.servers[node_id - 1].server_close()
+    def wait_for_viewers(self, number: int) -> None:
+        """Returns when so many feeds are open."""
+        eventually(f"{number} feeds are open", lambda: len(self.viewers) == number)
 
     def __enter__(self) -> FakeNodes:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        for server in self.servers:
-            server.shutdown()
-            server.server_close()
+        self.free.set()
+        for node_id in list(self.servers):
+            self.end(node_id)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection to a node. Keep-alive, because a browser has six connections for a host, and no more."""
+
+    protocol_version = "HTTP/1.1"
+    nodes: FakeNodes
+    id: int
+
+    def answer(self, status: int, body: bytes = b"", kind: str = "application/octet-stream") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Access-Control-Allow-Origin", self.nodes.url)
+        if kind == "text/html":
+            self.send_header("Content-Security-Policy", POLICY.format(" ".join(["'self'", *self.nodes.urls])))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if path == "/_/feed":
+            self.feed()
+        elif path in ("/", "/_/page") or path.startswith("/_/page/"):
+            name = path.removeprefix("/_/page").strip("/") or "index.html"
+            file = files("server") / "page" / name
+            kind = mimetypes.guess_type(name)[0] or "text/plain"
+            self.answer(200, file.read_bytes(), kind) if file.is_file() else self.answer(404)
+        else:
+            value = self.nodes.store.get(path)
+            self.answer(404) if value is None else self.answer(200, value)
+
+    def do_PUT(self) -> None:
+        nodes = self.nodes
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        with nodes.guard:
+            nodes.writing += 1
+            nodes.writing_most = max(nodes.writing_most, nodes.writing)
+        nodes.free.wait()
+        with nodes.guard:
+            nodes.writing -= 1
+        nodes.store[self.path] = body
+        self.answer(204)
+
+    def do_DELETE(self) -> None:
+        self.nodes.store.pop(self.path, None)
+        self.answer(204)
+
+    def feed(self) -> None:
+        nodes, life = self.nodes, self.nodes.lives[self.id]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Access-Control-Allow-Origin", nodes.url)
+        self.end_headers()
+        viewer = (self.id, id(self))
+        nodes.viewers.append(viewer)
+        n = 0
+        try:
+            while not nodes.stopping.is_set() and nodes.lives[self.id] == life:
+                if self.id in nodes.paused:
+                    self.wfile.write(b": paused\n\n")
+                else:
+                    frame = json.dumps(nodes.make(self.id, n, nodes.urls))
+                    self.wfile.write(f"event: frame\ndata: {frame}\n\n".encode())
+                    n += 1
+                nodes.stopping.wait(nodes.interval_s)
+        except OSError:
+            pass
+        nodes.viewers.remove(viewer)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
 
 
 if __name__ == "__main__":
