@@ -48,6 +48,7 @@ from engines.bounds import prefix_end, scan_bounds
 from engines.env import Env, RealEnv, StorePath
 from engines.errors import InvalidKey, InvalidValue, StoreClosed, StoreError, StoreFailed, StoreForked
 from engines.options import EngineOptions
+from engines.telling import bounded, counters, explained
 
 __all__ = [
     "MAX_KEY_BYTES",
@@ -365,6 +366,14 @@ class KVStore(Usable, Reader):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The store's structure for people and pictures, ready for JSON: levels, pages or segments."""
+
+    def sketch(self) -> dict[str, Any]:
+        """`describe` in a few KB and "counters", for a picture that is drawn twice a second; engines/telling.py has the form."""
+        return {**bounded(self.describe()), "counters": counters(self.stats())}
+
+    def explain(self, key: bytes) -> dict[str, Any]:
+        """What a get of `key` touches now, step by step, in the form of engines/telling.py; no steps if it isn't told."""
+        return explained(self.name, key, self.get(key))
 
     @abstractmethod
     def close(self) -> None:

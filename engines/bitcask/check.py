@@ -13,11 +13,14 @@ Follows bbolt's Tx.Check in shape: all findings are returned, none is raised.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from sys import getsizeof
 from typing import Any
 
 from engines.bitcask.core import Core
 from engines.bitcask.hint import BadHint, Entry, decode_hint
 from engines.bitcask.keydir import Keydir
+from engines.bitcask.merge import Merge
 from engines.bitcask.place import Place, unpack
 from engines.bitcask.record import BadRecord
 from engines.bitcask.recovery import forget_mark
@@ -27,9 +30,12 @@ from engines.errors import StoreChanged
 from engines.files import read_whole
 from engines.kvstore import Stats
 from engines.lifetime import holding
+from engines.telling import counters as told_counters
 
-__all__ = ["check", "counters", "describe"]
+__all__ = ["check", "counters", "describe", "sketch"]
 
+SEGMENTS_MOST = 48  # that a sketch tells one by one
+SAMPLED = 32  # keys, by which the keydir's memory is estimated
 SHOWN = 5  # differing keys that are named
 
 
@@ -114,8 +120,8 @@ def _check_names(table: SegmentTable) -> Iterator[str]:
         yield f"{data_path(table.directory, file_id)} is missing"
 
 
-def describe(core: Core) -> dict[str, Any]:
-    """The segments, oldest first, with their garbage. O(segments)."""
+def describe(core: Core, merge: Merge | None = None) -> dict[str, Any]:
+    """The segments, oldest first, with their garbage; the keydir; the merge that is running. O(segments)."""
     table, active = core.table, core.log.active
     live, retired = sorted(table.live.items()), list(table.retired)
     segments = [_describe(segment, "active" if segment is active else "sealed") for _, segment in live]
@@ -123,9 +129,49 @@ def describe(core: Core) -> dict[str, Any]:
     return {
         "engine": core.options.engine,
         "keys": len(core.keydir.places),
+        "keydir_bytes": holding(core.mutex, _keydir_bytes, core.keydir),
         "snapshots": len(core.moments),
+        "max_file_size": core.options.max_file_size,
+        "running_merge": None if merge is None else merge.progress(),
         "segments": sorted(segments, key=lambda described: described["id"]),
     }
+
+
+def _keydir_bytes(keydir: Keydir) -> int:
+    """About what the keydir takes in memory, by the size of its hash table and of a few keys with their places. O(1).
+
+    Requires: the mutex, so that nobody adds a key meanwhile.
+    """
+    some = list(islice(keydir.places.items(), SAMPLED))
+    each = sum(getsizeof(key) + getsizeof(place) for key, place in some) / max(1, len(some))
+    return getsizeof(keydir.places) + int(len(keydir.places) * each)
+
+
+def sketch(core: Core, merge: Merge | None) -> dict[str, Any]:
+    """`describe` in a few KB, with counters: of more than SEGMENTS_MOST segments, as many runs of neighbours, `spans`."""
+    described = describe(core, merge)
+    segments = described["segments"]
+    described["segment_count"] = len(segments)
+    if len(segments) > SEGMENTS_MOST:
+        del described["segments"]
+        described["spans"] = [_span(run) for run in _runs(segments)]
+    counted = counters(core)
+    return {
+        **described,
+        "counters": {**told_counters(counted), "merges": core.merges, "disk_bytes": counted.disk_bytes},
+    }
+
+
+def _runs(segments: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    step = -(-len(segments) // SEGMENTS_MOST)
+    return (segments[at : at + step] for at in range(0, len(segments), step))
+
+
+def _span(run: list[dict[str, Any]]) -> dict[str, Any]:
+    sums = {
+        name: sum(each[name] for each in run) for name in ("data_bytes", "live_bytes", "tombstone_bytes", "hint_bytes")
+    }
+    return {"first_id": run[0]["id"], "last_id": run[-1]["id"], "segments": len(run), **sums}
 
 
 def _describe(segment: Segment, state: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ Which segments are merged is engines.bitcask.policy. Follows bitcask:merge of ba
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from engines.bitcask.core import NEVER, Core
 from engines.bitcask.hint import OFFSET_MASK, TOMBSTONE_BIT
@@ -68,6 +69,7 @@ class Merge:
         self._table = core.table
         self._places = core.keydir.places
         self._inputs = frozenset(inputs)
+        self._input_bytes = sum(self._table.live[file_id].end for file_id in inputs)
         self._next_id = first_id
         self._outputs: list[Output] = []
         self._copied_early: dict[bytes, Place] = {}  # keys whose value had to be copied together with a tombstone
@@ -101,6 +103,16 @@ class Merge:
                 output.discard()
             raise
         self._retire()
+
+    def progress(self) -> dict[str, Any]:
+        """How far the merge has come, ready for JSON: for `describe`, while another thread runs it. O(outputs)."""
+        outputs = [{"id": output.segment.id, "bytes": output.segment.end} for output in self._outputs[:]]
+        return {
+            "inputs": sorted(self._inputs),
+            "input_bytes": self._input_bytes,
+            "outputs": outputs,
+            "output_bytes": sum(output["bytes"] for output in outputs),
+        }
 
     # ---- copying ----------------------------------------------------------------------------------------------------
 

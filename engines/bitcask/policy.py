@@ -65,12 +65,16 @@ def is_compact(segments: Collection[Segment], max_file_size: int) -> bool:
 
 
 class Merging:
-    """The merges of a store: the chosen, the asked for, and the thread that does them if there is one."""
+    """The merges of a store: the chosen, the asked for, and the thread that does them if there is one.
+
+    `running` is the merge that is being done, for `describe`.
+    """
 
     def __init__(self, core: Core) -> None:
         self.core = core
         self._when = core.options.merge
         self._thread: threading.Thread | None = None
+        self.running: Merge | None = None
 
     def compact(self) -> None:
         """Merges all segments, if there is any garbage in them or they are more than they need be. O(live bytes)."""
@@ -115,7 +119,11 @@ class Merging:
         with core.poisoning():
             merge = holding(core.writer_lock, self._begin, chosen)
             if merge is not None:
-                merge.run()
+                self.running = merge
+                try:
+                    merge.run()
+                finally:
+                    self.running = None
                 core.merges += 1
                 holding(core.writer_lock, core.remove_retired)
 

@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar, Unpack
 
-from engines.bitcask.check import check, counters, describe
+from engines.bitcask.check import check, counters, describe, sketch
 from engines.bitcask.core import NEVER, Core
 from engines.bitcask.dump import dump
+from engines.bitcask.explain import explain
 from engines.bitcask.fast import FAST
 from engines.bitcask.intent import finish_load
 from engines.bitcask.load import load
@@ -205,9 +206,20 @@ class BitcaskStore(KVStore):
         return counters(self.core)
 
     def describe(self) -> dict[str, Any]:
-        """The segments with their garbage, oldest first. O(segments)."""
+        """The segments with their garbage, oldest first; the keydir, and the merge that is running. O(segments)."""
         self.check_usable()
-        return describe(self.core)
+        return describe(self.core, self._merging.running)
+
+    def sketch(self) -> dict[str, Any]:
+        """As the contract says. O(segments)."""
+        self.check_usable()
+        return sketch(self.core, self._merging.running)
+
+    def explain(self, key: bytes) -> dict[str, Any]:
+        """As the contract says: the key's place, and the record that lies there. O(1)."""
+        check_key_type(key)
+        self.check_usable()
+        return explain(self.core, key)
 
     # ---- the store's life -------------------------------------------------------------------------------------------
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engines.btree.check import Checker
 from engines.btree.commit import Committer
 from engines.btree.current import State
+from engines.btree.meta import META_AREA_BYTES, NO_FREELIST, Meta, MetaError
 from engines.btree.page import BRANCH, ELEMENT_BYTES, HEADER_BYTES
+from engines.btree.pagemap import KINDS, coarse, page_map
 from engines.btree.pager import MAX_LEVELS, Pager
+from engines.btree.provisional import page_sum
 from engines.btree.walk import free_ids, pages_of_tree
 from engines.kvstore import Stats
 
-__all__ = ["Survey", "add_survey", "depth", "picture", "survey"]
+__all__ = ["Survey", "add_survey", "depth", "picture", "short", "survey"]
+
+MAP_LETTERS = 2048
+LIST_MOST = 20
+NAME_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +100,26 @@ def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes | None, 
     }
 
 
+def _unused(state: State, writer: Committer | None) -> list[int]:
+    """The ids of the pages that the state's trees don't reach. Copies: the writer may go on meanwhile."""
+    if writer is None:
+        return free_ids(state.pager, state.meta).tolist()
+    waiting = list(writer.freelist.waits_for.values())
+    return [*writer.freelist.free[:], *(pgid for pages in waiting for pgid, _, _ in list(pages))]
+
+
 def picture(state: State, buckets: list[bytes], readers: int, writer: Committer | None) -> dict[str, Any]:
-    """A state's file, ready for JSON. `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free
-    (? where there is no freelist on disk to tell)."""
-    checker = Checker(state.pager.map, state.meta)
-    checker.run()
-    meta = state.meta
+    """A state's file, ready for JSON. `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free,
+    and `kinds` counts them. O(pages), 0.2 µs each. Requires: the caller has pinned the state.
+    """
+    meta, pager = state.meta, state.pager
     free, waiting = _free_and_waiting(state, writer)
+    letters = page_map(pager.map, meta, _unused(state, writer))
+    pager.touched(meta.high_water * meta.page_bytes)
     return {
-        "path": state.pager.path,
+        "path": pager.path,
         "page_size": meta.page_bytes,
+        "file_bytes": len(pager.map),
         "txid": meta.txid,
         "durable_txid": meta.txid if writer is None else writer.durable,
         "root": meta.root,
@@ -114,5 +130,47 @@ def picture(state: State, buckets: list[bytes], readers: int, writer: Committer 
         "free": free,
         "pending": waiting,
         "readers": readers,
-        "map": "".join(checker.page_map),
+        "metas": [_described(pager, page) for page in range(2)],
+        "pins": _pins(pager, writer, meta.txid),
+        "cached_nodes": len(pager.nodes),
+        "kinds": {name: letters.count(letter) for letter, name in KINDS.items()},
+        "map": letters,
     }
+
+
+def _described(pager: Pager, page: int) -> dict[str, Any]:
+    """The meta in page 0 or 1."""
+    start = page * pager.page_bytes
+    try:
+        meta = Meta.decode(pager.map[start : start + META_AREA_BYTES])
+    except MetaError as error:
+        return {"page": page, "damaged": str(error)}
+    freelist = None if meta.freelist == NO_FREELIST else meta.freelist
+    told = {"txid": meta.txid, "root": meta.root, "freelist": freelist, "high_water": meta.high_water}
+    return {"page": page, **told, "provisional": page_sum(meta) is not None}
+
+
+def _pins(pager: Pager, writer: Committer | None, current: int) -> list[dict[str, Any]]:
+    """Who pins which tree: its readers, a power cut that falls back to it, and how many pages wait for it to go."""
+    pager.pins.held()  # counts those that came and went
+    readers = dict(pager.pins.counts)
+    readers[current] = readers.get(current, 0) - 1  # the one that looks on
+    waits = {} if writer is None else dict(writer.freelist.waits_for)
+    durable = current if writer is None else writer.durable
+    txids = {txid for txid, count in readers.items() if count > 0} | {durable} | waits.keys()
+    return [
+        {
+            "txid": txid,
+            "readers": max(0, readers.get(txid, 0)),
+            "durable": txid == durable,
+            "pages": len(waits.get(txid, ())),
+        }
+        for txid in sorted(txids)
+    ]
+
+
+def short(described: dict[str, Any]) -> dict[str, Any]:
+    """A picture in a few KB: of the map MAP_LETTERS at most, `map_step` pages for each; of the lists LIST_MOST."""
+    step, letters = coarse(described["map"], MAP_LETTERS)
+    buckets = [name[:NAME_CHARS] for name in described["buckets"][:LIST_MOST]]
+    return {**described, "buckets": buckets, "pins": described["pins"][:LIST_MOST], "map": letters, "map_step": step}

@@ -27,7 +27,11 @@ __all__ = ["Compactor"]
 
 
 class Compactor:
-    """Compacts the levels of one store. `running` is the compaction that is being done, for `describe`."""
+    """Compacts the levels of one store.
+
+    For `describe`: `running` is the compaction that is being done, since `began`; `outputs` are the numbers that it has
+    taken for its tables.
+    """
 
     name = "compact"
 
@@ -37,6 +41,8 @@ class Compactor:
         self._work = work
         self.lock = threading.Lock()
         self.running: Compaction | None = None
+        self.began = 0.0
+        self.outputs: list[int] = []
 
     def has_work(self) -> bool:
         """True if a level is too full, or a table has too many tombstones."""
@@ -61,11 +67,12 @@ class Compactor:
         """Does one compaction. Requires: the lock. Raises OSError, CorruptionError, ForeignFormat."""
         core, work = self._core, self._work
         core.versions.compact_pointers.update(compaction.pointers)
+        self.began = begin = core.env.now()
+        self.outputs = []
         self.running = compaction
-        begin = core.env.now()
         try:
             with core.numbers() as numbers:
-                made = compaction.upper if compaction.trivial else self._merge(compaction, numbers)
+                made = compaction.upper if compaction.trivial else self._merge(compaction, self._noted(numbers))
                 core.install(compaction.edit(made))
         finally:
             self.running = None
@@ -76,6 +83,11 @@ class Compactor:
             inputs = [file for _, file in compaction.inputs()]
             work.levels[compaction.output_level].add(core.env.now() - begin, inputs, made)
         core.delete_obsolete()
+
+    def _noted(self, numbers: Iterator[int]) -> Iterator[int]:
+        for number in numbers:
+            self.outputs.append(number)
+            yield number
 
     def _merge(self, compaction: Compaction, numbers: Iterator[int]) -> list[FileMeta]:
         """The tables that take the place of the inputs."""

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from engines.env import Env
 from engines.kvstore import Stats
 from engines.lsm.background import Background
 from engines.lsm.compaction import scores, total_bytes
 from engines.lsm.compression import PACKAGES, can_write
 from engines.lsm.core import Core
 from engines.lsm.dump import show_key
+from engines.lsm.files import table_name
 from engines.lsm.keys import MAX_SEQUENCE
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import visible
 from engines.lsm.options import LEVELS
 from engines.lsm.statistics import TableStatistics
 from engines.lsm.version import FileMeta
+from engines.telling import counters, shown
 
-__all__ = ["approximate_size", "describe", "leveldb_property", "stats"]
+__all__ = ["approximate_size", "describe", "leveldb_property", "sketch", "stats"]
 
 MIB = 1 << 20
+FILES_MOST = 64  # tables that a sketch tells one by one, all levels together
+SPANS_MOST = 16  # of a level
+LIST_MOST = 20
+TEXT_CHARS = 60
 CURRENT_BYTES = len(b"MANIFEST-000001\n")
 
 
@@ -87,20 +96,27 @@ def _disk_bytes(core: Core) -> int:
 def describe(core: Core, background: Background) -> dict[str, Any]:
     """The structure, ready for JSON. Keys are shown as text, bytes that are none as \\\\x.."""
     memtable, frozen, version = core.state
+    options = core.options
     all_scores = scores(version, core.options)
-    running = background.compactor.running
     return {
         "engine": "lsm",
         "last_sequence": core.sequence,
         "manifest": core.versions.number,
         "log": {"number": core.log_number, "bytes": core.log.size_bytes if core.log is not None else 0},
-        "memtable": {"kind": core.options.memtable, "entries": len(memtable), "bytes": memtable.size_bytes},
+        "memtable": {
+            "kind": core.options.memtable,
+            "entries": len(memtable),
+            "bytes": memtable.size_bytes,
+            "full_bytes": options.write_buffer_bytes,
+        },
         "frozen": [{"entries": len(table), "bytes": table.size_bytes} for table in frozen],
         "compression": _compression(core),
         "levels": [
             {
                 "level": level,
                 "bytes": version.level_bytes(level),
+                "limit_files": None if level else options.level0_files,
+                "limit_bytes": options.level_bytes(level) if 0 < level < LEVELS - 1 else None,
                 "score": round(all_scores[level], 3) if level < len(all_scores) else None,
                 "files": [_describe_file(file, core.tables.statistics(file)) for file in files],
             }
@@ -108,15 +124,81 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
         ],
         "snapshots": sorted(view.sequence for view in core.views),
         "work_is_done_by": background.executor.where,
-        "running_compaction": None
-        if running is None
-        else {
-            "reason": running.reason,
-            "from_level": running.level,
-            "to_level": running.output_level,
-            "inputs": [file.number for _, file in running.inputs()],
-        },
+        "running_compaction": _running(core, background),
     }
+
+
+def _running(core: Core, background: Background) -> dict[str, Any] | None:
+    """The compaction that is being done, and how far it has come, by the sizes of the files that it writes. Nothing is
+    counted for this while it works: the files are looked at here, a listing and a call for each."""
+    compactor = background.compactor
+    running = compactor.running
+    if running is None:
+        return None
+    outputs = [] if running.trivial else list(_output_bytes(core, compactor.outputs))
+    return {
+        "reason": running.reason,
+        "from_level": running.level,
+        "to_level": running.output_level,
+        "trivial": running.trivial,
+        "inputs": [file.number for _, file in running.inputs()],
+        "input_bytes": sum([file.size_bytes for _, file in running.inputs()]),
+        "outputs": [{"number": number, "bytes": size} for number, size in outputs],
+        "output_bytes": sum([size for _, size in outputs]),
+        "seconds": round(core.env.now() - compactor.began, 3),
+    }
+
+
+def _output_bytes(core: Core, numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """(number, bytes so far) of the tables that have begun, under their own names or a worker's (worker.py, rule 1)."""
+    wanted = {table_name(number): number for number in numbers[:]}
+    for name in sorted(core.env.list(core.directory)):
+        number = wanted.get(name) or wanted.get(name.rpartition(".")[0])
+        if number is not None and (size := _size(core.env, f"{core.directory}/{name}")) is not None:
+            yield number, size
+
+
+def _size(env: Env, path: str) -> int | None:
+    """The file's size; None if it isn't there any more."""
+    try:
+        file = env.open(path, "r")
+    except FileNotFoundError:
+        return None
+    with contextlib.closing(file):
+        return file.size()
+
+
+def sketch(core: Core, background: Background) -> dict[str, Any]:
+    """`describe` in a few KB, with counters: keys are cut, and if the tables are more than FILES_MOST, a level's are told
+    in SPANS_MOST runs of neighbours, `spans`, in place of `files`. O(files)."""
+    described = describe(core, background)
+    levels = described["levels"]
+    whole = sum([len(level["files"]) for level in levels]) <= FILES_MOST
+    for level, files in zip(levels, core.state.version.levels):
+        told = level.pop("files")
+        level["tables"] = len(told)
+        for each in told if whole else ():
+            each["first"], each["last"] = each["first"][:TEXT_CHARS], each["last"][:TEXT_CHARS]
+        level |= {"files": told} if whole else {"spans": _spans(files)}
+    described["snapshots"] = described["snapshots"][:LIST_MOST]
+    counted = core.stats.copy()
+    core.tables.counters.add_to(counted)
+    described["counters"] = {**counters(counted), **counted.engine, **background.work.counts()}
+    return described
+
+
+def _spans(files: list[FileMeta]) -> list[dict[str, Any]]:
+    """The tables of a level in SPANS_MOST runs of neighbours at most."""
+    step = max(1, -(-len(files) // SPANS_MOST))
+    return [
+        {
+            "tables": len(run),
+            "bytes": total_bytes(run),
+            "first": shown(min(file.first for file in run)),
+            "last": shown(max(file.last for file in run)),
+        }
+        for run in (files[at : at + step] for at in range(0, len(files), step))
+    ]
 
 
 def _compression(core: Core) -> dict[str, Any]:

@@ -365,3 +365,21 @@ class DescribesInBytes(MemoryStore):
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"first key": next(iter(self._values), b"")}
+
+
+class SketchesInBytes(MemoryStore):
+    """The first key as it is, in the sketch alone."""
+
+    caught_by: ClassVar = "test_a_sketch_is_ready_for_json_and_small"
+
+    def sketch(self) -> dict[str, Any]:
+        return super().sketch() | {"first key": next(iter(self._values), b"")}
+
+
+class ExplainsByTheKeyAlone(MemoryStore):
+    """An absent key whose neighbour is there is explained as found."""
+
+    caught_by: ClassVar = "test_an_explanation_agrees_with_get"
+
+    def explain(self, key: bytes) -> dict[str, Any]:
+        return super().explain(key) | {"found": any(near.startswith(key) for near in self._values)}

@@ -43,4 +43,6 @@ def calls_on(store: KVStore) -> dict[str, Callable[[], object]]:
         "check": lambda: store.check(),
         "stats": lambda: store.stats(),
         "describe": lambda: store.describe(),
+        "sketch": lambda: store.sketch(),
+        "explain": lambda: store.explain(b"a"),
     }

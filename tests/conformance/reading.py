@@ -119,12 +119,14 @@ def reads(store: KVStore) -> Iterator[str]:
         batch.put(b"a", b"1")
     store.stats()
     store.describe()
+    store.sketch()
     try:
         with store.snapshot() as snapshot:
             pairs = dict(snapshot.scan())
             assert dict(store.scan(reverse=True)) == pairs
             assert {key: store.get(key) for key in pairs} == pairs
             assert all(key in snapshot for key in pairs)
+            assert all(store.explain(key)["value_bytes"] == len(value) for key, value in pairs.items())
         yield f"{len(pairs)} pairs"
     except CorruptionError as error:
         yield f"read {error}"

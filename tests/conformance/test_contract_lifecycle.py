@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import engines
-from engines import KVStore, StoreClosed, StoreLocked, WrongEngine
+from engines import InvalidKey, KVStore, StoreClosed, StoreLocked, WrongEngine
 from engines.env import real_env
 from tests.conformance.calls import calls_on, run_python
 from tests.conformance.engine_table import Engine, OpenStore
@@ -102,6 +102,41 @@ def test_describe_is_ready_for_json(full: KVStore) -> None:
     described = full.describe()
     assert described
     assert json.loads(json.dumps(described)) == described
+
+
+def test_a_sketch_is_ready_for_json_and_small(full: KVStore) -> None:
+    """KVStore.sketch: a few KB, with counters; what it has in common with `describe` is the same."""
+    sketch, described = full.sketch(), full.describe()
+    assert json.loads(json.dumps(sketch)) == sketch
+    assert len(json.dumps(sketch)) <= 16_384
+    stats = full.stats()
+    assert sketch["counters"]["user_bytes"] == stats.user_bytes
+    assert sketch["counters"]["bytes_written"] == stats.bytes_written
+    scalars = {name: value for name, value in described.items() if isinstance(value, int | str)}
+    assert {name: sketch[name] for name in scalars if name in sketch} == {
+        name: value for name, value in scalars.items() if name in sketch
+    }
+
+
+@pytest.mark.parametrize("where", ["now", "compacted", "reopened"])
+def test_an_explanation_agrees_with_get(full: KVStore, open_store: OpenStore, engine: Engine, where: str) -> None:
+    """KVStore.explain: ready for JSON, and says of every key, present or not, what `get` says of it."""
+    store = full
+    if where != "now":
+        store.compact()
+    if where == "reopened" and engine.persistent:
+        store.close()
+        store = open_store()
+    for key in [*ITEMS, b"", b"absent", b"\xff" * 40_000, *(key + b"\x00" for key in ITEMS)]:
+        explained, value = store.explain(key), store.get(key)
+        assert json.loads(json.dumps(explained)) == explained
+        assert len(json.dumps(explained)) <= 65_536
+        assert explained["found"] is (value is not None)
+        assert explained["value_bytes"] == (None if value is None else len(value))
+        assert explained["told"] is bool(explained["steps"])
+        assert all(isinstance(step["place"], str) and isinstance(step["result"], str) for step in explained["steps"])
+    with pytest.raises(InvalidKey):
+        store.explain("a")  # type: ignore[arg-type]
 
 
 def test_stats_count_what_callers_do(store: KVStore) -> None:
