@@ -18,6 +18,7 @@ from server.changes import Wish
 from server.health import Health
 from server.metrics import Metrics
 from server.sessions import Serial
+from server.watched import Watched
 
 __all__ = [
     "JSON",
@@ -27,6 +28,7 @@ __all__ = [
     "PROMETHEUS",
     "Answer",
     "Call",
+    "Feed",
     "Machine",
     "Node",
     "Options",
@@ -61,6 +63,8 @@ class Node(Writer, Protocol):
 
     @property
     def machine(self) -> Machine: ...
+    @property
+    def watched(self) -> Watched: ...
     def read_barrier(self, consistency: str = "linearizable") -> int: ...
     def change_members(self, wish: Wish) -> int: ...
     def describe_members(self) -> dict[str, Any]: ...
@@ -73,20 +77,34 @@ class Node(Writer, Protocol):
     def metrics(self) -> Metrics: ...
 
 
+class Feed(Protocol):
+    """The part of server.feed.Feed that is asked here."""
+
+    pages: list[str]
+
+    def join(self) -> Iterator[bytes]: ...
+
+
 class Serving(Protocol):
     """Who serves: the node, and the front end's own counters."""
 
     @property
     def node(self) -> Node: ...
+    @property
+    def feed(self) -> Feed: ...
     def metrics(self) -> Metrics: ...
 
 
 class Answer(NamedTuple):
-    """What is sent: headers are whole lines with CR LF; a body of blocks is sent as it comes. A tuple for speed."""
+    """What is sent: headers are whole lines with CR LF; a body of blocks is sent as it comes. A tuple for speed.
+
+    endless: the blocks come for as long as somebody takes them, at no pace; the connection ends with them.
+    """
 
     status: int
     body: bytes | Iterator[bytes] = b""
     headers: bytes = b""
+    endless: bool = False
 
 
 Options = dict[str, Any]

@@ -139,8 +139,15 @@ class LocalCluster:
         told = [word for option in node.options for word in ("--option", option)]
         words += ["--peer-secret-file", self.secret_file]
         words += ["--log-format", self.log_format] if self.log_format != "text" else []
+        words += self._page_with(node)
         own = [] if self.packages is None else ["env", f"PYTHONPATH={self.packages}", "METCD_PLAIN=1"]
         return [*own, *metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
+
+    def _page_with(self, node: LocalNode) -> list[str]:
+        """Which other nodes its page shows. Packages of before there was a page don't know the option."""
+        others = [each.url for each in self.nodes if each is not node]
+        knows = self.packages is None or os.path.isdir(os.path.join(self.packages, "server", "page"))
+        return ["--page-with", ",".join(others)] if others and knows else []
 
     def command_line(self, node: LocalNode) -> str:
         """The same, to be typed into a terminal."""

@@ -26,6 +26,7 @@ page of another origin, whether the browser says so by an Origin or, where it se
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import socketserver
 import struct
@@ -38,6 +39,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from server.answers import Run
+from server.feed_taps import Taps
 from server.limits import (
     ANSWER_BYTES_PER_S_MIN,
     ANSWER_S,
@@ -52,11 +54,15 @@ from server.logs import logger
 from server.metrics import Histogram
 from server.request import HEAD_END, BadRequest, Fields, Request, is_local_name, parse_head
 from server.routes import Answer, Serving, about_the_node, error_answer, find_call, perform
+from server.routes_page import may_watch, share
 from server.slots import BUSY, Place
 
 __all__ = ["RECEIVE_BYTES", "STATUS_LINES", "Connection", "Limits", "check_origin", "encode_answer"]
 
 RECEIVE_BYTES = 64 << 10
+VIEWER_BUFFER_BYTES = (
+    64 << 10
+)  # of the system's, for an endless answer: what a viewer doesn't take must not grow old in it
 
 _log = logger("http")
 _TIMEVAL = struct.Struct("ll")
@@ -80,6 +86,7 @@ class Limits:
     answer_s: float = ANSWER_S
     answer_bytes_per_s: int = ANSWER_BYTES_PER_S_MIN
     idle_s: float = IDLE_S
+    viewer_s: float = 5.0  # for each block of an endless answer
     linger_s: float = 5.0  # how long a connection is drained after an error
     linger_bytes: int = 64 << 20  # and how much of a body that was refused; then it is reset
 
@@ -92,10 +99,12 @@ class Port(Serving, Protocol):
     """What a connection asks of the listener that it arrived at: server.http.FrontEnd, which says what each call means."""
 
     limits: Limits
+    taps: Taps | None
     stopping: bool
     local_only: bool
 
     def place_of(self, connection: socket.socket) -> Place: ...
+    def leave_place(self, place: Place) -> None: ...
     def received(self, connection: socket.socket) -> bytes: ...
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
@@ -144,7 +153,8 @@ class Connection(socketserver.BaseRequestHandler):
                 return False
             place.waits_since = BUSY
             if request.fields.host != self._trusted_host or request.fields.from_page:
-                check_origin(request.fields, self.server.local_only)
+                watches = request.fields.from_page and may_watch(request, self.server.feed.pages)
+                check_origin(request.fields, self.server.local_only, watches)
                 self._trusted_host = request.fields.host
             call = find_call(request)
             if place.spare and not about_the_node(call):
@@ -160,13 +170,21 @@ class Connection(socketserver.BaseRequestHandler):
         else:
             begun = time.monotonic()
             answer = perform(self.server, call, body)
-            self.latencies[call.route.run].observe(time.monotonic() - begun)
+            took_s = time.monotonic() - begun
+            self.latencies[call.route.run].observe(took_s)
+            if (taps := self.server.taps) is not None:
+                taps.answered(request.method, request.target, answer.status, took_s, answer.headers)
             unclear = False
+        if request is not None and request.target.startswith(b"/_/"):
+            answer = share(request, self.server.feed.pages, answer)
         if unclear or ((place.closing or self.server.stopping) and self._has_answered_all()):
             self._answer(request, answer, False)
             self._linger()
             return False
         assert request is not None
+        if answer.endless:
+            self._answer_endlessly(request, answer)
+            return False
         return self._answer(request, answer, request.keep_alive)
 
     def _has_answered_all(self) -> bool:
@@ -258,15 +276,15 @@ class Connection(socketserver.BaseRequestHandler):
         self._send(encode_answer(request, answer, keep_alive))
         body = answer.body
         if not (isinstance(body, bytes) or (request is not None and request.method == b"HEAD")):
-            self._send_blocks(body, request is None or not request.http_1_0)
+            self._send_blocks(body, request is None or not request.http_1_0, answer.endless)
         return keep_alive
 
-    def _send_blocks(self, blocks: Iterator[bytes], chunked: bool) -> None:
+    def _send_blocks(self, blocks: Iterator[bytes], chunked: bool, endless: bool) -> None:
         """Sends a body of unknown length. If it breaks off, so does the connection, and the client knows.
 
-        Raises _Late if the client takes it more slowly than `Limits` allow.
+        Raises _Late if the client takes it more slowly than `Limits` allow; an endless one has no pace.
         """
-        deadline = time.monotonic() + self._limits.answer_s
+        deadline = math.inf if endless else time.monotonic() + self._limits.answer_s
         try:
             for block in blocks:
                 deadline += len(block) / self._limits.answer_bytes_per_s
@@ -282,6 +300,17 @@ class Connection(socketserver.BaseRequestHandler):
             raise _Late from None
         if chunked:
             self._send(b"0\r\n\r\n")
+
+    def _answer_endlessly(self, request: Request, answer: Answer) -> None:
+        """Sends blocks until there are no more, or one isn't taken within `Limits.viewer_s` (_Late).
+
+        The connection gives its place back first, since it would have it for ever (server/slots.py); how many there are
+        of these is the route's business.
+        """
+        self.server.leave_place(self.place)
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._limits.viewer_s))
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, VIEWER_BUFFER_BYTES)
+        self._answer(request, answer, False)
 
     def _send(self, data: bytes) -> None:
         """Sends all of `data`; Linux and BSD count SO_SNDTIMEO over the whole call. Raises _Late, OSError."""
@@ -306,14 +335,14 @@ class Connection(socketserver.BaseRequestHandler):
             dropped += len(data)
 
 
-def check_origin(fields: Fields, local_only: bool) -> None:
-    """Refuses what a stranger's page in a browser sends. Raises BadRequest (403)."""
+def check_origin(fields: Fields, local_only: bool, watches: bool = False) -> None:
+    """Refuses what a stranger's page in a browser sends; watches: it is a page that may ask for this. Raises BadRequest (403)."""
     host = fields.host
     if host is not None and local_only and not is_local_name(host):
         raise BadRequest(
             403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only."
         )
-    if fields.from_page and fields.origin != b"http://" + (host or b""):
+    if fields.from_page and not watches and fields.origin != b"http://" + (host or b""):
         raise BadRequest(403, "Pages of another origin are not answered.")
 
 
@@ -322,7 +351,7 @@ def encode_answer(request: Request | None, answer: Answer, keep_alive: bool) -> 
     parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
     body = answer.body
     if isinstance(body, bytes):
-        if answer.status != HTTPStatus.NO_CONTENT:
+        if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             parts.append(b"Content-Length: %d\r\n" % len(body))
     elif request is None or not request.http_1_0:
         parts.append(b"Transfer-Encoding: chunked\r\n")

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from server.addresses import url_of
 from server.config import Peers
+from server.feed_taps import Taps
 from server.metrics import Metrics, describe
 
 __all__ = ["Contact", "Health"]
@@ -46,6 +47,7 @@ class Contact:
     def __init__(self, own_id: int, peers: Peers, silence_s: float, now: float) -> None:
         """`silence_s`: a member that was not heard for so long is missing: an election timeout. `now`: Env.now()."""
         self._own_id = own_id
+        self.taps: Taps | None = None
         self._peers = peers
         self.silence_s = silence_s
         self._begun = now
@@ -89,6 +91,8 @@ class Contact:
                 self._elections += 1
             if leader and leader != led_by:
                 self._leader_changes += 1
+            if self.taps is not None:
+                self.taps.event("role", before, role, leader, term)
             self._role = (role, leader, term)
             self._role_since = now
 

@@ -28,11 +28,14 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from server.addresses import url_of
 from server.answers import Run, error_answer
 from server.connection import STATUS_LINES, Connection, Limits
+from server.feed import Feed
+from server.feed_taps import Taps
 from server.listener import Life, Listener
 from server.logs import Minutely, logger
 from server.loop import Loop
@@ -70,8 +73,12 @@ class FrontEnd(Listener):
     `stop` ends them. Port 0 takes any free one; `address` says which.
     """
 
-    def __init__(self, node: LoopNode, address: tuple[str, int], limits: Limits | None = None) -> None:
+    def __init__(
+        self, node: LoopNode, address: tuple[str, int], limits: Limits | None = None, pages: Sequence[str] = ()
+    ) -> None:
+        """pages: URLs of other nodes, whose pages may watch this one, and which this one's page may watch."""
         self.node = node
+        self.taps: Taps | None = None
         self.limits = limits or Limits()
         self.stopping = False
         most = self.limits
@@ -89,6 +96,7 @@ class FrontEnd(Listener):
         self._clients = None if loop is None else LoopClients(loop, self)
         super().__init__(address, Connection, "http", _log)
         self._port = self.address[1]
+        self.feed = Feed(node, self, [url_of(*self.address), *pages])
         self.local_only = self.address[0].startswith("127.") or self.address[0] == "::1"
 
     def stop(self, grace_s: float = 0.25) -> None:
@@ -99,6 +107,7 @@ class FrontEnd(Listener):
         """
         self.stopping = True
         self.stop_accepting()
+        self.feed.close()
         self._close_refused(0)
         if self.end_connections(socket.SHUT_RD, grace_s):
             self.node.stop_waiting()
@@ -117,6 +126,7 @@ class FrontEnd(Listener):
             latencies = _sum_of(parts)
         return {
             "http_connections": len(self.threads),
+            **self.feed.metrics(),
             "http_garbage_total": self._garbage.count,
             "http_connections_reclaimed_total": self._slots.taken_over,
             "http_connections_refused_total": self._refusals,
@@ -146,6 +156,10 @@ class FrontEnd(Listener):
     def place_of(self, request: socket.socket) -> Place:
         """The place that a connection was given."""
         return self._places[request]
+
+    def leave_place(self, place: Place) -> None:
+        """A connection goes on without its place: others may have it. Whoever calls sees to it that such are bounded."""
+        self._slots.give_back(place)
 
     def received(self, connection: socket.socket) -> bytes:
         """What a connection had sent before it was given its thread."""

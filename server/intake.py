@@ -28,6 +28,7 @@ from raft.raftpb import MSG_PROP, Entry, Message
 from server.config import MESSAGE_BYTES_MAX
 from server.divergence import DivergenceAlarm
 from server.errors import NodeError, NoLeader, Overloaded
+from server.feed_taps import Taps
 from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, term_of, with_deadlines
 from server.guards import REPORT, TERM_LEAD_MAX, leads_too_far
 from server.logs import Minutely, logger
@@ -69,6 +70,7 @@ class Intake:
         self._send = send
         self._now = now
         self._complaints = Minutely(logger())
+        self.taps: Taps | None = None
         self.alarm: DivergenceAlarm | None = None
         self.changes: Callable[[Message], bool] = lambda message: False  # takes what is about the membership
         self._tried: tuple[int, int] | None = None  # term and leader for which held proposals were proposed last
@@ -155,6 +157,8 @@ class Intake:
 
     def unsent(self, messages: list[Message]) -> None:
         """Messages that surely were not sent: proposals among them are in no log, and are tried again in a tick."""
+        if self.taps is not None:
+            self.taps.dropped(len(messages))
         for message in messages:
             if message.type == MSG_PROP and not message.reject:
                 self._outstanding.returned([entry.data for entry in message.entries], term_of(message))
@@ -162,6 +166,8 @@ class Intake:
     def step(self, messages: list[Message]) -> None:
         """Hands peers' messages to Raft, except for what no peer in its senses sends."""
         self.counters["messages_in"] += len(messages)
+        if self.taps is not None:
+            self.taps.received(messages)
         raft = self._raft
         for message in messages:
             if leads_too_far(message, raft.term):

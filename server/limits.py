@@ -48,6 +48,7 @@ __all__ = [
     "TABLE",
     "UNCOMMITTED_BYTES_MAX",
     "UNTAKEN_BYTES_MAX",
+    "VIEWERS_MAX",
     "Row",
 ]
 
@@ -66,6 +67,7 @@ BODY_S = 30.0
 ANSWER_S = 30.0  # for each block of an answer, and how late a long answer may be against its slowest pace
 ANSWER_BYTES_PER_S_MIN = 64 << 10  # that pace: an open scan keeps old tables, pages and segments on the disk
 IDLE_S = 75.0  # between an answer and the next request
+VIEWERS_MAX = 16  # pages that watch this node, beside the connections
 SNAPSHOT_STREAMS_MAX = 2  # that clients read at a time
 SESSIONS_MAX = 10_000  # 24 bytes each, and the key: less than a megabyte in every engine and snapshot
 
@@ -129,6 +131,7 @@ TABLE = (
         "the connection is closed",
     ),
     Row("a connection without a request", f"{IDLE_S:g} s", "it is closed"),
+    Row("pages that watch a node, beside its connections", f"{VIEWERS_MAX}", "503"),
     Row("snapshots that are read at a time", f"{SNAPSHOT_STREAMS_MAX}", "503"),
     Row(
         "sessions", f"{SESSIONS_MAX:,}", "the one that was used least recently is forgotten, and its next write is 410"

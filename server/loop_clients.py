@@ -37,6 +37,7 @@ from typing import Any, Protocol
 
 from server.answers import Answer, Call, Run
 from server.connection import RECEIVE_BYTES, Limits, check_origin, encode_answer
+from server.feed_taps import Taps
 from server.listener import Life
 from server.loop import READABLE, WRITABLE, Loop
 from server.loop_calls import Begun, Serves, begin, is_simple
@@ -54,6 +55,7 @@ class Port(Serves, Protocol):
     """What the connections ask of the listener that they arrived at: server.http.FrontEnd."""
 
     limits: Limits
+    taps: Taps | None
     stopping: bool
     local_only: bool
 
@@ -275,7 +277,10 @@ class LoopConnection:
         assert request is not None
         port = self._port
         self._clients.answers[answer.status] += 1
-        self._times.observe(time.monotonic() - self._begun)
+        took_s = time.monotonic() - self._begun
+        self._times.observe(took_s)
+        if port.taps is not None:
+            port.taps.answered(request.method, request.target, answer.status, took_s, answer.headers)
         ends = (self._place.closing or port.stopping) and HEAD_END not in self._buffer
         keep_alive = request.keep_alive and not ends
         data = encode_answer(request, answer, keep_alive)

@@ -62,7 +62,7 @@ from server.loop_calls import Begins
 from server.loop_notices import new_outbox
 from server.membership import Membership
 from server.metrics import Metrics, describe
-from server.node_metrics import engine_metrics, process_metrics
+from server.node_metrics import engine_metrics, process_metrics, stats_of
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.readmission import Around, Readmission
@@ -74,6 +74,7 @@ from server.snapshot_wire import Announced
 from server.timings import TimedMachine, TimedStorage
 from server.transport import Transport
 from server.waits import Asked, Waits
+from server.watched import Watched
 
 __all__ = ["Node", "NodeConfig"]
 
@@ -158,6 +159,8 @@ class Node:
         around = Around(self.members, self._roster, self.machine, self._contact, self.later, self._env.now)
         self._readmission = Readmission(self._raft, around)
         self._changes = self._new_changes(origin)
+        tapped = (self._transport, self._intake, self._storage, self.machine, self._contact)
+        self.watched = Watched(config, self._raft, self._storage, self.machine, self.later, tapped)
         self._stopping = False
         self._tick_at = self._env.now()
         self.failure: BaseException | None = None
@@ -265,7 +268,6 @@ class Node:
     def status(self) -> dict[str, Any]:
         """What the node is and knows, ready for JSON."""
         public = self._public
-        stats = self.machine.store.stats()
         return {
             "id": self.id,
             "pid": self._env.pid(),
@@ -281,11 +283,7 @@ class Node:
             "readmission": self._readmission.sentence(),
             "peers": {str(peer): url_of(*address) for peer, address in sorted(self._roster.addresses().items())},
             "connected": {str(peer): connected for peer, connected in self._transport.connected().items()},
-            "stats": {
-                **{name: getattr(stats, name) for name in stats.__slots__},
-                "write_amplification": round(stats.write_amplification, 3),
-                "space_amplification": round(stats.space_amplification, 3),
-            },
+            "stats": stats_of(self.machine.store.stats()),
         }
 
     def alive(self) -> bool:

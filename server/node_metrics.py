@@ -16,11 +16,12 @@ import resource
 import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from engines.kvstore import Stats
 from server.metrics import Metrics, describe, labelled
 
-__all__ = ["engine_metrics", "process_metrics"]
+__all__ = ["engine_metrics", "process_metrics", "stats_of"]
 
 _COUNTERS = {
     "puts": ("engine_puts_total", "Puts that the engine was given."),
@@ -55,6 +56,15 @@ describe(
         "process_max_fds": "How many it may have open.",
     }
 )
+
+
+def stats_of(stats: Stats) -> dict[str, Any]:
+    """An engine's counters, ready for JSON."""
+    return {
+        **{name: getattr(stats, name) for name in stats.__slots__},
+        "write_amplification": round(stats.write_amplification, 3),
+        "space_amplification": round(stats.space_amplification, 3),
+    }
 
 
 def engine_metrics(engine: str, stats: Stats) -> Metrics:

@@ -71,6 +71,8 @@ class Fields(NamedTuple):
     expects: bool = False  # Expect: 100-continue
     from_page: bool = False  # a browser says that a page sent it: there is an Origin, or Sec-Fetch-Site is cross-site
     serial: bytes | None = None  # X-Metcd-Request
+    html: bool = False  # Accept has text/html: a person's browser asks for a page
+    known: bytes | None = None  # If-None-Match: what the client has already
 
 
 class Request(NamedTuple):
@@ -144,7 +146,7 @@ def _parse_block(block: bytes) -> Fields:
     if len(lines) > FIELDS_MAX:
         raise BadRequest(431, f"A request has at most {FIELDS_MAX} header fields, and this one has {len(lines)}.")
     heeded: dict[bytes, bytes] = {}
-    close = False
+    close = html = False
     for line in lines:
         if len(line) > FIELD_BYTES_MAX:
             raise BadRequest(431, f"A header field has at most {FIELD_BYTES_MAX:,} bytes, and one has {len(line):,}.")
@@ -154,6 +156,10 @@ def _parse_block(block: bytes) -> Fields:
         name = field[1].lower()
         if name == b"connection":
             close = close or b"close" in (option.strip(b" \t").lower() for option in field[2].split(b","))
+        elif name == b"accept":
+            html = html or b"text/html" in field[2].lower()
+        elif name == b"if-none-match":
+            heeded[name] = field[2].strip(b" \t")
         elif name in _HEEDED:
             if name in heeded:
                 raise BadRequest(400, f"A request must not have two {name.decode().title()} fields.")
@@ -164,7 +170,8 @@ def _parse_block(block: bytes) -> Fields:
     length = _content_length(heeded)
     origin = heeded.get(b"origin")
     from_page = origin is not None or heeded.get(b"sec-fetch-site", b"").lower() == b"cross-site"
-    return Fields(length, host, origin, close, _expects(heeded), from_page, heeded.get(b"x-metcd-request"))
+    serial, known = heeded.get(b"x-metcd-request"), heeded.get(b"if-none-match")
+    return Fields(length, host, origin, close, _expects(heeded), from_page, serial, html, known)
 
 
 _HEEDED = frozenset(

@@ -10,6 +10,7 @@
     GET     /_/snapshot   ?consistency=                                 200 and a snapshot file (server/routes_snapshot.py)
     GET     /_/members, POST, PUT, DELETE /_/members/<id>               who takes part (server/routes_members.py)
     POST    /_/leader/<id>                                              200 once that node leads (server/routes_leader.py)
+    GET     /_/page, /_/feed, /_/describe, /_/explain                   the live page (server/routes_page.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
@@ -79,6 +80,7 @@ from server.request import BadRequest, Request, percent_decode
 from server.routes_digest import answer_digest, mark
 from server.routes_leader import hand_over
 from server.routes_members import MEMBER_ROUTES, answer_members
+from server.routes_page import PAGE, PAGE_FILES, PAGE_ROUTES
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
 
@@ -265,10 +267,12 @@ ROUTES = {
     b"/_/status": {b"GET": Route(_status)},
     b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
     b"/_/metrics": {b"GET": Route(_metrics)},
+    **PAGE_ROUTES,
 }
 NUMBERED = {  # what follows is given to the function in the place of a key
     b"/_/leader/": {b"POST": Route(hand_over)},
     b"/_/members/": MEMBER_ROUTES,
+    b"/_/page/": PAGE_FILES,
 }
 
 
@@ -296,6 +300,8 @@ def find_call(request: Request) -> Call:
         if key.startswith(RESERVED):
             raise BadRequest(404, _RESERVED_SENTENCE, b"X-Metcd-Error: NoSuchPath\r\n")
         fault = _key_fault(key)
+        if fault is not None and path == b"/" and request.fields.html:
+            routes, fault = PAGE_FILES, None
         if fault is not None:
             raise BadRequest(400, f"The path is the key, and {fault}.")
     route = routes.get(b"GET" if request.method == b"HEAD" else request.method)
@@ -307,6 +313,8 @@ def find_call(request: Request) -> Call:
         if not route.writes:
             raise BadRequest(400, "X-Metcd-Request is for what writes keys: PUT, DELETE and POST /_/batch.")
         options = {**options, "serial": serial_of(request.fields.serial)}
+    if route is PAGE and request.fields.known is not None:
+        options = {**options, "known": request.fields.known}
     if route.needs_length and request.fields.content_length is None:
         raise BadRequest(411, "This request must come with a Content-Length (curl sends one with -d, even with -d '').")
     return Call(route, key, options)

@@ -68,6 +68,7 @@ __all__ = [
     "CONF_STATE",
     "MAX_KEY_BYTES",
     "MAX_VALUE_BYTES",
+    "USER",
     "Applied",
     "MachineSnapshot",
     "OwnKeys",
@@ -77,6 +78,7 @@ __all__ = [
     "cluster_bytes",
     "decode_proposal",
     "encode_proposal",
+    "kind_of_proposal",
 ]
 
 MAX_KEY_BYTES = KEY_BYTES_MAX
@@ -200,6 +202,23 @@ def decode_proposal(data: bytes) -> Proposal:
     if at != size:
         raise DecodeError(f"the last operation ends at byte {at}, but the proposal has {size}")
     return Proposal(origin, sequence, operations)
+
+
+def kind_of_proposal(data: bytes) -> str:
+    """What a proposal does, in a word for people: "put", "delete" or "batch"; "session" opens one, "mark" asks for a view.
+
+    "unreadable" if its first operation can't be read; the others aren't looked at. O(1).
+    """
+    try:
+        count, at = _HEADER.unpack_from(data)[2], _HEADER.size
+        if count and data[at] == 2:
+            serial = _serial(data, at, count)
+            if serial in (OPENS, MARK):
+                return "session" if serial == OPENS else "mark"
+            count, at = count - 1, at + _SERIAL.size
+        return "batch" if count != 1 else ("delete", "put")[data[at]]
+    except (struct.error, IndexError, DecodeError):
+        return "unreadable"
 
 
 def _serial(data: bytes, at: int, count: int) -> Serial:

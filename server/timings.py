@@ -23,6 +23,7 @@ from engines.kvstore import KVStore, Snapshot
 from raft import Ready
 from raft.raftpb import ConfState, Entry
 from server.directory import Directory
+from server.feed_taps import Taps
 from server.marked_views import Views
 from server.metrics import Histogram, Metrics, describe
 from server.statemachine import Applied, OwnKeys, StateMachine
@@ -74,13 +75,17 @@ class TimedMachine(StateMachine):
         self._views = Views(now)
         super().__init__(store, cluster_id, skip_entries, own_keys)
         self._now = now
+        self.taps: Taps | None = None
         self._times = Histogram()
 
     def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Applied]:
         """Applies as StateMachine does, and looks at the clock before and after."""
         begun = self._now()
         applied = self._views.divided(self, super().apply, entries, conf_state)
-        self._times.observe(self._now() - begun)
+        ended = self._now()
+        self._times.observe(ended - begun)
+        if self.taps is not None:
+            self.taps.applied(entries, begun, ended)
         return applied
 
     def marked(self, index: int) -> AbstractContextManager[Snapshot]:
@@ -104,6 +109,7 @@ class TimedStorage(NodeStorage):
         """As NodeStorage has it; the clock is that of the directory's Env."""
         super().__init__(directory, machine)
         self._now = directory.env.now
+        self.taps: Taps | None = None
         self._times = Histogram()
         self._uncommitted: deque[tuple[int, float]] = deque(maxlen=UNCOMMITTED_MAX)  # a Ready's last index, and when
 
@@ -119,6 +125,8 @@ class TimedStorage(NodeStorage):
                 uncommitted.pop()
             uncommitted.append((ready.entries[-1].index, now))
         super().persist(ready)
+        if self.taps is not None and ready.entries:
+            self.taps.persisted(ready.entries, now, self._now())
 
     def metrics(self) -> Metrics:
         """The log's counters and times, and how long entries waited."""

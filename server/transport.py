@@ -36,6 +36,7 @@ from typing import BinaryIO, Protocol
 
 from raft.raftpb import MSG_SNAP, Message
 from server.config import Peers
+from server.feed_taps import Taps
 from server.handshake import Handshake, Refusals
 from server.logs import Minutely, logger
 from server.loop import Loop
@@ -96,6 +97,7 @@ class Transport:
         require_secret(listen[0], secret)
         self.handshake = Handshake(roster, secret)
         self.refusals = Refusals(self.log, Minutely(logger()))
+        self.taps: Taps | None = None
         self._receiver = receiver
         self._dialer = Dialer()
         self._changing = threading.Lock()
@@ -193,6 +195,8 @@ class Transport:
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queues each message for the node it is addressed to; never blocks. MsgSnap goes by `send_snapshot`."""
+        if self.taps is not None:
+            self.taps.sent(messages)
         for peer, sender in self._senders.items():
             own = [message for message in messages if message.to == peer]
             if own:
@@ -205,6 +209,8 @@ class Transport:
         `write` is called in that thread. How it ended is told through `Receiver.snapshot_sent`.
         """
         assert message.type == MSG_SNAP
+        if self.taps is not None:
+            self.taps.sent([message])
         thread = threading.Thread(target=self._send_snapshot, args=(message, write), name=f"snapshot-{message.to}")
         thread.daemon = True
         self._snapshots = {t for t in self._snapshots if t.is_alive()} | {thread}

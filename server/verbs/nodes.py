@@ -28,6 +28,7 @@ from server.joining import joining_of
 from server.live_lines import LiveLines, Rates
 from server.logs import logger, pass_on, print_line, write_json
 from server.node import Node
+from server.routes_page import page_url
 from server.secret import SecretError, read_secret
 from server.transport import SecretMissing, require_secret
 from server.verbs.words import AddVerb, UsageError, port
@@ -37,6 +38,7 @@ __all__ = ["add", "peers_of", "stop_event"]
 OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; may be repeated"
 LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
 SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
+PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, and their pages this node"
 LOG_FORMATS = ("text", "json")
 LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
 LIVE_S = 1.0  # between two looks at the nodes, for the live lines
@@ -64,6 +66,7 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
     serve.add_argument("--cluster-token", default="", help="tells apart two clusters that begin with the same nodes")
     serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
+    serve.add_argument("--page-with", metavar="URL,URL", help=PAGE_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
 
     serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
@@ -87,6 +90,7 @@ def add(verb: AddVerb) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    pages = _pages(options.page_with)
     peers, joining = _members(options)
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
     stop = stop_event()
@@ -110,7 +114,7 @@ def _serve(options: argparse.Namespace) -> int:
         host, port = listener or peers[options.id]
         raise UsageError(f"peers can't be served on {netloc(host, port)}: {error.strerror}") from None
     try:
-        front = FrontEnd(node, (options.host, options.port))
+        front = FrontEnd(node, (options.host, options.port), pages=pages)
     except OSError as error:
         node.stop()
         raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
@@ -152,6 +156,14 @@ def _members(options: argparse.Namespace) -> tuple[Peers, Joining | None]:
     with Client([url_of(*_url(options.join, "--join"))]) as client:
         joining = joining_of(client.members(), options.id)
     return joining.members, joining
+
+
+def _pages(urls: str | None) -> list[str]:
+    """The origins that --page-with names. Raises UsageError."""
+    try:
+        return [page_url(url) for url in urls.split(",")] if urls else []
+    except ValueError as error:
+        raise UsageError(f"--page-with: {error}") from None
 
 
 def _peer_secret(options: argparse.Namespace, host: str) -> bytes:
@@ -267,6 +279,7 @@ def _print_cluster(cluster: LocalCluster) -> None:
         print_line(f"\nThe nodes run the packages of {cluster.packages}, in plain form.")
     first, last = cluster.nodes[0], cluster.nodes[-1]
     command = shlex.join(metcd_command())
+    print_line(f"\nThe live page is at {first.url}/_/page")
     print_line(
         "\nType into another terminal:\n"
         f"  curl -L {first.url}/hello -XPUT -d world\n"

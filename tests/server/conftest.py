@@ -8,6 +8,7 @@ import pytest
 
 from tests.server.fake_node import FakeNode, Wire, serving, shared_loop
 from tests.server.inbox import Inbox
+from tests.server.local_nodes import LocalCluster
 from tests.server.transports import free_port, transport_of
 
 
@@ -72,3 +73,15 @@ def front(shared_front, node):
 def wire(front):
     with Wire(front.address) as wire:
         yield wire
+
+
+@pytest.fixture(scope="module", params=["plain", "loop"])
+def one(request, tmp_path_factory):
+    """A node that leads alone, in each form of the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "plain":
+            patch.setenv("METCD_PLAIN", "1")
+        else:
+            patch.delenv("METCD_PLAIN", raising=False)
+        with LocalCluster(tmp_path_factory.mktemp(f"one-{request.param}"), ["lsm"]) as cluster:
+            yield cluster.leader()

@@ -23,6 +23,7 @@ REACHED_BY = {
     "a head; a body; from its first byte to its last": "test_connection.py::test_a_client_that_drips_is_closed_at_the_absolute_deadline",
     "an answer that is taken slowly": "test_routes.py::test_a_scan_as_a_whole_has_a_slowest_pace",
     "a connection without a request": "test_connection.py::test_an_idle_connection_is_closed_without_a_word",
+    "pages that watch a node, beside its connections": "test_feed.py::test_so_many_watch_and_the_next_one_is_told",
     "snapshots that are read at a time": "test_snapshot_stream.py::test_a_place_is_given_back_however_a_stream_ends",
     "sessions": "test_limits.py::test_the_session_that_was_used_least_recently_is_forgotten",
     "writes that wait for an outcome": "test_proposals.py::test_proposals_that_nobody_waits_for_are_bounded_too",

@@ -1,0 +1,144 @@
+"""What a node's threads note for those who watch it, between two frames of the feed.
+
+    the node's thread      sent, received, dropped, persisted, applied, event ─┐
+    clients' connections   answered ───────────────────────────────────────────┼─▶ Interval, bounded ── take ──▶ server/feed.py
+    the storage's jobs     event ──────────────────────────────────────────────┘
+
+A part of the node that has something to tell has an attribute `taps`. It is None while nobody watches, and then a part pays
+one look at it for a batch of messages, a Ready or an answer. Nothing is kept for those who come later.
+
+Invariants:
+
+1. A tap never blocks, never raises, and keeps references only: what they look like is the feed's business, in its thread.
+2. Everything is bounded: lists by the numbers below, counters by members and types of messages.
+3. An Interval is written by many threads and read by the feed's after `take`. Who still has the old one may add to it a
+   moment too late: that is lost, and counters here are for people, not for tests of an invariant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from raft.raftpb import Entry, Message
+
+__all__ = ["DURATIONS_MAX", "EVENTS_MAX", "MESSAGES_MAX", "REQUESTS_MAX", "Asked", "Interval", "Span", "Tapped", "Taps"]
+
+MESSAGES_MAX = 40  # of those that were sent, and of those that were received
+REQUESTS_MAX = 20
+EVENTS_MAX = 100
+DURATIONS_MAX = 256  # of requests, for their median
+SPANS_MAX = 512  # Readies and batches that an answer looks for its entry in
+
+
+class Asked(NamedTuple):
+    """A request that was answered: headers are those of the answer, which may say an index; `at` is the answer's moment."""
+
+    method: bytes
+    target: bytes
+    status: int
+    seconds: float
+    headers: bytes
+    at: float
+
+
+class Span(NamedTuple):
+    """Entries `first` to `last`, and when what was done with them began and ended."""
+
+    first: int
+    last: int
+    begun: float
+    ended: float
+
+
+class Interval:
+    """What was noted since the last `take`."""
+
+    __slots__ = (
+        "asked",
+        "dropped",
+        "durations",
+        "events",
+        "methods",
+        "received",
+        "received_types",
+        "sent",
+        "sent_types",
+    )
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.received: list[Message] = []
+        self.sent_types: Counter[tuple[Any, int]] = Counter()  # by type and receiver
+        self.received_types: Counter[tuple[Any, int]] = Counter()  # by type and sender
+        self.dropped = 0
+        self.asked: list[Asked] = []
+        self.methods: Counter[bytes] = Counter()  # of requests for keys
+        self.durations: list[float] = []
+        self.events: list[list[Any]] = []
+
+
+class Taps:
+    """The taps of one node while somebody watches. For any thread."""
+
+    def __init__(self) -> None:
+        self._interval = Interval()
+        self.persisting: deque[Span] = deque(maxlen=SPANS_MAX)
+        self.applying: deque[Span] = deque(maxlen=SPANS_MAX)
+
+    def take(self) -> Interval:
+        """What was noted since the last call; a new Interval begins. For the feed's thread."""
+        taken, self._interval = self._interval, Interval()
+        return taken
+
+    def sent(self, messages: Sequence[Message]) -> None:
+        """Messages were handed to the transport."""
+        interval = self._interval
+        for message in messages:
+            interval.sent_types[message.type, message.to] += 1
+        if (room := MESSAGES_MAX - len(interval.sent)) > 0:
+            interval.sent += messages[:room]
+
+    def received(self, messages: Sequence[Message]) -> None:
+        """Messages of a peer were stepped into Raft."""
+        interval = self._interval
+        for message in messages:
+            interval.received_types[message.type, message.from_] += 1
+        if (room := MESSAGES_MAX - len(interval.received)) > 0:
+            interval.received += messages[:room]
+
+    def dropped(self, count: int) -> None:
+        """So many messages surely were not sent."""
+        self._interval.dropped += count
+
+    def persisted(self, entries: Sequence[Entry], begun: float, ended: float) -> None:
+        """Entries of a Ready are on disk."""
+        self.persisting.append(Span(entries[0].index, entries[-1].index, begun, ended))
+
+    def applied(self, entries: Sequence[Entry], begun: float, ended: float) -> None:
+        """Committed entries are in the engine."""
+        self.applying.append(Span(entries[0].index, entries[-1].index, begun, ended))
+
+    def answered(self, method: bytes, target: bytes, status: int, seconds: float, headers: bytes) -> None:
+        """A request was answered, `seconds` after it was there whole."""
+        interval = self._interval
+        if not target.startswith(b"/_/"):
+            interval.methods[method] += 1
+            if len(interval.durations) < DURATIONS_MAX:
+                interval.durations.append(seconds)
+        if len(interval.asked) < REQUESTS_MAX:
+            interval.asked.append(Asked(method, target, status, seconds, headers, time.monotonic()))
+
+    def event(self, kind: str, *words: Any) -> None:
+        """Something happened that people want to see; words are ready for JSON."""
+        events = self._interval.events
+        if len(events) < EVENTS_MAX:
+            events.append([kind, *words])
+
+
+class Tapped(Protocol):
+    """A part of a node that tells viewers something."""
+
+    taps: Taps | None

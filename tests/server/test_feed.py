@@ -1,0 +1,329 @@
+"""The feed of the live page: what a frame says, who may watch, and that it costs nothing while nobody does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from server.connection import Limits
+from server.feed import LOOK_S, Feed
+from server.feed_frame import OWN_PATHS
+from server.feed_store import ITEMS_MAX, bounded
+from server.feed_taps import MESSAGES_MAX, REQUESTS_MAX, Taps
+from server.feed_viewers import QUEUE_MAX, Viewers
+from server.http import FrontEnd
+from server.limits import VIEWERS_MAX
+from tests.server.fake_node import Wire
+from tests.server.local_nodes import LocalCluster, eventually
+
+FIELDS = {"id", "engine", "now_ms", "pages", "raft", "messages", "wal", "requests", "rates", "store", "events"}
+
+
+class Viewer:
+    """A page's end of a feed."""
+
+    def __init__(self, front: FrontEnd, *fields: str, version: str = "1.1") -> None:
+        self._socket = socket.create_connection(front.address, timeout=20)
+        lines = [f"GET /_/feed HTTP/{version}", "Host: 127.0.0.1", *fields, "", ""]
+        self._socket.sendall("\r\n".join(lines).encode())
+        self._lines = self._socket.makefile("rb")
+        self.status = int(self._lines.readline().split()[1])
+        self.head = dict(line.decode().strip().split(": ", 1) for line in iter(self._lines.readline, b"\r\n"))
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """The frames, until the stream ends. (A frame's line is whole in one chunk.)"""
+        for line in self._lines:
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+
+    def first(self, wanted: Any = lambda frame: True) -> dict[str, Any]:
+        """The next frame of which `wanted` is true."""
+        return next(frame for frame in self.frames() if wanted(frame))
+
+    def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        return self._lines.read()
+
+
+@contextmanager
+def front_of(node: Any, limits: Limits | None = None, pages: tuple[str, ...] = ()) -> Iterator[FrontEnd]:
+    front = FrontEnd(node, ("127.0.0.1", 0), limits, pages)
+    front.start()
+    try:
+        yield front
+    finally:
+        front.stop()
+
+
+@pytest.fixture
+def front(one):
+    with front_of(one) as front:
+        yield front
+    assert not _tapped(front)
+
+
+def _tapped(front: FrontEnd) -> list[object]:
+    """What gathers something for viewers."""
+    return [part for part in [front, *front.node.watched._parts] if part.taps is not None]
+
+
+def _put(front: FrontEnd, key: str) -> int:
+    with Wire(front.address) as wire:
+        status, headers, _ = wire.ask("PUT", f"/{key}", b"value")
+        assert status == 204
+        return int(headers["x-metcd-index"])
+
+
+# ---- the frame ------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_says_what_status_and_describe_say(front, one):
+    index = _put(front, "a")
+    with Viewer(front) as viewer:
+        frame = viewer.first(lambda frame: frame["store"] is not None)
+    status = one.status()
+    assert frame.keys() == FIELDS
+    assert (frame["id"], frame["engine"], frame["pages"]) == (1, "lsm", [f"http://127.0.0.1:{front.address[1]}"])
+    raft = frame["raft"]
+    assert (raft["role"], raft["leader"], raft["term"]) == ("leader", 1, status["term"])
+    assert raft["commit"] == raft["applied"] == raft["last"] == status["applied_index"] == index
+    assert raft["members"] == {"1": "voter"}
+    assert raft["log"][-1] == [index, status["term"], "put", raft["log"][-1][3]]
+    store = frame["store"]
+    assert store["applied"] == store["until"] == index
+    assert store["describe"] == one.machine.store.describe()
+    assert {**store["stats"], "gets": 0} == {**status["stats"], "gets": 0}
+    with Wire(front.address) as wire:
+        told = json.loads(wire.ask("GET", "/_/describe")[2])
+    assert told["applied"] == told["until"] == index
+    assert told["describe"] == store["describe"]
+
+
+def test_a_write_is_seen_with_where_its_time_went(front):
+    with Viewer(front) as viewer:
+        viewer.first()
+        index = _put(front, "hello%20world")
+        frame = viewer.first(lambda frame: frame["requests"])
+        ((method, key, status, total_ms, phases),) = frame["requests"]
+        assert (method, key, status) == ("PUT", "hello world", 204)
+        assert phases.keys() == {"queue", "persist", "replicate", "apply", "answer"}
+        assert sum(phases.values()) == pytest.approx(total_ms, abs=0.01)
+        assert phases["persist"] > 0
+        assert frame["rates"]["puts"] > 0
+        assert frame["rates"]["latency_ms"] == total_ms
+        if frame["raft"]["applied"] < index:
+            frame = viewer.first(lambda frame: frame["raft"]["applied"] >= index)
+        assert frame["wal"]["fsyncs"] > 0
+        assert frame["wal"]["segments"][-1][1] <= frame["wal"]["bytes"]
+
+
+def test_the_page_s_own_requests_are_not_shown(front):
+    with Viewer(front) as viewer, Wire(front.address) as wire:
+        for path in OWN_PATHS:
+            with Wire(front.address) as other:
+                other.ask("HEAD", path.decode())
+        wire.ask("GET", "/_/status")
+        wire.ask("GET", "/absent")
+        shown = viewer.first(lambda frame: frame["requests"])["requests"]
+        while shown[-1][1] != "absent":
+            shown += viewer.first(lambda frame: frame["requests"])["requests"]
+    assert [(method, key, status) for method, key, status, *_ in shown] == [
+        ("GET", "/_/status", 200),
+        ("GET", "absent", 404),
+    ]
+
+
+def test_messages_and_roles_are_seen_in_a_cluster(tmp_path):
+    with LocalCluster(tmp_path) as cluster:
+        leader = cluster.leader()
+        with front_of(leader) as front, Viewer(front) as viewer:
+            frame = viewer.first(lambda frame: frame["messages"]["received"] and frame["messages"]["sent"])
+            peers = {int(node) for node in frame["raft"]["progress"]}
+            assert peers == set(cluster.nodes) - {leader.id}
+            for kind, node, term, _, _ in frame["messages"]["sent"] + frame["messages"]["received"]:
+                assert kind.startswith("Msg") and node in peers and term == frame["raft"]["term"]
+            assert sum(frame["messages"]["counts"].values()) >= len(frame["messages"]["sent"])
+            follower = cluster.follower()
+            leader.transfer(follower.id)
+            event = viewer.first(lambda frame: frame["events"])["events"][0]
+            assert event[:3] == ["role", "leader", "follower"]
+
+
+def test_who_comes_later_sees_everything(front):
+    with Viewer(front) as early:
+        assert early.first()["store"] is not None
+        with Viewer(front) as late:
+            assert late.first(lambda frame: True)["store"] is not None or late.first()["store"] is not None
+
+
+def test_a_node_s_thread_that_is_away_is_waited_for_no_longer_than_a_look_takes(one):
+    away, back = threading.Event(), threading.Event()
+
+    def stand() -> None:
+        away.set()
+        back.wait(20)
+
+    one.later(stand)
+    assert away.wait(20)
+    try:
+        assert one.watched.look(LOOK_S) is None
+        assert one.watched.look(LOOK_S) is None
+    finally:
+        back.set()
+    assert eventually("it answers", lambda: one.watched.look(1.0)).status.id == 1
+
+
+def test_long_lists_and_texts_of_a_description_are_cut_and_say_so():
+    cut = bounded({"a": {"b": list(range(ITEMS_MAX + 1)), "c": "x" * 5000, "d": [1, 2], "e": None}})
+    assert cut["a"]["b"]["cut"] == ITEMS_MAX + 1 and cut["a"]["b"]["first"][:2] == [0, 1]
+    assert cut["a"]["c"]["cut"] == 5000
+    assert (cut["a"]["d"], cut["a"]["e"]) == ([1, 2], None)
+
+
+def test_what_is_gathered_between_two_frames_is_bounded():
+    taps = Taps()
+    for _ in range(1000):
+        taps.answered(b"GET", b"/key", 200, 0.001, b"")
+        taps.event("role", "a", "b", 1, 1)
+        taps.dropped(1)
+    interval = taps.take()
+    assert len(interval.asked) == REQUESTS_MAX and interval.methods[b"GET"] == 1000 and interval.dropped == 1000
+    assert len(interval.durations) <= 256 and len(interval.events) <= 100
+    assert not taps.take().asked
+    assert MESSAGES_MAX == 40
+
+
+# ---- who watches ----------------------------------------------------------------------------------------------------
+
+
+def test_while_nobody_watches_nothing_is_tapped_and_nobody_looks(front, one, monkeypatch):
+    looks = []
+    view = one.watched._view
+    monkeypatch.setattr(one.watched, "_view", lambda: looks.append(1) or view())
+    _put(front, "b")
+    assert not _tapped(front) and not looks
+    assert not any(thread.name == "feed" for thread in threading.enumerate())
+    with Viewer(front) as viewer:
+        viewer.first()
+        assert len(_tapped(front)) == 6 and looks
+    eventually("it is as if nobody had watched", lambda: not _tapped(front) and front.feed._thread is None)
+    seen = len(looks)
+    _put(front, "c")
+    assert len(looks) == seen
+
+
+def test_so_many_watch_and_the_next_one_is_told(front):
+    viewers = [Viewer(front) for _ in range(VIEWERS_MAX)]
+    try:
+        for viewer in viewers:
+            assert viewer.status == 200 and viewer.head["Content-Type"] == "text/event-stream"
+            viewer.first()
+        with Wire(front.address) as wire:
+            status, headers, body = wire.ask("GET", "/_/feed")
+            assert status == 503 and headers["retry-after"] == "1"
+            assert json.loads(body)["error"].startswith(f"{VIEWERS_MAX} pages watch this node already")
+            assert wire.ask("GET", "/_/health")[0] == 200
+    finally:
+        for viewer in viewers:
+            viewer.__exit__()
+    eventually("their places are given back", lambda: not front.feed._viewers._here)
+    with Viewer(front) as viewer:
+        assert viewer.first()["id"] == 1
+
+
+def test_viewers_take_no_place_that_clients_need(one):
+    with front_of(one, Limits(connections=1, spare_connections=0)) as front:
+        with Viewer(front) as first:
+            first.first()
+            with Viewer(front) as second:
+                second.first()
+                with Wire(front.address) as wire:
+                    assert wire.ask("PUT", "/d", b"1")[0] == 204
+        eventually("they are gone", lambda: not front.threads)
+        assert front._slots.free() == 1
+
+
+def test_a_viewer_that_takes_nothing_is_dropped_and_the_others_go_on():
+    left = threading.Event()
+    viewers = Viewers(2, left.set)
+    slow, quick = viewers.join(), viewers.join()
+    assert slow is not None and quick is not None and viewers.join() is None
+    assert next(slow) == next(quick)
+    for number in range(QUEUE_MAX + 5):
+        viewers.send(b"%d" % number)
+        assert next(quick) == b"%d" % number
+    assert list(slow) == []
+    assert left.is_set() and viewers.dropped == 1 and len(viewers) == 1
+    viewers.close()
+    assert list(quick) == []
+    assert viewers.join() is None
+
+
+def test_a_slow_viewer_s_connection_ends(one, monkeypatch):
+    """The system's buffers take what they take; then a block isn't sent in time, and the connection is closed."""
+    with front_of(one, Limits(viewer_s=0.05)) as front:
+        frame = b"x" * (1 << 20)
+        with Viewer(front), Viewer(front) as other:
+            other.first()
+            eventually("it is gone", lambda: front.feed._viewers.send(b"%b\n" % frame) or len(front.threads) < 2)
+
+
+def test_a_dead_viewer_s_thread_ends(front):
+    viewer = Viewer(front)
+    viewer.first()
+    viewer.__exit__()
+    eventually("its thread has ended", lambda: not front.threads)
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_feed_ends_with_the_server(one, version):
+    with front_of(one) as front:
+        viewer = Viewer(front, version=version)
+        assert viewer.first()["id"] == 1
+        assert ("Transfer-Encoding" in viewer.head) == (version == "1.1")
+        assert viewer.head["Connection"] == "close"
+    rest = viewer.rest()
+    assert rest.endswith(b"0\r\n\r\n") or version == "1.0"
+    viewer.__exit__()
+    assert not front.threads and front.feed._thread is None
+
+
+def test_head_of_a_feed_has_no_body_and_leaves_no_viewer(front):
+    with Wire(front.address) as wire:
+        status, headers, body = wire.ask("HEAD", "/_/feed")
+        assert (status, headers["content-type"], body) == (200, "text/event-stream", b"")
+        assert wire.rest() == b""
+    eventually("nobody watches", lambda: not front.feed._viewers._here)
+
+
+def test_a_feed_that_fails_is_told_and_ends(front, one, monkeypatch, lines):
+    monkeypatch.setattr(one.watched, "_view", lambda: 1 // 0)
+    with Viewer(front) as viewer:
+        assert list(viewer.frames()) == []
+    assert "the feed failed" in lines
+    assert not _tapped(front)
+    assert one.propose([(b"e", b"1")])
+
+
+def test_the_feed_of_a_store_that_is_closed_goes_on_without_it(tmp_path):
+    with LocalCluster(tmp_path, ["btree"]) as cluster:
+        node = cluster.leader()
+        with front_of(node) as front, Viewer(front) as viewer:
+            viewer.first()
+            node.stop()
+            assert isinstance(front.feed, Feed)
+            _ = viewer
+            assert front.feed._viewers._here
