@@ -3,6 +3,7 @@
             ( 1 )  leader, term 3            a circle    a node; the number is its id, the colour and the word its role
            ⁄     \                           a pip       whom it voted for in its term
         ( 2 )───( 3 )                        a shape on a line    messages of one kind that a node sent in 100 ms
+         ▪▪▪▫                                ▪ the log's last entries, colours are terms; ▫ not committed
 
    Shapes come from `messages.sent` of the sender's frame, and from nowhere else: a node that isn't heard sends nothing
    here. How long they are on their way is drawn slowly, so that it can be seen: FLIGHT_MS, not what it took. Several of a
@@ -19,7 +20,8 @@ const FLIGHT_MS = 480;
 const FLIGHTS_MAX = 64;
 const NODE_R = 31;
 const LANE = 5; // messages keep to one side of the line, those of the other direction to the other
-const ABOVE = 62; // room for the words of the uppermost node, which stand above it: below are its links
+const ABOVE = 80; // room for the words of the uppermost node, which stand above it: below are its links
+const TAIL = 8; // entries
 
 export const view = {
   id: "cluster",
@@ -57,7 +59,7 @@ class Cluster {
   }
 
   close() {
-    this.closed = true;
+    this.page.off("frame", this.listener);
   }
 
   /** Where everything is, from the room there is. O(nodes²). */
@@ -75,7 +77,7 @@ class Cluster {
       }));
       const lowest = Math.max(...[...this.at.values()].map(([, y]) => y));
       this.middle = NODE_R + ABOVE + down;
-      this.drawing.size(width, Math.round(lowest + NODE_R + 60));
+      this.drawing.size(width, Math.round(lowest + NODE_R + 78));
     }
     return nodes;
   }
@@ -84,6 +86,7 @@ class Cluster {
     const nodes = this.place();
     const {world} = this.page;
     const leader = world.leader;
+    this.high = Math.max(0, ...world.nodes.map((node) => node.frame?.raft?.last ?? 0));
     say(this.frame.note, summary(world));
     this.drawing.tell(summary(world));
     drawFacts(this.facts, world, leader);
@@ -108,12 +111,13 @@ class Cluster {
       onkeydown: (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), choose()),
     }, s("circle", {class: "halo", r: NODE_R + 6}), s("circle", {class: "body", r: NODE_R}),
     s("text", {class: "id", dy: 9}), s("text", {class: "role"}), s("text", {class: "muted"}), s("text", {class: "muted"}),
+    s("g", {class: "tail"}, ...Array.from({length: TAIL}, (_, n) => s("rect", {x: n * 12 - TAIL * 6 + 1, width: 10, height: 10, rx: 2}))),
     s("g", {class: "pip", transform: `translate(${NODE_R * 0.78} ${-NODE_R * 0.78})`}, s("circle", {r: 10}), s("text", {dy: 4})));
   }
 
   drawNode(group, node) {
     const [x, y] = this.at.get(node.key);
-    const [, , id, role, line, numbers, pip] = group.children;
+    const [, , id, role, line, numbers, tail, pip] = group.children;
     const told = about(node, this.page.faults);
     put(group, {transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, "data-role": told.word, "aria-label": told.sentence,
       "aria-pressed": String(node.id !== null && node.id === this.page.node()?.id)});
@@ -125,6 +129,17 @@ class Cluster {
     say(numbers, told.numbers);
     put(pip, {visibility: told.vote ? "visible" : "hidden"});
     say(pip.lastChild, told.vote ? String(told.vote) : "");
+    put(tail, {transform: `translate(0 ${up ? -NODE_R - 76 : NODE_R + 61})`});
+    this.drawTail(tail, node.node?.frame?.raft);
+  }
+
+  /** The same columns for all nodes: who is behind has gaps at the end. */
+  drawTail(tail, raft) {
+    const entries = new Map((raft?.log ?? []).map((entry) => [entry[0], entry]));
+    [...tail.children].forEach((rect, n) => {
+      const entry = entries.get(Math.max(this.high, TAIL) - TAIL + 1 + n);
+      put(rect, {class: entry ? `term-${(entry[1] - 1) % 6}${entry[0] > raft.commit ? " open" : ""}` : null});
+    });
   }
 
   drawLinks(nodes) {
@@ -154,7 +169,7 @@ class Cluster {
 
   /** A frame's messages begin their way, spread over the interval that they were sent in. */
   send(node, frame) {
-    if (this.closed || !this.at || still()) return;
+    if (!this.at || still()) return;
     const groups = new Map();
     for (const [type, to, , , entries] of frame.messages?.sent ?? []) {
       const shape = shapeOf(type);
@@ -252,7 +267,7 @@ function shapesLegend() {
     s("path", {class: `dot ${kind.name}`, d: kind.path})), kind.words));
   entries.push(h("li", {}, s("svg", {viewBox: "-8 -8 16 16", width: 15, height: 15, "aria-hidden": "true"},
     s("path", {class: "dot append answer", d: KINDS.append.path})), "hollow: the answer"));
-  entries.push(h("li", {}, h("span", {class: "pip-sample"}, "1"), "whom it voted for"));
+  entries.push(h("li", {}, h("span", {class: "pip-sample"}, "1"), "whom it voted for"), h("li", {}, h("span", {class: "swatch term-0"}), "the last entries of its log, by term"));
   const list = legend([]);
   list.append(...entries);
   return list;

@@ -21,8 +21,8 @@
        node(engine)        the chosen node; if an engine is named and the chosen one has another: the first that runs it
        choose(id)          chooses a node                    go(id, params)   shows a view: #log?node=2
        params              of the address, strings           bytes(node, file, at)   shows a file's bytes (bytes.js)
-       tell(sentence)      says it in the status line, which screen readers read
-       on(name, f), emit(name, ...)   for what modules say to each other:
+       tell(sentence)      says it in the status line, which screen readers read        wake()   draws soon
+       on(name, f), off, emit(name, ...)   for what modules say to each other:
             "frame" (node, frame or null), "node" (id) and "link" (a, b) when one is clicked in the cluster's picture
        faults              what the lab did, drawn by cluster.js: {cut: Set of "1-2" or "1>2", paused: Set, dead: Set}
        lab                 null, or lab.js's: then the cluster's nodes and links can be clicked
@@ -32,13 +32,20 @@
     2. The address says what is seen: going back, a reload and a bookmark lead to the same view. */
 
 import {view as cluster} from "./cluster.js";
+import {view as log} from "./log.js";
+import {view as requests} from "./requests.js";
 import {World} from "./stream.js";
 import {count, h, keyed, put, say} from "./svg.js";
+import {panel as write} from "./write.js";
 
 const VIEWS = [
   cluster,
+  log,
+  requests,
 ];
-const PANELS = [];
+const PANELS = [
+  write,
+];
 
 const find = (id) => document.getElementById(id);
 const main = find("main");
@@ -76,6 +83,9 @@ const page = {
   },
   on(name, listener) {
     (listeners[name] ??= []).push(listener);
+  },
+  off(name, listener) {
+    listeners[name] = listeners[name].filter((each) => each !== listener);
   },
   emit(name, ...told) {
     for (const listener of listeners[name] ?? []) listener(...told);

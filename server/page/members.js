@@ -52,9 +52,9 @@ export function newsList() {
   return {root: box.root, draw};
 }
 
-/** An event of the feed as a sentence: ["role", "follower", "leader", 3]; of the others, their name and their fields. */
+/** An event of the feed as a sentence: ["role", "follower", "leader", 1, 3] has the leader and the term; of the others, their name and their fields. */
 function words([kind, ...told]) {
-  if (kind === "role") return `was ${told[0]}, is ${told[1]} in term ${count(told[2])}`;
+  if (kind === "role") return `was ${told[0]}, is ${told[1]} in term ${count(told.at(-1))}`;
   const fields = told.map((value) => (value !== null && typeof value === "object"
     ? Object.entries(value).map(([name, each]) => `${name.replaceAll("_", " ")} ${Array.isArray(each) ? each.length : each}`).join(", ") : String(value)));
   return `${kind.replaceAll("_", " ")}${fields.length ? ": " : ""}${fields.join(", ")}`;

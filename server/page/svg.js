@@ -160,14 +160,15 @@ export function drawing(width, height, sentence = "") {
   return {root, tell: (text) => say(title, text), size: (w, h2) => put(root, {viewBox: `0 0 ${w} ${h2}`})};
 }
 
-/** One horizontal bar of parts. show([{value, kind, title}], total): kind is a class of style.css, "part-persist". */
+/** One horizontal bar of parts. show([{value, kind, title}], total): kind is a class of style.css, "part-1"; parts
+    of the same kind have a `key` each. */
 export function stack() {
   const root = h("span", {class: "stack", role: "img"});
   const show = (parts, total = parts.reduce((sum, part) => sum + part.value, 0)) => {
-    keyed(root, parts, (part) => part.kind, (part) => h("span", {class: `part ${part.kind}`}), (element, part) => {
+    keyed(root, parts, (part) => part.key ?? part.kind, (part) => h("span", {class: `part ${part.kind}`}), (element, part) => {
       const width = total > 0 ? `${((100 * part.value) / total).toFixed(2)}%` : "0";
       if (element.lastWidth !== width) element.style.width = element.lastWidth = width;
-      put(element, {title: part.title});
+      put(element, {class: `part ${part.kind}`, title: part.title});
     });
     put(root, {"aria-label": parts.map((part) => part.title).join(", ")});
   };
@@ -191,14 +192,14 @@ export class Timeline {
     Object.assign(this, {title, seconds, show, from, points: []});
     this.line = s("path", {class: "line"});
     this.area = s("path", {class: "area"});
-    this.top = h("span", {class: "top"});
+    this.highest = h("span");
     this.now = h("span", {class: "now"});
     this.picture = drawing(WIDE, HIGH, title);
     put(this.picture.root, {preserveAspectRatio: "none"});
     this.picture.root.append(s("line", {class: "axis", x1: 0, x2: WIDE, y1: HIGH - 0.5, y2: HIGH - 0.5}), this.area, this.line);
     this.root = h("div", {class: "timeline"},
       h("p", {class: "timeline-head"}, h("span", {}, title), this.now), this.picture.root,
-      h("p", {class: "timeline-foot"}, h("span", {}, `${seconds} s ago`), this.top, h("span", {}, "now")));
+      h("p", {class: "timeline-foot"}, h("span", {}, `${seconds} s ago`), this.highest, h("span", {}, "now")));
   }
 
   add(at, value) {
@@ -223,7 +224,7 @@ export class Timeline {
     put(this.area, {d: `${path}L${WIDE} ${HIGH}L${x(points[0][0])} ${HIGH}Z`});
     const latest = this.show(points.at(-1)[1]);
     say(this.now, latest);
-    say(this.top, `highest ${this.show(high)}`);
+    say(this.highest, `highest ${this.show(high)}`);
     this.picture.tell(`${this.title}: ${latest} now, at most ${this.show(high)} in the last ${this.seconds} seconds`);
   }
 }

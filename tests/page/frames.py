@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
+Frame = dict[str, Any]
+
 ENGINES = ("lsm", "btree", "bitcask")
 KINDS = ("put", "put", "put", "put", "delete", "batch", "session")
 
 
-def raft(node_id: int, n: int, first: int = 1) -> dict[str, Any]:
+def raft(node_id: int, n: int, first: int = 1) -> Frame:
     """Node 1 leads; an entry comes with each third frame; node 3 is four entries short."""
     last = first + 16 + n // 3
     commit = last - 1 if n % 3 == 0 else last
@@ -47,7 +49,7 @@ def raft(node_id: int, n: int, first: int = 1) -> dict[str, Any]:
     }
 
 
-def messages(node_id: int, n: int, last: int) -> dict[str, Any]:
+def messages(node_id: int, n: int, last: int) -> Frame:
     """A heartbeat in each tenth frame, an append with each new entry, and what answers them."""
     sent: list[list[Any]] = []
     if node_id == 1:
@@ -81,7 +83,7 @@ def requests(node_id: int, n: int) -> list[list[Any]]:
     return [[method, f"user/{rng.randrange(999)}", 204, sum(parts.values()), parts]]
 
 
-def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first: int = 1) -> dict[str, Any]:
+def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first: int = 1) -> Frame:
     """A whole frame, with this describe() of the node's store in each fifth."""
     of_raft = raft(node_id, n, first)
     return {
@@ -100,15 +102,15 @@ def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first
         "requests": requests(node_id, n),
         "rates": {"puts": 4.0, "gets": 1.5, "latency_ms": 2.4},
         "store": {"applied": of_raft["applied"], "describe": describe, "stats": {}} if n % 5 == 0 else None,
-        "events": [["role", "follower", "leader", 3]] if n == 0 and node_id == 1 else [],
+        "events": [["role", "candidate", "leader", 1, 3]] if n == 0 and node_id == 1 else [],
     }
 
 
-def small(node_id: int, n: int, urls: list[str]) -> dict[str, Any]:
+def small(node_id: int, n: int, urls: list[str]) -> Frame:
     """A cluster of three that has run for a minute."""
     return frame(node_id, n, urls, {"engine": ENGINES[node_id - 1]})
 
 
-def big(node_id: int, n: int, urls: list[str]) -> dict[str, Any]:
+def big(node_id: int, n: int, urls: list[str]) -> Frame:
     """The same with a log of millions."""
     return frame(node_id, n, urls, {"engine": ENGINES[node_id - 1]}, first=7_340_001)
