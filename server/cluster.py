@@ -129,8 +129,10 @@ class LocalCluster:
         self.packages = packages
         self.log_format = log_format
         self.say: Callable[[str], None] = pass_on  # takes the nodes' lines
+        self.faults_of: Callable[[LocalNode], bytes] | None = None  # in a lab: the line that a node begins with
         self.secret_file = f"{data_dir}/peer-secret"
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._guard = threading.Lock()  # held where a process comes or goes
 
     def command(self, node: LocalNode) -> list[str]:
         """The line that starts a node, as a list of words."""
@@ -161,22 +163,36 @@ class LocalCluster:
         for node in self.nodes:
             self.start_node(node)
 
-    def require_free_ports(self) -> None:
-        """Raises ClusterError, with a sentence that names it, if a port is taken."""
-        for node in self.nodes:
+    def require_free_ports(self, *nodes: LocalNode) -> None:
+        """Raises ClusterError, with a sentence that names it, if a port of these, by default of all, is taken."""
+        for node in nodes or self.nodes:
             for port in (node.client_port, node.peer_port):
                 _require_free(port)
 
     def start_node(self, node: LocalNode) -> subprocess.Popen[bytes]:
         """Starts one node; what it prints comes out here, after its number."""
-        process = subprocess.Popen(
-            [*self.command(node), "--until-stdin-closes"], stdin=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        assert process.stdout is not None
+        words = ["--until-stdin-closes"] + ([] if self.faults_of is None else ["--lab"])
+        with self._guard:
+            process = subprocess.Popen(
+                [*self.command(node), *words], stdin=subprocess.PIPE, stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+            self.processes[node.id] = process
+        assert process.stdin is not None and process.stdout is not None
         threading.Thread(target=self._pass_on, args=(node.id, process.stdout), daemon=True).start()
-        self.processes[node.id] = process
+        if self.faults_of is not None:
+            with contextlib.suppress(OSError):  # it has ended already
+                os.write(process.stdin.fileno(), self.faults_of(node))
         return process
+
+    def kill_node(self, node: LocalNode) -> None:
+        """Ends a node's process, if there is one, as the loss of power would; `dead` doesn't tell of it."""
+        with self._guard:
+            process = self.processes.pop(node.id, None)
+            if process is not None:
+                process.kill()
+                process.wait()
+                _close(process)
 
     def _pass_on(self, node_id: int, output: IO[bytes]) -> None:
         with output:
@@ -203,11 +219,12 @@ class LocalCluster:
 
     def dead(self) -> list[LocalNode]:
         """The nodes whose processes have ended since the last call, however they ended."""
-        ended = [
-            node for node in self.nodes if node.id in self.processes and self.processes[node.id].poll() is not None
-        ]
-        for node in ended:
-            _close(self.processes.pop(node.id))
+        with self._guard:
+            ended = [
+                node for node in self.nodes if node.id in self.processes and self.processes[node.id].poll() is not None
+            ]
+            for node in ended:
+                _close(self.processes.pop(node.id))
         return ended
 
     def brought_back(self) -> list[tuple[LocalNode, str]]:

@@ -7,10 +7,13 @@ While it is under way the leader takes no proposals; they wait (server/outstandi
 so a client sees some milliseconds more. An answer says what is so now: that node leads. One that doesn't come in time says
 that it didn't happen yet; Raft gives it up after an election timeout.
 
-Follows etcd's Server.MoveLeader and TransferLeadership (server/etcdserver/server.go). For the node's thread.
+Follows etcd's Server.MoveLeader and TransferLeadership (server/etcdserver/server.go). For the node's thread, but for
+`transfer`, which is for any other.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from raft import ProgressState, RawNode
 from server.errors import NodeStopped, NoLeader, NotAVoter
@@ -22,9 +25,21 @@ __all__ = ["Handover"]
 class Handover:
     """Who waits for which node to lead."""
 
-    def __init__(self, raft: RawNode) -> None:
+    def __init__(self, raft: RawNode, later: Callable[[Callable[[], object]], None], leader: Callable[[], int]) -> None:
+        """later: has a function called in the node's thread. leader: who leads, for any thread."""
         self._raft = raft
+        self._later = later
+        self._leader = leader
         self._waiting: list[tuple[int, Waiter]] = []
+
+    def transfer(self, node_id: int, timeout_s: float) -> int:
+        """Returns the term in which this node leads. Raises NodeError: NoLeader if it doesn't come to that in time."""
+        waiter = Waiter()
+        self._later(lambda: self.ask(node_id, waiter))
+        term = waiter.wait(timeout_s)
+        if term is None:
+            raise NoLeader(f"node {node_id} did not take over within {timeout_s:g} s, and node {self._leader()} leads")
+        return term
 
     def ask(self, node_id: int, waiter: Waiter) -> None:
         """Has the leader hand over to this node; `waiter` is told the term in which it leads, or why it can't."""

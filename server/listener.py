@@ -37,7 +37,7 @@ from typing import Any, Protocol
 from server.addresses import family
 from server.logs import Minutely
 
-__all__ = ["Life", "Listener", "hang_up"]
+__all__ = ["Life", "Listener", "drain", "hang_up"]
 
 ACCEPT_PAUSE_S = 0.1
 POLL_S = 0.1  # how soon `stop_accepting` is noticed
@@ -177,3 +177,16 @@ def hang_up(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     """Wakes the thread that reads from the connection or writes to it; that thread closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(how)
+
+
+def drain(connection: socket.socket, patience_s: float, size_max: int) -> None:
+    """Sends no more, and drops what still comes for a moment: a reset could overtake the answer. Raises OSError."""
+    connection.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + patience_s
+    dropped = 0
+    while dropped < size_max and (remaining_s := deadline - time.monotonic()) > 0:
+        connection.settimeout(remaining_s)
+        data = connection.recv(1 << 16)
+        if not data:
+            return
+        dropped += len(data)

@@ -60,11 +60,11 @@ class Rates:
     def __init__(self) -> None:
         self._last: dict[int, tuple[float, int]] = {}
 
-    def line(self, node_id: int, status: Mapping[str, Any] | None, now: float) -> str:
-        """One node's line; None: it didn't answer. now: seconds."""
+    def line(self, node_id: int, status: Mapping[str, Any] | None, now: float, away: str = "away") -> str:
+        """One node's line; None: it didn't answer, and `away` is how it is. now: seconds."""
         if status is None:
             self._last.pop(node_id, None)
-            return f"node {node_id}  away"
+            return f"node {node_id}  {away}"
         applied = status["applied_index"]
         before = self._last.get(node_id)
         self._last[node_id] = (now, applied)

@@ -56,6 +56,7 @@ from server.guards import leads_too_far
 from server.handover import Handover
 from server.health import Contact, Health
 from server.intake import Intake
+from server.lab_node import Breakable
 from server.lease_reads import BothReads
 from server.loop import Loop, new_inbox
 from server.loop_calls import Begins
@@ -147,7 +148,7 @@ class Node:
         self._loop = ReadyLoop(
             self._raft, self._storage, self.machine, (self._outstanding, self._reads), self, config, conf_state
         )
-        self._handover = Handover(self._raft)
+        self._handover = Handover(self._raft, self.later, lambda: self._public.leader)
         self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
         asked = self._asked()
         self._waits, self._lease_waits = (Waits(self._proposals, each) for each in (asked, asked.for_leases()))
@@ -211,14 +212,7 @@ class Node:
 
     def transfer(self, node_id: int, timeout_s: float = 5.0) -> int:
         """Has the leader hand over to a node (server/handover.py); the term in which it leads. Raises NodeError."""
-        waiter = Waiter()
-        self.later(lambda: self._handover.ask(node_id, waiter))
-        term = waiter.wait(timeout_s)
-        if term is None:
-            raise NoLeader(
-                f"node {node_id} did not take over within {timeout_s:g} s, and node {self._public.leader} leads"
-            )
-        return term
+        return self._handover.transfer(node_id, timeout_s)
 
     def hand_over(self, timeout_s: float = HAND_OVER_S) -> None:
         """Before a clean shutdown: if this node leads, returns when another one does, or nobody can, or in `timeout_s`."""
@@ -227,6 +221,10 @@ class Node:
         if not self._stopping:
             with contextlib.suppress(NodeError):
                 waiter.wait(timeout_s)
+
+    def breakable(self) -> Breakable:
+        """What a lab does to this node (server/lab_node.py)."""
+        return Breakable(self._transport.cut, self.machine.store.compact, self.later, self._raft, self._may_campaign)
 
     def stop_waiting(self) -> None:
         """Ends every wait, as the node is about to stop: writes that are on their way are told that they are unknown."""
@@ -346,6 +344,9 @@ class Node:
         self.later(lambda: self._raft.report_unreachable(node_id))
         self.later(lambda: self._intake.unsent(dropped))
 
+    def _may_campaign(self) -> bool:
+        return not self._roster.kept_out and self._membership.may_campaign()
+
     def _was_removed(self, why: str) -> None:
         self.later(lambda: self._membership.leave(why))
 
@@ -376,7 +377,7 @@ class Node:
                     continue
                 ticked = now >= deadline
                 if ticked:
-                    if self._membership.may_campaign():
+                    if self._may_campaign():
                         self._raft.tick()
                     self._reads.tick()
                     self._alarm.tick()

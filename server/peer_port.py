@@ -41,12 +41,12 @@ from server.forwards import TransitClock
 from server.frames import read_frame
 from server.handshake import UPGRADE, Caller, Handshake, Refusals, Unproven
 from server.limits import HANDSHAKE_TIMEOUT_S, SNAPSHOT_BYTES_MAX, SNAPSHOTS_FROM_PEER_MAX, STRANGERS_MAX
-from server.listener import Listener, hang_up
+from server.listener import Listener, drain, hang_up
 from server.logs import Minutely, logger
 from server.loop import Loop
 from server.loop_peers import LoopStream
 from server.metrics import Metrics, describe, labelled
-from server.request import HEAD_END, BadRequest, Request, is_local_name, parse_head
+from server.request import BadRequest, Request, is_local_name, read_head
 from server.secret import HELLO
 from server.snapshot_wire import UPGRADE_SNAPSHOT, Announced, IncomingFile
 
@@ -111,6 +111,7 @@ class PeerPort(Listener):
         self._members: dict[socket.socket, int] = {}  # whose connection it is
         self._streams: dict[int, socket.socket] = {}  # the newest of each member
         self._received_bytes: dict[int, int] = {}  # by member; the thread of its newest stream counts
+        self._cut: frozenset[int] = frozenset()  # whose calls don't arrive
         self._crowded_out = 0
         self._refused = 0
         self._garbage = Minutely(logger("peers"))
@@ -148,6 +149,8 @@ class PeerPort(Listener):
             others = sum(1 for other in self._members.values() if other == member)
             if connection not in self._strangers or (not is_stream and others > SNAPSHOTS_FROM_PEER_MAX):
                 return False
+            if member in self._cut:
+                return False
             del self._strangers[connection]
             self._members[connection] = member
             if is_stream:
@@ -163,6 +166,16 @@ class PeerPort(Listener):
             for connection, member in self._members.items():
                 if member in members:
                     hang_up(connection)
+
+    def cut(self, members: frozenset[int]) -> None:
+        """From now on these are not heard, and all others are: connections end, and calls get no answer."""
+        with self._guard:
+            self._cut = members
+        self.expel(members)
+
+    def is_cut(self, headers: Headers[str, str]) -> bool:
+        """True if the caller, as it says who it is, can't be heard."""
+        return bool(self._cut) and _number(headers, "X-Metcd-From") in self._cut
 
     def refused(self, whom: str, sentence: str) -> None:
         """Counts a refusal; `whom`, if it was somebody in particular, is told of once."""
@@ -241,6 +254,8 @@ class _Connection(socketserver.StreamRequestHandler):
         if found is None:
             return False
         request, headers = found
+        if self.server.is_cut(headers):
+            return False
         self._check_browser(request)
         path = request.target.decode("ascii", "replace")
         if path not in (HELLO, "/raft/stream", "/raft/snapshot"):
@@ -280,18 +295,12 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _read_head(self) -> tuple[Request, Headers[str, str]] | None:
         """The next request's head; None if nothing comes. Raises BadRequest, OSError."""
-        head = bytearray()
-        while not head.endswith(HEAD_END):
-            line = self.rfile.readline(1 << 14)
-            if not line:
-                if head:
-                    raise BadRequest(400, "The head of a request ended in the middle.")
-                return None
-            head += line
-            request = parse_head(head if not head.endswith(HEAD_END) else bytes(head), len(head) - len(line))
-        assert request is not None
+        found = read_head(self.rfile.readline)
+        if found is None:
+            return None
+        request, head = found
         headers: Headers[str, str] = Headers()
-        for field in bytes(head).split(b"\r\n")[1:-2]:
+        for field in head.split(b"\r\n")[1:-2]:
             name, _, text = field.decode("latin-1").partition(":")
             if name.lower() in headers:
                 raise BadRequest(400, f"A peer sends the field {name} once.")
@@ -325,15 +334,7 @@ class _Connection(socketserver.StreamRequestHandler):
             fields[name] = text
         body = json.dumps({"error": error.sentence}).encode() + b"\n"
         self._respond(error.status, fields, body, error.sentence)
-        self.connection.shutdown(socket.SHUT_WR)
-        deadline = time.monotonic() + LINGER_S
-        dropped = 0
-        while dropped < LINGER_BYTES and (remaining_s := deadline - time.monotonic()) > 0:
-            self.connection.settimeout(remaining_s)
-            data = self.connection.recv(1 << 16)
-            if not data:
-                return
-            dropped += len(data)
+        drain(self.connection, LINGER_S, LINGER_BYTES)
 
     # ---- what members send ------------------------------------------------------------------------------------------
 

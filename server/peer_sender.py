@@ -56,22 +56,26 @@ describe(
 
 
 class Dialer:
-    """Opens connections to peers, and ends those that are being opened or used when the node stops."""
+    """Opens connections to peers, and ends those that are being opened or used when the node stops or their link is cut."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
-        self.calls: set[socket.socket] = set()
+        self._cut: frozenset[int] = frozenset()
+        self.calls: dict[socket.socket, int] = {}  # to which peer
         self._guard = threading.Lock()
 
     @contextlib.contextmanager
-    def call(self, address: tuple[str, int]) -> Iterator[socket.socket]:
-        """A new connection to a peer, which `stop` ends while it is in here; closed if it ends badly. Raises OSError."""
+    def call(self, address: tuple[str, int], peer: int) -> Iterator[socket.socket]:
+        """A new connection to a peer, which `stop` and `cut` end while it is in here; closed if it ends badly.
+
+        Raises OSError.
+        """
+        self.require_link(peer)
         connection = socket.create_connection(address, timeout=CALL_TIMEOUT_S)
         with self._guard:
-            self.calls.add(connection)
+            self.calls[connection] = peer
         try:
-            if self.stopping.is_set():
-                raise ConnectionError("the node stops")
+            self.require_link(peer)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 # Without it, what goes to a machine without power or network is sent again at ever longer intervals,
@@ -83,7 +87,22 @@ class Dialer:
             raise
         finally:
             with self._guard:
-                self.calls.discard(connection)
+                del self.calls[connection]
+
+    def require_link(self, peer: int) -> None:
+        """Raises ConnectionError if nothing may go to this peer."""
+        if self.stopping.is_set():
+            raise ConnectionError("the node stops")
+        if peer in self._cut:
+            raise ConnectionError(f"the link to node {peer} is cut")
+
+    def cut(self, peers: frozenset[int]) -> None:
+        """From now on these can't be called, and all others can: wakes every thread that waits within a `call` to one."""
+        self._cut = peers
+        with self._guard:
+            for connection, peer in self.calls.items():
+                if peer in peers:
+                    hang_up(connection)
 
     def stop(self) -> None:
         """Wakes every thread that waits within `call`; another call fails."""
@@ -202,6 +221,13 @@ class PeerSender(threading.Thread):
         """Ends the thread when it has sent what is queued: the peer is called no more. For any thread."""
         self._queue.put(None)
 
+    def hang_up(self) -> None:
+        """Ends the connection; the thread notices, and calls again if it may. For any thread."""
+        connection = self._socket
+        if connection is not None:
+            hang_up(connection)
+        self.introduce()
+
     def stop(self) -> None:
         self._queue.put(None)
         connection = self._socket
@@ -226,6 +252,7 @@ class PeerSender(threading.Thread):
                     self._finish()
                 if self._socket is None:
                     self._socket = self._connect()
+                    self._dialer.require_link(self._peer)  # again: who cuts it hangs up what is in `_socket`
                     delay_s = RETRY_DELAY_S[0]
                 unsent = []
                 if messages:
@@ -282,7 +309,7 @@ class PeerSender(threading.Thread):
 
     def _connect(self) -> socket.socket:
         """Opens a connection and turns it into a stream. Raises OSError or HTTPException."""
-        with self._dialer.call(self.address) as connection:
+        with self._dialer.call(self.address, self._peer) as connection:
             why, self._told = dial(connection, netloc(*self.address), self._peer, self._handshake)
             if why:
                 self._refusals.tell(f"to {self._peer}", why)
@@ -313,7 +340,7 @@ class PeerSender(threading.Thread):
         """
         handshake, host = self._handshake, netloc(*self.address)
         about = announced(file)
-        with self._dialer.call(self.address) as connection, connection:
+        with self._dialer.call(self.address, self._peer) as connection, connection:
             try:
                 fields = handshake.calling(connection, host, self._peer, "/raft/snapshot")
             except Unproven as error:

@@ -25,14 +25,16 @@ trailer, since there is no chunked body. Follows RFC 9110 and 9112.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from server.limits import FIELD_BYTES_MAX, FIELDS_BYTES_MAX, FIELDS_MAX, REQUEST_LINE_BYTES_MAX
 
-__all__ = ["HEAD_END", "BadRequest", "Fields", "Request", "is_local_name", "parse_head", "percent_decode"]
+__all__ = ["HEAD_END", "BadRequest", "Fields", "Request", "is_local_name", "parse_head", "percent_decode", "read_head"]
 
+LINE_BYTES = 1 << 14  # that are read at once of a line
 LENGTH_DIGITS_MAX = 18  # more don't fit into 64 bits, and int() needn't see them
 
 HEAD_END = b"\r\n\r\n"
@@ -116,6 +118,24 @@ def parse_head(buffer: bytes | bytearray, seen: int = 0) -> Request | None:
     if not target.startswith(b"/"):
         target = _origin_form(target)
     return Request(method, target, fields, not (fields.close or http_1_0), http_1_0, end + 4)
+
+
+def read_head(readline: Callable[[int], bytes]) -> tuple[Request, bytes] | None:
+    """The next head from a file, and its bytes, for ports where one at a time is enough; None if nothing comes.
+
+    Raises BadRequest as `parse_head` does, and what `readline` raises.
+    """
+    head = bytearray()
+    while not head.endswith(HEAD_END):
+        line = readline(LINE_BYTES)
+        if not line:
+            if head:
+                raise BadRequest(400, "The head of a request ended in the middle.")
+            return None
+        head += line
+        request = parse_head(head if not head.endswith(HEAD_END) else bytes(head), len(head) - len(line))
+    assert request is not None
+    return request, bytes(head)
 
 
 def _bad_request_line(line: bytes) -> BadRequest:

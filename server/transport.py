@@ -154,6 +154,18 @@ class Transport:
         if gone:
             self._port.expel(gone)
 
+    def cut(self, mute: frozenset[int], deaf: frozenset[int]) -> None:
+        """Cuts the links to the peers in `mute` and from those in `deaf`, and heals all others. For any thread.
+
+        As with a cable: what is on its way is lost, connections end, and calls reach nobody. Raft hears that those peers
+        are unreachable, and nothing else of it.
+        """
+        self._dialer.cut(mute)
+        self._port.cut(deaf)
+        for peer, sender in self._senders.items():
+            if peer in mute:
+                sender.hang_up()
+
     def start(self) -> None:
         """Starts the listener and a sender for each peer."""
         self._port.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import os
 import queue
@@ -12,19 +13,31 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import engines
 from server import mounts
 from server.addresses import netloc, parse_url, url_of
 from server.client import Client
-from server.cluster import FIRST_PORT, LocalCluster, default_engines, metcd_command, packages_and_engines
+from server.cluster import (
+    FIRST_PORT,
+    ClusterError,
+    LocalCluster,
+    LocalNode,
+    default_engines,
+    metcd_command,
+    packages_and_engines,
+)
 from server.config import Joining, NodeConfig, Peers
 from server.engine_options import engine_options, share_out
 from server.errors import NodeError, NodeRemoved
 from server.http import FrontEnd
 from server.identity import read_identity
 from server.joining import joining_of
+from server.lab import Lab
+from server.lab_node import LabNode
+from server.lab_port import LabPort
 from server.live_lines import LiveLines, Rates
 from server.logs import logger, pass_on, print_line, write_json
 from server.node import Node
@@ -41,6 +54,10 @@ SKIP_HELP = "an entry that can't be decoded is passed over: give it to all membe
 PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, and their pages this node"
 LOG_FORMATS = ("text", "json")
 LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
+SERVE_LAB_HELP = "be told faults on standard input, a JSON object a line, and begin after the first (`cluster --lab`)"
+CLUSTER_LAB_HELP = (
+    "serve what cuts links, pauses and kills nodes, on the port below --port, for who has the printed token"
+)
 LIVE_S = 1.0  # between two looks at the nodes, for the live lines
 LIVE_TIMEOUT_S = 0.3  # for the answer of one node
 TURN_S = 0.2  # how soon a dead node is noticed
@@ -68,7 +85,7 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
     serve.add_argument("--page-with", metavar="URL,URL", help=PAGE_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
-
+    serve.add_argument("--lab", action="store_true", help=SERVE_LAB_HELP)
     serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
 
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
@@ -87,6 +104,7 @@ def add(verb: AddVerb) -> None:
     cluster.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
     cluster.add_argument("--port", type=port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
+    cluster.add_argument("--lab", action="store_true", help=CLUSTER_LAB_HELP)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -94,6 +112,7 @@ def _serve(options: argparse.Namespace) -> int:
     peers, joining = _members(options)
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
     stop = stop_event()
+    lab = LabNode() if options.lab else None
     if options.log_format == "json":
         write_json(options.id)
     if (sentence := mounts.warning(options.data)) is not None:
@@ -105,7 +124,7 @@ def _serve(options: argparse.Namespace) -> int:
             cluster_token=options.cluster_token, peer_secret=_peer_secret(options, (listener or peers[options.id])[0]),
             skip_entries=frozenset(options.skip_entry), joining=joining,
         )  # fmt: skip
-        node = Node(config)
+        node = Node(config if lab is None else dataclasses.replace(config, env=lab.env()))
     except SecretMissing as error:  # its members have it beyond this machine now, and only its engine knows that
         raise UsageError(str(error)) from None
     except OSError as error:
@@ -120,6 +139,13 @@ def _serve(options: argparse.Namespace) -> int:
         raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
     if not front.local_only:
         logger().warning("metcd: everybody who reaches %s can read and write everything: there is no TLS", options.host)
+    if options.until_stdin_closes or lab is not None:
+        ended = stop if options.until_stdin_closes else threading.Event()
+        threading.Thread(target=_read_stdin, args=(lab, ended), daemon=True).start()
+    if lab is not None:
+        while not lab.begun.wait(TURN_S) and not stop.is_set():
+            pass
+        lab.attach(node.breakable())
     node.start()
     front.start()
     serves = f"node {options.id} serves {url_of(options.host, options.port)} on the engine {options.engine}"
@@ -127,8 +153,6 @@ def _serve(options: argparse.Namespace) -> int:
         logger().info("%s", serves)
     else:
         print_line(serves)
-    if options.until_stdin_closes:
-        threading.Thread(target=_wait_for_stdin, args=(stop,), daemon=True).start()
     while not stop.wait(TURN_S) and not node.stopped.is_set():
         pass
     front.stop()
@@ -175,11 +199,12 @@ def _peer_secret(options: argparse.Namespace, host: str) -> bytes:
     return secret
 
 
-def _wait_for_stdin(stop: threading.Event) -> None:
+def _read_stdin(lab: LabNode | None, ended: threading.Event) -> None:
     """A thread that waits in sys.stdin holds its lock, and the interpreter aborts if that is held when it ends (SIGABRT)."""
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    stop.set()
+    while data := os.read(sys.stdin.fileno(), 4096):
+        if lab is not None:
+            lab.take(data)
+    ended.set()
 
 
 def _url(text: str, option: str) -> tuple[str, int]:
@@ -232,33 +257,59 @@ def _cluster(options: argparse.Namespace) -> int:
     nodes = [names[at % len(names)] for at in range(count)]
     shares = share_out(nodes, options.option)
     with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format) as cluster:
-        cluster.start()
-        cluster.wait_until_healthy(given_up=stop)
-        if not stop.is_set():
-            _print_cluster(cluster)
-        _watch(cluster, stop)
-        print_line("\nstopping")
+        with _lab(cluster, options.port - 1) if options.lab else contextlib.nullcontext() as lab:
+            cluster.start()
+            cluster.wait_until_healthy(given_up=stop)
+            if not stop.is_set():
+                _print_cluster(cluster, lab)
+            _watch(cluster, lab.lab if lab is not None else None, stop)
+            print_line("\nstopping")
         for node, process in cluster.brought_back():
             print_line(f"node {node.id} was brought back by hand, and goes on as {process}: end it there")
     return 0
 
 
-def _watch(cluster: LocalCluster, stop: threading.Event) -> None:
+@contextlib.contextmanager
+def _lab(cluster: LocalCluster, port: int) -> Iterator[LabPort]:
+    """The lab of a cluster that has not started yet, and its port. Raises ClusterError if that can't be had."""
+    with Lab(cluster) as lab:
+        try:
+            lab_port = LabPort(lab, ("127.0.0.1", port), [node.url for node in cluster.nodes])
+        except OSError as error:
+            raise ClusterError(
+                f"the lab's port {port} can't be had ({error.strerror}): choose another --port"
+            ) from None
+        lab_port.start()
+        try:
+            yield lab_port
+        finally:
+            lab_port.stop()
+
+
+def _watch(cluster: LocalCluster, lab: Lab | None, stop: threading.Event) -> None:
     """Until the end: says which node has ended, and shows how all are, if somebody looks at a terminal."""
     live = LiveLines(print_line) if sys.stdout.isatty() and not stop.is_set() else None
     if live is not None and sys.stderr.isatty():
         cluster.say = live.say
     say = live.say if live is not None else print_line
+    if lab is not None:
+        lab.say = say
     rates, looked_at = Rates(), 0.0
-    while cluster.processes and not stop.wait(TURN_S):
+    while (cluster.processes or lab is not None) and not stop.wait(TURN_S):
         for node in cluster.dead():
             say(f"\nnode {node.id} has ended. This brings it back:\n  {cluster.command_line(node)}")
         if live is not None and (now := time.monotonic()) - looked_at >= LIVE_S:
             looked_at = now
-            live.draw([rates.line(node.id, _status_of(node.url), time.monotonic()) for node in cluster.nodes])
+            live.draw([_live_line(rates, node, lab) for node in cluster.nodes])
     if live is not None:
         live.end()
         cluster.say = pass_on
+
+
+def _live_line(rates: Rates, node: LocalNode, lab: Lab | None) -> str:
+    process = "running" if lab is None else lab.process_of(node.id)
+    status = None if process == "paused" else _status_of(node.url)  # a dead one may have been brought back by hand
+    return rates.line(node.id, status, time.monotonic(), "away" if process == "running" else process)
 
 
 def _status_of(url: str) -> dict[str, Any] | None:
@@ -267,7 +318,7 @@ def _status_of(url: str) -> dict[str, Any] | None:
     return None
 
 
-def _print_cluster(cluster: LocalCluster) -> None:
+def _print_cluster(cluster: LocalCluster, lab: LabPort | None) -> None:
     """The table of nodes, and lines to be typed into another terminal."""
     width = max(10, 2 + max(len(node.engine) for node in cluster.nodes))
     print_line(f"\n{'node':<6}{'engine':<{width}}{'pid':<9}{'clients':<25}data")
@@ -290,3 +341,8 @@ def _print_cluster(cluster: LocalCluster) -> None:
         f"  kill -9 {cluster.processes[last.id].pid}        # node {last.id}; the others go on\n"
         "\nCtrl-C here ends all nodes; their data stays."
     )
+    if lab is not None:
+        print_line(
+            "\nThe lab, which cuts links and kills nodes. Who has this line may, from this machine:\n"
+            f"  {first.url}/_/page#lab={lab.url}&token={lab.token}"
+        )

@@ -33,7 +33,7 @@ from server.config import NodeConfig
 from server.proposals import Proposal
 from server.sessions import Serial, Sessions
 from server.verbs import nodes
-from tests.cluster.faulty_env import FaultyEnv
+from tests.cluster.control import controlled_env
 
 __all__ = ["PLANTS", "main"]
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plant", choices=sorted(PLANTS))
     parser.add_argument("words", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
-    nodes.NodeConfig = partial(NodeConfig, env=FaultyEnv(options.control), tick_s=options.tick)  # type: ignore
+    nodes.NodeConfig = partial(NodeConfig, env=controlled_env(options.control), tick_s=options.tick)  # type: ignore
     if options.record:
         record(options.record)
     if options.plant:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from server.config import NodeConfig
-from tests.cluster.faulty_env import break_disk
+from tests.cluster.control import break_disk
 from tests.cluster.proxy import Proxy
 from tests.server.local_nodes import free_ports
 
@@ -234,7 +234,7 @@ class Cluster:
         shutil.rmtree(self.data(node_id))
 
     def break_disk(self, node_id: int, **faults: float) -> None:
-        """See faulty_env.py."""
+        """See server/faulty_env.py."""
         break_disk(self.control(node_id), **faults)
 
     def _gone(self, node_id: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 import engines
 from engines.errors import StoreFailed
-from tests.cluster.faulty_env import FaultyEnv, break_disk
+from tests.cluster.control import break_disk, controlled_env
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def control(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("engine", ["lsm", "btree", "bitcask"])
 def test_every_engine_lives_on_it_and_meets_a_full_disk(engine: str, control: Path, tmp_path: Path) -> None:
-    with engines.open(tmp_path / "db", engine, env=FaultyEnv(control)) as store:
+    with engines.open(tmp_path / "db", engine, env=controlled_env(control)) as store:
         store.put(b"a", b"1")
         break_disk(control, full_after_bytes=2_000)
         kept = []
@@ -29,14 +29,14 @@ def test_every_engine_lives_on_it_and_meets_a_full_disk(engine: str, control: Pa
                 store.put(b"%d" % number, b"x" * 10_000)
                 kept.append(number)
         break_disk(control)
-    with engines.open(tmp_path / "db", engine, env=FaultyEnv(control)) as store:
+    with engines.open(tmp_path / "db", engine, env=controlled_env(control)) as store:
         assert store.get(b"a") == b"1"
         assert all(store.get(b"%d" % number) == b"x" * 10_000 for number in kept)
         store.put(b"b", b"2")
 
 
 def test_a_full_disk_takes_what_still_fits_and_then_nothing(control: Path, tmp_path: Path) -> None:
-    env = FaultyEnv(control)
+    env = controlled_env(control)
     file = env.open(str(tmp_path / "f"), "x")
     file.append(b"x" * 50)
     break_disk(control, full_after_bytes=30)
@@ -59,7 +59,7 @@ def test_a_full_disk_takes_what_still_fits_and_then_nothing(control: Path, tmp_p
 
 
 def test_a_slow_disk_takes_its_time_at_each_sync(control: Path, tmp_path: Path) -> None:
-    env = FaultyEnv(control)
+    env = controlled_env(control)
     file = env.open(str(tmp_path / "f"), "x")
     break_disk(control, sync_delay_s=0.05)
     begin = time.monotonic()

@@ -1,42 +1,39 @@
-"""A real disk that can be made slow or full while the process runs: what a node of tests.cluster.node has for an Env.
+"""A real disk that can be made slow or full while the process runs: the Env of a node in a lab, and of one under test.
 
-    control file            {"sync_delay_s": 0.4}        every sync takes that much longer
-                            {"full_after_bytes": 65536}  that many more bytes can be written; then ENOSPC, a short write first
-                            {} or no file                a disk like any other
+    {"sync_delay_s": 0.4}          every sync takes that much longer
+    {"full_after_bytes": 65536}    that many more bytes can be written; then ENOSPC, a short write first
+    {}                             a disk like any other
 
-The file is looked at before each sync, write and creation (one stat), and replaced as a whole by who breaks the disk. So a
-fault needs nothing of the node, which may be stopped, and no privileges of the machine.
+What is wrong with it is asked before each sync, write and creation. A lab's node is told in lines (server/lab_node.py); a
+node under test looks into a file (tests/cluster/control.py), so that a fault needs nothing of the node, which may be
+stopped, and no privileges of the machine. No data is changed or lost by it.
+
+Left out: what survives of unsynced data, and errors at a certain call: those are engines/simenv.py's and faultenv.py's,
+for disks that are simulated.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from engines.env import File, Mode, MutableView, RealEnv, View
 
-__all__ = ["FaultyEnv", "break_disk"]
+__all__ = ["DiskFaults", "FaultyEnv"]
 
-
-def break_disk(control: Path, **faults: float) -> None:
-    """Has a node's disk behave so from its next call on; no faults: like any other."""
-    new = control.with_suffix(".new")
-    new.write_text(json.dumps(faults))
-    new.rename(control)
+DiskFaults = Mapping[str, float]
 
 
 class FaultyEnv(RealEnv):
-    """The operating system's disk, as a control file says."""
+    """The operating system's disk, with faults. Every method may be called by any thread."""
 
-    def __init__(self, control: Path) -> None:
+    def __init__(self, look: Callable[[], DiskFaults]) -> None:
+        """look: what is wrong now; the same object for as long as nothing changes. Called before each sync and write."""
         super().__init__()
-        self._control = str(control)
-        self._seen: tuple[int, int] = (0, 0)
-        self._faults: dict[str, Any] = {}
+        self._look = look
+        self._faults: DiskFaults = {}
         self._left = 0  # bytes until the disk is full
         self._guard = threading.Lock()
 
@@ -49,18 +46,13 @@ class FaultyEnv(RealEnv):
         self.slow_down()
         super().sync_dir(path, site)
 
-    def faults(self) -> dict[str, Any]:
-        """What the control file says now."""
-        try:
-            found = os.stat(self._control)
-        except FileNotFoundError:
-            return {}
-        if (found.st_mtime_ns, found.st_ino) != self._seen:
-            with open(self._control) as file:
-                self._faults = json.load(file)
-            self._seen = (found.st_mtime_ns, found.st_ino)
-            self._left = int(self._faults.get("full_after_bytes", 0))
-        return self._faults
+    def faults(self) -> DiskFaults:
+        """What is wrong now."""
+        faults = self._look()
+        if faults is not self._faults:
+            self._faults = faults
+            self._left = int(faults.get("full_after_bytes", 0))
+        return faults
 
     def slow_down(self) -> None:
         """Takes the time that a sync takes longer."""
