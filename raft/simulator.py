@@ -4,6 +4,9 @@
     python -m raft.simulator --seed 7                   one run
     python -m raft.simulator --seed 7 --trace           as text
     python -m raft.simulator --seed 7 --trace mermaid   as a sequence diagram; also svg, and ndjson for etcd's TLA+ spec
+    python -m raft.simulator --seed 7 --html FILE       as a film: one page, with other ends of the run (simulation/film/)
+    python -m raft.simulator --seed 7 --drop 41 --html FILE      another end: message 41 never arrives
+    python -m raft.simulator --seed 7 --skip 12 --html FILE      another end: step 12 of the plan isn't carried out
 
 A failing run is printed as one command that repeats it, then made smaller (simulation/minimise.py) and printed again:
 
@@ -18,9 +21,12 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from raft.simulation.diagram import to_mermaid, to_svg
+from raft.simulation.film.make import film_of, page_of
 from raft.simulation.invariants import Violation
 from raft.simulation.minimise import CALM, kept, minimise
 from raft.simulation.plan import PROFILES, Plan, draw, draw_as
@@ -29,9 +35,10 @@ from raft.simulation.simulation import Simulation, play
 from raft.simulation.tla import StateTrace, to_ndjson
 from raft.simulation.trace import Trace
 
-__all__ = ["FORMATS", "Totals", "main", "plan_of", "run", "smaller", "trace_of"]
+__all__ = ["FORKS", "FORMATS", "Totals", "main", "plan_of", "run", "smaller", "trace_of"]
 
 FORMATS = ("text", "mermaid", "svg", "ndjson")
+FORKS = 5  # other ends in a film, if the command doesn't say how many
 
 
 @dataclass
@@ -109,6 +116,8 @@ def command(plan: Plan, steps: Sequence[int] | None = None, without: Sequence[st
         words += ["--keep", ",".join(map(str, steps)) or "none"]
     if without:
         words += ["--without", ",".join(without)]
+    if plan.dropped:
+        words += ["--drop", ",".join(map(str, sorted(plan.dropped)))]
     return " ".join(words)
 
 
@@ -122,7 +131,11 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--keep", metavar="I,J,…", help="play only these steps of the plan")
     parser.add_argument("--without", metavar="NAME,…", help=f"leave out: {', '.join(CALM)}")
+    parser.add_argument("--skip", metavar="I,J,…", help="play all steps of the plan but these")
+    parser.add_argument("--drop", metavar="I,J,…", help="these messages never arrive; a film shows their numbers")
     parser.add_argument("--trace", nargs="?", const="text", choices=FORMATS, help="show the run")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the run as a film, one page of HTML")
+    parser.add_argument("--forks", type=int, default=FORKS, metavar="K", help=f"other ends in the film ({FORKS})")
     arguments = parser.parse_args(words)
     if (arguments.seed is None) == (arguments.seeds is None):
         parser.error("give --seed or --seeds")
@@ -133,12 +146,34 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _one(arguments: argparse.Namespace) -> Plan:
+def _numbers(text: str | None) -> list[int]:
+    return [int(word) for word in text.split(",")] if text and text != "none" else []
+
+
+def _one(arguments: argparse.Namespace) -> tuple[Plan, list[int]]:
+    """The plan that is asked for, and where its steps stand in the whole one."""
     plan = plan_of(arguments.seed, arguments.profile)
     everything: Sequence[int] = range(len(plan.steps))
     if arguments.keep is not None:
-        everything = [int(word) for word in arguments.keep.split(",")] if arguments.keep != "none" else []
-    return kept(plan, everything, arguments.without)
+        everything = [position for position in _numbers(arguments.keep) if position < len(plan.steps)]
+    skipped = _numbers(arguments.skip)
+    positions = [position for position in everything if position not in skipped]
+    return replace(kept(plan, positions, arguments.without), dropped=frozenset(_numbers(arguments.drop))), positions
+
+
+def _film(arguments: argparse.Namespace, plan: Plan, positions: Sequence[int]) -> dict[str, Any]:
+    """The film of a run, with the command that plays it."""
+    skipped = _numbers(arguments.skip)
+    everything = sorted({*positions, *skipped}) if arguments.keep is not None else None
+    return film_of(
+        plan,
+        run,
+        title=f"Raft, seed {plan.seed}",
+        words=command(replace(plan, dropped=frozenset()), everything, arguments.without),
+        forks=arguments.forks,
+        steps=dict(zip(plan.steps, positions)),
+        skipped=skipped,
+    )
 
 
 def _report(plan: Plan, violation: str) -> None:
@@ -161,7 +196,14 @@ def main(words: Sequence[str] | None = None) -> int:
                 return 1
         print(totals)
         return 0
-    plan = _one(arguments)
+    plan, positions = _one(arguments)
+    if arguments.html is not None:
+        data = _film(arguments, plan, positions)
+        arguments.html.write_text(page_of(data), "utf-8")
+        print(
+            f"{arguments.html}: seed {plan.seed}, {len(data['moments'])} moments, {data['violation'] or 'no violation'}"
+        )
+        return int(bool(data["violation"]))
     if arguments.trace:
         text, violation = trace_of(plan, arguments.trace)
         sys.stdout.write(text)
@@ -169,7 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(violation, file=sys.stderr)
         return int(bool(violation))
     violation = violation_of(plan)
-    if violation and arguments.keep is None:
+    if violation and not any((arguments.keep, arguments.skip, arguments.drop)):
         _report(plan, violation)
     else:
         print(f"seed {plan.seed}: {violation or 'no violation'}")

@@ -8,7 +8,7 @@
 
 Reading order: disk.py and application.py (what a crash takes back, what the nodes agree on), peer.py (the driver's
 contract in three steps), plan.py, network.py, invariants.py, cluster.py, simulation.py; then trace.py, diagram.py and
-tla.py (a run as text, picture, and for etcd's TLA+ specification) and minimise.py; then book.py and readmission.py (nodes
+tla.py (a run as text, picture, and for etcd's TLA+ specification), film/ (a page) and minimise.py; then book.py and readmission.py (nodes
 that lose their disks, and the safe way back), with readmission_rules.py and losses.py.
 
 What goes wrong: messages are lost, repeated, late and out of order; links are cut in one direction or both; nodes crash,

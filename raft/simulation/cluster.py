@@ -50,6 +50,7 @@ class Cluster:
         self.number = 0
         self.heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.events = 0
+        self.sent = 0  # messages so far: the number of the last one
         self.periods = dict(zip(self.ids, plan.periods))
         self.paused = dict.fromkeys(self.ids, 0)  # until when
         self.slow_disk = dict.fromkeys(self.ids, 0)  # until when
@@ -79,6 +80,8 @@ class Cluster:
         while heap and heap[0][0] < end:
             self.now, _, handler, arguments = heapq.heappop(heap)
             self.events += 1
+            if self.trace is not None:
+                self.trace.begins(self.now, handler.__name__)
             handler(*arguments)
         self.now = end
 
@@ -142,18 +145,30 @@ class Cluster:
             if self.trace is not None:
                 self.trace.sent(self.now, message)
             delays = self.network.delays(message.from_, message.to)
+            # Nodes own what they are given, so a repeated message is another object.
+            again = Message.decode(message.encode()) if len(delays) == 2 else None
             if not delays:
+                self.sent += 1
                 self.lose(message)
-            elif len(delays) == 1:
-                self.post(delays[0], message)
             else:
-                # Nodes own what they are given, so a repeated message is another object.
-                data = message.encode()
-                again = Message.decode(data)
+                self._leave(delays[0], message)
+            if again is not None:
                 if self.trace is not None:
                     self.trace.sent(self.now, again)
-                self.post(delays[0], message)
-                self.post(delays[1], again)
+                self._leave(delays[1], again)
+
+    def _leave(self, delay: int, message: Message) -> None:
+        """A message gets its number, and is on its way if the plan doesn't drop it.
+
+        A dropped one draws nothing by chance, so up to the next message the run is as it was.
+        """
+        self.sent += 1
+        if self.sent not in self.plan.dropped:
+            self.post(delay, message)
+            return
+        if self.trace is not None:
+            self.trace.lost(self.now, message)
+        self.report(message, SNAPSHOT_FAILURE)
 
     def post(self, delay: int, message: Message) -> None:
         """A message is on its way."""

@@ -89,7 +89,8 @@ class Weather:
 @dataclass(frozen=True)
 class Plan:
     """One run. nodes: the voters at the start. spares: nodes that run, but are no members yet. options: the nodes'
-    configuration. periods: the length of a tick of each node's own clock. length: when the faults end."""
+    configuration. periods: the length of a tick of each node's own clock. length: when the faults end. dropped: messages
+    that never arrive, by their numbers: the first that is sent in the run is 1, and a repeated one has two."""
 
     seed: int
     profile: str
@@ -100,6 +101,7 @@ class Plan:
     weather: Weather
     length: int
     steps: tuple[Step, ...]
+    dropped: frozenset[int] = frozenset()
 
     def with_steps(self, steps: tuple[Step, ...]) -> Plan:
         """The same run with other steps."""

@@ -167,11 +167,15 @@ class Readmission(Simulation):
             self.after(pause, self.meet, message, card)
             return
         if not self.may_talk(card, receiver.card):
+            if self.trace is not None:
+                self.trace.lost(self.now, message)
             if self.peers[message.from_].disk_number == card.disk:
                 self.report(message, SNAPSHOT_FAILURE)
             return
         if not self.is_meant_for_another_disk(message):
             self.arrive(message)
+        elif self.trace is not None:
+            self.trace.lost(self.now, message)
 
     def is_meant_for_another_disk(self, message: Message) -> bool:
         """Guarantee 5: a heartbeat that was made when the leader still believed in the old disk."""

@@ -96,12 +96,18 @@ class Simulation(Cluster):
 
     def _partition(self, peer: Peer, step: Step) -> None:
         self.partitions += 1
-        self.network.cut = self.network.partition(step.value, self.ids, peer.id)
+        self.cut(self.network.partition(step.value, self.ids, peer.id))
         self.after(step.span, self._heal, self.partitions)
 
     def _heal(self, partition: int) -> None:
         if partition == self.partitions:
-            self.network.cut = set()
+            self.cut(set())
+
+    def cut(self, links: set[tuple[int, int]]) -> None:
+        """From here on these links (from, to) are cut, and no others."""
+        self.network.cut = links
+        if self.trace is not None:
+            self.trace.cut(self.now, links)
 
     def _pause(self, peer: Peer, step: Step) -> None:
         self.paused[peer.id] = self.now + step.span
@@ -143,8 +149,10 @@ class Simulation(Cluster):
 
     def end_faults(self) -> None:
         """From here on everything is up, connected and quick, and every clock is true."""
+        if self.trace is not None:
+            self.trace.begins(self.now, "end_faults")
         self.partitions += 1
-        self.network.cut = set()
+        self.cut(set())
         self.weather = self.network.weather = _FAIR
         self.periods = dict.fromkeys(self.ids, TICK)
         for peer in self.peers.values():
@@ -157,6 +165,8 @@ class Simulation(Cluster):
         target = self.history.commit + 1
         for ticks in range(CONVERGE_TICKS):
             self.run_until(self.now + TICK)
+            if self.trace is not None:
+                self.trace.begins(self.now, "converge")
             leader = self.leader()
             if leader is not None and self._leads_to_agreement(leader, target):
                 return ticks

@@ -9,7 +9,7 @@ without. Every line has its time in thousandths of a tick.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,6 +59,12 @@ class Trace:
     def _note(self, at: int, node: int, text: str) -> None:
         self.say(at, node, text)
         self.drawn.append(Note(at, node, text))
+
+    def begins(self, at: int, handler: str) -> None:
+        """The cluster begins to handle an event: `handler` is its name. What follows belongs to it. For the film only."""
+
+    def cut(self, at: int, links: Collection[tuple[int, int]]) -> None:
+        """From here on these links (from, to) are cut, and no others. For the film only."""
 
     def started(self, at: int, peer: Peer) -> None:
         """A node has started, from what its disk has."""
