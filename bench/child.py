@@ -36,10 +36,11 @@ from bench.workload import key_of
 from bench.ycsb import YCSB, Choice, hashed_key, mix_workload, ycsb_workload
 from engines import Stats
 
-__all__ = ["Job", "Outcome", "main", "workload_named"]
+__all__ = ["Job", "Outcome", "end_with_parent", "main", "workload_named"]
 
 LOAD_BATCH = 1_000  # pairs
 WARM_GETS = 2_000
+REMOVALS_MAX = 100
 # of what an engine counts for itself: what is as large as it is, and doesn't only grow
 SIZES = frozenset(
     {"cached_blocks", "depth", "fill_percent", "keys", "memtable_bytes", "pages", "segments", "sorted_runs"}
@@ -245,7 +246,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job = _job(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, args=(job.directory,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(job.directory,), daemon=True).start()
     gc.collect()
     gc.freeze()  # the modules: a subject isn't charged for looking through them
     child = Child(job)
@@ -256,11 +257,15 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent(directory: str) -> None:
-    """Waits for the end of standard input: nobody waits for an answer then. A buffer's lock would be held at the exit."""
+def end_with_parent(directory: str) -> None:
+    """Waits for the end of standard input, when nobody waits for an answer any more; removes the directory, and ends the
+    process. Not by sys.stdin: its buffer's lock would be held at the exit."""
     while os.read(0, 4096):
         pass
-    shutil.rmtree(directory, ignore_errors=True)
+    for _ in range(REMOVALS_MAX):  # the workload may make a file in a directory that is being removed
+        shutil.rmtree(directory, ignore_errors=True)
+        if not os.path.exists(directory):
+            break
     os.kill(os.getpid(), signal.SIGKILL)
 
 

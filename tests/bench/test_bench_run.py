@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import child
 from bench import run as running
 from bench.child import Job
 from bench.results import Measured, Results
@@ -111,6 +113,29 @@ def test_a_child_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
         child.stdin.close()
         assert child.wait(60) == -signal.SIGKILL
     assert not own.exists()
+
+
+def test_a_file_that_comes_while_a_childs_directory_is_removed_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workload's thread works on until the process is killed."""
+    own = tmp_path / "own"
+    own.mkdir()
+    killed: list[int] = []
+    remove = shutil.rmtree
+
+    def removed_beside_a_workload(path: str, ignore_errors: bool) -> None:
+        remove(path, ignore_errors=ignore_errors)
+        if not calls:
+            os.makedirs(own / "store")
+        calls.append(path)
+
+    calls: list[str] = []
+    monkeypatch.setattr("bench.child.shutil.rmtree", removed_beside_a_workload)
+    monkeypatch.setattr("bench.child.os.read", lambda descriptor, size: b"")
+    monkeypatch.setattr("bench.child.os.kill", lambda pid, number: killed.append(number))
+    child.end_with_parent(str(own))
+    assert not own.exists() and len(calls) == 2 and killed == [signal.SIGKILL]
 
 
 def test_each_workload_finds_the_state_that_it_needs(tmp_path: Path) -> None:
