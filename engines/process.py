@@ -30,6 +30,7 @@ import select
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
@@ -116,10 +117,12 @@ class Helper:
     """One process, with the parent's ends of its channels."""
 
     def __init__(self, module: str, arguments: object, channels: int) -> None:
-        """Starts it, and waits until it runs: `module.serve(arguments, channels)` has returned a function that is then called.
+        """Starts it: `module.serve(arguments, channels)` will return a function that is then called. Raises NoHelper.
 
-        Raises NoHelper. Takes some 0.1 s, most of it in the other process.
+        Takes some 2 ms if the calling thread is the busy one of the program. In a thread beside a busy one it takes up to 0.3 s,
+        as each of its twenty system calls lets go of the interpreter's lock.
         """
+        self._runs = False
         ours, theirs = zip(*[socket.socketpair() for _ in range(channels)])
         self.channels = [Channel(end) for end in ours]
         try:
@@ -131,22 +134,33 @@ class Helper:
         except BaseException:
             self._close()
             raise
+        self._or_kill(self._tell, arguments)
+
+    def wait(self) -> None:
+        """Returns when it runs, which it does after 0.1 s, and at once from then on. Raises NoHelper: then nothing is left of it."""
+        if not self._runs:
+            self._or_kill(self._greet)
+            self._runs = True
+
+    def _or_kill(self, step: Callable[..., None], *arguments: object) -> None:
         try:
-            self._greet(arguments)
+            step(*arguments)
         except BaseException:
             self._close()
             self._process.kill()
             self._process.wait()
             raise
 
-    def _greet(self, arguments: object) -> None:
-        first = self.channels[0]
+    def _tell(self, arguments: object) -> None:
         try:
-            first.send(arguments)
+            self.channels[0].send(arguments)
         except ChannelClosed as error:
             raise NoHelper(f"a helper process ended at once: {error}") from error
         except Exception as error:  # what pickle raises is up to the object
             raise NoHelper(f"what a helper process would have to know can't be handed over: {error}") from error
+
+    def _greet(self) -> None:
+        first = self.channels[0]
         if not has_input([first], START_S):
             raise NoHelper(f"a helper process said nothing for {START_S:.0f} s")
         try:
@@ -163,6 +177,7 @@ class Helper:
 
     def ask(self, channel: int, request: object) -> Any:
         """Sends a request, and waits for the answer to it; other threads go on meanwhile, and may ask on other channels.
+        Requires: `wait` has returned.
 
         Raises ChannelClosed if the process is gone. After an interrupt the channel is closed, too: the answer that is still
         to come would be taken for the next request's.
@@ -186,6 +201,8 @@ class Helper:
         for channel in self.channels:
             channel.hang_up()
         self._close()
+        if not self._runs:  # it has done nothing yet, and would notice after its imports only
+            self._process.kill()
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:

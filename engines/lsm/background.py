@@ -65,6 +65,13 @@ class Background:
         if not self.has_threads:
             self.do_all()
 
+    def prepare(self) -> None:
+        """Before there is work: a memtable is filling, or the store has just been opened. See `Executor.prepare`."""
+        if self.has_threads and self.damage is None:
+            coming = max(self._core.state.memtable.size_bytes, self.compactor.waiting_bytes())
+            if coming:
+                self.executor.prepare(coming)
+
     def do_all(self) -> None:
         """Everything that is to be done, in the calling thread. Raises OSError; for damage see rule 3."""
         try:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 
 from engines.lifetime import holding
-from engines.lsm.compaction import Compaction, in_place, manual, pick
+from engines.lsm.compaction import Compaction, in_place, manual, pick, total_bytes
 from engines.lsm.core import Core
 from engines.lsm.executor import Executor
 from engines.lsm.job import Job
@@ -47,6 +47,11 @@ class Compactor:
     def has_work(self) -> bool:
         """True if a level is too full, or a table has too many tombstones."""
         return self._pick() is not None
+
+    def waiting_bytes(self) -> int:
+        """The size of the next compaction's tables; 0 if there is none to do."""
+        compaction = self._pick()
+        return 0 if compaction is None else total_bytes(compaction.upper + compaction.lower)
 
     def step(self) -> bool:
         """Does the next compaction; False if there is none to do. Raises OSError, CorruptionError, ForeignFormat."""

@@ -5,11 +5,12 @@
 
 The two give the same tables. In a thread, the work takes its time from the users of the store, because Python runs one
 thread at a time: throughput is one over the sum of both. In a process it doesn't (worker.py), but that costs its start,
-0.1 s of another core, and its memory, 30 MB and a frozen memtable's. So it is started for the first job that is worth it.
+0.1 s of another core, and its memory, 30 MB and a frozen memtable's. So it is started for the first job that is worth it,
+or a little before that (`prepare`), by the thread that is busy anyway: engines/process.py says what that saves.
 
 | option compaction_process | flushes and compactions are done by                                                        |
 |---------------------------|--------------------------------------------------------------------------------------------|
-| None                      | the process, once a job has had a MiB; the threads before, in the plain form, without      |
+| None                      | the process, once a job of a MiB is coming; the threads before, in the plain form, without |
 |                           | `background`, and on an Env that another process can't see                                 |
 | True                      | the process, from the first job on                                                         |
 | False                     | the threads                                                                                |
@@ -74,6 +75,9 @@ class Executor(Protocol):
     def where(self) -> str:
         """Who does the next job, for people."""
 
+    def prepare(self, size_bytes: int) -> None:
+        """A job of that size is coming: starts the process for it, if there is to be one, and doesn't wait. O(1)."""
+
     def flush(self, job: FlushJob, numbers: Iterator[int]) -> Done:
         """The tables of a memtable."""
 
@@ -97,6 +101,8 @@ class ThreadExecutor:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._flush_options = flush_options(core.options)
+
+    def prepare(self, size_bytes: int) -> None: ...
 
     def flush(self, job: FlushJob, numbers: Iterator[int]) -> Done:
         core = self._core
@@ -148,6 +154,10 @@ class ProcessExecutor:
         worker = self._worker
         return "the threads, so far" if worker is None else f"process {worker.pid}"
 
+    def prepare(self, size_bytes: int) -> None:
+        if self._worker is None and not self._ended and size_bytes >= self._worth_bytes:
+            holding(self._lock, self._start)
+
     def flush(self, job: FlushJob, numbers: Iterator[int]) -> Done:
         worker = self._worker_for(job.memtable.size_bytes)
         if worker is not None:
@@ -185,15 +195,26 @@ class ProcessExecutor:
             return None
         return holding(self._lock, self._started)
 
-    def _started(self) -> Worker | None:
+    def _start(self) -> None:
         if self._worker is None and not self._ended:
             core = self._core
             try:
                 self._worker = Worker(core.directory, core.options, core.parts)
+            except (NoHelper, OSError) as refusal:  # OSError: no descriptors are left for its sockets
+                self._refuse(refusal)
+
+    def _started(self) -> Worker | None:
+        self._start()
+        if self._worker is not None:
+            try:
+                self._worker.wait()
             except NoHelper as refusal:
-                self.refusal = str(refusal)
-                self._ended = True
+                self._refuse(refusal)
         return self._worker
+
+    def _refuse(self, refusal: NoHelper | OSError) -> None:
+        self.refusal = str(refusal)
+        self._worker, self._ended = None, True
 
     def _forget(self, worker: Worker) -> None:
         holding(self._lock, self._forget_once, worker)

@@ -46,7 +46,7 @@ class Options(EngineOptions):
     tombstone_ratio          a table with a larger part of tombstones is compacted for its own sake; None: never
     background               True: a thread flushes and another one compacts; False: the writer does, in write()
     compaction_process       who flushes and compacts, with `background`. None: a process of the store's own (with the real
-                             Env), started when the first MiB is due, and the threads where it can't be, and in the plain
+                             Env), started when the first memtable is half full (for a MiB or more), and the threads where it can't be, and in the plain
                              form; True: also for less; False: the threads, which share Python's lock with the users
     read_only                open without writing anything: logs are replayed into memory. LOCK is shared if it is there:
                              a writer of either kind of lock is seen, and a later one kept out. Without LOCK, no writer

@@ -101,6 +101,7 @@ class LsmStore(KVStore):
         if not self.options.read_only:
             try:
                 self.opened(env)
+                self.background.prepare()
                 self.background.kick()
             except BaseException as failure:
                 self.poison(failure)

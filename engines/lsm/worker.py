@@ -171,9 +171,13 @@ class Worker:
     """The process of one store, for both of its lanes."""
 
     def __init__(self, directory: str, options: Options, parts: Parts) -> None:
-        """Starts it. Raises NoHelper."""
+        """Starts it, and doesn't wait. Raises NoHelper."""
         self._helper = Helper("engines.lsm.worker", (directory, options, parts), 2)
         self._directory = directory
+
+    def wait(self) -> None:
+        """Returns when it runs. Raises NoHelper. Called before it is asked anything; once more is fine."""
+        self._helper.wait()
 
     @property
     def pid(self) -> int:

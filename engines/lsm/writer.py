@@ -44,7 +44,7 @@ class Writer:
         self.group_commit = GroupCommit(GROUP_BYTES, SMALL_BATCH_BYTES)
         self.background = background
         self.is_slowed = False  # rule 4, as of the last look at level 0
-        self.write_buffer_bytes = core.options.write_buffer_bytes
+        self.look_bytes = core.options.write_buffer_bytes // 2  # of a memtable, at which `make_room` has to look
 
     @property
     def lock(self) -> threading.Lock:
@@ -125,12 +125,20 @@ class Writer:
         background = self.background
         if background.damage is not None:
             background.refuse_writes()
-        if self.core.state.memtable.size_bytes >= self.write_buffer_bytes:
-            self._rotate()
+        if self.core.state.memtable.size_bytes >= self.look_bytes:
+            self._look()
         elif self.is_slowed:
             background.work.write_slowdowns += 1
             background.wait_for_step(SLOWDOWN_S)
             self.is_slowed = self.must_slow_down()
+
+    def _look(self) -> None:
+        """The memtable is full, or the store's first one is half full, and a flush is coming. Requires: the writer lock."""
+        if self.core.state.memtable.size_bytes >= self.core.options.write_buffer_bytes:
+            self._rotate()
+        else:
+            self.background.prepare()
+        self.look_bytes = self.core.options.write_buffer_bytes
 
     def _rotate(self) -> None:
         """Freezes the full memtable, when there is room for one more. Requires: the writer lock."""

@@ -47,6 +47,7 @@ def serve(arguments: object, channels: list[Channel]) -> Callable[[Channel], Non
 @pytest.fixture
 def helper() -> Iterator[Helper]:
     helper = Helper(HELPER, None, 2)
+    helper.wait()
     yield helper
     helper.end()
 
@@ -72,8 +73,10 @@ def test_a_helper_has_nothing_of_its_parents(helper: Helper, capfd: pytest.Captu
 def test_the_end_leaves_neither_a_zombie_nor_a_descriptor() -> None:
     """Of a helper that works, and of one that was killed."""
     before = sorted(os.listdir("/proc/self/fd"))
-    for how in ("ended", "killed"):
+    for how in ("ended", "ended at once", "killed"):
         helper = Helper(HELPER, None, 2)
+        if how != "ended at once":
+            helper.wait()
         if how == "killed":
             os.kill(helper.pid, signal.SIGKILL)
             with pytest.raises(ChannelClosed):
@@ -127,13 +130,14 @@ def test_what_is_no_place_in_the_path_is_left_out(monkeypatch: pytest.MonkeyPatc
     """Python ignores it, too: many a script appends a Path."""
     monkeypatch.setattr(sys, "path", [Path("/nowhere"), *sys.path, None, b"/nowhere"])
     helper = Helper(HELPER, None, 1)
+    helper.wait()
     assert helper.ask(0, "any") == (0, "any")
     helper.end()
 
 
 def test_a_helper_ends_with_a_parent_that_was_killed() -> None:
     """By the end of its channel."""
-    script = f"from engines.process import Helper; h = Helper({HELPER!r}, None, 1); print(h.pid, flush=True); input()"
+    script = f"from engines.process import Helper; h = Helper({HELPER!r}, None, 1); h.wait(); print(h.pid, flush=True); input()"
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with parent:
         assert parent.stdout is not None
@@ -175,7 +179,7 @@ def test_where_none_can_be_started_the_reason_is_said(
     before = sorted(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(*broken, raising=False)
     with pytest.raises(NoHelper, match=says):
-        Helper(HELPER, None, 2)
+        Helper(HELPER, None, 2).wait()
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
@@ -190,7 +194,7 @@ def test_where_none_can_be_started_the_reason_is_said(
 def test_a_helper_that_cannot_work_says_why(module: str, arguments: object, says: str) -> None:
     """What it is to run can't be imported, refuses, or can't be pickled."""
     with pytest.raises(NoHelper, match=says):
-        Helper(module, arguments, 1)
+        Helper(module, arguments, 1).wait()
 
 
 SCRIPT = """

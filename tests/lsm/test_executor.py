@@ -169,6 +169,36 @@ def test_a_small_job_starts_no_process(store: LsmStore) -> None:
     executor.end()
 
 
+def test_a_process_is_started_before_the_job_that_needs_it(store: LsmStore) -> None:
+    """By the thread that says that one is coming, which doesn't wait; a small one starts none. The job finds it."""
+    executor = ProcessExecutor(store.core, 1 << 20)
+    executor.prepare((1 << 20) - 1)
+    assert children() == set()
+    executor.prepare(1 << 20)
+    (child,) = children()
+    executor.prepare(1 << 30)
+    assert tables(store.core, do(executor, "flush", store.core, 1_000))
+    assert children() == {child} and executor.where == f"process {child}"
+    executor.end()
+    executor.prepare(1 << 30)
+    assert children() == set()
+
+
+def test_a_half_full_memtable_starts_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one's, once; and so does a compaction that is due when a store is opened."""
+    monkeypatch.delenv("METCD_PLAIN", raising=False)
+    path, most = str(tmp_path / "db"), 4 << 20
+    with engines.open(path, "lsm", sync=False, write_buffer_bytes=most) as store:
+        assert isinstance(store, LsmStore)
+        for number in range(100):
+            store.put(b"%d" % number, b"v" * (most // 100))
+            assert len(children()) == (number >= 50)
+        store.flush()
+    assert children() == set()
+    with engines.open(path, "lsm", level0_files=1):
+        assert len(children()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "where"),
     [

@@ -41,7 +41,7 @@ class FastWriter(Writer):
         core = self.core
         if (
             self.is_slowed
-            or core.state.memtable.size_bytes >= self.write_buffer_bytes
+            or core.state.memtable.size_bytes >= self.look_bytes
             or core.log is None
             or core.closed
             or core.failure is not None
