@@ -41,10 +41,9 @@ NEVER = 1 << 62  # an epoch that no store comes to
 class Moment:
     """What an open snapshot holds on to: the keydir with an undo map, and the epoch, which keeps the files."""
 
-    __slots__ = ("__weakref__", "epoch", "keydir", "number", "open", "undo")
+    __slots__ = ("__weakref__", "epoch", "keydir", "open", "undo")
 
-    def __init__(self, number: int, keydir: Keydir, epoch: int) -> None:
-        self.number = number
+    def __init__(self, keydir: Keydir, epoch: int) -> None:
         self.keydir = keydir
         self.epoch = epoch
         self.undo = Undo()
@@ -64,9 +63,8 @@ class Core(Usable):
         self.merging_lock = threading.Lock()
         self.writer_lock = threading.Lock()
         self.mutex = threading.Lock()
-        # By number and weakly: a snapshot that is dropped without being closed holds nothing
-        self.moments: dict[int, weakref.ref[Moment]] = {}
-        self._last_moment = 0
+        # Weakly: a snapshot that is dropped without being closed holds nothing
+        self.moments: set[weakref.ref[Moment]] = set()
         self.hits = self.misses = self.scanned = self.bytes_read = self.merges = 0
 
     def turn_to(self, keydir: Keydir) -> None:
@@ -96,15 +94,13 @@ class Core(Usable):
 
     def new_moment(self) -> Moment:
         """Holds the present. O(1). Requires: the mutex."""
-        self._last_moment = number = self._last_moment + 1
-        moment = Moment(number, self.keydir, self.table.epoch)
-        moments = self.moments
-        moments[number] = weakref.ref(moment, lambda _: moments.pop(number, None) and None)
+        moment = Moment(self.keydir, self.table.epoch)
+        self.moments.add(weakref.ref(moment, self.moments.discard))
         return moment
 
     def open_moments(self) -> list[Moment]:
         """Those of all open snapshots."""
-        found = [reference() for reference in list(self.moments.values())]
+        found = [reference() for reference in list(self.moments)]
         return [moment for moment in found if moment is not None and moment.open]
 
     def undo_maps(self) -> list[Undo]:
@@ -117,7 +113,7 @@ class Core(Usable):
         """Lets go of a moment, and removes the files that only it needed."""
         moment.open = False
         moment.undo.clear()
-        self.moments.pop(moment.number, None)
+        self.moments.discard(weakref.ref(moment))
         # A reader must not wait for the writer: if it has the lock, its flush, its next merge or `close` removes them
         if self.table.retired and not self.writer_lock.locked():
             lifetime.holding(self.writer_lock, self._remove_retired_if_usable)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from struct import Struct
 from struct import error as StructError
 from zlib import crc32
@@ -36,6 +37,7 @@ __all__ = [
     "encode_entry",
     "encode_hint",
     "hint_reach",
+    "key_of_entry",
     "parse_entries",
     "unchecked_entries",
     "was_closed",
@@ -45,6 +47,7 @@ Entry = tuple[int, int, int, bytes]  # (timestamp, total size, offset with its t
 
 ENTRY = Struct(">IHIQ")
 ENTRY_BYTES = ENTRY.size
+key_of_entry = itemgetter(slice(ENTRY_BYTES, None))  # of an encoded one
 TOMBSTONE_BIT = 1 << 63
 OFFSET_MASK = TOMBSTONE_BIT - 1
 MAX_OFFSETS = (TOMBSTONE_BIT - 1, (1 << 64) - 1)  # what a trailer has: today's, and that of old writers

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from engines.bitcask.hint import TOMBSTONE_BIT, Entry, encode_entry, encode_hint, parse_entries
+from engines.bitcask.hint import TOMBSTONE_BIT, Entry, encode_entry, encode_hint, key_of_entry, parse_entries
 from engines.bitcask.segment import Segment, SegmentTable, data_path
 
 __all__ = ["Output"]
@@ -45,8 +45,8 @@ class Output:
             self._write()
 
     def hint(self) -> bytes:
-        """The hint of all that was added."""
-        return encode_hint(self._entries)
+        """The hint of all that was added, in the order of the keys as each of ours (engines.bitcask.scan)."""
+        return encode_hint(sorted(self._entries, key=key_of_entry))
 
     def entries(self) -> Iterator[Entry]:
         """What was added, one entry for each record, in the order of the file."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from engines.bitcask.core import Core
 from engines.bitcask.log import Log
 from engines.bitcask.policy import Merging
 from engines.bitcask.segment import SegmentTable
@@ -28,6 +29,7 @@ __all__ = ["PLAIN", "Parts"]
 class Parts:
     """What a store is made of.
 
+    core        what the others share, and the one read of a value
     writer      writes values, called with the core, the merges and the size of the largest value
     log         the writing end, made by the core
     snapshot    called with the core, and the store that it is to keep open
@@ -35,6 +37,7 @@ class Parts:
     table       reads and writes hints
     """
 
+    core: type[Core] = Core
     writer: type[Writer] = Writer
     log: type[Log] = Log
     snapshot: type[BitcaskSnapshot] = BitcaskSnapshot

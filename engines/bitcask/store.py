@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, ClassVar, Unpack
 
 from engines.bitcask.check import check, counters, describe, sketch
-from engines.bitcask.core import NEVER, Core
+from engines.bitcask.core import NEVER
 from engines.bitcask.dump import dump
 from engines.bitcask.explain import explain
 from engines.bitcask.fast import FAST
@@ -66,7 +66,7 @@ class BitcaskStore(KVStore):
             raise NoSuchStore.at(self.path)
         parts = self.parts or (FAST if told.fast else PLAIN)
         table = parts.table(env, self.path, Stats(), told.max_open_files, read_only=told.read_only)
-        self.core = core = Core(env, told, table, parts.log)
+        self.core = core = parts.core(env, told, table, parts.log)
         if not told.read_only:
             env.makedirs(self.path, "bitcask.open.mkdir")
         if told.repair and self.recognises(self.path, env):

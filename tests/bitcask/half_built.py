@@ -44,7 +44,7 @@ class CopiedSnapshot(BitcaskSnapshot):
         super().__init__(core, store)
         places = holding(core.mutex, dict, core.keydir.places)
         self._pairs_of_then = [(key, core.read(key, place)) for key, place in sorted(places.items())]
-        core.moments.pop(self.moment.number)
+        core.moments.clear()
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         check_key_type(key)

@@ -7,12 +7,14 @@ import random
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engines import CorruptionError, InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed, WriteBatch
 from engines.bitcask.fast import FAST
+from engines.bitcask.fast.reading import SHAPES, FastCore
 from engines.bitcask.fast.sealing import hint_of_active
 from engines.bitcask.parts import PLAIN
 from engines.bitcask.record import WINDOW_BYTES, encode_record
@@ -204,6 +206,90 @@ def test_a_scan_finds_the_same_damage(rng: random.Random) -> None:
             file.pwrite(whole, 0)
             file.close()
     assert len(sentences) > 2
+
+
+def test_reads_of_a_disk_find_the_same_damage(rng: random.Random, tmp_path: Path) -> None:
+    """Mapped files, records of many shapes: each byte in turn, by a scan and by gets."""
+    path = tmp_path / "store"
+    values = {b"k" * rng.randrange(1, 4) + b"%d" % number: rng.randbytes(rng.randrange(30)) for number in range(12)}
+    with Fast(path, sync=False) as store:
+        for key, value in values.items():
+            store.put(key, value)
+    file = path / "1.bitcask.data"
+    whole = file.read_bytes()
+
+    def read(store: BitcaskStore) -> list[Any]:
+        found: list[Any] = []
+        for ask in [lambda: list(store.scan()), *(lambda key=key: store.get(key) for key in values)]:
+            try:
+                found.append(ask())
+            except CorruptionError as error:
+                found.append(str(error))
+        return found
+
+    answers: dict[type[BitcaskStore], list[list[Any]]] = {Plain: [], Fast: []}
+    bits = [1 << rng.randrange(8) for _ in whole]
+    for kind in answers:
+        with kind(path, sync=False) as store:
+            assert read(store)[0] == sorted(values.items())
+            for at, bit in enumerate(bits):
+                with open(file, "r+b") as damaged:
+                    damaged.seek(at)
+                    damaged.write(bytes((whole[at] ^ bit,)))
+                answers[kind].append(read(store))
+                file.write_bytes(whole)
+    assert answers[Plain] == answers[Fast]
+    sentences = {answer for found in answers[Fast] for answer in found if isinstance(answer, str)}
+    assert len(sentences) == len(values)
+
+
+def test_another_keys_record_is_refused(tmp_path: Path) -> None:
+    """A hint that is whole, and lists `k` where `key` is: the record begins alike, and its checksum is right."""
+    path = tmp_path / "store"
+    path.mkdir()
+    record = encode_record(5, b"key", b"value")
+    (path / "1.bitcask.data").write_bytes(record)
+    (path / "1.bitcask.hint").write_bytes(hint_of([(5, len(record), 0, b"k")]))
+    sentences = []
+    for kind in (Plain, Fast):
+        with kind(path) as store:
+            for read in (lambda store=store: store.get(b"k"), lambda store=store: list(store.scan())) * 2:
+                with pytest.raises(CorruptionError, match="it is another key's") as caught:
+                    read()
+                sentences.append(str(caught.value))
+    assert len(set(sentences)) == 1
+
+
+def test_records_of_more_sizes_than_are_remembered(tmp_path: Path) -> None:
+    """The table of shapes is bounded, and whatever it has forgotten is read all the same."""
+    with Fast(tmp_path / "store", sync=False) as store:
+        values = {b"%06d" % size: b"v" * size for size in range(SHAPES + 100)}
+        for key, value in values.items():
+            store.put(key, value)
+        for _ in range(2):
+            assert dict(store.scan()) == values
+            assert [store.get(key) for key in values] == list(values.values())
+        assert isinstance(store.core, FastCore) and 100 <= len(store.core.shapes) <= SHAPES
+
+
+@pytest.mark.parametrize("kind", [Plain, Fast])
+def test_the_second_read_of_a_shape_takes_no_slice(kind: type[BitcaskStore], tmp_path: Path) -> None:
+    """What the fast form is for: it doesn't fall back to the plain one where nothing is wrong."""
+
+    class Counted(dict[int, Any]):
+        gets = 0
+
+        def get(self, *arguments: Any) -> Any:  # as Core.read asks, and only it
+            self.gets += 1
+            return super().get(*arguments)
+
+    with kind(tmp_path / "store", sync=False) as store:
+        for number in range(100):
+            store.put(b"%02d" % number, b"v" * 50)
+        store.core.table.views = views = Counted(store.core.table.views)
+        assert all(store.get(b"%02d" % number) for number in range(100))
+        assert len(list(store.scan())) == 100
+        assert views.gets == (200 if kind is Plain else 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from zlib import crc32
 
@@ -71,3 +72,33 @@ def test_a_damaged_hint_changes_nothing() -> None:
             env.poke(f"{PATH}/1.bitcask.hint", damaged)
             assert content(env) == expected
             assert env.files()[f"{PATH}/1.bitcask.hint"] == hint
+
+
+def keys_listed(env: SimEnv) -> list[list[bytes]]:
+    """What each hint lists, in its order."""
+    hints = [data for name, data in sorted(env.files().items()) if name.endswith(".hint")]
+    return [[key for _, _, _, key in decode_hint(hint)] for hint in hints]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_every_hint_lists_its_keys_in_order(plain: bool, rng: random.Random) -> None:
+    """Those of closed segments, of an opening that makes one anew, of merges and of loads: so the keydir is in order."""
+    env = SimEnv()
+    store = open_sim(env, plain=plain, max_file_size=2000, merge="manual")
+    for number in rng.sample(range(300), 300):
+        store.put(b"%d" % number, b"value")
+    store.delete(b"77")
+    assert list(store.core.keydir.places) != sorted(store.core.keydir.places)
+    store.close()
+    found = keys_listed(env)
+    assert len(found) > 2 and all(keys == sorted(keys) for keys in found)
+    path = f"{PATH}/1.bitcask.hint"
+    env.unlink(path)
+    store = open_sim(env, plain=plain, max_file_size=1 << 20)
+    assert keys_listed(env) == found
+    store.compact()
+    store.close()
+    assert keys_listed(env) == [sorted(b"%d" % number for number in range(300) if number != 77)]
+    store = open_sim(env, plain=plain)
+    assert list(store.core.keydir.places) == sorted(store.core.keydir.places)
+    store.close()

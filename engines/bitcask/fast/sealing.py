@@ -9,7 +9,7 @@ The keydir knows which records are live, so that no second table of the segment'
 
 from __future__ import annotations
 
-from engines.bitcask.hint import ENTRY, ENTRY_BYTES, TOMBSTONE_BIT, encode_hint
+from engines.bitcask.hint import ENTRY, TOMBSTONE_BIT, encode_hint, key_of_entry
 from engines.bitcask.log import Log, Places
 from engines.bitcask.place import SIZE_BITS, pack
 from engines.bitcask.record import HEADER, HEADER_BYTES, TOMBSTONE, WINDOW_BYTES
@@ -21,18 +21,17 @@ HEAD_BYTES = HEADER_BYTES + 0xFFFF + len(TOMBSTONE)  # what is looked at of a re
 
 
 def hint_of_active(active: ActiveSegment, places: Places) -> bytes:
-    """The bytes that hint_of(scan_entries(...)) has for the active segment. O(records).
+    """The bytes that hint_of(scan_entries(...)) has for the active segment. O(n log n).
 
-    A record 1.0 µs -> 0.45 µs. And what is held meanwhile is the hint, where the plain form holds a table, a list and the
-    entries as well: a million random puts let the process grow by 92 MB, and not by 212. Costs: checksums are not looked at, of what this process has just written.
+    A record 1.4 µs -> 0.8 µs. And what is held meanwhile is the hint's entries, where the plain form holds a table, a list
+    and the entries as well. Costs: checksums are not looked at, of what this process has just written.
 
     Requires: the writer's lock; the keydir's `places` have everything that was appended.
     """
     unpack, pack_entry = HEADER.unpack_from, ENTRY.pack
     base, get = pack(active.id, 0, 0), places.get
-    hint = bytearray()
-    dead: dict[bytes, bytes] = {}  # key → the entry of its tombstone
-    mark_at = -1  # where the entry of the last mark begins
+    live: list[bytes] = []
+    dead: dict[bytes, bytes] = {}  # key → the entry of its tombstone, or of the last mark
     at, end = 0, active.end
     while at < end:
         start = at
@@ -44,24 +43,19 @@ def hint_of_active(active: ActiveSegment, places: Places) -> bytes:
             value_at = key_at + key_size
             key = window[key_at:value_at]
             size = HEADER_BYTES + key_size + value_size
-            is_tombstone = value_size >= 17 and window[value_at : value_at + 17] == TOMBSTONE
-            if not key_size:  # a mark; or a user of Riak had a value there, and it is deleted
-                if mark_at >= 0:
-                    del hint[mark_at : mark_at + ENTRY_BYTES]
-                dead.pop(key, None)
-                mark_at = -1 if is_tombstone else len(hint)
-                if is_tombstone:
-                    dead[key] = pack_entry(timestamp, 0, size, at | TOMBSTONE_BIT)
-                else:
-                    hint += pack_entry(timestamp, 0, size, at)
-            elif (place := get(key)) == base | at << SIZE_BITS | size:
-                hint += pack_entry(timestamp, key_size, size, at) + key
-            elif place is None and is_tombstone:
-                dead.pop(key, None)  # the later one counts, and has its place in the order
-                dead[key] = pack_entry(timestamp, key_size, size, at | TOMBSTONE_BIT) + key
+            place = get(key)
+            if place == base | at << SIZE_BITS | size and key_size:
+                live.append(pack_entry(timestamp, key_size, size, at) + key)
+            elif value_size >= 17 and window[value_at : value_at + 17] == TOMBSTONE:
+                if place is None:
+                    dead[key] = pack_entry(timestamp, key_size, size, at | TOMBSTONE_BIT) + key
+            elif not key_size:  # a mark; or a user of Riak had a value there, and it is deleted
+                dead[key] = pack_entry(timestamp, 0, size, at)
             at += size
     assert at == end, "what was written is not what is read"
-    return encode_hint((bytes(hint), *dead.values()))
+    live.extend(dead.values())
+    live.sort(key=key_of_entry)
+    return encode_hint(live)
 
 
 class FastLog(Log):
