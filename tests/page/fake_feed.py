@@ -93,6 +93,17 @@ class Handler(BaseHTTPRequestHandler):
     nodes: FakeNodes
     id: int
 
+    def setup(self) -> None:
+        super().setup()
+        self.life = self.nodes.lives[self.id]
+
+    def parse_request(self) -> bool:
+        """A connection that was kept alive ends with its node."""
+        if self.nodes.lives[self.id] != self.life:
+            self.close_connection = True
+            return False
+        return super().parse_request()
+
     def answer(self, status: int, body: bytes = b"", kind: str = "application/octet-stream") -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -133,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(204)
 
     def feed(self) -> None:
-        nodes, life = self.nodes, self.nodes.lives[self.id]
+        nodes = self.nodes
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Access-Control-Allow-Origin", nodes.url)
@@ -142,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         nodes.viewers.append(viewer)
         n = 0
         try:
-            while not nodes.stopping.is_set() and nodes.lives[self.id] == life:
+            while not nodes.stopping.is_set() and nodes.lives[self.id] == self.life:
                 if self.id in nodes.paused:
                     self.wfile.write(b": paused\n\n")
                 else:
