@@ -67,6 +67,7 @@ VIEWER_BUFFER_BYTES = (
 _log = logger("http")
 _TIMEVAL = struct.Struct("ll")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+BODILESS = frozenset((204, 304))
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -351,7 +352,7 @@ def encode_answer(request: Request | None, answer: Answer, keep_alive: bool) -> 
     parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
     body = answer.body
     if isinstance(body, bytes):
-        if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        if answer.status not in BODILESS:
             parts.append(b"Content-Length: %d\r\n" % len(body))
     elif request is None or not request.http_1_0:
         parts.append(b"Transfer-Encoding: chunked\r\n")

@@ -20,12 +20,13 @@ is always there, null where nothing is known, and more may be added. This is the
      "requests": [[method, key, status, ms, {"queue": ms, "persist": ms, "replicate": ms, "apply": ms, "answer": ms}], …]
                                                               20 at most; {} for what is no write, or has no entry here
      "rates": {"puts": 310.0, "gets": 0.0, "deletes": 0.0, "latency_ms": 1.9}         a second; the median, or null
-     "store": null | {"applied": 17, "until": 17, "describe": {…}, "stats": {…}}      server/feed_store.py
+     "store": null | {"applied": 17, "until": 17, "describe": {…}}                    sketch(): server/feed_store.py
      "events": [["role", before, after, leader, term], ["snapshot", "cut" | "begins to load" | "loaded", index], …]
     }
 
 "raft" is null until the node's thread has answered once. "progress" is of a leader, else {}. "store" is null in the frames
 between; the page keeps the last one. "messages", "requests" and "events" are those since the last frame, oldest first.
+"rates" are of requests for keys, over the last second.
 
 Invariants:
 
@@ -46,26 +47,27 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from server.errors import Overloaded
-from server.feed_frame import EntryKinds, median_ms, messages_part, nothing_sent, raft_part, requests_part
+from server.feed_frame import EntryKinds, messages_part, nothing_sent, raft_part, requests_part
 from server.feed_store import StorePart
 from server.feed_taps import Interval, Tapped, Taps
 from server.feed_viewers import Viewers
 from server.limits import VIEWERS_MAX
 from server.logs import logger
-from server.metrics import Metrics, describe
+from server.metrics import Histogram, Metrics, describe
 from server.watched import View, Watched
 
 __all__ = ["Feed"]
 
 INTERVAL_S = 0.1
 LOOK_S = 0.05
-SILENCE_S = 3.0
+SILENCE_S = 1.0
 RATE_FRAMES = 10  # frames over which rates are taken: a second
 SEGMENTS_SHOWN = 64
+NONE = Histogram()
 
 describe(
     {
@@ -82,11 +84,17 @@ class Watchable(Protocol):
     def watched(self) -> Watched: ...
 
 
+class FrontEnd(Tapped, Protocol):
+    """Where the requests come in: server.http.FrontEnd."""
+
+    def latencies(self) -> Mapping[str, Histogram]: ...
+
+
 class Feed:
     """The feed of one node. `join`, `close` and `metrics` are for any thread."""
 
-    def __init__(self, node: Watchable, front_end: Tapped, pages: Sequence[str]) -> None:
-        """front_end: has taps of its own, for requests. pages: URLs, this node's first."""
+    def __init__(self, node: Watchable, front_end: FrontEnd, pages: Sequence[str]) -> None:
+        """front_end: tells of requests. pages: URLs, this node's first."""
         self._node = node
         self._front_end = front_end
         self.pages = list(pages)
@@ -130,10 +138,10 @@ class Feed:
 
     def _run(self) -> None:
         watched = self._node.watched
-        taps = Taps()
+        taps = Taps(self._front_end)
         try:
-            self._tap(watched, taps)
-            frames = Frames(watched, taps, self.pages)
+            watched.tap(taps)
+            frames = Frames(watched, taps, self._front_end.latencies, self.pages)
             while self._goes_on(watched):
                 begun = time.monotonic()
                 if self._newcomer:
@@ -160,25 +168,24 @@ class Feed:
 
     def _end(self, watched: Watched) -> None:
         """Requires: the guard, so that a new thread's taps aren't taken away."""
-        self._tap(watched, None)
+        watched.tap(None)
+        self._front_end.taps = None
         self._thread = None
-
-    def _tap(self, watched: Watched, taps: Taps | None) -> None:
-        watched.tap(taps)
-        self._front_end.taps = taps
 
 
 class Frames:
     """Makes the frames of one feed, one after the other. For the feed's thread."""
 
-    def __init__(self, watched: Watched, taps: Taps, pages: Sequence[str]) -> None:
+    def __init__(
+        self, watched: Watched, taps: Taps, latencies: Callable[[], Mapping[str, Histogram]], pages: Sequence[str]
+    ) -> None:
         self._watched = watched
         self._taps = taps
+        self._rates = Rates(latencies)
         self._pages = list(pages)
         self._store = StorePart(watched)
         self._kinds = EntryKinds()
         self._view: View | None = None
-        self._counted: deque[tuple[float, int, int, int]] = deque([(time.monotonic(), 0, 0, 0)], maxlen=RATE_FRAMES + 1)
         self._told: dict[str, Any] | None = None
         self._told_at = 0.0
 
@@ -212,24 +219,17 @@ class Frames:
             "messages": messages_part(interval),
             "wal": None if view is None else self._wal(view),
             "requests": requests_part(interval, self._taps),
-            "rates": self._rates(interval, now),
+            "rates": self._rates.part(now),
             "store": self._store.part(),
             "events": [*interval.events, *_events(before, view)],
         }
 
-    def _rates(self, interval: Interval, now: float) -> dict[str, float | None]:
-        then, puts, gets, deletes = self._counted[0]
-        last = self._counted[-1]
-        methods = interval.methods
-        counted = last[1] + methods[b"PUT"], last[2] + methods[b"GET"] + methods[b"HEAD"], last[3] + methods[b"DELETE"]
-        self._counted.append((now, *counted))
-        passed_s = max(now - then, INTERVAL_S)
-        rates = [round((count - earlier) / passed_s, 1) for count, earlier in zip(counted, (puts, gets, deletes))]
-        return {**dict(zip(("puts", "gets", "deletes"), rates)), "latency_ms": median_ms(interval.durations)}
-
     def _wal(self, view: View) -> dict[str, Any]:
         segments: list[tuple[str, int]] = []
-        with contextlib.suppress(OSError), os.scandir(self._watched.wal_dir) as found:  # one may go between two calls
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(f"{self._watched.data_dir}/wal") as found,
+        ):  # one may go between two calls
             segments = sorted((entry.name, entry.stat().st_size) for entry in found if entry.name.endswith(".wal"))
         if segments:  # space is allocated ahead in the last one
             segments[-1] = (segments[-1][0], min(segments[-1][1], view.wal["last_segment_bytes"]))
@@ -238,6 +238,29 @@ class Frames:
             "fsyncs": view.wal["fsyncs"],
             "bytes": view.wal["bytes_written"],
         }
+
+
+class Rates:
+    """How many requests for keys a second, over the last second, and how long they took. For the feed's thread."""
+
+    def __init__(self, latencies: Callable[[], Mapping[str, Histogram]]) -> None:
+        self._latencies = latencies
+        self._counted = deque([(time.monotonic(), latencies())], maxlen=RATE_FRAMES + 1)
+
+    def part(self, now: float) -> dict[str, float | None]:
+        """The frame's "rates"."""
+        then, earlier = self._counted[0]
+        counted = self._latencies()
+        self._counted.append((now, counted))
+        together = Histogram()
+        rates: dict[str, float | None] = {}
+        for name in ("puts", "gets", "deletes"):
+            call = name.removesuffix("s")
+            news = counted.get(call, NONE).since(earlier.get(call, NONE))
+            rates[name] = round(news.count / max(now - then, INTERVAL_S), 1)
+            together.add(news)
+        median = together.median()
+        return {**rates, "latency_ms": None if median is None else round(1000 * median, 3)}
 
 
 def _events(before: View | None, now: View | None) -> list[list[Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import statistics
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,12 +18,10 @@ from server.request import BadRequest, percent_decode
 from server.statemachine import kind_of_proposal
 from server.watched import View
 
-__all__ = ["EntryKinds", "median_ms", "messages_part", "nothing_sent", "raft_part", "requests_part"]
+__all__ = ["EntryKinds", "messages_part", "nothing_sent", "raft_part", "requests_part"]
 
 KEY_CHARACTERS_MAX = 40
 KINDS_KEPT = 256
-# what a page asks for itself is no request that people want to see
-OWN_PATHS = (b"/_/page", b"/_/feed", b"/_/describe", b"/_/explain", b"/_/bytes")
 _INDEX = re.compile(rb"X-Metcd-Index: ([0-9]{1,19})\r\n")
 
 
@@ -118,13 +115,7 @@ def requests_part(interval: Interval, taps: Taps) -> list[list[Any]]:
             _phases(asked, persisting, applying),
         ]
         for asked in interval.asked
-        if not asked.target.startswith(OWN_PATHS)
     ]
-
-
-def median_ms(durations: Sequence[float]) -> float | None:
-    """The median of seconds, in milliseconds; None if there are none."""
-    return _ms(statistics.median(durations)) if durations else None
 
 
 def _key(target: bytes) -> str:

@@ -4,9 +4,8 @@ The feed's thread asks the engine, which any thread may; entries may be applied 
 `until`, the indexes before and after: between the two nothing else can have been seen, and once nothing is written they
 are the same, and so is what `GET /_/describe` says.
 
-A description has to be bounded. An engine that has a method `sketch() -> dict` is asked for that, a description in which
-what grows with the store is summed up; of another one's `describe()` long lists and strings are cut, and the cut says so.
-`GET /_/describe` has the whole. Whatever it takes, the feed spends SHARE_MAX of its time with it at most.
+A frame has the engine's `sketch()`, a description of a few KB with "counters" in it (engines/telling.py); `GET /_/describe`
+has `describe()` and `stats()`, whole. Whatever it takes, the feed spends SHARE_MAX of its time with it at most.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import time
 from typing import Any
 
 from engines.errors import StoreError
-from engines.kvstore import KVStore
 from server.node_metrics import stats_of
 from server.watched import Watched
 
@@ -23,41 +21,14 @@ __all__ = ["StorePart", "describe_store"]
 
 PERIOD_S = 0.5
 SHARE_MAX = 0.05
-ITEMS_MAX = 256  # of a list
-SHOWN_ITEMS = 64
-TEXT_MAX = 4096
 
 
 def describe_store(watched: Watched, whole: bool) -> dict[str, Any]:
-    """What the engine tells of itself now: {"applied", "until", "describe", "stats"}. Raises StoreClosed, StoreFailed."""
+    """What the engine tells of itself now: {"applied", "describe", "until"}, and "stats" if it is to be whole. Raises StoreError."""
     store, machine = watched.store, watched.machine
     applied = machine.applied_index
-    described = store.describe() if whole else _sketch(store)
-    return {
-        "applied": applied,
-        "describe": described,
-        "stats": stats_of(store.stats()),
-        "until": machine.applied_index,
-    }
-
-
-def _sketch(store: KVStore) -> dict[str, Any]:
-    sketch = getattr(store, "sketch", None)
-    described: dict[str, Any] = bounded(store.describe()) if sketch is None else sketch()
-    return described
-
-
-def bounded(value: Any) -> Any:
-    """The same with long lists and strings cut: {"cut": how long it was, "first": what it began with}."""
-    if isinstance(value, dict):
-        return {name: bounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        if len(value) > ITEMS_MAX:
-            return {"cut": len(value), "first": [bounded(each) for each in value[:SHOWN_ITEMS]]}
-        return [bounded(each) for each in value]
-    if isinstance(value, str) and len(value) > TEXT_MAX:
-        return {"cut": len(value), "first": value[:TEXT_MAX]}
-    return value
+    told = {"describe": store.describe(), "stats": stats_of(store.stats())} if whole else {"describe": store.sketch()}
+    return {"applied": applied, **told, "until": machine.applied_index}
 
 
 class StorePart:

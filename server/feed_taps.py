@@ -5,7 +5,8 @@
     the storage's jobs     event ──────────────────────────────────────────────┘
 
 A part of the node that has something to tell has an attribute `taps`. It is None while nobody watches, and then a part pays
-one look at it for a batch of messages, a Ready or an answer. Nothing is kept for those who come later.
+one look at it for a batch of messages, a Ready or an answer. Nothing is kept for those who come later. An answer is too small
+a thing to be told of each time: the front end's `taps` is None, too, as soon as an Interval has enough of them.
 
 Invariants:
 
@@ -24,12 +25,13 @@ from typing import Any, NamedTuple, Protocol
 
 from raft.raftpb import Entry, Message
 
-__all__ = ["DURATIONS_MAX", "EVENTS_MAX", "MESSAGES_MAX", "REQUESTS_MAX", "Asked", "Interval", "Span", "Tapped", "Taps"]
+__all__ = ["EVENTS_MAX", "MESSAGES_MAX", "REQUESTS_MAX", "Asked", "Interval", "Span", "Tapped", "Taps"]
 
 MESSAGES_MAX = 40  # of those that were sent, and of those that were received
 REQUESTS_MAX = 20
 EVENTS_MAX = 100
-DURATIONS_MAX = 256  # of requests, for their median
+# what a page asks for itself is no request that people want to see
+OWN_PATHS = (b"/_/page", b"/_/feed", b"/_/describe", b"/_/explain", b"/_/bytes")
 SPANS_MAX = 512  # Readies and batches that an answer looks for its entry in
 
 
@@ -56,17 +58,7 @@ class Span(NamedTuple):
 class Interval:
     """What was noted since the last `take`."""
 
-    __slots__ = (
-        "asked",
-        "dropped",
-        "durations",
-        "events",
-        "methods",
-        "received",
-        "received_types",
-        "sent",
-        "sent_types",
-    )
+    __slots__ = ("asked", "dropped", "events", "received", "received_types", "sent", "sent_types")
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -75,15 +67,15 @@ class Interval:
         self.received_types: Counter[tuple[Any, int]] = Counter()  # by type and sender
         self.dropped = 0
         self.asked: list[Asked] = []
-        self.methods: Counter[bytes] = Counter()  # of requests for keys
-        self.durations: list[float] = []
         self.events: list[list[Any]] = []
 
 
 class Taps:
     """The taps of one node while somebody watches. For any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, asking: Tapped) -> None:
+        """asking: who tells of requests; it is told to stop when there are enough of them, and asked again by `take`."""
+        self._asking = asking
         self._interval = Interval()
         self.persisting: deque[Span] = deque(maxlen=SPANS_MAX)
         self.applying: deque[Span] = deque(maxlen=SPANS_MAX)
@@ -91,6 +83,7 @@ class Taps:
     def take(self) -> Interval:
         """What was noted since the last call; a new Interval begins. For the feed's thread."""
         taken, self._interval = self._interval, Interval()
+        self._asking.taps = self
         return taken
 
     def sent(self, messages: Sequence[Message]) -> None:
@@ -122,14 +115,12 @@ class Taps:
         self.applying.append(Span(entries[0].index, entries[-1].index, begun, ended))
 
     def answered(self, method: bytes, target: bytes, status: int, seconds: float, headers: bytes) -> None:
-        """A request was answered, `seconds` after it was there whole."""
-        interval = self._interval
-        if not target.startswith(b"/_/"):
-            interval.methods[method] += 1
-            if len(interval.durations) < DURATIONS_MAX:
-                interval.durations.append(seconds)
-        if len(interval.asked) < REQUESTS_MAX:
-            interval.asked.append(Asked(method, target, status, seconds, headers, time.monotonic()))
+        """A request was answered, `seconds` after it was there whole. Once REQUESTS_MAX were, no more are asked for."""
+        asked = self._interval.asked
+        if not target.startswith(OWN_PATHS):
+            asked.append(Asked(method, target, status, seconds, headers, time.monotonic()))
+        if len(asked) >= REQUESTS_MAX:
+            self._asking.taps = None
 
     def event(self, kind: str, *words: Any) -> None:
         """Something happened that people want to see; words are ready for JSON."""

@@ -117,13 +117,9 @@ class FrontEnd(Listener):
     def metrics(self) -> Metrics:
         """Connections that are open and that were refused, answers by status, and how long they took."""
         with self._guard:
-            connections = list(self._connections)
-            answers = sum((connection.answers.copy() for connection in connections), self._answers.copy())
-            parts = [self._latencies, *(connection.latencies for connection in connections)]
+            answers = sum((connection.answers.copy() for connection in self._connections), self._answers.copy())
             if self._clients is not None:
                 answers += self._clients.answers.copy()
-                parts.append(self._clients.latencies)
-            latencies = _sum_of(parts)
         return {
             "http_connections": len(self.threads),
             **self.feed.metrics(),
@@ -131,8 +127,16 @@ class FrontEnd(Listener):
             "http_connections_reclaimed_total": self._slots.taken_over,
             "http_connections_refused_total": self._refusals,
             **{labelled("http_answers_total", status=status): count for status, count in answers.items()},
-            **{labelled("http_request_duration_seconds", call=call_name(run)): h for run, h in latencies.items()},
+            **{labelled("http_request_duration_seconds", call=call): h for call, h in self.latencies().items()},
         }
+
+    def latencies(self) -> dict[str, Histogram]:
+        """How long requests took so far, by what was asked for: "get", "put", "delete", "scan", …"""
+        with self._guard:
+            parts = [self._latencies, *(connection.latencies for connection in self._connections)]
+            if self._clients is not None:
+                parts.append(self._clients.latencies)
+            return {call_name(run): histogram for run, histogram in _sum_of(parts).items()}
 
     @property
     def begins(self) -> Begins:

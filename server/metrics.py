@@ -62,6 +62,23 @@ class Histogram:
         self._counts = [ours + theirs for ours, theirs in zip(self._counts, list(other._counts))]
         self.total += other.total
 
+    def since(self, earlier: Histogram) -> Histogram:
+        """The samples that came after `earlier`, a copy of this one at another time."""
+        later = Histogram(self._bounds)
+        later._counts = [count - before for count, before in zip(self._counts, earlier._counts)]
+        later.total = self.total - earlier.total
+        return later
+
+    def median(self) -> float | None:
+        """About the middle one of the samples, as if those of a bucket were spread evenly; None if there are none."""
+        half = self.count / 2
+        below, bounds = 0, (0.0, *self._bounds, self._bounds[-1])
+        for count, low, high in zip(self._counts, bounds, bounds[1:]):
+            if count and below + count >= half:
+                return low + (high - low) * (half - below) / count
+            below += count
+        return None
+
     @property
     def count(self) -> int:
         """How many samples there were."""

@@ -54,7 +54,7 @@ class Watched:
         """later: has a function called in the node's thread. parts: what else has taps, beside the front end."""
         self.id = config.id
         self.engine = config.engine
-        self.wal_dir = f"{config.data_dir}/wal"
+        self.data_dir = config.data_dir
         self.machine = machine
         self._raft = raft
         self._storage = storage

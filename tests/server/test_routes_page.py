@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from engines.kvstore import KVStore
 from server.http import FrontEnd
 from server.routes_page import page_files, page_url
 from tests.server.fake_node import FakeNode, Wire
@@ -128,15 +129,19 @@ def test_a_name_that_somebody_made_for_this_machine_is_refused(front):
         assert wire.answer()[0] == 403
 
 
-def test_explain_says_when_an_engine_has_none(wire, front, monkeypatch):
-    store = type(front.node.watched.store)
-    monkeypatch.delattr(store, "explain", raising=False)
+def test_explain_tells_what_a_get_touches(wire):
+    assert wire.ask("PUT", "/a%20b", b"value")[0] == 204
     told = json.loads(wire.ask("GET", "/_/explain?key=a%20b")[2])
-    assert told["engine"] == "lsm" and told["key"] == "a b" and told["explain"] is None
+    assert (told["engine"], told["key"], told["sentence"]) == ("lsm", "a b", "")
+    assert told["explain"]["found"] and told["explain"]["value_bytes"] == 5 and told["explain"]["steps"]
+    assert not json.loads(wire.ask("GET", "/_/explain?key=absent")[2])["explain"]["found"]
+    assert wire.ask("GET", "/_/explain")[0] == wire.ask("GET", "/_/explain?key=")[0] == 400
+
+
+def test_explain_says_when_an_engine_has_nothing_to_tell(wire, one, monkeypatch):
+    monkeypatch.setattr(type(one.machine.store), "explain", KVStore.explain)
+    told = json.loads(wire.ask("GET", "/_/explain?key=absent")[2])
     assert told["sentence"] == "The engine lsm doesn't tell what a get touches."
-    monkeypatch.setattr(store, "explain", lambda self, key: {"asked": key.decode()}, raising=False)
-    assert json.loads(wire.ask("GET", "/_/explain?key=a")[2])["explain"] == {"asked": "ka"}
-    assert wire.ask("GET", "/_/explain")[0] == 400
 
 
 @pytest.mark.parametrize(

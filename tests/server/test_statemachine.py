@@ -11,12 +11,14 @@ from engines.memory import MemoryStore
 from engines.simenv import Policy, SimEnv
 from raft.raftpb import ENTRY_CONF_CHANGE, ConfState, Entry
 from server.errors import UndecodableEntry
+from server.sessions import MARK, OPENS, Serial
 from server.statemachine import (
     MAX_KEY_BYTES,
     Applied,
     StateMachine,
     decode_proposal,
     encode_proposal,
+    kind_of_proposal,
 )
 
 THREE = ConfState(voters=(1, 2, 3))
@@ -85,6 +87,29 @@ def test_a_proposal_that_is_cut_or_extended_is_refused(operations, data):
         decode_proposal(encoded[: data.draw(st.integers(0, len(encoded) - 1))])
     with pytest.raises(DecodeError):
         decode_proposal(encoded + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("operations", "kind"),
+    [
+        ([(b"a", b"x")], "put"),
+        ([(b"a", None)], "delete"),
+        ([(b"a", b"x"), (b"b", None)], "batch"),
+        ([], "batch"),
+        ([Serial(17, 1), (b"a", b"x")], "put"),
+        ([Serial(17, 2), (b"a", None)], "delete"),
+        ([Serial(17, 3), (b"a", None), (b"b", None)], "batch"),
+        ([OPENS], "session"),
+        ([MARK], "mark"),
+    ],
+)
+def test_a_proposal_has_a_kind_for_people(operations, kind):
+    assert kind_of_proposal(encode_proposal(1, 2, operations)) == kind
+
+
+@given(st.binary(max_size=80))
+def test_arbitrary_bytes_have_a_kind(data):
+    assert kind_of_proposal(data) in {"put", "delete", "batch", "session", "mark", "unreadable"}
 
 
 def test_apply_writes_pairs_and_index_in_one_batch(machine):
