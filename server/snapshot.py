@@ -477,7 +477,8 @@ def dump(path: str, env: Env | None = None) -> Iterator[str]:
     try:
         for offset, payload in reader:
             if payload[:1] == _KIND[HEADER]:
-                yield f"{offset:08x}  HEADER   version {payload[1]}, {_decode_header(path, payload)}"
+                metadata = _decode_header(path, payload)
+                yield f"{offset:08x}  HEADER   version {VERSION}, {metadata}"
             elif payload[:1] == _KIND[TRAILER] and len(payload) == _TRAILER.size:
                 _, count, size, checksum = _TRAILER.unpack(payload)
                 yield f"{offset:08x}  TRAILER  {count} pairs, {size} bytes, checksum {checksum:#010x}"
