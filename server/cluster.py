@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol
 
 from engines import ENGINES
 from server.client import Client
@@ -102,6 +102,14 @@ class LocalNode:
         return f"http://127.0.0.1:{self.client_port}"
 
 
+class Faults(Protocol):
+    """What a cluster asks of its lab (server/lab.py): where it is called, and the line that a node begins with."""
+
+    url: str
+
+    def faults_of(self, node: LocalNode) -> bytes: ...
+
+
 class LocalCluster:
     """Nodes 1 to n as processes. A context manager: leaving it stops them all."""
 
@@ -129,7 +137,7 @@ class LocalCluster:
         self.packages = packages
         self.log_format = log_format
         self.say: Callable[[str], None] = pass_on  # takes the nodes' lines
-        self.faults_of: Callable[[LocalNode], bytes] | None = None  # in a lab: the line that a node begins with
+        self.lab: Faults | None = None
         self.secret_file = f"{data_dir}/peer-secret"
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self._guard = threading.Lock()  # held where a process comes or goes
@@ -171,7 +179,7 @@ class LocalCluster:
 
     def start_node(self, node: LocalNode) -> subprocess.Popen[bytes]:
         """Starts one node; what it prints comes out here, after its number."""
-        words = ["--until-stdin-closes"] + ([] if self.faults_of is None else ["--lab"])
+        words = ["--until-stdin-closes"] + ([] if self.lab is None else ["--lab", self.lab.url])
         with self._guard:
             process = subprocess.Popen(
                 [*self.command(node), *words], stdin=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -180,9 +188,9 @@ class LocalCluster:
             self.processes[node.id] = process
         assert process.stdin is not None and process.stdout is not None
         threading.Thread(target=self._pass_on, args=(node.id, process.stdout), daemon=True).start()
-        if self.faults_of is not None:
+        if self.lab is not None:
             with contextlib.suppress(OSError):  # it has ended already
-                os.write(process.stdin.fileno(), self.faults_of(node))
+                os.write(process.stdin.fileno(), self.lab.faults_of(node))
         return process
 
     def kill_node(self, node: LocalNode) -> None:

@@ -74,10 +74,17 @@ class FrontEnd(Listener):
     """
 
     def __init__(
-        self, node: LoopNode, address: tuple[str, int], limits: Limits | None = None, pages: Sequence[str] = ()
+        self,
+        node: LoopNode,
+        address: tuple[str, int],
+        limits: Limits | None = None,
+        pages: Sequence[str] = (),
+        lab: str = "",
     ) -> None:
-        """pages: URLs of other nodes, whose pages may watch this one, and which this one's page may watch."""
+        """pages: URLs of other nodes, whose pages may watch this one, and which this one's page may watch. lab: that of
+        the lab, if there is one, which this one's page may call."""
         self.node = node
+        self.lab = lab
         self.taps: Taps | None = None
         self.limits = limits or Limits()
         self.stopping = False

@@ -14,7 +14,7 @@ own standard input has closed, and would stay for ever.
 
 Invariants:
 
-1. Faults are kept here and told as a whole: a node that is started or goes on again is told first (LocalCluster.faults_of,
+1. Faults are kept here and told as a whole: a node that is started or goes on again is told first (`faults_of`,
    `resume`), so that it never uses a link that is cut.
 2. Nothing is written to a node that stands still, and no write waits: a pipe that nobody reads holds 64 KiB.
 3. What can't be done now is refused with a sentence, 409, and nothing is done.
@@ -49,8 +49,9 @@ Link = tuple[int, int]  # from, to
 class Lab:
     """The faults of a cluster. Every method may be called by any thread. A context manager: leaving it ends all pauses."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
-        """To be made before the cluster starts: its nodes have to begin as those of a lab."""
+    def __init__(self, cluster: LocalCluster, port: int) -> None:
+        """To be made before the cluster starts: its nodes have to begin as those of a lab. port: where it is called."""
+        self.url = f"http://127.0.0.1:{port}"
         self._cluster = cluster
         self._nodes = {node.id: node for node in cluster.nodes}
         self._cut: set[Link] = set()
@@ -59,7 +60,7 @@ class Lab:
         self._closed = False
         self._guard = threading.RLock()
         self.say: Callable[[str], None] = print_line  # takes a line for each thing that is done
-        cluster.faults_of = self.faults_of
+        cluster.lab = self
 
     def faults_of(self, node: LocalNode) -> bytes:
         """All faults of a node in one line, as it is told them."""

@@ -1,6 +1,6 @@
 """What a node of a lab is told on its standard input, and what it does then: real faults, in its transport and its Env.
 
-    metcd cluster --lab                                   metcd serve --lab
+    metcd cluster --lab                                   metcd serve --lab URL
     server/lab.py ── {"mute": [2], "deaf": [2, 3], ────▶  links: Transport.cut       no frame, no call, no answer
                       "sync_delay_s": 0.2}                disk: FaultyEnv            each sync takes that much longer
                   ── {"do": "compact"} ────────────────▶  what a program with the store in its hands could ask of it

@@ -91,7 +91,7 @@ def answer_page(server: Serving, key: bytes, options: Options, body: bytes) -> A
     kept = b"ETag: %b\r\nCache-Control: no-cache\r\n" % file.tag
     if file.tag in [tag.strip().removeprefix(b"W/") for tag in options.get("known", b"").split(b",")]:
         return Answer(304, b"", kept)
-    policy = POLICY.format(" ".join(["'self'", *server.feed.pages]))
+    policy = POLICY.format(" ".join(["'self'", *server.feed.pages, *([server.lab] if server.lab else [])]))
     headers = (
         f"Content-Type: {file.content_type}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
         f"Content-Security-Policy: {policy}\r\n"

@@ -32,6 +32,7 @@
     2. The address says what is seen: going back, a reload and a bookmark lead to the same view. */
 
 import {view as cluster} from "./cluster.js";
+import {panel as lab} from "./lab.js"; // takes its key out of the address before `route` reads it
 import {view as log} from "./log.js";
 import {view as requests} from "./requests.js";
 import {World} from "./stream.js";
@@ -44,6 +45,7 @@ const VIEWS = [
   requests,
 ];
 const PANELS = [
+  lab,
   write,
 ];
 

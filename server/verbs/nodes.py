@@ -54,7 +54,9 @@ SKIP_HELP = "an entry that can't be decoded is passed over: give it to all membe
 PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, and their pages this node"
 LOG_FORMATS = ("text", "json")
 LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
-SERVE_LAB_HELP = "be told faults on standard input, a JSON object a line, and begin after the first (`cluster --lab`)"
+SERVE_LAB_HELP = (
+    "be told faults on standard input, a JSON object a line, and begin after the first; URL: whom its page may call"
+)
 CLUSTER_LAB_HELP = (
     "serve what cuts links, pauses and kills nodes, on the port below --port, for who has the printed token"
 )
@@ -85,7 +87,7 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
     serve.add_argument("--page-with", metavar="URL,URL", help=PAGE_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
-    serve.add_argument("--lab", action="store_true", help=SERVE_LAB_HELP)
+    serve.add_argument("--lab", metavar="URL", help=SERVE_LAB_HELP)
     serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
 
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
@@ -108,7 +110,8 @@ def add(verb: AddVerb) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    pages = _pages(options.page_with)
+    pages = [_page(url, "--page-with") for url in (options.page_with or "").split(",") if options.page_with]
+    lab_url = _page(options.lab, "--lab") if options.lab else ""
     peers, joining = _members(options)
     listener = _url(options.listen_peer, "--listen-peer") if options.listen_peer else None
     stop = stop_event()
@@ -133,7 +136,7 @@ def _serve(options: argparse.Namespace) -> int:
         host, port = listener or peers[options.id]
         raise UsageError(f"peers can't be served on {netloc(host, port)}: {error.strerror}") from None
     try:
-        front = FrontEnd(node, (options.host, options.port), pages=pages)
+        front = FrontEnd(node, (options.host, options.port), pages=pages, lab=lab_url)
     except OSError as error:
         node.stop()
         raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
@@ -182,12 +185,12 @@ def _members(options: argparse.Namespace) -> tuple[Peers, Joining | None]:
     return joining.members, joining
 
 
-def _pages(urls: str | None) -> list[str]:
-    """The origins that --page-with names. Raises UsageError."""
+def _page(url: str, option: str) -> str:
+    """The origin that an option names. Raises UsageError."""
     try:
-        return [page_url(url) for url in urls.split(",")] if urls else []
+        return page_url(url)
     except ValueError as error:
-        raise UsageError(f"--page-with: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _peer_secret(options: argparse.Namespace, host: str) -> bytes:
@@ -272,7 +275,7 @@ def _cluster(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _lab(cluster: LocalCluster, port: int) -> Iterator[LabPort]:
     """The lab of a cluster that has not started yet, and its port. Raises ClusterError if that can't be had."""
-    with Lab(cluster) as lab:
+    with Lab(cluster, port) as lab:
         try:
             lab_port = LabPort(lab, ("127.0.0.1", port), [node.url for node in cluster.nodes])
         except OSError as error:

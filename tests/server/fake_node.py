@@ -182,9 +182,9 @@ class FakeNode:
 
 
 @contextmanager
-def serving(node: FakeNode, limits: Limits | None = None) -> Iterator[FrontEnd]:
+def serving(node: FakeNode, limits: Limits | None = None, lab: str = "") -> Iterator[FrontEnd]:
     """A front end for the node on a free port of loopback, which is stopped at the end."""
-    front = FrontEnd(node, ("127.0.0.1", 0), limits)
+    front = FrontEnd(node, ("127.0.0.1", 0), limits, lab=lab)
     front.start()
     try:
         yield front

@@ -27,7 +27,7 @@ def started(tmp_path_factory):
     said = []
     with LocalCluster(["memory"] * 3, str(tmp_path_factory.mktemp("lab")), cluster_port()) as cluster:
         cluster.say = said.append
-        with Lab(cluster) as lab:
+        with Lab(cluster, 1) as lab:
             lab.say = said.append
             cluster.start()
             cluster.wait_until_healthy()

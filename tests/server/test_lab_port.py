@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import re
 import socket
 
 import pytest
@@ -12,6 +13,7 @@ from server.cluster import LocalCluster
 from server.lab import Lab
 from server.lab_port import BODY_BYTES_MAX, CONNECTIONS_MAX, LabPort, NotLoopback
 from server.lab_routes import ROUTES
+from tests.server.fake_node import FakeNode, serving
 from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
 
 ORIGINS = ["http://127.0.0.1:3379", "http://127.0.0.1:13379"]
@@ -33,7 +35,7 @@ ALL = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """A lab whose nodes were never started: what is asked here is who may call."""
-    lab = Lab(LocalCluster(["memory"] * 3, str(tmp_path_factory.mktemp("lab")), free_ports(1)[0]))
+    lab = Lab(LocalCluster(["memory"] * 3, str(tmp_path_factory.mktemp("lab")), free_ports(1)[0]), port=1)
     port = LabPort(lab, ("127.0.0.1", 0), ORIGINS)
     port.start()
     yield port
@@ -185,6 +187,16 @@ def test_a_node_has_none_of_them(front, route):
     for target in (path, path.replace("/_/", "/%5F/"), path.replace("/lab", "//lab")):
         status, _, body = ask(front.address, route.method.decode(), target, (), body_of(route))
         assert status == 404 and "reserved" in sentence(body)
+
+
+def test_a_nodes_page_may_call_the_lab_of_its_cluster_and_no_other_does(front):
+    policy = ask(front.address, "GET", "/_/page")[1]["Content-Security-Policy"]
+    assert ":3378" not in policy
+    with serving(FakeNode(), lab="http://127.0.0.1:3378") as other:
+        policy = ask(other.address, "GET", "/_/page")[1]["Content-Security-Policy"]
+        assert re.search(r"connect-src [^;]*http://127\.0\.0\.1:3378[ ;]", policy)
+        nodes = json.loads(ask(other.address, "GET", "/_/page/nodes.json")[2])
+        assert nodes["pages"] == [f"http://127.0.0.1:{other.address[1]}"], "the lab is no node"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "10.0.0.1", "localhost", "example.org", ""])
