@@ -7,16 +7,19 @@
 
    Shapes come from `messages.sent` of the sender's frame, and from nowhere else: a node that isn't heard sends nothing
    here. How long they are on their way is drawn slowly, so that it can be seen: FLIGHT_MS, not what it took. Several of a
-   kind to the same node are one shape, larger by their number; at most FLIGHTS_MAX are there at a time.
+   kind to the same node are one shape, larger by their number; at most FLIGHTS_MAX are there at a time. They are elements
+   of a layer above the drawing, whose way is an animation that the browser's compositor runs: the page's own thread has
+   nothing to do while they move, and the drawing isn't painted again.
 
    Under a lab (page.lab), circles and lines are buttons; what was cut or paused is in page.faults. A table below says the
    same in numbers, for eyes and for screen readers. */
 
 import {membersTable, newsList} from "./members.js";
-import {KINDS, shapeOf} from "./messages.js";
+import {KINDS, shape, shapeOf} from "./messages.js";
 import {count, drawing, h, keyed, legend, ms, picture, plural, put, s, say, still} from "./svg.js";
 
 const FLIGHT_MS = 480;
+const INTERVAL_MS = 90;
 const FLIGHTS_MAX = 64;
 const NODE_R = 31;
 const LANE = 5; // messages keep to one side of the line, those of the other direction to the other
@@ -34,7 +37,7 @@ export const view = {
 class Cluster {
   constructor(root, page) {
     this.page = page;
-    this.flights = [];
+    this.flying = 0;
     this.idle = [];
     this.frame = picture({
       id: "cluster-ring", title: "The cluster", chapter: [15, "Raft: elections"],
@@ -46,11 +49,11 @@ class Cluster {
     this.drawing = drawing(600, 380);
     put(this.drawing.root, {role: "group", class: "drawing ring", "data-testid": "ring"});
     this.links = s("g");
-    this.dots = s("g", {"aria-hidden": "true", "data-testid": "messages"});
+    this.dots = h("div", {class: "flights", "aria-hidden": "true", "data-testid": "messages"});
     this.circles = s("g");
-    this.drawing.root.append(this.links, this.dots, this.circles);
+    this.drawing.root.append(this.links, this.circles);
     this.rates = h("p", {class: "note", "data-testid": "message-rates"});
-    this.frame.body.append(this.facts, this.drawing.root, this.rates, shapesLegend());
+    this.frame.body.append(this.facts, h("div", {class: "ring-box"}, this.drawing.root, this.dots), this.rates, shapesLegend());
     this.members = membersTable();
     this.news = newsList();
     root.append(this.frame.root, this.members.root, this.news.root);
@@ -82,7 +85,7 @@ class Cluster {
     return nodes;
   }
 
-  draw(now) {
+  draw() {
     const nodes = this.place();
     const {world} = this.page;
     const leader = world.leader;
@@ -95,7 +98,6 @@ class Cluster {
     this.members.draw(nodes, leader);
     this.news.draw(world);
     say(this.rates, still() ? stillRates(world) : "");
-    return this.fly(now);
   }
 
   // ---- nodes and links ----
@@ -172,46 +174,41 @@ class Cluster {
     if (!this.at || still()) return;
     const groups = new Map();
     for (const [type, to, , , entries] of frame.messages?.sent ?? []) {
-      const shape = shapeOf(type);
-      const key = `${shape.kind}${shape.answer}>${to}`;
-      const group = groups.get(key) ?? {...shape, from: String(node.id), to: String(to), number: 0};
+      const {kind, answer} = shapeOf(type);
+      const key = `${kind}${answer}>${to}`;
+      const group = groups.get(key) ?? {kind, answer, from: String(node.id), to: String(to), number: 0};
       group.number += 1 + entries;
       groups.set(key, group);
     }
-    const now = performance.now();
     let n = 0;
     for (const group of groups.values()) {
-      if (this.flights.length >= FLIGHTS_MAX) break;
-      if (!this.at.has(group.from) || !this.at.has(group.to)) continue;
-      const element = this.idle.pop() ?? this.dots.appendChild(s("path"));
-      put(element, {d: KINDS[group.kind].path, class: `dot ${group.kind}${group.answer ? " answer" : ""}`, visibility: "hidden"});
-      this.flights.push({...group, element, begin: now + (n++ * 90) / groups.size, size: Math.min(0.8 + Math.log2(1 + group.number) * 0.2, 2)});
+      if (this.at.has(group.from) && this.at.has(group.to)) this.fly(group, (n++ * INTERVAL_MS) / groups.size);
     }
   }
 
-  /** Moves what is on its way; true while something is. O(flights). */
-  fly(now) {
+  /** One shape from node to node; half of the way, if the link is cut. Its element is used again. */
+  fly({kind, answer, from, to, number}, delay) {
+    if (this.flying >= FLIGHTS_MAX) return;
+    const [a, b] = [this.at.get(from), this.at.get(to)];
     const {cut} = this.page.faults;
-    this.flights = this.flights.filter((flight) => {
-      const along = (now - flight.begin) / FLIGHT_MS;
-      const a = this.at.get(flight.from);
-      const b = this.at.get(flight.to);
-      const lost = cut.has(`${flight.from}>${flight.to}`) || cut.has([flight.from, flight.to].sort().join("-"));
-      if (along >= (lost ? 0.5 : 1) || !a || !b) {
-        put(flight.element, {visibility: "hidden"});
-        this.idle.push(flight.element);
-        return false;
-      }
-      if (along < 0) return true;
-      const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
-      const long = Math.hypot(dx, dy) || 1;
+    const lost = cut.has(`${from}>${to}`) || cut.has([from, to].sort().join("-"));
+    const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
+    const long = Math.hypot(dx, dy) || 1;
+    const place = (along) => {
       const way = (NODE_R + (long - 2 * NODE_R) * along) / long;
-      const x = a[0] + dx * way - (dy / long) * LANE;
-      const y = a[1] + dy * way + (dx / long) * LANE;
-      put(flight.element, {visibility: "visible", transform: `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${flight.size.toFixed(2)})`});
-      return true;
-    });
-    return this.flights.length > 0;
+      const [x, y] = [a[0] + dx * way - (dy / long) * LANE, a[1] + dy * way + (dx / long) * LANE];
+      return `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) scale(${Math.min(0.8 + Math.log2(1 + number) * 0.2, 2).toFixed(2)})`;
+    };
+    const element = this.idle.pop() ?? this.dots.appendChild(h("span"));
+    put(element, {class: shape(kind, answer)});
+    this.flying++;
+    const way = element.animate([
+      {transform: place(0), opacity: 1}, {transform: place(lost ? 0.5 : 1), opacity: 1}, // both are the compositor's
+    ], {duration: lost ? FLIGHT_MS / 2 : FLIGHT_MS, delay});
+    way.onfinish = () => {
+      this.flying--;
+      this.idle.push(element);
+    };
   }
 }
 
@@ -263,13 +260,10 @@ function drawFacts(list, world, leader) {
 }
 
 function shapesLegend() {
-  const entries = Object.values(KINDS).map((kind) => h("li", {}, s("svg", {viewBox: "-8 -8 16 16", width: 15, height: 15, "aria-hidden": "true"},
-    s("path", {class: `dot ${kind.name}`, d: kind.path})), kind.words));
-  entries.push(h("li", {}, s("svg", {viewBox: "-8 -8 16 16", width: 15, height: 15, "aria-hidden": "true"},
-    s("path", {class: "dot append answer", d: KINDS.append.path})), "hollow: the answer"));
-  entries.push(h("li", {}, h("span", {class: "pip-sample"}, "1"), "whom it voted for"), h("li", {}, h("span", {class: "swatch term-0"}), "the last entries of its log, by term"));
+  const item = (kind, answer, words) => h("li", {}, h("span", {class: `sample ${shape(kind, answer)}`}), words);
   const list = legend([]);
-  list.append(...entries);
+  list.append(...Object.entries(KINDS).map(([kind, words]) => item(kind, false, words)), item("append", true, "hollow: the answer"),
+    h("li", {}, h("span", {class: "pip-sample"}, "1"), "whom it voted for"), h("li", {}, h("span", {class: "swatch term-0"}), "the last entries of its log, by term"));
   return list;
 }
 

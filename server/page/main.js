@@ -11,8 +11,8 @@
          mount(root, page) {…}             fills `root` (empty), and returns {draw(now), close()}
        };
 
-   draw(now) is called when a frame came, and when the size or the choice changed; if it returns true, also in the next
-   animation frame, for what moves. It changes the document through svg.js, which touches only what changed. close() is
+   draw(now) is called when frames came, ten times a second at most, and when the size or the choice changed; if it returns
+   true, also in the next animation frame, for what moves. It changes the document through svg.js, which touches only what changed. close() is
    called when another view is shown; it may be missing. A panel has the same form; it stands beside every view.
 
    `page` is what they all share:
@@ -49,6 +49,8 @@ const PANELS = [
   write,
 ];
 
+const DRAW_MS = 100;
+
 const find = (id) => document.getElementById(id);
 const main = find("main");
 const world = new World(location.origin);
@@ -57,6 +59,8 @@ let seen = null; // {view, drawn}
 let panels = [];
 let chosen = null;
 let due = false;
+let later = null;
+let drawnAt = 0;
 
 const page = {
   world,
@@ -175,16 +179,27 @@ function tellNews() {
 
 // ---- drawing --------------------------------------------------------------------------------------------------------
 
+/** Draws in the next animation frame. */
 function wake() {
   if (due || document.hidden) return;
   due = true;
   requestAnimationFrame(draw);
 }
 
+/** Draws when DRAW_MS have passed since the last time: the frames of all nodes that come meanwhile are drawn at once. */
+function wakeLater() {
+  if (later || due) return;
+  later = setTimeout(() => {
+    later = null;
+    wake();
+  }, Math.max(0, drawnAt + DRAW_MS - performance.now()));
+}
+
 let drawnVersion = "";
 
 function draw(now) {
   due = false;
+  drawnAt = now;
   drawNodes();
   const version = world.nodes.map((node) => node.engine).join();
   if (version !== drawnVersion) {
@@ -199,7 +214,7 @@ world.listen((node, frame) => {
   tellNews();
   if (frame === null && node.state !== "connecting") page.tell(`${node.name}: ${standing(node)}.`);
   page.emit("frame", node, frame);
-  wake();
+  wakeLater();
 });
 
 panels = PANELS.map((panel) => {

@@ -52,7 +52,11 @@ function requestsPicture(page) {
   box.body.append(h("p", {class: "bar"}, order, held), list, legend(PARTS.map((part, n) => [n < 5 ? `part-${n + 1}` : "free", part])));
   const rows = [];
   const reads = () => list.matches(":hover") || list.contains(document.activeElement);
+  let drawn = null;
   const draw = () => {
+    const version = [order.value, reads(), ...page.world.nodes.map((node) => node.asked)].join();
+    if (version === drawn) return;
+    drawn = version;
     const known = page.world.nodes.flatMap((node) => node.requests);
     say(box.note, summary(known));
     say(held, reads() ? "The list stands still while you are in it." : "");

@@ -28,7 +28,7 @@ const NODES_MAX = 16;
 class Node {
   constructor(url) {
     Object.assign(this, {url, id: null, engine: null, state: "connecting", frame: null, store: null});
-    Object.assign(this, {events: [], requests: [], seen: 0, tries: 0, source: null, timer: 0});
+    Object.assign(this, {events: [], requests: [], asked: 0, seen: 0, tries: 0, source: null, timer: 0});
   }
 
   /** "node 2", or where it is as long as its number isn't known. */
@@ -49,6 +49,7 @@ class Node {
     this.tries = 0;
     for (const event of frame.events) this.events.push({at: now, event});
     this.events.splice(0, this.events.length - EVENTS_MAX);
+    this.asked += frame.requests.length;
     for (const request of frame.requests) this.requests.push({at: now, node: this, request});
     this.requests.splice(0, this.requests.length - REQUESTS_MAX);
   }

@@ -185,11 +185,12 @@ export function legend(entries) {
 const WIDE = 320;
 const HIGH = 72;
 const POINTS_MAX = 600;
+const DRAWN_MS = 250; // between two drawings of a line: it moves less than a pixel meanwhile
 
 /** A value over the last `seconds`. add(ms, value) when it is known, draw(ms) when it is to be seen; 600 points at most. */
 export class Timeline {
   constructor({title, seconds = 60, show = count, from = 0}) {
-    Object.assign(this, {title, seconds, show, from, points: []});
+    Object.assign(this, {title, seconds, show, from, points: [], drawnTo: -Infinity});
     this.line = s("path", {class: "line"});
     this.area = s("path", {class: "area"});
     this.highest = h("span");
@@ -207,13 +208,12 @@ export class Timeline {
     if (value === null || value === undefined || (last && at <= last[0])) return;
     this.points.push([at, value]);
     if (this.points.length > POINTS_MAX || this.points[0][0] < at - 2000 * this.seconds) this.points.shift();
-    this.changed = true;
   }
 
   draw() {
-    if (!this.changed) return;
-    this.changed = false;
-    const end = this.points.at(-1)[0];
+    const end = this.points.at(-1)?.[0];
+    if (end === undefined || end < this.drawnTo + DRAWN_MS) return;
+    this.drawnTo = end;
     const begin = end - 1000 * this.seconds;
     const points = this.points.filter(([at]) => at >= begin);
     const high = Math.max(...points.map(([, value]) => value), this.from + 1e-9);

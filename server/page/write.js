@@ -21,8 +21,8 @@ const SHOWN_MAX = 200;
 /** The share of each operation, in percent. */
 const MIXES = {
   puts: {words: "puts", put: 100},
-  deletes: {words: "4 puts, 1 delete", put: 80, delete: 20},
-  reads: {words: "1 put, 1 get", put: 50, get: 50},
+  deletes: {words: "4 puts to 1 delete", put: 80, delete: 20},
+  reads: {words: "1 put to 1 get", put: 50, get: 50},
   gets: {words: "gets", get: 100},
 };
 
@@ -111,7 +111,7 @@ const choice = (options) => h("select", {}, ...Object.entries(options).map(([val
 function burst(page) {
   const [writes, keys, size, atOnce] = [number(2000, WRITES_MAX), number(1000, WRITES_MAX), number(100, VALUE_MAX), number(4, AT_ONCE_MAX)];
   const mix = choice(Object.fromEntries(Object.entries(MIXES).map(([name, {words}]) => [name, words])));
-  const order = choice({random: "in any order", ascending: "in key order"});
+  const order = choice({random: "at random", ascending: "in key order, over and over"});
   const start = h("button", {type: "submit", class: "main", "data-testid": "burst-start"}, "Start");
   const stop = h("button", {type: "button", class: "danger", hidden: true, "data-testid": "burst-stop", onclick: () => running.abort()}, "Stop");
   const progress = h("progress", {max: 1, value: 0, hidden: true, "aria-label": "The burst's progress"});
@@ -133,9 +133,9 @@ function burst(page) {
     page.tell(why);
   };
   const root = h("details", {class: "burst", open: true}, h("summary", {}, "A burst"), h("form", {class: "fields", onsubmit: begin},
-    h("div", {class: "pair"}, field("writes", "requests", writes), field("mix", "of which", mix)),
-    h("div", {class: "pair"}, field("keys", "on so many keys", keys), field("order", "chosen", order)),
-    h("div", {class: "pair"}, field("size", "bytes a value", size), field("at-once", "at a time", atOnce)),
+    h("div", {class: "pair"}, field("writes", "requests", writes), field("at-once", "at a time", atOnce)),
+    h("div", {class: "pair"}, field("keys", "on so many keys", keys), field("size", "bytes a value", size)),
+    field("mix", "of which", mix), field("order", "keys are chosen", order),
     h("div", {class: "buttons"}, start, stop), progress, told));
   return {root};
 }
