@@ -129,10 +129,18 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--profile", choices=sorted({**PROFILES, **DISK_PROFILES}), help="the kind of run; else each seed has its own"
     )
-    parser.add_argument("--keep", metavar="I,J,…", help="play only these steps of the plan")
+    parser.add_argument("--keep", metavar="I,J,…", type=_numbers, help="play only these steps of the plan")
     parser.add_argument("--without", metavar="NAME,…", help=f"leave out: {', '.join(CALM)}")
-    parser.add_argument("--skip", metavar="I,J,…", help="play all steps of the plan but these")
-    parser.add_argument("--drop", metavar="I,J,…", help="these messages never arrive; a film shows their numbers")
+    parser.add_argument(
+        "--skip", metavar="I,J,…", type=_numbers, default=[], help="play all steps of the plan but these"
+    )
+    parser.add_argument(
+        "--drop",
+        metavar="I,J,…",
+        type=_numbers,
+        default=[],
+        help="these messages never arrive; a film shows their numbers",
+    )
     parser.add_argument("--trace", nargs="?", const="text", choices=FORMATS, help="show the run")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the run as a film, one page of HTML")
     parser.add_argument("--forks", type=int, default=FORKS, metavar="K", help=f"other ends in the film ({FORKS})")
@@ -146,8 +154,12 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _numbers(text: str | None) -> list[int]:
-    return [int(word) for word in text.split(",")] if text and text != "none" else []
+def _numbers(text: str) -> list[int]:
+    """An argument of numbers; "none" has none. Raises `ArgumentTypeError`."""
+    words = text.split(",") if text != "none" else []
+    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+        raise argparse.ArgumentTypeError(f"it is numbers with commas between them, as 3,17, and not {text!r}")
+    return list(map(int, words))
 
 
 def _one(arguments: argparse.Namespace) -> tuple[Plan, list[int]]:
@@ -155,16 +167,14 @@ def _one(arguments: argparse.Namespace) -> tuple[Plan, list[int]]:
     plan = plan_of(arguments.seed, arguments.profile)
     everything: Sequence[int] = range(len(plan.steps))
     if arguments.keep is not None:
-        everything = [position for position in _numbers(arguments.keep) if position < len(plan.steps)]
-    skipped = _numbers(arguments.skip)
-    positions = [position for position in everything if position not in skipped]
-    return replace(kept(plan, positions, arguments.without), dropped=frozenset(_numbers(arguments.drop))), positions
+        everything = [position for position in arguments.keep if position < len(plan.steps)]
+    positions = [position for position in everything if position not in arguments.skip]
+    return replace(kept(plan, positions, arguments.without), dropped=frozenset(arguments.drop)), positions
 
 
 def _film(arguments: argparse.Namespace, plan: Plan, positions: Sequence[int]) -> dict[str, Any]:
     """The film of a run, with the command that plays it."""
-    skipped = _numbers(arguments.skip)
-    everything = sorted({*positions, *skipped}) if arguments.keep is not None else None
+    everything = sorted({*positions, *arguments.skip}) if arguments.keep is not None else None
     return film_of(
         plan,
         run,
@@ -172,7 +182,7 @@ def _film(arguments: argparse.Namespace, plan: Plan, positions: Sequence[int]) -
         words=command(replace(plan, dropped=frozenset()), everything, arguments.without),
         forks=arguments.forks,
         steps=dict(zip(plan.steps, positions)),
-        skipped=skipped,
+        skipped=arguments.skip,
     )
 
 
@@ -211,7 +221,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(violation, file=sys.stderr)
         return int(bool(violation))
     violation = violation_of(plan)
-    if violation and not any((arguments.keep, arguments.skip, arguments.drop)):
+    if violation and arguments.keep is None and not arguments.skip and not arguments.drop:
         _report(plan, violation)
     else:
         print(f"seed {plan.seed}: {violation or 'no violation'}")

@@ -18,6 +18,7 @@
     metcd repair PATH                                    a store that doesn't open any more, from what is whole
     metcd bench;  metcd bench compare A.json B.json      engines and peers side by side: times, counters, memory
     metcd advise --mix get=90,put=8,scan=2               which engine fits a mix of operations, and where that flips
+    metcd trace --seed 7;  metcd trace SCRIPT            a run of Raft as a film: one page of HTML
     metcd learn COMMAND                                  the tutorial (server/__main__.py hands it over)
 
 Exit status: 0 done; 1 not found, or the check found something, or the node failed; 2 the request is wrong, refused or
@@ -38,7 +39,7 @@ from platform import python_version
 import engines
 from server.cluster import ClusterError
 from server.errors import NodeError
-from server.verbs import advise, bench, clients, dataset, files, leader, members, nodes, snapshots
+from server.verbs import advise, bench, clients, dataset, files, leader, members, nodes, snapshots, trace
 from server.verbs.words import UsageError
 
 __all__ = ["main"]
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
-    for module in (nodes, clients, leader, members, dataset, files, snapshots, bench, advise):
+    for module in (nodes, clients, leader, members, dataset, files, snapshots, bench, advise, trace):
         module.add(verb)
     return parser
 

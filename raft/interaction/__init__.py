@@ -16,6 +16,7 @@ etcd-io/raft's testdata run here as they are; our own, tests/raft/scripts, are w
     cluster.py              nodes, messages in flight, Readies
     commands.py             the vocabulary of interaction scripts: 24 commands
     quorum_commands.py      that of quorum scripts
+    film.py                 a script as a film (raft/simulation/film)
     confchange_commands.py  that of scripts about configurations
 
 Only `__main__.py` opens files; all else is text in, text out.

@@ -170,12 +170,21 @@ class Cluster:
             count += len(chosen)
             for message in chosen:
                 self.output.write(("dropped: " if recipient.drop else "") + describe_message(message) + "\n")
-                if not recipient.drop:
-                    try:
-                        self.nodes[message.to].raw_node.step(message)
-                    except RaftError as error:
-                        self.output.write(error_text(error) + "\n")
+                if recipient.drop:
+                    self.drop(message)
+                else:
+                    self.hand_over(message)
         return count
+
+    def hand_over(self, message: Message) -> None:
+        """A message in flight reaches its node, whose refusal is printed."""
+        try:
+            self.nodes[message.to].raw_node.step(message)
+        except RaftError as error:
+            self.output.write(error_text(error) + "\n")
+
+    def drop(self, message: Message) -> None:
+        """A message in flight is lost."""
 
     def send_snapshot(self, sender: int, receiver: int) -> None:
         """Puts a MsgSnap in flight that its sender's RawNode knows nothing of."""

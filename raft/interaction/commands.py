@@ -361,7 +361,11 @@ class Interaction:
     """Runs the directives of one script, one after the other, on one cluster."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.cluster = Cluster(rng)
+        self.cluster = self.new_cluster(rng)
+
+    def new_cluster(self, rng: random.Random) -> Cluster:
+        """The cluster on which the script runs."""
+        return Cluster(rng)
 
     def run(self, directive: Directive) -> str:
         """What the commands print. Raises `ScriptError` if there is no such command, or its arguments mean nothing.
@@ -371,13 +375,13 @@ class Interaction:
         """
         text = ""
         for place, command in enumerate(_commands(directive)):
-            error = self._run_one(command)
+            error = self.run_one(command)
             text += self.cluster.output.take() + error
             if error and (place == 0 or self.cluster.output.silent):
                 break
         return text or "ok"
 
-    def _run_one(self, directive: Directive) -> str:
+    def run_one(self, directive: Directive) -> str:
         """Runs one command; gives back the error that it ended with, or nothing."""
         handler = COMMANDS.get(directive.command)
         if handler is None:

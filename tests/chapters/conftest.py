@@ -1,10 +1,12 @@
 """The chapters' tests run the plain form, and tell what they did when they fail.
 
-A failing test's report gets a section "trace" with the lines of its `history`; `metcd learn trace` shows it.
+A failing test's report gets a section "trace" with the lines of its `history`; `metcd learn trace` shows it. That of a run
+of Raft has a section "film" besides (raft/simulation/film), for `metcd learn trace --html`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -35,3 +37,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     history = item.stash.get(HISTORY, None)
     if report.failed and history is not None and history.lines:
         report.sections.append(("trace", str(history)))
+        if history.film is not None:
+            report.sections.append(("film", json.dumps(history.film, separators=(",", ":"))))

@@ -65,6 +65,7 @@ class History:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.film: dict[str, Any] | None = None  # of a run of Raft: what `metcd learn trace --html` shows
         self._operations = 0
 
     def do(self, what: str) -> None:

@@ -9,7 +9,7 @@ what wasn't synced), pause, and start again; raft/simulation/ does it, and check
 options that a cluster can do without (pre-vote, check-quorum, leases, membership changes, snapshots) are off.
 
 A run that fails is played again with fewer steps, until every step is needed; the test's history then has the run as
-text: what each node sent, received and wrote, and what it was after that.
+text: what each node sent, received and wrote, and what it was after that; and as a film.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from raft.errors import RaftError
-from raft.interaction import first_difference, parse_script
+from raft.interaction import Script, first_difference, parse_script
 from raft.raftpb import ENTRY_NORMAL, Entry, HardState
 from raft.simulation.invariants import Violation
 from raft.simulation.minimise import kept, minimise
@@ -37,6 +38,7 @@ SETTLE_TICKS = 200  # after the last fault, a leader that all follow has to be t
 COMMITTED = (1, 1, 2)  # the terms of the entries that are committed when a run of `Elections` begins
 OLD_TERM = 3  # the term of all nodes at that time
 TOLD_LINES = 1_500  # of a run that fails, the last ones
+FORKS = 3  # other ends in its film
 
 _PLAIN = {"pre_vote": False, "check_quorum": False, "async_storage_writes": False, "max_uncommitted_entries_size": 0}
 
@@ -175,7 +177,32 @@ def _told(history: History, schedules: Schedules, plan: Plan, violation: str) ->
     for line in lines[-TOLD_LINES:]:
         history.note(line.strip())
     history.note(violation)
+    history.film = _film_of_run(schedules, small)
     return f"{violation}\n  in run {plan.seed} of the {schedules.name}, in which {len(small.steps)} faults are enough for it"
+
+
+# The text trace is there in any case. The learner's own code runs in a film, and may do anything; and a course directory
+# that was made earlier has no films.
+
+
+def _film_of_run(schedules: Schedules, plan: Plan) -> dict[str, Any] | None:
+    """A film of a run that fails; None if there can't be one."""
+    try:
+        from raft.simulation.film.make import film_of
+
+        return film_of(plan, schedules.run, title=f"{schedules.name}, run {plan.seed}", forks=FORKS)
+    except Exception:
+        return None
+
+
+def _film_of_script(script: Script) -> dict[str, Any] | None:
+    """A film of a script up to the first output that differs; None if there can't be one."""
+    try:
+        from raft.interaction.film import film_of_script
+
+        return film_of_script(script, random.Random(0), "a script", log_lines=False)
+    except Exception:
+        return None
 
 
 def _without_heartbeats(lines: list[str]) -> list[str]:
@@ -216,4 +243,5 @@ def play_script(history: History, file: Path) -> None:
             break
     for line in f"found\n{difference.actual}".splitlines():
         history.note(line)
+    history.film = _film_of_script(script)
     raise AssertionError(f"not what {file.name} says: {difference}")

@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from raft.interaction import ScriptError, parse_script
+from raft.interaction.__main__ import main as scripts
+from raft.interaction.film import film_of_script
 from raft.simulation.film.data import film_data
 from raft.simulation.film.make import SCRIPTS, film_of, lines_of, page_of
 from raft.simulation.film.recorder import Film
@@ -210,6 +213,88 @@ def test_a_history_of_lines_is_a_film_without_nodes() -> None:
         [[0, "store.get(b'a')"]],
     ]
     assert data["nodes"] == []
+
+
+# ---- scripts ----------------------------------------------------------------------------------------------------------
+
+
+def scripted(text: str) -> dict[str, Any]:
+    """The film of a script."""
+    data: dict[str, Any] = json.loads(
+        json.dumps(film_of_script(parse_script("a.txt", text), random.Random(0), "a.txt"))
+    )
+    return data
+
+
+ELECTION = """\
+# Node 1 asks the others.
+
+log-level none
+----
+ok
+
+add-nodes 3 voters=(1,2,3) index=2
+----
+ok
+
+campaign 1
+----
+ok
+
+stabilize 1
+----
+ok
+
+deliver-msgs drop=(3)
+----
+ok
+
+stabilize
+----
+ok
+"""
+
+
+def test_a_script_is_a_film_of_its_commands_and_messages() -> None:
+    """A moment for each command, with the comment above it, and for each message, also one that it drops."""
+    data = scripted(ELECTION)
+    assert data["violation"] == ""
+    assert data["moments"][0][4] == [[0, "# Node 1 asks the others."], [0, "log-level none"]]
+    commands = [moment[4][-1][1] for moment in data["moments"] if moment[2] == "command"]
+    assert commands[-2:] == ["deliver-msgs drop=3", "stabilize"]
+    votes = [(source, target, how) for source, target, kind, *_, how in data["messages"] if kind == "MsgVote"]
+    assert votes == [(1, 2, 1), (1, 3, 2)]
+    roles = [changes["1"].get("role") for *_, changes, _, _ in data["moments"] if "1" in changes]
+    assert [role for role in roles if role] == ["follower", "candidate", "leader"]
+    assert [moment[0] for moment in data["moments"]] == list(range(len(data["moments"])))
+
+
+def test_a_scripts_film_ends_where_the_script_is_not_fulfilled() -> None:
+    """With what was expected, and what came."""
+    data = scripted(ELECTION.replace("campaign 1\n----\nok", "campaign 1\n----\nsomething else"))
+    assert [0, "campaign 1"] in data["moments"][-1][4]
+    assert data["violation"].startswith("not what the script says: a.txt:11: campaign 1")
+    assert "-something else" in data["violation"] and "+ok" in data["violation"]
+
+
+def test_a_script_about_quorums_has_no_film() -> None:
+    with pytest.raises(ScriptError, match=r"a\.txt:1: a film is made of a script with nodes and messages"):
+        scripted("committed cfg=(1) idx=(1)\n----\n1\n")
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "tests/raft/scripts").glob("0*.txt")), ids=lambda file: file.stem)
+def test_filming_a_script_changes_none_of_its_output(file: Path) -> None:
+    """Each of our own: as expected, and its nodes end where they do without a film."""
+    script = parse_script(file.name, file.read_text("utf-8"))
+    assert film_of_script(script, random.Random(0), file.name)["violation"] == ""
+
+
+def test_a_script_is_filmed_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script, film = tmp_path / "a.txt", tmp_path / "a.html"
+    script.write_text(ELECTION, "utf-8")
+    assert scripts(["--html", str(film), str(script)]) == 0
+    assert "all as expected" in capsys.readouterr().out
+    assert page_data(film.read_text("utf-8"))["nodes"] == [1, 2, 3]
 
 
 # ---- other ends -------------------------------------------------------------------------------------------------------

@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from raft.simulation.film.make import film_of
+from raft.simulator import plan_of, run
 from tests.tutorial.conftest import Learn
 from tutorial.learn import check, git
 
@@ -252,6 +255,34 @@ def test_of_a_long_history_the_end_is_shown(began: Learn, tmp_path: Path) -> Non
     shown = began("trace")[1]
     assert "(40 lines before these: metcd learn trace --full)\nline 41\n" in shown and "line 100\n" in shown
     assert "line 1\n" in began("trace", "--full")[1]
+
+
+def test_a_failure_is_written_as_a_film(began: Learn, tmp_path: Path) -> None:
+    """Of a run of Raft as it was recorded, of any other history its lines; without a history there is none."""
+    write(tmp_path, WRONG)
+    began("check")
+    file, kept = tmp_path / "film.html", tmp_path / "mine/.course/last.json"
+    last = json.loads(kept.read_text("utf-8"))
+
+    def shown(**failure: str) -> dict[str, Any]:
+        last["failed"] = [last["failed"][0] | failure]
+        kept.write_text(json.dumps(last), "utf-8")
+        status, told = began("trace", "--html", str(file))
+        assert status == 0 and f"The film: {file}" in told, told
+        [text] = re.findall(r'id="film">(.*?)</script>', file.read_text("utf-8"), re.DOTALL)
+        data: dict[str, Any] = json.loads(text)
+        return data
+
+    plan = plan_of(3, "calm")
+    recorded = json.loads(json.dumps(film_of(plan, run, title="replication, run 3")))
+    data = shown(trace="   1  some lines", film=json.dumps(recorded))
+    assert data == {**recorded, "title": last["failed"][0]["id"].partition("::")[2]}
+    data = shown(trace="   1  put_varint(300)\n          found ac 82", film="")
+    assert [moment[4] for moment in data["moments"]] == [[[0, "put_varint(300)"], [0, "found ac 82"]]]
+    last["failed"] = [last["failed"][0] | {"trace": ""}]
+    kept.write_text(json.dumps(last), "utf-8")
+    status, told = began("trace", "--html", str(file))
+    assert status == 1 and "writes no history down" in told
 
 
 def test_without_a_check_there_is_nothing_to_trace(learn: Learn) -> None:

@@ -32,7 +32,8 @@ RUN_LIMIT_S = 300  # of all tests of a chapter: only a process that hangs outsid
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One test: `why` it failed, `where` in the course directory, and the history that led there, if it has one."""
+    """One test: `why` it failed, `where` in the course directory, and the history that led there, if it has one.
+    film: the same for a run of Raft, as raft/simulation/film/data.py has it, in JSON."""
 
     id: str
     passed: bool
@@ -41,6 +42,7 @@ class Outcome:
     trace: str = ""
     full: str = ""
     seconds: float = 0.0
+    film: str = ""
 
     @property
     def name(self) -> str:
@@ -144,6 +146,7 @@ def _read(
             test.get("trace", ""),
             test.get("full", ""),
             test.get("seconds", 0.0),
+            test.get("film", ""),
         )
         for test in tests
     )

@@ -5,7 +5,7 @@
     metcd learn start N [--catch-up]          begins a chapter, anywhere in the course
     metcd learn predict N                     asks before the run, and marks after it
     metcd learn check [N] [--watch] [--seed S] [--test T] [--all]
-    metcd learn trace [TEST] [--full]         what happened before a test failed
+    metcd learn trace [TEST] [--full]         what happened before a test failed; --html FILE: as a film
     metcd learn blame [N]                     which function is wrong
     metcd learn hint [N] [FUNCTION]           the next of three hints
     metcd learn show N [FUNCTION] [--apply]   the solution
@@ -108,6 +108,7 @@ def _add_judging(verb: Callable[..., argparse.ArgumentParser]) -> None:
     trace = verb("trace", _trace, "what happened before a test of the last check failed")
     trace.add_argument("test", nargs="?", metavar="TEST", help="the first with a history, if none is given")
     trace.add_argument("--full", action="store_true", help="and Python's own report")
+    trace.add_argument("--html", type=Path, metavar="FILE", help="write it as a film: one page, forward and back")
     blame = verb("blame", _blame, "which of your functions makes a test red")
     blame.add_argument("number", type=int, nargs="?", metavar="N")
     blame.add_argument("--seed", type=int, default=0, help="of the check, if none was run (0)")
@@ -156,7 +157,7 @@ def _check(told: argparse.Namespace) -> int:
 
 
 def _trace(told: argparse.Namespace) -> None:
-    judge.trace(Place.here(), told.test, full=told.full)
+    judge.trace(Place.here(), told.test, full=told.full, html=told.html)
 
 
 def _blame(told: argparse.Namespace) -> None:

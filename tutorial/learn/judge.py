@@ -16,6 +16,7 @@ from tutorial.learn import cut, screen, state, tree
 from tutorial.learn.check import Outcome, Result
 from tutorial.learn.course import REPOSITORY, Chapter
 from tutorial.learn.errors import LearnError
+from tutorial.learn.films import write_film
 from tutorial.learn.place import Place
 from tutorial.learn.quiz import mark
 from tutorial.learn.screen import counted, say
@@ -113,7 +114,7 @@ def _tell_red(place: Place, result: Result) -> None:
     first = (written or result.failed)[0]
     say()
     if any(test.trace for test in written):
-        say("What happened before it failed: metcd learn trace")
+        say("What happened before it failed: metcd learn trace; as a film: metcd learn trace --html film.html")
     if written:
         say(f"Which function is it? metcd learn blame {chapter.number}")
     say(f"The first one again: {repeat(chapter.number, result.seed, first.name)}")
@@ -196,8 +197,8 @@ def _watched(place: Place, number: int | None, seed: int) -> None:
     say("Waiting for a file to be saved; Ctrl-C ends it.", "dim")
 
 
-def trace(place: Place, test: str | None, *, full: bool = False) -> None:
-    """Prints the history of a test that failed in the last check."""
+def trace(place: Place, test: str | None, *, full: bool = False, html: Path | None = None) -> None:
+    """Prints the history of a test that failed in the last check; `html`: writes it as a film into this file."""
     last = place.last()
     if not last.failed:
         say(f"The last check, of chapter {last.chapter}, was green: there is nothing to show.")
@@ -207,7 +208,9 @@ def trace(place: Place, test: str | None, *, full: bool = False) -> None:
         raise LearnError(f"{test} did not fail in the last check; these did: {', '.join(t.name for t in last.failed)}")
     told = next((one for one in named if one.trace), next((one for one in named if not one.unwritten), named[0]))
     _tell_failure(place, told)
-    if told.trace:
+    if html is not None:
+        write_film(html, told)
+    elif told.trace:
         say()
         lines = told.trace.splitlines()
         if not full and len(lines) > TRACE_LINES:
@@ -216,7 +219,7 @@ def trace(place: Place, test: str | None, *, full: bool = False) -> None:
         say("\n".join(lines))
     else:
         say("This test writes no history down.")
-    if full or not told.trace:
+    if full or (not told.trace and html is None):
         say()
         say(told.full)
     say()

@@ -4,7 +4,7 @@ Its rules, each of which some course had to learn (see check.py): the packages m
 a test that is skipped or expected to fail counts as failed; each test has a time limit, and one that exceeds it is told
 in which of the learner's functions it was.
 
-The report is JSON: {"problem": null or a sentence, "collected": [ids], "tests": [{"id", "outcome", "why", "frames", "trace"}]}.
+The report is JSON: {"problem": null or a sentence, "collected": [ids], "tests": [{"id", "outcome", "why", "frames", "trace", "film"}]}.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["Report"]
 IMPORT_LIMIT_S = 20  # of CPU time: a busy machine makes an import slow, and not wrong
 IMPORT_WAIT_S = 180  # by the clock, for one that waits
 WHY_MAX = 2_000  # characters of a failure's message
+FILM_MAX = 8_000_000  # characters of a film; a small failing run's has some hundred thousand
 
 
 class ImportTookTooLong(Exception):
@@ -104,6 +105,9 @@ class Report:
         elif report.failed:
             told.update(outcome="failed", why=_why(call), frames=self._frames(call))
             told["trace"] = "\n".join(text for title, text in report.sections if title == "trace")
+            told["film"] = next(
+                (text for title, text in report.sections if title == "film" and len(text) <= FILM_MAX), ""
+            )
             told["full"] = report.longreprtext
 
     def _frames(self, call: pytest.CallInfo[None]) -> list[tuple[str, int, str]]:

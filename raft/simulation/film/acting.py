@@ -47,7 +47,15 @@ _SEEN = {
     Unstable: ("entries", "snapshot"),
 }
 _DULL = {"__init__", "info", "term", "first_index", "last_index", "term_or_zero"}
-_ELSEWHERE = ("raft.storage", "raft.simulation", "raft.kinds", "raft.raftpb", "raft.confpb", "raft.state")
+_ELSEWHERE = (
+    "raft.storage",
+    "raft.interaction",
+    "raft.simulation",
+    "raft.kinds",
+    "raft.raftpb",
+    "raft.confpb",
+    "raft.state",
+)
 
 
 class Changed(NamedTuple):

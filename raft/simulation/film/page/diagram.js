@@ -17,10 +17,10 @@ class Diagram {
   draw(run, view, position) {
     const first = Math.max(0, Math.min(position - AROUND, view.length - 2 * AROUND - 1));
     const last = Math.min(view.length - 1, first + 2 * AROUND);
-    const width = 600;
+    const width = 640;
     const height = 30 + (last - first + 1) * LINE + 6;
-    const step = (width - GUTTER - 60) / Math.max(1, run.nodes.length - 1);
-    const x = (node) => GUTTER + 30 + run.nodes.indexOf(node) * step;
+    const step = (width - GUTTER - 80) / Math.max(1, run.nodes.length - 1);
+    const x = (node) => GUTTER + 36 + run.nodes.indexOf(node) * step;
     // A moment that isn't in the view lies between two rows.
     const y = (place) => {
       const count = countUpTo(view, place);

@@ -33,6 +33,7 @@ class Forks {
     const parts = shown.map((thing) => this.thing(run, ...thing));
     if (things.length > shown.length) parts.push(el("li", {class: "soft"}, `and ${things.length - shown.length} more messages`));
     if (!parts.length) parts.push(el("li", {class: "soft"}, "Nothing of this step can be taken away."));
+    this.here.hidden = !film.words;
     this.here.replaceChildren(
       el("p", {}, run.fork ? "At this step of this end:" : "At this step:"),
       el("ul", {class: "things"}, parts));

@@ -28,7 +28,7 @@ function watch(number, place) {
     byId("watching").firstElementChild.textContent = `Another end: ${forkTold(film, run.fork)}. Here, ${endTold(run)}.`;
   }
   byId("violation").hidden = !run.violation;
-  byId("violation").firstElementChild.textContent = run.violation;
+  byId("violation").firstElementChild.textContent = run.violation.split("\n")[0];
   look(place);
 }
 
@@ -73,10 +73,12 @@ function show() {
   const moment = run.moments[place];
   byId("slider").value = position;
   byId("slider").setAttribute("aria-valuetext", `step ${position + 1} of ${view.length}: ${headline(run, place)}`);
-  byId("when").textContent = `step ${position + 1} of ${view.length}${moment ? ` · ${when(run, moment)}` : ""}`;
+  byId("when").textContent = `step ${position + 1} of ${view.length}${moment ? when(run, moment) : ""}`;
   byId("headline").textContent = headline(run, place);
+  byId("story").textContent = run.story(place);
+  byId("story").hidden = !byId("story").textContent;
   const changed = effects(run, place);
-  const broken = run.violation && place === run.last ? [el("li", {class: "broken"}, run.violation)] : [];
+  const broken = run.violation && place === run.last ? [violated(run.violation)] : [];
   byId("effects").replaceChildren(...broken, ...changed.map((effect) => el("li", {}, effect)));
   byId("spoken").textContent = playing ? "" : `${headline(run, place)}. ${changed.join(". ")}`;
   byId("lines").textContent = moment ? moment[4].map(([node, text]) => (node ? `node ${node}  ${text}` : text)).join("\n") : "";
@@ -95,9 +97,15 @@ function show() {
   history.replaceState(null, "", `#${place}${fork >= 0 ? `/${fork}` : ""}`);
 }
 
+/* What is broken: a sentence, and what follows it as it is (the difference between two texts, say). */
+function violated(text) {
+  const [sentence, ...rest] = text.split("\n");
+  return el("li", {class: "broken"}, sentence, rest.length ? el("pre", {}, rest.join("\n")) : null);
+}
+
 /* How many entries of the logs fit beside the nodes' states. */
 function cells() {
-  return Math.min(32, Math.max(8, Math.floor((byId("logs").clientWidth - 370) / 29)));
+  return Math.min(32, Math.max(8, Math.floor((byId("logs").clientWidth - 396) / 29)));
 }
 
 function play(on) {
@@ -119,7 +127,7 @@ function drawJumps() {
   byId("jumps").replaceChildren(...JUMPS.flatMap(([kind, name, key]) => {
     const count = run.marks[kind].length;
     if (!count) return [];
-    if (kind === "broken") return [el("button", {type: "button", class: "broken", "data-jump": kind, "data-testid": "next-broken", title: "v"}, "broken property")];
+    if (kind === "broken") return [el("button", {type: "button", class: "broken", "data-jump": kind, "data-testid": "next-broken", title: "v"}, run.tick === 1 ? "first difference" : "broken property")];
     return [el("span", {class: `jump ${kind}`},
       el("button", {type: "button", "data-jump": kind, "data-way": "back", "aria-label": `${name} before`, title: `shift ${key}`}, "‹"),
       el("span", {}, `${count} ${name}${count === 1 ? "" : name === "crash" ? "es" : "s"}`),
@@ -179,7 +187,7 @@ function speed(by) {
 function begin() {
   const {ended} = film;
   byId("about").textContent = film.nodes.length
-    ? `${film.nodes.length} nodes, ${ended.messages} messages, ${(ended.at / film.tick).toFixed(0)} ticks: ${endTold(film)}.`
+    ? `${film.nodes.length} nodes, ${ended.messages} messages, ${film.tick === 1 ? `${film.moments.length} steps` : `${(ended.at / film.tick).toFixed(0)} ticks`}: ${endTold(film)}.`
     : `${film.moments.length} operations`;
   byId("facts").hidden = !film.facts.length;
   byId("facts").lastElementChild.append(...film.facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -187,7 +195,9 @@ function begin() {
   byId("left-out").hidden = !film.left_out;
   byId("left-out").textContent = `The run is longer than a film may be: its first ${film.left_out} moments are left out.`;
   document.body.classList.toggle("no-nodes", !film.nodes.length);
-  for (const id of ["stage-part", "diagram-part", "code-part", "forks-part"]) byId(id).hidden = !film.nodes.length;
+  for (const id of ["stage-part", "diagram-part", "code-part"]) byId(id).hidden = !film.nodes.length;
+  byId("forks-part").hidden = !film.words && !film.forks.length;
+  document.body.classList.toggle("no-forks", byId("forks-part").hidden);
   byId("quiet").closest("label").hidden = !film.nodes.length;
 
   byId("controls").addEventListener("click", (event) => {

@@ -111,6 +111,7 @@ class Run {
   readMarks() {
     this.marks = {election: [], commit: [], crash: [], broken: []};
     this.loud = [];
+    this.stories = {at: [-1], texts: [""]};
     let commit = Math.max(0, ...this.nodes.map((node) => this.film.base[node].commit || 0));
     this.moments.forEach((moment, place) => {
       let highest = commit;
@@ -118,6 +119,11 @@ class Run {
         if (changes.role === "leader") this.mark("election", place);
         if (changes.up === false && this.state(Number(node), place - 1).up) this.mark("crash", place);
         if (changes.commit > highest) highest = changes.commit;
+      }
+      const told = story(moment);
+      if (told) {
+        this.stories.at.push(place);
+        this.stories.texts.push(told);
       }
       if (highest > commit) this.mark("commit", place);
       commit = highest;
@@ -127,6 +133,11 @@ class Run {
       this.mark("broken", this.last);
       if (this.loud[this.loud.length - 1] !== this.last) this.loud.push(this.last);
     }
+  }
+
+  /* The last comment of a script up to a moment. */
+  story(place) {
+    return this.stories.texts[Math.max(0, countUpTo(this.stories.at, place) - 1)];
   }
 
   mark(kind, place) {

@@ -3,7 +3,7 @@
 const ROLES = {"leader": "leads", "candidate": "is a candidate", "pre-candidate": "asks before it campaigns", "follower": "follows"};
 
 function when(run, moment) {
-  return run.tick === 1 ? "" : `tick ${(moment[0] / run.tick).toFixed(3)}`;
+  return run.tick === 1 ? "" : ` · tick ${(moment[0] / run.tick).toFixed(3)}`;
 }
 
 function short(type) {
@@ -51,8 +51,14 @@ function headline(run, place) {
     case "asks": return `Node ${node} asks to be let in again`;
     case "asked": return `Node ${node} is asked to let a node in again`;
     case "does": return lines.length ? lines[0][1] : "";
+    case "command": return (lines.find(([, text]) => !text.startsWith("#")) || [0, ""])[1];
     default: return node ? `Node ${node}` : "The run";
   }
+}
+
+/* A script's comments above a command, as a text. */
+function story(moment) {
+  return moment[4].filter(([, text]) => text.startsWith("#")).map(([, text]) => text.replace(/^#+ ?/, "")).join(" ");
 }
 
 /* What the moment changed, a sentence for each. */
@@ -98,11 +104,11 @@ function logTold(was, now) {
 
 /* How a run ended, in a sentence. */
 function endTold(run) {
-  if (run.violation) return `${rule(run.violation)} is broken`;
+  if (run.violation) return run.tick === 1 ? rule(run.violation) : `${rule(run.violation)} is broken`;
   const {leader, term, commit, elections} = run.ended;
   if (term === undefined) return "";
   const leads = leader ? `node ${leader} leads at the end, in term ${term}` : `nobody leads at the end, in term ${term}`;
-  return `no property is broken; ${leads}, after ${elections} ${elections === 1 ? "election" : "elections"}; ${commit} entries are committed`;
+  return `${run.tick === 1 ? "" : "no property is broken; "}${leads}, after ${elections} ${elections === 1 ? "election" : "elections"}; ${commit} entries are committed`;
 }
 
 function rule(violation) {
