@@ -65,6 +65,10 @@ def test_the_same_operations_make_the_same_files_and_answers(memtable: str, rng:
             store.close()
         kinds = (PlainStore, FastStore)
         stores[:] = [kind("/db", env=env, memtable=memtable, **SMALL) for kind, env in zip(kinds, envs)]
+        # A compaction writes the bounds that its inputs are known to have, and the two forms may open them at other reads.
+        for store in stores:
+            for _, file in store.core.versions.current.files():
+                store.core.tables.get(file)
 
     def both(ask: Callable[[Any], Any]) -> Any:
         one, two = (ask(store) for store in stores)
