@@ -310,7 +310,7 @@ class BTreeStore(KVStore):
         return stats
 
     def describe(self) -> dict[str, Any]:
-        """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free."""
+        """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . free, w waiting."""
         self.check_usable()
         view = View(*self._current.pinned(), self.check_usable)
         names = view.root_bucket().buckets()

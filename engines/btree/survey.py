@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,21 +101,21 @@ def add_survey(stats: Stats, found: Survey, state: State, bucket: bytes | None, 
     }
 
 
-def _unused(state: State, writer: Committer | None) -> list[int]:
-    """The ids of the pages that the state's trees don't reach. Copies: the writer may go on meanwhile."""
+def _unused(state: State, writer: Committer | None) -> tuple[Sequence[int], list[int]]:
+    """The ids of the free pages, and of those that wait. Copies: the writer may go on meanwhile."""
     if writer is None:
-        return free_ids(state.pager, state.meta).tolist()
+        return free_ids(state.pager, state.meta), []
     waiting = list(writer.freelist.waits_for.values())
-    return [*writer.freelist.free[:], *(pgid for pages in waiting for pgid, _, _ in list(pages))]
+    return writer.freelist.free[:], [pgid for pages in waiting for pgid, _, _ in list(pages)]
 
 
 def picture(state: State, buckets: list[bytes], readers: int, writer: Committer | None) -> dict[str, Any]:
     """A state's file, ready for JSON. `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . for free,
-    and `kinds` counts them. O(pages), 0.2 µs each. Requires: the caller has pinned the state.
+    w for what waits; `kinds` counts them. O(pages), 0.2 µs each. Requires: the caller has pinned the state.
     """
     meta, pager = state.meta, state.pager
     free, waiting = _free_and_waiting(state, writer)
-    letters = page_map(pager.map, meta, _unused(state, writer))
+    letters = page_map(pager.map, meta, *_unused(state, writer))
     pager.touched(meta.high_water * meta.page_bytes)
     return {
         "path": pager.path,

@@ -53,7 +53,8 @@ def explain(core: Core, key: bytes) -> dict[str, Any]:
     for level, files in enumerate(state.version.levels[1:], start=1):
         candidates = list(_may_have(files, key))
         if files and not candidates:
-            steps.append({"place": "level", "level": level, "tables": len(files), "result": "no table has such keys"})
+            result = "no table has such keys" if found is ABSENT else NOT_ASKED
+            steps.append({"place": "level", "level": level, "tables": len(files), "result": result})
         for file in candidates:
             found = _ask(core, level, file, key, sequence, found, steps)
     return explained("lsm", key, None if found is ABSENT else found, steps)

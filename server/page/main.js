@@ -31,9 +31,14 @@
     1. No view but the one that is seen costs anything, and a hidden tab watches nothing.
     2. The address says what is seen: going back, a reload and a bookmark lead to the same view. */
 
+import {view as bitcask} from "./bitcask.js";
+import {view as btree} from "./btree.js";
+import {view as bytes} from "./bytes.js";
 import {view as cluster} from "./cluster.js";
 import {panel as lab} from "./lab.js"; // takes its key out of the address before `route` reads it
 import {view as log} from "./log.js";
+import {view as lsm} from "./lsm.js";
+import {view as memory} from "./memory.js";
 import {view as requests} from "./requests.js";
 import {World} from "./stream.js";
 import {count, h, keyed, put, say} from "./svg.js";
@@ -43,6 +48,11 @@ const VIEWS = [
   cluster,
   log,
   requests,
+  lsm,
+  btree,
+  bitcask,
+  memory,
+  bytes,
 ];
 const PANELS = [
   lab,

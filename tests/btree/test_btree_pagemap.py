@@ -22,7 +22,7 @@ def test_the_map_is_the_checkers(rng: random.Random) -> None:
             state = store._current.state
             checker = Checker(state.pager.map, state.meta)
             assert checker.run() == []
-            assert store.describe()["map"] == "".join(checker.page_map)
+            assert store.describe()["map"].replace("w", ".") == "".join(checker.page_map)
 
 
 def test_free_pages_are_known_after_unsynced_commits() -> None:
@@ -32,7 +32,8 @@ def test_free_pages_are_known_after_unsynced_commits() -> None:
             store.put(b"%03d" % (number % 90), b"v" * 50, sync=False)
         described = store.describe()
         assert "?" not in described["map"]
-        assert described["map"].count(".") == described["free"] + described["pending"] > 0
+        assert described["map"].count(".") == described["free"]
+        assert described["map"].count("w") == described["pending"] > 0
         [durable] = [pin for pin in described["pins"] if pin["durable"]]
         assert durable["pages"] == described["pending"]
         with store.snapshot():

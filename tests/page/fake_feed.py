@@ -33,8 +33,10 @@ class FakeNodes:
     """Nodes 1 to n on free ports. A context manager; `url` is node 1's.
 
     make: (node's id, number of the frame, URLs of all) -> frame. paused: ids whose feeds say nothing, and stay open.
-    store: what was PUT, by path. free: while it is not set, PUTs wait.
+    store: what was PUT, by path. free: while it is not set, PUTs wait. handler: what answers, None for Handler.
     """
+
+    handler: type[Handler] | None = None
 
     def __init__(self, make: Callable[[int, int, list[str]], Frame], nodes: int = 3, interval_s: float = 0.1) -> None:
         self.make, self.interval_s = make, interval_s
@@ -58,7 +60,8 @@ class FakeNodes:
     def begin(self, node_id: int) -> None:
         """Starts a node, on the port that it had."""
         server = ThreadingHTTPServer(
-            ("127.0.0.1", self.ports[node_id]), type("Handler", (Handler,), {"nodes": self, "id": node_id})
+            ("127.0.0.1", self.ports[node_id]),
+            type("Handler", (self.handler or Handler,), {"nodes": self, "id": node_id}),
         )
         server.daemon_threads = True
         self.ports[node_id] = server.server_address[1]
