@@ -6,6 +6,8 @@
     GET     /_/feed                                                        text/event-stream (server/feed.py); 503 if too many watch
     GET     /_/describe            {"applied", "until", "describe", "stats"}: the engine's whole description
     GET     /_/explain?key=        {"engine", "key", "explain", "sentence"}: what a get of the key touches now
+    GET     /_/bytes               {"files": [[name, bytes], …], "left_out"}: the node's files (server/page_bytes.py)
+    GET     /_/bytes?file=&at=&find=    lines of one, as `metcd dump` prints them
 
 Invariants:
 
@@ -32,12 +34,14 @@ from typing import NamedTuple
 from server.addresses import parse_url, url_of
 from server.answers import JSON, Answer, Options, Route, Serving, error_answer
 from server.feed_store import describe_store
+from server.page_bytes import file_list, piece
 from server.request import BadRequest, Request
 from server.statemachine import USER
 
 __all__ = ["PAGE", "PAGE_FILES", "PAGE_ROUTES", "may_watch", "page_url", "share"]
 
 EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+PLAIN_TEXT = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_KEPT = b"Cache-Control: no-store\r\n"
 FILE_BYTES_MAX = 1 << 20
 SHARED = frozenset((b"/_/feed", b"/_/describe", b"/_/explain", b"/_/bytes"))
@@ -153,6 +157,29 @@ def answer_explain(server: Serving, key: bytes, options: Options, body: bytes) -
     return Answer(200, json.dumps(told).encode() + b"\n", JSON + NOT_KEPT)
 
 
+def answer_bytes(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    """The list of the node's files; or lines of the one that is named, from "at" on, or from the one that begins with "find"."""
+    watched = server.node.watched
+    name = options.get("file")
+    if name is None:
+        return Answer(200, json.dumps(file_list(watched.data_dir)).encode() + b"\n", JSON + NOT_KEPT)
+    lines = piece(watched.data_dir, watched.engine, name, options.get("at", 0), options.get("find", ""))
+    return Answer(200, lines.encode(), PLAIN_TEXT + NOT_KEPT)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ValueError("must be UTF-8") from None
+
+
+def _line_number(raw: bytes) -> int:
+    if not raw.isdigit() or len(raw) > 9:
+        raise ValueError("must be the number of a line, from 0")
+    return int(raw)
+
+
 PAGE = Route(answer_page)
 PAGE_FILES = {b"GET": PAGE}
 PAGE_ROUTES = {
@@ -160,4 +187,5 @@ PAGE_ROUTES = {
     b"/_/feed": {b"GET": Route(answer_feed)},
     b"/_/describe": {b"GET": Route(answer_describe)},
     b"/_/explain": {b"GET": Route(answer_explain, {b"key": bytes})},
+    b"/_/bytes": {b"GET": Route(answer_bytes, {b"file": _text, b"at": _line_number, b"find": _text})},
 }

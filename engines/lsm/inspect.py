@@ -8,6 +8,7 @@ from typing import Any
 
 from engines.env import Env
 from engines.kvstore import Stats
+from engines.lifetime import holding
 from engines.lsm.background import Background
 from engines.lsm.compaction import scores, total_bytes
 from engines.lsm.compression import PACKAGES, can_write
@@ -122,10 +123,15 @@ def describe(core: Core, background: Background) -> dict[str, Any]:
             }
             for level, files in enumerate(version.levels)
         ],
-        "snapshots": sorted(view.sequence for view in core.views),
+        "snapshots": holding(core.state_lock, _open_sequences, core),
         "work_is_done_by": background.executor.where,
         "running_compaction": _running(core, background),
     }
+
+
+def _open_sequences(core: Core) -> list[int]:
+    """Requires: the state lock, so that nobody opens a snapshot meanwhile."""
+    return sorted([view.sequence for view in core.views])
 
 
 def _running(core: Core, background: Background) -> dict[str, Any] | None:

@@ -127,6 +127,7 @@ export function gauge() {
 export function running(id) {
   const words = h("p");
   const bar = gauge();
+  put(bar.root, {role: null, "aria-hidden": "true"}); // the words say it
   const root = h("div", {class: "running", "data-testid": id, hidden: true}, s("svg", {viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true"}, s("circle", {cx: 8, cy: 8, r: 6})), words, bar.root);
   const show = (sentence, share = null) => {
     if (root.hidden !== (sentence === null)) root.hidden = sentence === null;

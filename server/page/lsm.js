@@ -154,7 +154,7 @@ class Lsm {
       say(words_, narrow ? `${plural(level.tables, "table")}, ${bytes(level.bytes)}` : bytes(level.bytes));
       put(fill, {x: width, y: row.y + 15, visibility: narrow ? "hidden" : "visible", "data-full": level.score >= 1 ? "yes" : "no"});
       say(fill, level.score === null ? plural(level.tables, "table") : `${percent(level.score)} full`);
-      keyed(boxes, row.parts, (part) => part.number ?? `${part.first} ${part.last} ${part.tables}`, () => s("rect", {tabindex: 0, role: "img", rx: 3}, s("title")), (box, part, at) => {
+      keyed(boxes, row.parts, (part, at) => part.number ?? `run ${at}`, () => s("rect", {tabindex: 0, role: "img", rx: 3}, s("title")), (box, part, at) => {
         const [from, to] = [x(part.first, 0), x(part.last, 1)];
         const input = work?.inputs.includes(part.number);
         put(box, {

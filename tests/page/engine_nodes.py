@@ -25,9 +25,15 @@ from server.request import BadRequest
 from tests.page import fake_feed, frames
 
 TINY: dict[str, dict[str, Any]] = {
-    "lsm": {"write_buffer_bytes": 60_000, "max_file_bytes": 40_000, "level_base_bytes": 160_000, "block_bytes": 1024},
+    "lsm": {
+        "write_buffer_bytes": 60_000,
+        "max_file_bytes": 40_000,
+        "level_base_bytes": 160_000,
+        "block_bytes": 1024,
+        "background": False,  # so that nothing changes while a test compares
+    },
     "btree": {"page_size": 1024},
-    "bitcask": {"max_file_size": 120_000},
+    "bitcask": {"max_file_size": 120_000, "merge": "inline"},
     "memory": {},
 }
 

@@ -144,6 +144,29 @@ def test_explain_says_when_an_engine_has_nothing_to_tell(wire, one, monkeypatch)
     assert told["sentence"] == "The engine lsm doesn't tell what a get touches."
 
 
+def test_the_bytes_of_the_node_s_files(wire, front):
+    """A list, and lines of one; server/page_bytes.py has what is refused, and its test."""
+    status, headers, body = wire.ask("GET", "/_/bytes")
+    files = dict(json.loads(body)["files"])
+    log = next(name for name in files if name.startswith("wal/"))
+    assert status == 200 and any(name.startswith("engine/") for name in files)
+    status, headers, body = wire.ask("GET", f"/_/bytes?file={log}&at=0")
+    assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert headers["x-content-type-options"] == "nosniff" and body.decode().count("\n") >= 1
+    found = body.decode().splitlines()[0][:8]
+    assert wire.ask("GET", f"/_/bytes?file={log}&find={found}")[2] == body
+    for query, sentence in (
+        ("file=../identity", "A file is named as /_/bytes lists it"),
+        ("file=identity", "A file is named as /_/bytes lists it"),
+        ("file=engine/none", "There is no file engine/none"),
+        (f"file={log}&at=-1", "must be the number of a line"),
+        (f"file={log}&find=%ff", "must be UTF-8"),
+        (f"file={log}&where=1", "takes: file, at, find"),
+    ):
+        status, _, body = wire.ask("GET", f"/_/bytes?{query}")
+        assert status in (400, 404) and sentence in json.loads(body)["error"]
+
+
 @pytest.mark.parametrize(
     "url", ["ftp://a:1", "http://a", "a:1", "http://a:1/x", "http://a;b:1", "http://a':1", "http://a,b:1"]
 )
