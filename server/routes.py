@@ -10,7 +10,7 @@
     GET     /_/snapshot   ?consistency=                                 200 and a snapshot file (server/routes_snapshot.py)
     GET     /_/members, POST, PUT, DELETE /_/members/<id>               who takes part (server/routes_members.py)
     POST    /_/leader/<id>                                              200 once that node leads (server/routes_leader.py)
-    GET     /_/page, /_/feed, /_/describe, /_/explain                   the live page (server/routes_page.py)
+    GET     /_/page, /_/feed, /_/describe, /_/explain, /_/bytes         the live page (server/routes_page.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
