@@ -56,7 +56,7 @@ def page_map(view: View, meta: Meta, free: Iterable[int], waiting: Iterable[int]
                 letters[pgid] = ord(letter)
     sizes = [view[OVERFLOW_AT + byte : end : step] for byte in range(4)]
     run_end = 2
-    for pgid in [pgid for pgid, size in enumerate(zip(*sizes)) if any(size)]:
+    for pgid in sorted({pgid for size in sizes if size.count(0) < len(size) for pgid, byte in enumerate(size) if byte}):
         if pgid >= run_end and letters[pgid] not in _UNUSED:
             run_end = min(pgid + 1 + sum(size[pgid] << 8 * byte for byte, size in enumerate(sizes)), len(letters))
             letters[pgid + 1 : run_end] = OVERFLOW_PAGE.encode() * (run_end - pgid - 1)

@@ -7,7 +7,7 @@
    A row for each segment, the oldest first, all to one scale. Up to 48 come one by one; of more, each row is a run of
    neighbours (engines/bitcask/check.py). All numbers are describe()'s. The segment that has a watched key's record is marked. */
 
-import {Explain, facts, running} from "./explain.js";
+import {Explain, Whole, facts, running} from "./explain.js";
 import {Timeline, bytes, count, h, keyed, legend, percent, picture, plural, put, say, stack} from "./svg.js";
 
 export const view = {
@@ -30,7 +30,8 @@ class Bitcask {
     });
     this.merge = running("merge");
     this.rows = h("ul", {class: "segments", "data-testid": "segments"});
-    this.files.body.append(this.merge.root, this.rows, legend([["live", "live"], ["dead", "dead: overwritten or deleted"], ["part-3", "tombstones"], ["input-sample", "input of the running merge"]]));
+    this.whole = new Whole(page, "whole-segments");
+    this.files.body.append(this.merge.root, this.rows, this.whole.root, legend([["live", "live"], ["dead", "dead: overwritten or deleted"], ["part-3", "tombstones"], ["input-sample", "input of the running merge"]]));
 
     this.keydir = picture({
       id: "bitcask-keydir", title: "The keydir", chapter: [3, "Bitcask"],
@@ -66,7 +67,8 @@ class Bitcask {
     }
     say(this.files.note, `${plural(told.segment_count, "segment")} with ${bytes(data)}, of which ${bytes(data - live)} (${percent(data ? (data - live) / data : 0)}) are dead, as of index ${count(node.store.applied)}.`);
     this.drawMerge(told.running_merge);
-    this.drawSegments(parts, told);
+    this.whole.show(node, told.spans ? "Each row is a run of neighbours. Show every segment" : null);
+    this.drawSegments(this.whole.told?.segments ?? parts, told);
     const {counters} = told;
     facts(this.facts, [
       ["Keys", count(told.keys)],

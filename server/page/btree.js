@@ -11,7 +11,7 @@
    letters (engines/btree/survey.py): of a larger file each stands for `map_step` pages, the most frequent kind among them, and
    the whole map is fetched when it is asked for (GET /_/describe). With the keyboard, a cursor goes from cell to cell. */
 
-import {Explain, facts, keyWords} from "./explain.js";
+import {Explain, Whole, facts} from "./explain.js";
 import {Timeline, bytes, count, h, keyed, legend, picture, plural, put, say, still} from "./svg.js";
 
 const KINDS = {
@@ -31,7 +31,7 @@ export const view = {
 
 class BTree {
   constructor(root, page) {
-    Object.assign(this, {page, changed: new Map(), letters: "", step: 1, cursor: null, whole: null});
+    Object.assign(this, {page, changed: new Map(), cursor: null});
     this.file = picture({
       id: "btree-map", title: "The file, page by page", chapter: [13, "B+tree: free pages and long readers"],
       what: "A database is one file of pages of equal size; leaves hold the pairs, branches say which child has which keys. "
@@ -41,8 +41,8 @@ class BTree {
     this.canvas = h("canvas", {class: "pages", tabindex: 0, role: "img", "data-testid": "pages",
       onkeydown: (event) => this.move(event), onpointermove: (event) => this.point(event), onpointerleave: () => this.say(null), onblur: () => this.say(null), onclick: () => this.cursor !== null && this.open(this.cursor)});
     this.under = h("p", {class: "label under", "aria-live": "polite", "data-testid": "page-under"});
-    this.more = h("button", {type: "button", class: "quiet", "data-testid": "whole-map", hidden: true, onclick: () => this.fetchWhole()});
-    this.file.body.append(this.canvas, this.under, this.more, h("ul", {class: "legend"}, ...Object.entries(KINDS).slice(0, 7).map(([letter, [name]]) => h("li", {}, h("span", {class: `cell-sample page-${name}`}, letter), name)), h("li", {}, h("span", {class: "cell-sample path"}), "on the watched key's path"), h("li", {}, h("span", {class: "cell-sample fresh"}), "changed just now")));
+    this.whole = new Whole(page, "whole-map");
+    this.file.body.append(this.canvas, this.under, this.whole.root, h("ul", {class: "legend"}, ...Object.entries(KINDS).slice(0, 7).map(([letter, [name]]) => h("li", {}, h("span", {class: `cell-sample page-${name}`}, letter), name)), h("li", {}, h("span", {class: "cell-sample path"}), "on the watched key's path"), h("li", {}, h("span", {class: "cell-sample fresh"}), "changed just now")));
 
     this.metas = picture({
       id: "btree-metas", title: "Two metas, and who holds a tree", chapter: [12, "B+tree: copy-on-write commit"],
@@ -80,6 +80,7 @@ class BTree {
     this.explain.draw(node);
     if (typeof told?.map !== "string" || !told.kinds) return say(this.file.note, told ? "The engine doesn't tell of its pages." : "No node that runs this engine has told of it yet."), false;
     if (node.store !== this.store) this.note(node, told, now);
+    this.whole.show(node, told.map_step > 1 ? `Each cell stands for ${told.map_step} pages. Show all ${count(told.pages)}` : null);
     this.drawMetas(told);
     this.drawPaths();
     const {counters} = told;
@@ -96,8 +97,7 @@ class BTree {
   note(node, told, now) {
     const other = this.of !== node.id;
     if (other) for (const line of [this.used, this.size]) line.points = [];
-    if (other || (this.whole && this.whole.txid !== told.txid)) this.whole = null;
-    if (!other && this.told.map_step === told.map_step && !this.whole) {
+    if (!other && this.told.map_step === told.map_step && !this.whole.told) {
       for (let at = 0; at < told.map.length; at++) if (told.map[at] !== this.told.map[at]) this.changed.set(at, now);
     } else this.changed.clear();
     Object.assign(this, {of: node.id, store: node.store, told});
@@ -109,26 +109,13 @@ class BTree {
     put(this.canvas, {"aria-label": `Map of ${plural(told.pages, "page")}: ${words}. The arrow keys go from page to page.`});
     for (const [name, n] of Object.entries(kinds)) put(this.canvas, {[`data-${name}`]: n});
     put(this.canvas, {"data-pages": told.pages, "data-txid": told.txid});
-    const coarse = told.map_step > 1 && !this.whole;
-    if (this.more.hidden === coarse) this.more.hidden = !coarse;
-    say(this.more, `Each cell stands for ${told.map_step} pages. Show all ${count(told.pages)}`);
-  }
-
-  async fetchWhole() {
-    const node = this.page.node("btree");
-    const response = await fetch(`${node.url}/_/describe`).catch(() => null);
-    if (!response?.ok) return this.page.tell(`${node.name} didn't tell its whole map.`);
-    this.whole = (await response.json()).describe;
-    this.more.hidden = true;
-    this.changed.clear();
-    this.page.wake();
   }
 
   // ---- the map ----
 
   /** Draws the cells; true while something fades. O(cells), a rectangle each. */
   paint(now) {
-    const {map, step} = this.whole ? {map: this.whole.map, step: 1} : {map: this.told.map, step: this.told.map_step};
+    const {map, step} = this.whole.told ? {map: this.whole.told.map, step: 1} : {map: this.told.map, step: this.told.map_step};
     const width = Math.max(240, this.file.body.clientWidth);
     const cell = Math.max(5, Math.min(26, Math.floor(Math.sqrt((width * 260) / Math.max(1, map.length)))));
     const across = Math.max(1, Math.floor(width / cell));
@@ -230,8 +217,9 @@ class BTree {
     const pages = (told) => (told?.steps ?? []).filter((step) => step.page !== undefined);
     const [now, before] = [pages(latest), pages(previous)];
     const old = new Set(before.map((step) => step.page));
-    const copied = now.filter((step) => !old.has(step.page)).length;
-    say(this.copied, before.length ? `${copied} of ${plural(now.length, "page")} on the path are other ones than before the last change${copied === now.length ? ": the whole path was copied" : ""}.` : "");
+    const copies = now.filter((step) => step.place !== "meta"); // a meta has one of two pages, whatever was copied
+    const copied = copies.filter((step) => !old.has(step.page)).length;
+    say(this.copied, before.length ? `${copied} of ${plural(copies.length, "page")} below the meta are other ones than before the last change${copied === copies.length ? ": the whole path was copied" : ""}.` : "");
     const rows = [["before", before], ["now", now]].filter(([, steps]) => steps.length && previous);
     keyed(this.paths, rows, ([name]) => name, ([name]) => h("ol", {class: "path-row", "aria-label": `the path ${name}`}), (list, [name, steps]) => {
       keyed(list, [null, ...steps], (step, at) => at, () => h("li"), (item, step) => {

@@ -138,3 +138,35 @@ export function running(id) {
   };
   return {root, show};
 }
+
+/** The button that fetches what a sketch has summed up: the whole description, kept until another one is asked for.
+
+    show(node, sentence): offers it, or what leads back; hidden for a sentence of null. `told` is the description, or null. */
+export class Whole {
+  constructor(page, id) {
+    Object.assign(this, {page, told: null, applied: null});
+    this.root = h("button", {type: "button", class: "quiet", "data-testid": id, hidden: true, onclick: () => (this.told ? this.forget() : this.fetch())});
+  }
+
+  show(node, sentence) {
+    if (node.id !== this.of) Object.assign(this, {of: node.id, told: null});
+    Object.assign(this, {node, sentence});
+    const hidden = sentence === null && this.told === null;
+    if (this.root.hidden !== hidden) this.root.hidden = hidden;
+    say(this.root, this.told ? "Back to the summary, which goes on" : sentence ?? "");
+  }
+
+  forget() {
+    this.told = null;
+    this.page.wake();
+  }
+
+  async fetch() {
+    const {node} = this;
+    const response = await fetch(`${node.url}/_/describe`, {signal: AbortSignal.timeout(15_000)}).catch(() => null);
+    if (!response?.ok) return this.page.tell(`${node.name} didn't tell the whole.`);
+    const told = await response.json();
+    if (node.id === this.of) Object.assign(this, {told: told.describe, applied: told.applied});
+    this.page.wake();
+  }
+}

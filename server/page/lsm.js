@@ -10,9 +10,11 @@
    touch, and a wide one is one that overlaps many others, whatever its size. All numbers are describe()'s, as the feed sketches it (engines/lsm/inspect.py):
    up to 64 tables come one by one, of more than that each level in up to 16 runs of neighbours.
 
+   When all tables of a large store are asked for, a level with very many is a grid of equal cells, in the order of keys.
+
    A table that a watched key's get asked is marked with what it said, and inputs of the running compaction are hatched. */
 
-import {Explain, facts, gauge, keyWords, running, verdict} from "./explain.js";
+import {Explain, Whole, facts, gauge, keyWords, running, verdict} from "./explain.js";
 import {Timeline, bytes, count, drawing, h, keyed, legend, percent, picture, plural, put, s, say} from "./svg.js";
 
 const LEFT = 92; // of the levels' names
@@ -20,6 +22,7 @@ const RIGHT = 84; // of how full they are
 const ROW = 22;
 const THIN = 13; // a row of level 0
 const L0_ROWS = 12;
+const CELL = 11; // of a table where a level has too many to lie side by side
 
 export const view = {
   id: "lsm",
@@ -53,10 +56,11 @@ class Lsm {
     this.drawing = drawing(700, 200);
     put(this.drawing.root, {role: "group", class: "drawing levels", "data-testid": "levels"});
     this.hatch = s("defs", {}, s("pattern", {id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)"}, s("line", {class: "hatch", x1: 0, y1: 0, x2: 0, y2: 6})));
-    this.rows = s("g");
+    this.rows = s("g", {onkeydown: (event) => goFrom(event)});
     this.axis = s("text", {class: "muted axis-words"});
     this.drawing.root.append(this.hatch, this.rows, this.axis);
-    this.levels.body.append(this.compaction.root, this.drawing.root, legend([["part-1", "a table"], ["part-6", "a run of tables"], ["hatched", "input of the running compaction"], ["verdict-found", "its block was read"], ["verdict-denied", "its filter denied the key"]]));
+    this.whole = new Whole(page, "whole-levels");
+    this.levels.body.append(this.compaction.root, this.drawing.root, this.whole.root, legend([["part-1", "a table"], ["part-6", "a run of tables"], ["hatched", "input of the running compaction"], ["verdict-found", "its block was read"], ["verdict-denied", "its filter denied the key"]]));
 
     this.reading = picture({
       id: "lsm-get", title: "What a get touches", chapter: [10, "LSM: bloom filters and block cache"],
@@ -118,10 +122,13 @@ class Lsm {
   }
 
   drawLevels(told, node) {
-    const shown = told.levels.filter((level) => level.tables || level.level === 0);
+    const summed = told.levels.some((level) => level.spans);
+    this.whole.show(node, summed ? "Each bar is a run of neighbours. Show every table" : null);
+    const whole = this.whole.told?.levels?.map((level) => ({...level, tables: level.files.length}));
+    const shown = (whole ?? told.levels).filter((level) => level.tables || level.level === 0);
     const tables = shown.reduce((sum, level) => sum + level.tables, 0);
     const size = shown.reduce((sum, level) => sum + level.bytes, 0);
-    say(this.levels.note, `${plural(tables, "table")} with ${bytes(size)} on ${plural(shown.filter((level) => level.tables).length, "level")}, as of index ${count(node.store.applied)}.`);
+    say(this.levels.note, `${plural(tables, "table")} with ${bytes(size)} on ${plural(shown.filter((level) => level.tables).length, "level")}, as of index ${count(whole ? this.whole.applied : node.store.applied)}.`);
     const work = told.running_compaction;
     this.compaction.show(work && workWords(work), work && !work.trivial ? work.output_bytes / Math.max(1, work.input_bytes) : null);
 
@@ -135,9 +142,11 @@ class Lsm {
     const placed = shown.map((level) => {
       const parts = level.files ?? level.spans;
       const stacked = level.level === 0 && level.files !== undefined;
-      const high = stacked ? Math.max(ROW, Math.min(parts.length, L0_ROWS) * THIN + 2) : ROW;
+      const across = Math.floor((width - left - right) / CELL);
+      const grid = parts.length > across / 2 ? across : 0;
+      const high = grid ? Math.ceil(parts.length / grid) * CELL + 4 : stacked ? Math.max(ROW, Math.min(parts.length, L0_ROWS) * THIN + 2) : ROW;
       y += high + (narrow ? 26 : 14);
-      return {level, parts, stacked, high, y: y - high};
+      return {level, parts, stacked, grid, y: y - high};
     });
     this.drawing.size(width, y + 26);
     put(this.axis, {x: left, y: y + 19});
@@ -154,13 +163,14 @@ class Lsm {
       say(words_, narrow ? `${plural(level.tables, "table")}, ${bytes(level.bytes)}` : bytes(level.bytes));
       put(fill, {x: width, y: row.y + 15, visibility: narrow ? "hidden" : "visible", "data-full": level.score >= 1 ? "yes" : "no"});
       say(fill, level.score === null ? plural(level.tables, "table") : `${percent(level.score)} full`);
-      keyed(boxes, row.parts, (part, at) => part.number ?? `run ${at}`, () => s("rect", {tabindex: 0, role: "img", rx: 3}, s("title")), (box, part, at) => {
-        const [from, to] = [x(part.first, 0), x(part.last, 1)];
+      keyed(boxes, row.parts, (part, at) => part.number ?? `run ${at}`, () => s("rect", {role: "img"}, s("title")), (box, part, at) => {
+        const place = row.grid
+          ? {x: left + (at % row.grid) * CELL, width: CELL - 1, y: row.y + Math.floor(at / row.grid) * CELL, height: CELL - 1}
+          : {x: x(part.first, 0).toFixed(1), width: Math.max(3, x(part.last, 1) - x(part.first, 0)).toFixed(1),
+            y: row.stacked ? row.y + Math.min(at, L0_ROWS - 1) * THIN : row.y, height: row.stacked ? THIN - 2 : ROW};
         const input = work?.inputs.includes(part.number);
         put(box, {
-          x: from.toFixed(1), width: Math.max(3, to - from).toFixed(1),
-          y: row.stacked ? row.y + Math.min(at, L0_ROWS - 1) * THIN : row.y, height: row.stacked ? THIN - 2 : ROW,
-          class: `table ${part.number === undefined ? "part-6" : "part-1"}${input ? " input" : ""}`,
+          ...place, rx: row.grid ? 1.5 : 3, tabindex: at === 0 ? 0 : -1, class: `table ${part.number === undefined ? "part-6" : "part-1"}${input ? " input" : ""}`,
           "data-verdict": verdicts.get(part.number) ?? null, "aria-label": partWords(part, input),
           "data-testid": part.number === undefined ? null : `table-${part.number}`,
         });
@@ -182,6 +192,14 @@ class Lsm {
 // ---- words ----------------------------------------------------------------------------------------------------------
 
 const short = (text, narrow) => (text.length > (narrow ? 12 : 40) ? text.slice(0, narrow ? 11 : 39) + "…" : text);
+
+/** One stop of the Tab key for each level; the arrow keys go from table to table. */
+function goFrom(event) {
+  const to = {ArrowRight: "nextSibling", ArrowLeft: "previousSibling"}[event.key];
+  if (!to || !event.target[to]) return;
+  event.preventDefault();
+  event.target[to].focus();
+}
 
 /** Each first and last key of a table, in order, with its rank. */
 function ranksOf(levels) {

@@ -100,3 +100,19 @@ def test_a_thousand_tables_are_sketched_in_a_few_kilobytes() -> None:
         assert level["tables"] == len(described["levels"][6]["files"]) == sum(span["tables"] for span in level["spans"])
         assert level["bytes"] == sum(span["bytes"] for span in level["spans"])
         assert level["spans"][0]["first"] == "00000" and level["spans"][-1]["last"] == "02999"
+
+
+def test_a_level_0_without_an_order_is_asked_as_a_whole() -> None:
+    """As after LevelDB's RepairDB (level0.py): every table that may have the key is asked, and the newest row decides."""
+    with LsmStore("/db", env=SimEnv(0), level0_files=9, **OPTIONS) as store:
+        for turn in range(4):
+            for number in range(20):
+                store.put(b"%02d" % number, b"%d" % turn) if number % (turn + 1) == 0 else None
+            store.delete(b"18")
+            store.flush()
+        store.core.state.version.level0_in_order = False
+        for key in [b"%02d" % number for number in range(21)]:
+            explained, value = store.explain(key), store.get(key)
+            assert explained["found"] is (value is not None)
+            assert explained["value_bytes"] == (None if value is None else len(value))
+        assert [step["result"] for step in store.explain(b"12")["steps"][1:]] == ["a value"] * 4

@@ -7,6 +7,7 @@ test has a real cluster under the page.
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,6 +185,24 @@ def test_a_table_that_a_get_asks_is_marked(nodes: EngineNodes, visit: Any) -> No
     expect(page.get_by_test_id(f"table-{found['number']}")).to_have_attribute("data-verdict", "found")
 
 
+def test_the_arrow_keys_go_from_table_to_table(nodes: EngineNodes, visit: Any) -> None:
+    """One stop of the Tab key for each level, each table with its numbers in words."""
+    page = visit(f"{nodes.url}/_/page#lsm")
+    levels = store_of(nodes, "lsm").describe()["levels"]
+    files = next(level for level in levels if len(level["files"]) > 2)["files"]
+    page.get_by_test_id(f"table-{files[0]['number']}").focus()
+    for file in files[1:3]:
+        page.keyboard.press("ArrowRight")
+        focused = page.get_by_test_id(f"table-{file['number']}")
+        expect(focused).to_be_focused()
+        expect(focused).to_have_attribute(
+            "aria-label", re.compile(f"^table {file['number']}: .*, {file['entries']} entr")
+        )
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_test_id(f"table-{files[1]['number']}")).to_be_focused()
+    assert page.locator("rect.table[tabindex='0']").count() == sum(bool(level["files"]) for level in levels)
+
+
 def test_a_put_copies_the_path_of_its_key(nodes: EngineNodes, visit: Any, keep: Keep) -> None:
     """The pages before and after, without a click: the page asks again when something was applied."""
     store = store_of(nodes, "btree")
@@ -318,11 +337,45 @@ def test_a_large_store_is_drawn_quickly(nodes: EngineNodes, visit: Any, keep: Ke
     times = page.evaluate(FRAME_TIMES, 120)
     print(f"{engine}: frame times in ms: median {times[60]:.1f}, 95 % {times[114]:.1f}, longest {times[-1]:.1f}")
     keep(page, f"{engine}-large")
-    if engine == "btree":
-        whole = page.get_by_test_id("whole-map")
-        expect(whole).to_have_text("Each cell stands for 5 pages. Show all 10,240")
-        whole.click()
-        expect(whole).to_be_hidden()
+
+
+def test_a_thousand_tables_are_shown_when_they_are_asked_for(visit: Any, tmp_path: Path, keep: Keep) -> None:
+    """A real store of 1,000 tables; 1,200 segments and 10,000 pages beside it. First a sketch of a few KB, then all."""
+    small = {"lsm": {"max_file_bytes": 1000}, "bitcask": {"max_file_size": 1000}}
+    with EngineNodes(str(tmp_path), ["lsm", "btree", "bitcask"], **small) as nodes:
+        visit.allow(*nodes.urls)
+        for store in nodes.stores:
+            pairs = ((b"k%06d" % number, b"v" * (900 if store.name == "btree" else 100)) for number in range(10_200))
+            store.load(pairs)
+        nodes.tell()
+        sizes = {name: len(json.dumps(sketch)) for name, sketch in zip(nodes.names, nodes.sketches)}
+        assert max(sizes.values()) < 8192
+        described = {store.name: store.describe() for store in nodes.stores}
+        tables = sum(len(level["files"]) for level in described["lsm"]["levels"])
+        assert (
+            tables >= 1000 and described["btree"]["pages"] >= 10_000 and len(described["bitcask"]["segments"]) >= 1000
+        )
+        for engine, button, shown in (
+            ("lsm", "whole-levels", "[data-testid=levels] rect.table"),
+            ("bitcask", "whole-segments", "[data-testid=segments] li"),
+            ("btree", "whole-map", "[data-testid=pages]"),
+        ):
+            page = visit(f"{nodes.url}/_/page#{engine}")
+            if engine != "btree":
+                expect(page.locator(shown).nth(10)).to_be_attached()
+                assert page.locator(shown).count() <= 64
+            page.get_by_test_id(button).click()
+            expect(page.get_by_test_id(button)).to_have_text("Back to the summary, which goes on")
+            if engine != "btree":
+                expect(page.locator(shown)).to_have_count(
+                    tables if engine == "lsm" else len(described[engine]["segments"])
+                )
+            times = page.evaluate(FRAME_TIMES, 120)
+            print(
+                f"{engine}, all of it: frame times in ms: median {times[60]:.1f}, 95 % {times[114]:.1f}, longest {times[-1]:.1f}; the sketch has {sizes[engine]:,} bytes"
+            )
+            keep(page, f"{engine}-whole")
+        visit.close()
 
 
 # ---- a real cluster -------------------------------------------------------------------------------------------------
