@@ -8,10 +8,12 @@ Threads. Three locks, taken in this order:
 
     merging_lock    one merge, load or check at a time
     writer_lock     held by the thread that appends, or changes which files there are; also during syncs
-    mutex           keydir, undo maps and retirement; held for microseconds, never during I/O
+    mutex           keydir, undo maps and retirement; held for microseconds, never during I/O. A small write that asks
+                    for no sync may take this one alone, while nobody has the writer's (`Core.writing`)
 
-A get takes none of them, a scan only the mutex, so no reader waits for a writer. A get may find that a merge has removed
-the file of its place: then it looks the place up again. Counters of reads may miss some when several threads read.
+A get takes none of them, a scan only the mutex, so no reader waits for what the writer waits for. A get may find that a
+merge has removed the file of its place: then it looks the place up again. Counters of reads may miss some when several
+threads read.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from engines import lifetime
 from engines.bitcask.intent import finish_load
@@ -32,8 +35,11 @@ from engines.bitcask.segment import SegmentTable, data_path, repair_advice
 from engines.env import Env
 from engines.errors import CorruptionError, StoreChanged
 from engines.kvstore import Usable
+from engines.lifetime import Arguments
 
 __all__ = ["NEVER", "Core", "Moment"]
+
+Answer = TypeVar("Answer")
 
 NEVER = 1 << 62  # an epoch that no store comes to
 
@@ -54,6 +60,7 @@ class Core(Usable):
     """The shared parts of one open store; `store.py` has the public ones."""
 
     def __init__(self, env: Env, options: Options, table: SegmentTable, log: type[Log] = Log) -> None:
+        self.closed, self.failure = False, None  # the class has them too, where a look takes longer
         self.env = env
         self.options = options
         self.table = table
@@ -90,6 +97,20 @@ class Core(Usable):
             why = f"{bad.why}; {repair_advice(self.table.directory)}"
             raise CorruptionError(path, bad.offset, why) from bad
 
+    # ---- locks ------------------------------------------------------------------------------------------------------
+
+    def writing(self, call: Callable[[*Arguments], Answer], *arguments: *Arguments) -> Answer:
+        """Calls with the writer's lock held, alone among those who write.
+
+        Some take the mutex only, and see under it that nobody has the writer's lock. So this waits for the mutex once:
+        the write in hand has ended then, and the next one sees.
+        """
+        with self.writer_lock: return self._alone(call, *arguments)  # fmt: skip  # noqa: E701
+
+    def _alone(self, call: Callable[[*Arguments], Answer], *arguments: *Arguments) -> Answer:
+        with self.mutex: pass  # fmt: skip  # noqa: E701
+        return call(*arguments)
+
     # ---- snapshots --------------------------------------------------------------------------------------------------
 
     def new_moment(self) -> Moment:
@@ -116,7 +137,7 @@ class Core(Usable):
         self.moments.discard(weakref.ref(moment))
         # A reader must not wait for the writer: if it has the lock, its flush, its next merge or `close` removes them
         if self.table.retired and not self.writer_lock.locked():
-            lifetime.holding(self.writer_lock, self._remove_retired_if_usable)
+            self.writing(self._remove_retired_if_usable)
 
     def end_moments(self) -> None:
         """Closes all snapshots: the store is closed, or another process's."""

@@ -40,7 +40,7 @@ def load(core: Core, pairs: Iterable[Pair]) -> None:
             if not outputs or outputs[-1].segment.is_full(size, core.options.max_file_size):
                 if outputs:
                     outputs[-1].finish("bitcask.load.output")
-                outputs.append(holding(core.writer_lock, _new_output, core))
+                outputs.append(core.writing(_new_output, core))
             timestamp = core.log.timestamp()
             outputs[-1].add(encode_record(timestamp, key, value), timestamp, key)
         if outputs:
@@ -52,7 +52,7 @@ def load(core: Core, pairs: Iterable[Pair]) -> None:
             for output in outputs:
                 output.discard()
         raise
-    holding(core.writer_lock, _replace, core, outputs)
+    core.writing(_replace, core, outputs)
 
 
 def _new_output(core: Core) -> Output:

@@ -21,6 +21,7 @@ One thread at a time: callers hold the writer's lock. Follows bitcask:do_put and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from zlib import crc32
 
@@ -71,6 +72,7 @@ class Log:
         self.keydir: Keydir | None = None  # the core's: a faster `seal` asks it which records are live
         self.rotations = 0  # since somebody looked whether a merge is due
         self.last_timestamp = 0
+        self.next_second = -math.inf  # until then the clock has nothing new for `timestamp`
         self.unix_time = env.unix_time
         self.max_file_size = max_file_size
         self._table = table
@@ -80,6 +82,7 @@ class Log:
         """The time for a record, in seconds: not less than the one before, and never 0."""
         # Riak's merges believe timestamps, so they must not go back when the clock does
         self.last_timestamp = time = max(1, self.last_timestamp, min(int(self.unix_time()), MAX_TIMESTAMP))
+        self.next_second = time + 1.0
         return time
 
     # ---- writing ----------------------------------------------------------------------------------------------------

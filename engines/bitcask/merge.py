@@ -194,7 +194,7 @@ class Merge:
 
         Readers see the same values before and after. Keys that were written since they were copied stay as they are.
         """
-        holding(self._core.writer_lock, self._install_now, output)
+        self._core.writing(self._install_now, output)
 
     def _install_now(self, output: Output) -> None:
         self._core.check_usable()
@@ -262,4 +262,4 @@ class Merge:
 
     def _retire(self) -> None:
         """Takes the inputs out of use: their files go when no snapshot needs them (SegmentTable.remove_retired)."""
-        holding(self._core.writer_lock, holding, self._core.mutex, self._table.retire, self._inputs)
+        self._core.writing(holding, self._core.mutex, self._table.retire, self._inputs)

@@ -90,7 +90,7 @@ class Merging:
     def _merge_some(self, file_ids: Collection[int] | None) -> list[int]:
         merged: list[int] = []
         if file_ids is None:
-            while chosen := holding(self.core.writer_lock, self._choose):
+            while chosen := self.core.writing(self._choose):
                 self._merge(chosen)
                 merged += chosen
         elif file_ids:
@@ -117,7 +117,7 @@ class Merging:
         """Merges the chosen segments, or all. Requires: the merging lock."""
         core = self.core
         with core.poisoning():
-            merge = holding(core.writer_lock, self._begin, chosen)
+            merge = core.writing(self._begin, chosen)
             if merge is not None:
                 self.running = merge
                 try:
@@ -125,7 +125,7 @@ class Merging:
                 finally:
                     self.running = None
                 core.merges += 1
-                holding(core.writer_lock, core.remove_retired)
+                core.writing(core.remove_retired)
 
     def _begin(self, chosen: list[int] | None) -> Merge | None:
         """None if there is nothing to merge. Requires: both locks."""

@@ -23,7 +23,7 @@ from engines.lifetime import holding
 
 __all__ = ["BitcaskSnapshot"]
 
-FIRST_CHUNK = 16  # keys; a short scan shouldn't fetch many
+FIRST_CHUNK = 12  # keys; a short scan shouldn't fetch many, and ten pairs are a usual page
 CHUNK = 512  # keys that are fetched under one hold of the mutex: some 100 µs
 
 
@@ -35,8 +35,15 @@ class BitcaskSnapshot(Snapshot):
 
     def __init__(self, core: Core, store: object) -> None:
         self.core = core
-        self._store = store
+        self.store = store
         self.moment = holding(core.mutex, core.new_moment)
+
+    @classmethod
+    def scan_now(
+        cls, core: Core, store: object, start: bytes, stop: bytes | None, prefix: bytes | None, reverse: bool
+    ) -> Iterator[Pair]:
+        """The store's scan: one of a snapshot of its own, which ends with the iteration."""
+        return cls(core, store).scan(start, stop, prefix=prefix, reverse=reverse)
 
     def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
         """As the contract says; one read."""

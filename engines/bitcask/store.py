@@ -143,7 +143,10 @@ class BitcaskStore(KVStore):
 
         The first scan sorts all keys, O(n log n); from then on they are kept in order.
         """
-        return self.snapshot().scan(start, stop, prefix=prefix, reverse=reverse)
+        core = self.core
+        if core.closed or core.failure is not None:
+            core.refuse()
+        return self._snapshot.scan_now(core, self, start, stop, prefix, reverse)
 
     def snapshot(self) -> BitcaskSnapshot:
         """O(1). Each later write of a key costs each open snapshot one note; files wait for it to be closed."""
@@ -198,7 +201,7 @@ class BitcaskStore(KVStore):
     def check(self) -> list[str]:
         """Reads and verifies every record and every hint, and compares what they say with the keydir. O(bytes)."""
         self.check_usable()
-        return holding(self.core.merging_lock, holding, self.core.writer_lock, check, self.core)
+        return holding(self.core.merging_lock, self.core.writing, check, self.core)
 
     def stats(self) -> Stats:
         """O(segments)."""
@@ -253,7 +256,7 @@ class BitcaskStore(KVStore):
         if self.stuck(core.merging_lock, core.writer_lock, core.mutex):
             return
         self._merging.join()
-        holding(core.merging_lock, holding, core.writer_lock, self._close)
+        holding(core.merging_lock, core.writing, self._close)
 
     def _close(self) -> None:
         """After an interrupt it may be called once more, and does what is left. Requires: both locks."""

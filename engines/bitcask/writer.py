@@ -53,7 +53,7 @@ class Writer:
                 puts += 1
                 self.check_value(value)
         sync = self.core.options.sync if sync is None else sync
-        holding(self.core.writer_lock, self._write, batch, puts, sync)
+        self.core.writing(self._write, batch, puts, sync)
         self.merging.run_if_due()
 
     def _write(self, batch: WriteBatch, puts: int, sync: bool) -> None:
@@ -93,7 +93,7 @@ class Writer:
 
     def flush(self) -> None:
         """One sync, if anything was written without one; and the files go that no snapshot needs any more."""
-        holding(self.core.writer_lock, self._flush)
+        self.core.writing(self._flush)
 
     def _flush(self) -> None:
         self.check_writable()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import engines.bitcask
 from engines import CorruptionError, InvalidKey, InvalidValue, ReadOnly, ReservedValue, StoreClosed, WriteBatch
 from engines.bitcask.fast import FAST
 from engines.bitcask.fast.reading import SHAPES, FastCore
@@ -30,6 +31,21 @@ class Plain(BitcaskStore):
 
 class Fast(BitcaskStore):
     parts = FAST
+
+
+class Watched:
+    """A lock that says when somebody asks for it."""
+
+    def __init__(self) -> None:
+        self.lock, self.asked = threading.Lock(), threading.Event()
+        self.locked = self.lock.locked
+
+    def __enter__(self) -> None:
+        self.asked.set()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
 
 class Pair:
@@ -62,7 +78,7 @@ class Pair:
 @pytest.mark.parametrize("file_bytes", [200, 20_000])
 @pytest.mark.parametrize("riaks_empty_key", [False, True])
 def test_a_history_leaves_the_same_bytes(rng: random.Random, file_bytes: int, riaks_empty_key: bool) -> None:
-    """Overwrites in the same segment and of older ones, marks that are due, a clock that goes both ways, snapshots."""
+    """Overwrites in the same segment and of older ones, marks that are due, a clock that goes both ways, snapshots, batches."""
     pair = Pair(max_file_size=file_bytes, garbage_share=0.5)
     if riaks_empty_key:
         for env in pair.envs:
@@ -73,8 +89,15 @@ def test_a_history_leaves_the_same_bytes(rng: random.Random, file_bytes: int, ri
         key, value = b"k%d" % rng.randrange(40), rng.randbytes(rng.choice((0, 1, 30, 100)))
         chance = rng.random()
         sync = rng.choice((True, False, None))
-        if chance < 0.8:
+        if chance < 0.7:
             pair.do(lambda store, key=key, value=value, sync=sync: store.put(key, value, sync=sync))
+        elif chance < 0.8:
+            batch = WriteBatch()
+            for _ in range(rng.choice((1, 2, 5))):
+                batch.put(b"k%d" % rng.randrange(60), rng.randbytes(rng.choice((0, 20))))
+            if rng.random() < 0.2:
+                batch.delete(key)
+            pair.do(lambda store, batch=batch, sync=sync: store.write(batch, sync=sync))
         elif chance < 0.9:
             pair.do(lambda store, key=key, sync=sync: store.delete(key, sync=sync))
         elif chance < 0.92:
@@ -135,7 +158,7 @@ def test_the_hint_of_a_long_segment(rng: random.Random) -> None:
 def test_a_reader_that_comes_just_before_readers_are_told(kind: type[BitcaskStore], operation: str) -> None:
     """A snapshot and a scan begin when the record is written, and the writer is about to take the mutex."""
 
-    store = kind(PATH, env=SimEnv())
+    store = kind(PATH, env=SimEnv(), sync=False)
     for number in range(20):
         store.put(b"k%02d" % number, b"old")
     key = b"new" if operation == "put" else b"k07"
@@ -168,6 +191,54 @@ def test_a_reader_that_comes_just_before_readers_are_told(kind: type[BitcaskStor
     assert dict(store.scan()).get(key) == (None if operation == "delete" else b"new")
     assert store.check() == []
     store.close()
+
+
+@pytest.mark.parametrize("operation", ["put", "delete", "batch"])
+def test_a_write_without_a_sync_waits_for_who_has_the_writers_lock(operation: str) -> None:
+    """It takes the mutex first, and sees there that somebody writes."""
+    store = Fast(PATH, env=SimEnv(), sync=False)
+    store.put(b"k", b"old")
+    store.core.writer_lock = watched = Watched()  # type: ignore[assignment]
+    call = {
+        "put": lambda: store.put(b"k", b"new"),
+        "delete": lambda: store.delete(b"k"),
+        "batch": lambda: store.write(batch),
+    }
+    batch = WriteBatch()
+    batch.put(b"k", b"new")
+    writer = threading.Thread(target=call[operation])
+    with watched.lock:
+        writer.start()
+        assert watched.asked.wait(20), "it didn't ask for the writer's lock"
+        assert store.get(b"k") == b"old"
+    writer.join()
+    assert store.get(b"k") == (None if operation == "delete" else b"new")
+    assert store.check() == []
+    store.close()
+
+
+def test_who_takes_the_writers_lock_waits_for_the_write_in_hand() -> None:
+    """It may be one that has the mutex only, and began when nobody had the writer's lock."""
+    store = Fast(PATH, env=SimEnv(), sync=False)
+    core = store.core
+    core.mutex = watched = Watched()  # type: ignore[assignment]
+    ran: list[bool] = []
+    writer = threading.Thread(target=core.writing, args=(ran.append, True))
+    with watched.lock:
+        writer.start()
+        assert watched.asked.wait(20) and core.writer_lock.locked()
+        assert ran == []
+    writer.join()
+    assert ran == [True] and not core.writer_lock.locked()
+    store.close()
+
+
+def test_the_writers_lock_is_taken_in_one_place() -> None:
+    """Core.writing, which waits for the mutex as well: no part takes the lock by itself."""
+    for path in Path(engines.bitcask.__file__).parent.rglob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if ".writer_lock" in line]
+        takes = [line for line in lines if ".locked()" not in line and "self.stuck(" not in line]
+        assert len(takes) == (2 if path.name == "core.py" else 0), f"{path}: {takes}"  # it is made and taken there
 
 
 def test_a_scan_finds_the_same_damage(rng: random.Random) -> None:
@@ -211,7 +282,7 @@ def test_a_scan_finds_the_same_damage(rng: random.Random) -> None:
 def test_reads_of_a_disk_find_the_same_damage(rng: random.Random, tmp_path: Path) -> None:
     """Mapped files, records of many shapes: each byte in turn, by a scan and by gets."""
     path = tmp_path / "store"
-    values = {b"k" * rng.randrange(1, 4) + b"%d" % number: rng.randbytes(rng.randrange(30)) for number in range(12)}
+    values = {b"k" * rng.randrange(1, 4) + b"%d" % number: rng.randbytes(rng.randrange(20)) for number in range(6)}
     with Fast(path, sync=False) as store:
         for key, value in values.items():
             store.put(key, value)

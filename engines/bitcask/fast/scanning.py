@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from struct import error as StructError
 from zlib import crc32
 
+from engines.bitcask.core import Core
 from engines.bitcask.fast.reading import FastCore
 from engines.bitcask.place import FILE_SHIFT, OFFSET_MASK, SIZE_BITS, SIZE_MASK, Place
 from engines.bitcask.snapshot import CHUNK, FIRST_CHUNK, BitcaskSnapshot
@@ -19,44 +20,33 @@ class FastSnapshot(BitcaskSnapshot):
 
     core: FastCore
 
-    def __init__(self, core: FastCore, store: object) -> None:
-        """As BitcaskSnapshot's, without a call for the mutex."""
-        self.core = core
-        self._store = store
-        with core.mutex: self.moment = core.new_moment()  # fmt: skip  # noqa: E701
-
-    def scan(
-        self,
-        start: bytes = b"",
-        stop: bytes | None = None,
-        *,
-        prefix: bytes | None = None,
-        reverse: bool = False,
+    @classmethod
+    def scan_now(
+        cls, core: Core, store: object, start: bytes, stop: bytes | None, prefix: bytes | None, reverse: bool
     ) -> Iterator[Pair]:
-        """Stands in for BitcaskSnapshot.scan: bounds that need no work get none."""
-        if prefix is not None or type(start) is not bytes or (stop is not None and type(stop) is not bytes):
+        """Stands in for BitcaskSnapshot.scan_now: the first keys come under the same hold of the mutex as the moment.
+
+        Ten pairs 10.7 µs -> 7.0 µs, with `_pairs`.
+        """
+        if prefix is not None or type(start) is not bytes or not (stop is None or type(stop) is bytes):
             start, stop = scan_bounds(start, stop, prefix)
-        core = self.core
-        if core.closed or core.failure is not None or not self.moment.open:
-            self.check_open()
-        return self._pairs(start, stop, reverse)
+        snapshot = cls.__new__(cls)
+        snapshot.core, snapshot.store = core, store  # type: ignore[assignment]
+        with core.mutex: snapshot.moment = core.new_moment(); keys = core.keydir.order.take(core.keydir.places, start, stop, FIRST_CHUNK, after=False, reverse=reverse); places = [*map(core.keydir.places.get, keys)]  # fmt: skip  # noqa: E701, E702
+        snapshot.check_open()
+        return snapshot._pairs(start, stop, reverse, (keys, places))
 
-    def _chunk(
-        self, start: bytes, stop: bytes | None, count: int, after: bool, reverse: bool
-    ) -> tuple[list[bytes], list[Place | None]]:
-        """Stands in for BitcaskSnapshot._chunk: without notes there is one order to ask."""
-        core, moment = self.core, self.moment
-        if moment.undo or core.closed or core.failure is not None or not moment.open:
-            return super()._chunk(start, stop, count, after, reverse)
-        places = moment.keydir.places
-        keys = moment.keydir.order.take(places, start, stop, count, after=after, reverse=reverse)
-        return keys, [*map(places.get, keys)]
-
-    def _pairs(self, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[Pair]:
+    def _pairs(
+        self,
+        start: bytes,
+        stop: bytes | None,
+        reverse: bool,
+        first: tuple[list[bytes], list[Place | None]] | None = None,
+    ) -> Iterator[Pair]:
         """Stands in for BitcaskSnapshot._pairs: Core.read and read_record are written out, and verify the same.
 
-        A pair 1.0 µs -> 0.7 µs, of which 0.2 are the memory of records that lie anywhere, and 0.1 the checksum. Whatever
-        is wrong with a record, Core.read says: it reads it once more.
+        A pair 0.67 µs -> 0.48 µs in the processor's cache; 1.0 -> 0.7 in a large store, of which 0.2 are waiting for the
+        memory of a record that lies anywhere. Whatever is wrong with a record, Core.read says: it reads it once more.
         """
         core, moment = self.core, self.moment
         views, shapes = core.table.views, core.shapes
@@ -64,7 +54,10 @@ class FastSnapshot(BitcaskSnapshot):
         count = FIRST_CHUNK
         record_size = key_size = -1
         while stop is None or start < stop:
-            with core.mutex: keys, places = self._chunk(start, stop, count, after, reverse)  # fmt: skip  # noqa: E701
+            if first is None:
+                with core.mutex: first = self._chunk(start, stop, count, after, reverse)  # fmt: skip  # noqa: E701
+            keys, places = first
+            first = None
             for key, place in zip(keys, places):
                 if not moment.open:
                     self.check_open()

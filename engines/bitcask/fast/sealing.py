@@ -1,4 +1,4 @@
-"""The hint of the active segment, from one walk through its headers. In place of log.Log.
+"""The hint of the active segment, from one walk through its headers. For Log.seal.
 
 The keydir knows which records are live, so that no second table of the segment's keys is built:
 
@@ -10,12 +10,12 @@ The keydir knows which records are live, so that no second table of the segment'
 from __future__ import annotations
 
 from engines.bitcask.hint import ENTRY, TOMBSTONE_BIT, encode_hint, key_of_entry
-from engines.bitcask.log import Log, Places
+from engines.bitcask.log import Places
 from engines.bitcask.place import SIZE_BITS, pack
 from engines.bitcask.record import HEADER, HEADER_BYTES, TOMBSTONE, WINDOW_BYTES
 from engines.bitcask.segment import ActiveSegment
 
-__all__ = ["FastLog", "hint_of_active"]
+__all__ = ["hint_of_active"]
 
 HEAD_BYTES = HEADER_BYTES + 0xFFFF + len(TOMBSTONE)  # what is looked at of a record, at most
 
@@ -56,14 +56,3 @@ def hint_of_active(active: ActiveSegment, places: Places) -> bytes:
     live.extend(dead.values())
     live.sort(key=key_of_entry)
     return encode_hint(live)
-
-
-class FastLog(Log):
-    """Stands in for Log."""
-
-    def seal(self) -> None:
-        """Stands in for Log.seal, which reads the records once more with `scan_entries` for `hint_of`."""
-        active = self.active
-        if active is not None and self.keydir is not None:
-            self._table.seal(active, hint_of_active(active, self.keydir.places))
-            self.active = None
