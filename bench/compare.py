@@ -179,8 +179,13 @@ def unclear(results: Results) -> Iterator[str]:
             yield f"{workload}, {keys:,} keys: the noise is larger than the difference: {', '.join(told)}"
 
 
+def _subjects(results: Results) -> dict[str, None]:
+    """The subjects of which there are figures, in their order."""
+    return dict.fromkeys(row.subject for row in results.measured)
+
+
 def remarks(before: Results, after: Results) -> Iterator[str]:
-    """What makes two runs hard to compare: another machine, another Python, other settings, other workloads before."""
+    """What makes two runs hard to compare: another machine, another Python, other settings, other subjects."""
     one, other = before.machine, after.machine
     for what in ("processor", "cores", "system", "python"):
         if getattr(one, what) != getattr(other, what):
@@ -192,6 +197,12 @@ def remarks(before: Results, after: Results) -> Iterator[str]:
         if name not in ("keys", "repetitions") and before.settings.get(name) != after.settings.get(name):
             yield f"the setting {name} differs: {before.settings.get(name)}, and {after.settings.get(name)}"
     versions = {subject.name: subject for subject in before.subjects}
+    for which, names, others in (
+        ("first", _subjects(before), _subjects(after)),
+        ("second", _subjects(after), _subjects(before)),
+    ):
+        if alone := [name for name in names if name not in others]:
+            yield f"only the {which} run has {', '.join(alone)}: there is nothing to compare {'it' if len(alone) == 1 else 'them'} with"
     for subject in after.subjects:
         known = versions.get(subject.name)
         if known is not None and known.version != subject.version:

@@ -15,6 +15,7 @@ for the last number, times the ratio of the two, is its forecast.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,6 +53,7 @@ def measure_whole(whole: Whole, command: str, progress: Callable[[str], None] = 
     parts: list[Results] = []
     recoveries: list[Measured] = []
     notes: list[str] = []
+    failed: list[str] = []
     for keys in whole.sizes:
         if parts:
             kept, late = in_time(plan, parts[-1].measured, keys)
@@ -60,15 +62,18 @@ def measure_whole(whole: Whole, command: str, progress: Callable[[str], None] = 
             break
         parts.append(run(plan, command, progress))
         notes += parts[-1].notes
+        failed += parts[-1].failed
         if whole.recover:
             rows, faults = recovery_of_all(plan, progress)
             recoveries += rows
+            counts = Counter(row.subject for row in rows)
+            failed += [subject.name for subject in plan.subjects if counts[subject.name] < plan.repetitions]
             notes += faults
     durable: list[Durability] = []
     if whole.durability:
         durable, faults = durability_of_all(whole.plan.subjects, step=progress)
         notes += faults
-    return _joined(whole, parts, recoveries, durable, notes)
+    return replace(_joined(whole, parts, recoveries, durable, notes), failed=list(dict.fromkeys(failed)))
 
 
 def in_time(plan: Plan, measured: Sequence[Measured], keys: int) -> tuple[list[Subject], list[str]]:

@@ -126,7 +126,7 @@ class Measured:
 class Results:
     """Everything that one run found. settings: the words of the command that matter: value_bytes, seed, sync, ...
 
-    notes: what is missing and why, a sentence each.
+    notes: what is missing and why, a sentence each. failed: the subjects that didn't do all that they were asked to.
     """
 
     command: str
@@ -137,10 +137,14 @@ class Results:
     durability: list[Durability]
     measured: list[Measured]
     notes: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def encode(self) -> str:
-        """As JSON."""
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n"
+        """As JSON. `failed` is there if there is any, so that a run without is the document that it always was."""
+        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        if not self.failed:
+            del content["failed"]
+        return json.dumps(content, indent=1) + "\n"
 
     @classmethod
     def decode(cls, text: str) -> Results:

@@ -76,6 +76,7 @@ def run(plan: Plan, command: str, progress: Callable[[str], None] = lambda row: 
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     found: list[tuple[Subject, int, dict[str, Any]]] = []
     notes: list[str] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(
         prefix="metcd-bench-", dir=plan.directory, ignore_cleanup_errors=True
     ) as directory:
@@ -88,7 +89,9 @@ def run(plan: Plan, command: str, progress: Callable[[str], None] = lambda row: 
                         notes.append(f"{subject.name}, {name}: {outcome['note']}")
                     if outcome["chunks"]:
                         found.append((subject, repetition, outcome))
-                    if waiting and "failed" not in outcome:
+                    if "failed" in outcome:
+                        failed.append(subject.name)
+                    elif waiting:
                         progress(f"{subject.name} {waiting.pop(0)}")
                 for name in waiting:
                     progress(f"{subject.name} {name}")
@@ -102,6 +105,7 @@ def run(plan: Plan, command: str, progress: Callable[[str], None] = lambda row: 
         durability=[],
         measured=[_measured(plan, subject, repetition, outcome, fastest) for subject, repetition, outcome in found],
         notes=list(dict.fromkeys(notes)),
+        failed=list(dict.fromkeys(failed)),
     )
 
 

@@ -16,12 +16,14 @@ from bench.results import Subject
 from bench.subjects import SubjectFault, subjects_of
 from bench.workload import Kind, Mix
 from bench.ycsb import mix_of
+from server.verbs.numbers import number, whole
 from server.verbs.words import AddVerb, UsageError
 
-__all__ = ["MIX", "add", "ask", "show"]
+__all__ = ["KEYS_MOST", "MIX", "VALUE_MOST", "add", "ask", "show"]
 
 MIX = "get=90,put=8,scan=2"
-KEYS_MAX = 10**8  # bounded by the time and the disk long before
+KEYS_MOST = 10**8  # bounded by the time and the disk long before
+VALUE_MOST = 1 << 20
 
 
 def add(verb: AddVerb) -> None:
@@ -34,14 +36,14 @@ def add(verb: AddVerb) -> None:
         metavar="KIND=SHARE,…",
         help=f"of get, put, insert, delete and scan ({MIX})",
     )
-    parser.add_argument("--keys", type=_keys, default=50_000, help="in the store: 50000, 1e6 (5e4)")
-    parser.add_argument("--value", type=_whole, default=100, help="bytes of a value (100)")
+    parser.add_argument("--keys", type=whole(1, KEYS_MOST), default=50_000, help="in the store: 50000, 1e6 (5e4)")
+    parser.add_argument("--value", type=whole(0, VALUE_MOST), default=100, help="bytes of a value (100)")
     parser.add_argument(
-        "--zipf", type=_theta, default=0.99, help="how unequal the keys' shares are; 0: all the same (0.99)"
+        "--zipf", type=number(0, 10), default=0.99, help="how unequal the keys' shares are; 0: all the same (0.99)"
     )
     parser.add_argument(
         "--cache",
-        type=_share,
+        type=number(0, 1),
         default=0.01,
         help="share of the data that fits in the caches, for what is counted (0.01)",
     )
@@ -112,42 +114,3 @@ def _mix(text: str) -> Mix:
         return mix_of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _number(text: str, wanted: str) -> float:
-    """A number from 0 to 1e12. Raises ArgumentTypeError."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1e12:  # a NaN isn't, either
-        raise argparse.ArgumentTypeError(f"{wanted}, and this is {text!r}")
-    return found
-
-
-def _whole(text: str) -> int:
-    """A count: 50000 or 1e6. Raises ArgumentTypeError."""
-    found = _number(text, "this is a whole number, such as 50000 or 1e6")
-    if found != int(found) or found > KEYS_MAX:
-        raise argparse.ArgumentTypeError(f"this is a whole number of at most {KEYS_MAX:,}, and not {text!r}")
-    return int(found)
-
-
-def _keys(text: str) -> int:
-    if (found := _whole(text)) < 1:
-        raise argparse.ArgumentTypeError("a store has at least one key")
-    return found
-
-
-def _theta(text: str) -> float:
-    found = _number(text, "zipf's theta is a number from 0 to 10")
-    if found > 10:
-        raise argparse.ArgumentTypeError(f"zipf's theta is a number from 0 to 10, and this is {text}")
-    return found
-
-
-def _share(text: str) -> float:
-    found = _number(text, "the caches' share is a number from 0 to 1")
-    if found > 1:
-        raise argparse.ArgumentTypeError(f"the caches' share is a number from 0 to 1, and this is {text}")
-    return found

@@ -35,13 +35,12 @@ from bench.results import Results, ResultsFault
 from bench.run import Plan
 from bench.subjects import SubjectFault, subjects_of
 from bench.ycsb import CHOOSERS, YCSB, mix_of
-from server.verbs.advise import MIX, ask, show
+from server.verbs.advise import KEYS_MOST, MIX, VALUE_MOST, ask, show
+from server.verbs.numbers import number, whole
 from server.verbs.words import AddVerb, UsageError
 
 __all__ = ["add", "read_results"]
 
-KEYS_MOST = 10**8
-VALUE_MOST = 1 << 20
 REPETITIONS_MOST = 1_000
 
 WORKLOADS = (
@@ -162,7 +161,7 @@ def _bench(options: argparse.Namespace) -> int:
     if options.json:
         _write(options.json, results.encode())
     _report(options, results)
-    return 0 if results.measured else 1
+    return 0 if results.measured and not results.failed else 1
 
 
 def _compare(options: argparse.Namespace, files: list[str]) -> int:
@@ -270,31 +269,7 @@ def read_results(path: str) -> Results:
             raise UsageError(f"{path}: {error}") from None
 
 
-def _number(least: float, most: float, what: str) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        try:
-            found = float(text.replace("_", ""))
-        except ValueError:
-            found = float("nan")
-        if not least <= found <= most:
-            raise argparse.ArgumentTypeError(f"{what} from {least:,} to {most:,}, and this is {text!r}")
-        return found
-
-    return number
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    real = _number(least, most, "a whole number")
-
-    def whole(text: str) -> int:
-        if (found := real(text)) != int(found):
-            raise argparse.ArgumentTypeError(f"a whole number, and this is {text!r}")
-        return int(found)
-
-    return whole
-
-
-_keys, _value, _repetitions = _whole(100, KEYS_MOST), _whole(0, VALUE_MOST), _whole(1, REPETITIONS_MOST)
+_keys, _value, _repetitions = whole(100, KEYS_MOST), whole(0, VALUE_MOST), whole(1, REPETITIONS_MOST)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -304,4 +279,4 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-_theta, _seconds = _number(0, 10, "a number"), _number(0.001, 86_400, "seconds")
+_theta, _seconds = number(0, 10), number(0.001, 86_400, "a number of seconds")

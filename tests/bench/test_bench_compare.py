@@ -130,5 +130,19 @@ def test_what_makes_runs_hard_to_compare_is_told() -> None:
     ]
 
 
+def test_subjects_of_one_run_only_are_named() -> None:
+    """Also one of which the other run has no figure because it failed."""
+    before = a_run(lsm=[1.0], btree=[1.0], mine=[1.0])
+    after = a_run(lsm=[1.0], bitcask=[1.0])
+    told = [
+        "only the first run has btree, mine: there is nothing to compare them with",
+        "only the second run has bitcask: there is nothing to compare it with",
+    ]
+    assert list(remarks(before, after)) == told
+    assert list(lines(before, replace(after, subjects=before.subjects)))[:2] == [
+        f"mind: {sentence}" for sentence in told
+    ]
+
+
 def test_runs_without_a_row_in_common_say_so() -> None:
     assert list(lines(a_run(lsm=[1.0]), a_run(btree=[1.0])))[-1].startswith("the two runs have no workload in common")

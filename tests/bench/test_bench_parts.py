@@ -22,8 +22,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.workload import VALUE_BYTES, key_of
+from engines.bitcask.hint import decode_hint
 from engines.bitcask.keydir import Keydir
 from engines.bitcask.record import decode_record, encode_record
+from engines.bitcask.scan import hint_of
+from engines.bitcask.segment import Segment
 from engines.btree.freelist import Freelist
 from engines.btree.node import Node
 from engines.btree.page import LEAF, with_trailer
@@ -261,6 +264,37 @@ def test_record_decode(part: Part) -> None:
         return sum(decode_record(record, 0) is not None for _ in range(part.count))
 
     assert part("a record of 130 bytes, checksum verified", body) == part.count
+
+
+def test_hint_encode(part: Part) -> None:
+    entries = [(1, 130, number * 130, key) for number, key in enumerate(part.shuffled)]
+
+    def body() -> bytes:
+        return hint_of(entries)
+
+    hint = part("an entry of a hint, from those of a segment in random order", body)
+    assert [key for _, _, _, key in decode_hint(hint)] == part.keys
+
+
+def test_hint_decode(part: Part) -> None:
+    hint = hint_of((1, 130, number * 130, key) for number, key in enumerate(part.shuffled))
+
+    def body() -> int:
+        return sum(1 for _ in decode_hint(hint))
+
+    assert part("an entry of a hint, its checksum verified", body) == part.count
+
+
+def test_keydir_load(part: Part) -> None:
+    """An opening's last step: what hints say, brought into memory."""
+    entries = [(1, 130, number * 130, key) for number, key in enumerate(part.keys)]
+
+    def body(keydir: Keydir, segment: Segment) -> Keydir:
+        keydir.load(segment, entries, {1: segment})
+        return keydir
+
+    found = part("a hint's entry, into an empty keydir", body, setup=lambda: (Keydir(), Segment(1)))
+    assert len(found.places) == part.count
 
 
 def test_keydir_apply(part: Part) -> None:

@@ -48,6 +48,7 @@ def test_a_subject_that_fails_costs_its_own_rows(tmp_path: Path) -> None:
         "broken_engines.py:Failing, fillbatch: for batches (exit status 1)",
         "broken_engines.py:Dying, fillbatch: it said nothing (exit status -9)",
     ]
+    assert results.failed == ["broken_engines.py:Failing", "broken_engines.py:Dying"]
     assert os.listdir(tmp_path) == []
 
 

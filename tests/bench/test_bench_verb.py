@@ -11,6 +11,8 @@ from bench.results import Results
 from server import cli
 from server.verbs.bench import read_results
 
+BROKEN = Path(__file__).parent / "broken_engines.py"
+
 
 def test_two_subjects_are_measured_in_turns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -77,6 +79,28 @@ def test_a_document_that_cannot_be_written_leaves_the_tables(
     printed = capsys.readouterr()
     assert "fillrandom, 100 keys" in printed.out
     assert "/dev/full can't be written: No space left on device" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("workload", "name"), [("fillbatch", "Failing"), ("recover", "Failing"), ("fillbatch", "Talking")]
+)
+def test_a_run_in_which_a_subject_failed_ends_with_status_1(
+    workload: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After all of it is printed and written: what the others have done is as good as ever."""
+    monkeypatch.setattr(run, "busy", lambda: "")
+    file = tmp_path / "results.json"
+    subjects = ["--engine", "bitcask", "--engine", f"{BROKEN}:{name}"]
+    words = [workload, *subjects, "--keys", "100", "--repetitions", "1", "--no-durability", "--json", str(file)]
+    status = cli.main(["bench", *words])
+    printed = capsys.readouterr()
+    assert f"{workload}, 100 keys" in printed.out and "bitcask" in printed.out
+    failed = [f"broken_engines.py:{name}"] if name == "Failing" else []
+    assert status == (1 if failed else 0)
+    assert read_results(str(file)).failed == failed
+    assert [
+        sentence.partition(",")[0] for sentence in printed.err.splitlines() if sentence.startswith("broken")
+    ] == failed
 
 
 @pytest.mark.parametrize("words", [["--keys", "99"], ["--keys", "1e5.5"], ["--keys", "1e-3"], ["--repetitions", "0"]])
