@@ -16,16 +16,17 @@ Pages are written through the mapping: 0.4 µs for each, where a `pwrite` takes 
 reads it, so an id always means the page's present content; a reader without a pin who looks there can be misled by a page
 that was written again meanwhile, and has to check that its tree is still the newest.
 
-Memory is bounded in two places. `cached_bytes` counts what the nodes take, by `memory_bytes`; past `cache_bytes` the oldest
-eighth goes, first in, first out, so that a hit costs no bookkeeping. And what is touched of the mapping counts as this
-process's memory as well, although it is the system's cache: after MAPPED_BYTES it is given back to the system (MADV_DONTNEED),
+Memory is bounded in two places. `cached_bytes` counts what the nodes take, by `memory_bytes`, and what `leaves` do; past
+`cache_bytes` all `leaves` go, and the oldest nodes until an eighth is free: first in, first out, so that a hit costs no
+bookkeeping. And what is touched of the mapping counts as this process's memory as well, although it is the system's cache: after MAPPED_BYTES it is given back to the system (MADV_DONTNEED),
 and comes again, without a read from the disk, when it is touched next. That costs a get of an uncached leaf half of its
 time again, and a commit little: so a commit of one key counts the 64 KiB that Linux maps around a page that is read, and a
 read only what it reads. A file of some 100 MB that is only read stays mapped.
 
 Each page is verified whenever it is read from the file: its own id, its flags, its data's bounds, the order of its keys,
 and its checksum if it has one. A node in the cache was verified when it entered; what is read from it is a copy, which no
-later damage to the file can reach.
+later damage to the file can reach. Of `leaves`, fast/even.py keeps the keys; their values are taken from the mapping, which
+was verified when the leaf entered, and is not verified again for each value.
 
 Left out: bbolt's mlock and its remapping under a lock; here old mappings live as long as somebody uses them.
 """
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from engines.btree.meta import META_ROOM_BYTES, Meta
 from engines.btree.node import Node, memory_bytes
@@ -54,12 +56,13 @@ from engines.errors import CorruptionError, StoreClosed, StoreError
 from engines.kvstore import Stats
 from engines.lifetime import holding
 
-__all__ = ["MAX_LEVELS", "Pager", "StoreFull", "file_bytes"]
+__all__ = ["LEAF_MEMORY_BYTES", "MAX_LEVELS", "Pager", "StoreFull", "file_bytes"]
 
 MIN_FILE_BYTES = 1 << 15  # bbolt's: its first mapping
 STEP_BYTES = 1 << 24  # bbolt's AllocSize: beyond it, files grow by as much
 MAX_CACHED_RUN = 16  # pages; nodes that are larger than that are read again each time
 MAX_LEVELS = 64  # more than a tree can have: 2 children for each branch would be 2**63 leaves
+LEAF_MEMORY_BYTES = 200  # of an entry in `leaves`, beside its bytes
 TRIM = 8  # one eighth of the cache goes when it is full
 MAPPED_BYTES = 48 << 20  # of the mapping that stay in this process's memory, roughly
 READ_AROUND_BYTES = 1 << 16  # that Linux maps when one page is touched for reading
@@ -97,11 +100,12 @@ class Pager:
         self.lock = lock
         self.page_bytes = page_bytes
         self.nodes = cache()
-        self.cached_bytes = 0  # of the nodes
+        self.leaves: dict[int, Any] = {}  # by page id, what fast/even.py keeps of leaves that it hasn't decoded
+        self.cached_bytes = 0  # of both
         self.decode = decode
         self.pins = Pins()
         self.stats = stats
-        self._cache_bytes = cache_bytes
+        self.cache_bytes = cache_bytes
         self._max_bytes = max_bytes
         self._touched_bytes = 0  # of the mapping, since it was given back
         self._met = bytearray()  # by page id: 1 after the page was met, until the cache is trimmed
@@ -227,26 +231,38 @@ class Pager:
         size_bytes = memory_bytes(node)  # before the addition: a thread that came in between would be overwritten
         self.nodes[pgid] = node
         self.cached_bytes += size_bytes
-        if self.cached_bytes > self._cache_bytes and not self._trimming.locked():
+        if self.cached_bytes > self.cache_bytes and not self._trimming.locked():
+            holding(self._trimming, self._trim)
+
+    def keep(self, pgid: int, leaf: tuple[bytes, object]) -> None:
+        """Puts what is known of a leaf into `leaves`: some bytes, and what it shares with others. Requires: as `remember`."""
+        self.leaves[pgid] = leaf
+        self.cached_bytes += LEAF_MEMORY_BYTES + len(leaf[0])
+        if self.cached_bytes > self.cache_bytes and not self._trimming.locked():
             holding(self._trimming, self._trim)
 
     def forget(self, pgids: Iterable[int]) -> None:
-        """Takes the nodes of pages from the cache that are in no tree any more."""
+        """Takes from the cache what it has of pages that are in no tree any more."""
+        leaves = self.leaves
         for pgid in pgids:
             node = self.nodes.pop(pgid, None)
             if node is not None:
                 size_bytes = memory_bytes(node)
                 self.cached_bytes -= size_bytes
+            if leaves and (leaf := leaves.pop(pgid, None)) is not None:
+                self.cached_bytes -= LEAF_MEMORY_BYTES + len(leaf[0])
 
     def forget_all(self) -> None:
         """Empties the cache."""
         self.nodes.clear()
+        self.leaves.clear()
         self.cached_bytes = 0
 
     def _trim(self) -> None:
         """Counts again, because threads that count at the same time lose some, and gives up the oldest nodes."""
         nodes = self.nodes
-        target = self._cache_bytes - self._cache_bytes // TRIM
+        self.leaves.clear()  # a few microseconds each to make again
+        target = self.cache_bytes - self.cache_bytes // TRIM
         counted, cached = self.cached_bytes, list(nodes.values())
         total = sum(map(memory_bytes, cached))
         for pgid in list(nodes):

@@ -11,6 +11,7 @@ from crc32c import crc32c
 
 from engines.btree.commit import Build, Committer
 from engines.btree.current import State
+from engines.btree.fast.even import Parts, change_even, looks_even
 from engines.btree.fast.meta import encode_meta, encode_provisional
 from engines.btree.fast.splicing import (
     CHILD,
@@ -42,7 +43,7 @@ _u32 = struct.Struct("<I").pack
 _u64 = struct.Struct("<Q").pack
 
 Path = list[tuple[int, Node, int]]  # (page id, branch, index of the child that comes next), from the root down
-OldLeaf = tuple[int, Node]  # its page id, and itself
+OldLeaf = tuple[int, Node | None, bool]  # its page id, itself if it is decoded, and whether it was in the cache
 Leaves = list[tuple[Node, bytes]]  # leaves to be written, each with its body
 
 
@@ -75,6 +76,8 @@ class PointCommits(Provisional):
         self._room = self.pager.page_bytes - TRAILER_BYTES
         self._small = self.pager.page_bytes // SMALL
         self._swept = False  # True: no page waits for readers that are gone
+        self._top_of = -1  # the txid whose root bucket's page `_top` has,
+        self._top = b"", b""  # from byte 8 on to the checksum, without our bucket's root id
         self._place_of_root: int | None = None  # of our bucket's root id in the root bucket's page, once it is known
 
     def apply(self, operations: Sequence[Operation]) -> bool:
@@ -101,16 +104,27 @@ class PointCommits(Provisional):
         if pins.counts or not place:
             return None
         state = self.committer.current.state
-        nodes, room = pager.nodes, self._room
+        nodes, room, view, page_bytes = pager.nodes, self._room, pager.writable, pager.page_bytes
         path: Path = []
         pgid, node = state.root_id, state.root
+        cached = True
         while node.children:
             if not node.packed or node.size_bytes > room or len(path) > MAX_LEVELS:
                 return None
             index = bisect_right(node.keys, key, 1) - 1
             path.append((pgid, node, index))
             pgid = node.children[index]
-            node = nodes.get(pgid) or pager.load(pgid)
+            below = nodes.get(pgid)
+            if below is None:
+                parts = change_even(view[pgid * page_bytes : (pgid + 1) * page_bytes], pgid, self._small, key, value)
+                if parts:
+                    self._write(state, path, (pgid, None, False), [], None, place, parts)
+                    return True
+                if parts is not None:
+                    return False
+                below = pager.load(pgid)
+                cached = False
+            node = below
         keys = node.keys
         index = bisect_left(keys, key)
         found = index < len(keys) and keys[index] == key
@@ -130,7 +144,7 @@ class PointCommits(Provisional):
                 shape = self._reshape(path, leaves, shrunk)
             if shape is None and (path or size > room):
                 return None
-        self._write(state, path, (pgid, node), leaves, shape, place)
+        self._write(state, path, (pgid, node, cached), leaves, shape, place)
         return True
 
     # --------------------------------------------------------------------------------- splits, joins, other first keys
@@ -213,7 +227,14 @@ class PointCommits(Provisional):
         self._swept = True
 
     def _write(
-        self, state: State, path: Path, old: OldLeaf, leaves: Leaves, shape: Reshaped | None, place: int
+        self,
+        state: State,
+        path: Path,
+        old: OldLeaf,
+        leaves: Leaves,
+        shape: Reshaped | None,
+        place: int,
+        parts: Parts = (),
     ) -> None:
         """Writes the leaves, the branches above, the root bucket's leaf and the meta, each to a page of its own.
 
@@ -222,33 +243,30 @@ class PointCommits(Provisional):
         committer, pager = self.committer, self.pager
         if not self._swept or self.base != committer.durable:
             self._begin()
-        pages = self._allocate(len(leaves) + len(path) + 1)
-        pages.reverse()  # the next one to be taken is the last
+        pages = self._allocate((len(leaves) or 1) + len(path) + 1)
         newest = state.meta.txid
         txid = newest + (3 if newest == self.base else 2)  # next_txid, without the call
         nodes, view, page_bytes, room = pager.nodes, pager.writable, pager.page_bytes, self._room
-        pgid, root = old
-        dropped = [(pgid, root.born)]
-        if shape is None:
-            new = self._write_leaf(*leaves[0], pages.pop(), txid)
-            if nodes.pop(pgid, None) is root:
-                size_bytes = memory_bytes(root)
-                pager.cached_bytes -= size_bytes
+        pgid, root, cached = old
+        dropped = [(pgid, root.born if root else 0)]
+        if root is not None and nodes.pop(pgid, None) is not None:
+            size_bytes = memory_bytes(root)
+            pager.cached_bytes -= size_bytes
+        if parts:
+            new = pages.pop()
+            self._write_page(new, b"".join((_u64(new), *parts)))
+        elif shape is None:
             root = leaves[0][0]
+            new = self._write_leaf(*leaves[0], pages.pop(), txid, cached=cached)
         else:
             dropped += [*shape.dropped, (path[-1][0], path[-1][1].born)]
-            new, root = self._write_reshaped(path.pop(), leaves, shape, pages, txid)
-        summands, total = self.summands, self.total
+            new, root = self._write_reshaped(path.pop(), leaves, shape, pages, txid, cached=cached)
         for pgid, branch, index in reversed(path):
             start = pgid * page_bytes
             at = start + CHILD + ELEMENT_BYTES * index
             page = pages.pop()
             image = b"".join((_u64(page), view[start + 8 : at], _u64(new), view[at + 8 : start + room], TRAILER_MAGIC))
-            crc = crc32c(image)
-            start = page * page_bytes
-            view[start : start + page_bytes] = image + _u32(crc)
-            summands[page] = added = crc * (page * SUMMAND_FACTOR | 1) & MASK_64  # summand, without the call
-            total += added
+            self._write_page(page, image)
             children = branch.children[:]
             children[index] = new
             nodes[page] = root = Node(branch.keys, branch.values, children, branch.size_bytes)
@@ -258,35 +276,52 @@ class PointCommits(Provisional):
                 pager.cached_bytes += size_bytes
             dropped.append((pgid, branch.born))
             new = page
-        self.total = total
         meta = state.meta
         page = pages.pop()
-        start = meta.root * page_bytes
-        at = start + place
-        image = b"".join((_u64(page), view[start + 8 : at], _u64(new), view[at + 8 : start + room], TRAILER_MAGIC))
-        self._write_page(page, image)
+        self._write_top(meta, page, new, place, txid)
         dropped.append((meta.root, 0))
-        pager.stats.bytes_written += page_bytes * (len(dropped) + len(leaves) - 1)
+        pager.stats.bytes_written += page_bytes * (len(dropped) + (len(leaves) or 1) - 1)
         high_water = committer.freelist.high_water
         meta = Meta(page_bytes, page, NO_FREELIST, high_water, txid, meta.sequence, meta.flags)
+        assert root is not None
         self._announce(State(pager, meta, new, root, state.sequence), dropped)
 
-    def _write_leaf(self, leaf: Node, body: bytes, page: int, txid: int) -> int:
-        """Writes a leaf, which is in the cache then, and returns the page."""
+    def _write_top(self, old: Meta, page: int, root: int, place: int, txid: int) -> None:
+        """Writes the root bucket's leaf, which is different in 8 bytes only."""
+        if self._top_of == old.txid:
+            before, after = self._top
+        else:
+            view, start = self.pager.writable, old.root * self.pager.page_bytes
+            before = view[start + 8 : start + place]
+            after = view[start + place + 8 : start + self._room] + TRAILER_MAGIC
+            self._top = before, after
+        self._top_of = txid
+        self._write_page(page, b"".join((_u64(page), before, _u64(root), after)))
+
+    def _write_leaf(self, leaf: Node, body: bytes, page: int, txid: int, *, cached: bool) -> int:
+        """Writes a leaf, and returns the page. It is in the cache then if the old one was, or if only nodes can be changed."""
         leaf.born = txid
         padding = bytes(self._room - HEADER_BYTES - len(body))
         image = b"".join((header.pack(page, LEAF, len(leaf.keys), 0), body, padding, TRAILER_MAGIC))
         self._write_page(page, image)
-        self.pager.remember(page, leaf)
+        if cached or looks_even(image, page) is None:
+            self.pager.remember(page, leaf)
         return page
 
     def _write_reshaped(
-        self, parent: tuple[int, Node, int], leaves: Leaves, shape: Reshaped, pages: list[int], txid: int
+        self,
+        parent: tuple[int, Node, int],
+        leaves: Leaves,
+        shape: Reshaped,
+        pages: list[int],
+        txid: int,
+        *,
+        cached: bool,
     ) -> tuple[int, Node]:
         """Writes the leaves, and the branch above them with other children: its page, and itself."""
         pgid, branch, _ = parent
         low, high, keys = shape.low, shape.high, shape.keys
-        new = [self._write_leaf(leaf, body, pages.pop(), txid) for leaf, body in leaves]
+        new = [self._write_leaf(leaf, body, pages.pop(), txid, cached=cached) for leaf, body in leaves]
         start = pgid * self.pager.page_bytes
         old = self.pager.writable[start + HEADER_BYTES : start + branch.size_bytes]
         body = splice_branch(old, len(branch.keys), low, high, keys, new)
@@ -306,7 +341,7 @@ class PointCommits(Provisional):
         crc = crc32c(image)
         start = page * self.pager.page_bytes
         self.pager.writable[start : start + self.pager.page_bytes] = image + _u32(crc)
-        self.summands[page] = added = crc * (page * SUMMAND_FACTOR | 1) & MASK_64
+        self.summands[page] = added = crc * (page * SUMMAND_FACTOR | 1)
         self.total += added
 
     def _announce(self, new: State, dropped: list[tuple[int, int]]) -> None:
@@ -315,11 +350,12 @@ class PointCommits(Provisional):
         if committer.freelist_run:
             dropped += [(pgid, 0) for pgid in committer.freelist_run]
             committer.freelist_run = range(0)
-        summands, total = self.summands, self.total
+        take = self.summands.pop
+        total = self.total
         young: list[int] = []  # written since the base: free as soon as nobody reads
         aged: list[tuple[int, int]] = []  # the base's tree reaches them
         for each in dropped:
-            added = summands.pop(each[0], -1)
+            added = take(each[0], -1)
             if added < 0:
                 aged.append(each)
             else:
@@ -348,12 +384,15 @@ class PointCommits(Provisional):
             committer.free(freelist.drop(aged, new.meta.txid, [base]))
 
     def _allocate(self, count: int) -> list[int]:
-        """Ids of so many single pages, which the file has room for. Raises StoreFull, OSError."""
+        """Ids of so many single pages, which the file has room for; the first one to be used is the last.
+
+        Raises StoreFull, OSError.
+        """
         freelist = self.committer.freelist
         high_water = freelist.high_water
         free = freelist.free
         if len(free) >= count:
-            pages = free[: -count - 1 : -1].tolist()  # in the order in which `allocate` would give them
+            pages = free[-count:].tolist()
             del free[-count:]
             return pages
         pages = [freelist.allocate(1) for _ in range(count)]
@@ -363,4 +402,5 @@ class PointCommits(Provisional):
             except BaseException:
                 freelist.rollback([(pgid, 1) for pgid in pages], high_water)
                 raise
+        pages.reverse()
         return pages
