@@ -153,7 +153,7 @@ def test_a_paused_node_stands_still_and_is_told_before_it_goes_on(cluster, lab):
     new = eventually("another one leads", lambda: (found := leader(cluster, *others(victim))) != victim and found)
     for number in range(1000):  # more than its pipe holds
         lab.slow_disk(victim, number / 1000)
-    lab.slow_disk(victim, 0.0)
+    lab.slow_disk(victim, 0.2)
     put(cluster, new, b"during", b"the pause")
     lab.resume(victim)
     assert lab.process_of(victim) == "running" and cluster.processes[victim].pid == pid
@@ -166,6 +166,9 @@ def test_a_paused_node_stands_still_and_is_told_before_it_goes_on(cluster, lab):
                 return False
 
         eventually("it goes on", caught_up)
+    begun = time.monotonic()
+    put(cluster, victim, b"after", b"the pause")  # it has to be on this node's disk to be applied here
+    assert time.monotonic() - begun >= 0.2
 
 
 def test_a_slow_disk_shows_in_how_long_a_write_takes(cluster, lab):
@@ -238,6 +241,37 @@ def test_a_node_that_ends_by_itself_can_be_started(cluster, lab):
     eventually("it has ended", lambda: lab.process_of(1) == "dead")
     lab.start(1)
     eventually("it is back", lambda: status(cluster, 1))
+
+
+def test_a_node_takes_part_when_it_has_been_told_and_not_before(tmp_path):
+    """A line that is none changes nothing of that."""
+    port, peer = lab_cluster_port(), lab_cluster_port()
+    words = [
+        "serve",
+        "--id",
+        "1",
+        "--cluster",
+        f"http://127.0.0.1:{peer}",
+        "--port",
+        str(port),
+        "--data",
+        str(tmp_path),
+    ]
+    with subprocess.Popen(
+        [*metcd_command(), *words, "--lab", "http://127.0.0.1:1", "--until-stdin-closes"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        process.stdin.write(b"what?\n" * 300)
+        process.stdin.flush()
+        said = []
+        while sum(b"a line of the lab is passed over" in line for line in said) < 300:  # time enough to begin
+            said.append(process.stdout.readline())
+        assert not any(b"serves" in line for line in said)
+        process.stdin.write(b"{}\n")
+        process.stdin.flush()
+        assert b"serves" in process.stdout.readline()
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
 
 
 def lab_cluster_port():

@@ -1,6 +1,7 @@
 """What a node of a lab is told in lines: its links, its disk, and what it does at once."""
 
 import json
+import socket
 import threading
 
 import pytest
@@ -132,6 +133,17 @@ def test_a_link_that_is_cut_at_either_end_carries_nothing_and_the_other_directio
         return not inboxes[2].messages.empty()
 
     eventually("the healed link carries", arrives)
+
+
+def test_a_call_over_a_link_that_is_cut_gets_no_answer_not_even_a_refusal(pair, peers):
+    """What a handshake tells, who has met whom and who leads, must not pass either."""
+    transports, _ = pair
+    head = b"POST /raft/stream HTTP/1.1\r\nHost: localhost\r\nX-Metcd-From: %d\r\nX-Metcd-To: 2\r\n\r\n"
+    transports[2].cut(NOBODY, frozenset({1}))
+    for node_id, answered in ((1, False), (3, True)):
+        with socket.create_connection(peers[2], timeout=PATIENCE_S) as caller:
+            caller.sendall(head % node_id)
+            assert bool(caller.recv(100)) is answered
 
 
 @pytest.mark.parametrize("end", ["who sends", "who hears"])

@@ -256,6 +256,9 @@ def test_connections_are_bounded_and_their_places_come_back(port, done):
     idle = [socket.create_connection(port.address, timeout=PATIENCE_S) for _ in range(CONNECTIONS_MAX)]
     with socket.create_connection(port.address, timeout=PATIENCE_S) as refused:
         assert refused.recv(1) == b""
+    idle[0].setblocking(False)
+    with pytest.raises(BlockingIOError):  # it is still open, so that wasn't the end of everybody's time
+        idle[0].recv(1)
     for connection in idle:
         connection.close()
 
