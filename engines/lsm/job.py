@@ -30,6 +30,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
 from typing import ClassVar, Final
 
@@ -60,7 +61,8 @@ class Job:
 
     `deeper`: for each level below the output's, the ranges of its files; `grandparents`: (last user key, size) of the
     files in the level just below the output's. No row of the inputs is above `max_sequence` or below `min_sequence`, none
-    of any table above `last_sequence`.
+    of any table above `last_sequence`. `newest_first`: of two versions of a key, the newer one is in the earlier run. It
+    holds for levels, and in level 0 for tables of ours (level0.py).
     """
 
     runs: list[list[FileMeta]]
@@ -70,6 +72,7 @@ class Job:
     max_sequence: int
     last_sequence: int
     min_sequence: int = 0
+    newest_first: bool = False
 
     @classmethod
     def of(
@@ -98,7 +101,12 @@ class Job:
         ]
         grandparents = [(file.last, file.size_bytes) for file in compaction.grandparents]
         deeper = [ranges for ranges in deeper if ranges]
-        return cls(runs, deeper, grandparents, smallest_snapshot, highest, last_sequence, lowest)
+        level0 = known[: len(upper)] if compaction.level == 0 else []
+        newest_first = all(
+            above is not None and below is not None and above.min_sequence > below.max_sequence
+            for above, below in pairwise(level0)
+        )
+        return cls(runs, deeper, grandparents, smallest_snapshot, highest, last_sequence, lowest, newest_first)
 
     def most_tables(self, max_file_bytes: int) -> int:
         """More tables than the job will make, as a rule: of the size limit's, and of the grandparents'."""

@@ -83,7 +83,8 @@ def test_a_compaction_keeps_what_somebody_may_ask_for(parts: Parts, rng: random.
         bench = Bench(parts, block_bytes=rng.choice((1, 60)))
         borders = [0, *sorted(rng.choices(range(len(rows)), k=rng.randrange(4))), len(rows)]
         runs = [[bench.table(rows[low:high])] for low, high in pairwise(borders) if low < high][::-1]
-        job = Job(runs, [[(key, key)] for key in sorted(deeper)], [], snapshot, len(rows), NOW)
+        is_said = rng.random() < 0.5  # that the runs come newest first, as they do
+        job = Job(runs, [[(key, key)] for key in sorted(deeper)], [], snapshot, len(rows), NOW, newest_first=is_said)
         assert bench.rows(bench.run(job)) == expected_rows(rows, snapshot, deeper), (rows, borders, snapshot, deeper)
 
 

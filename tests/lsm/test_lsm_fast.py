@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -22,7 +23,7 @@ from engines.lsm.cache import NoBlockCache
 from engines.lsm.fast import FAST
 from engines.lsm.fast.block import DecodedBlock, SimpleBlock, TouchedBlock, decode_simple, find
 from engines.lsm.fast.bloom import FastBloom
-from engines.lsm.fast.chunks import Chunk, Rows, merge_chunks, merge_rows, whole_keys
+from engines.lsm.fast.chunks import LEAST, Chunk, Rows, grown, merge_chunks, merge_rows, whole_keys
 from engines.lsm.fast.sstable import EAGER, PATIENCE, FastTable, decode_handles
 from engines.lsm.keys import DELETION, VALUE, internal_key, order
 from engines.lsm.parts import PLAIN, Parts
@@ -186,6 +187,14 @@ def test_a_merge_is_a_dict_laid_over_dicts(
     assert merged == sorted(expected.items(), reverse=reverse)
 
 
+@given(SOURCE, st.integers())
+def test_chunks_that_grow_hold_the_same_pairs(source: dict[bytes, bytes | None], chance: int) -> None:
+    """In order, none of them empty."""
+    chunks = list(grown(in_chunks(sorted(source.items()) * 9, random.Random(chance))))
+    assert [pair for keys, values in chunks for pair in zip(keys, values, strict=True)] == sorted(source.items()) * 9
+    assert all(len(keys) >= LEAST for keys, _ in chunks[:-1]) and all(keys for keys, _ in chunks)
+
+
 def test_a_source_that_nobody_meets_is_passed_on_as_it_is() -> None:
     """The rule for compacted data: the lists of the cache, without a copy."""
     low, high = ([b"a", b"b"], [b"1", b"2"]), ([b"x", b"y"], [b"3", b"4"])
@@ -324,6 +333,45 @@ def test_a_full_cache_decodes_what_is_asked_often() -> None:
         for ask in range(1, PATIENCE + 1):
             assert table.get(b"00000", 999) == b"v" * 90
             assert type(table.cache.find(table.first_key)) is (SimpleBlock if ask >= decoded else TouchedBlock)
+
+
+def test_a_long_scan_keeps_bytes_and_the_next_one_what_it_decodes() -> None:
+    """Decoding into the cache costs twice what decoding costs, and most long scans aren't repeated."""
+    env = SimEnv()
+    build(env, [(b"%05d" % at, at + 1, b"v" * 90) for at in range(400)])
+    table = opened(env, table=FastTable)
+    for kept in (TouchedBlock, SimpleBlock, SimpleBlock):
+        assert sum(len(keys) for keys, _ in chunks(table, b"", None, 9_999, False)) == 400
+        assert type(table.cache.find(table.first_key + 5)) is kept
+        assert type(table.cache.find(table.first_key)) is SimpleBlock  # the first two are most scans' only ones
+
+
+@pytest.mark.parametrize("levels", ["level 0", "two levels", "all"])
+def test_a_short_scan_begins_anywhere(levels: str, rng: random.Random) -> None:
+    """The first chunk is made without the tables' generators: with each bound, over tables that overlap, and whose blocks end."""
+    options = SMALL | {"level0_files": 1_000, "level0_slowdown_files": 1_000, "level0_stop_files": 1_000}
+    model: dict[bytes, bytes] = {}
+    with FastStore("/db", env=SimEnv(0), **options) as store:
+        for part in range(4):
+            for _ in range(200):
+                key = b"%04d" % rng.randrange(1_000)
+                if rng.random() < 0.1:
+                    store.delete(key)
+                    model.pop(key, None)
+                else:
+                    model[key] = b"%d" % part
+                    store.put(key, model[key])
+            if levels != "all" or part < 3:
+                store.flush()
+            if levels != "level 0" and part < 2:
+                store.compact()
+        keys = sorted(model)
+        for _ in range(300):
+            start, size = b"%04d" % rng.randrange(1_001), rng.choice((1, 2, 10, 40))
+            near = keys[min(bisect_left(keys, start) + rng.randrange(20), len(keys) - 1)]
+            stop = rng.choice((None, b"%04d" % rng.randrange(1_001), start + b"0", near, near + b"0"))
+            expected = sorted(pair for pair in model.items() if start <= pair[0] and (stop is None or pair[0] < stop))
+            assert list(islice(store.scan(start, stop), size)) == expected[:size], (start, stop)
 
 
 def test_a_scan_reads_ahead_and_stops_in_time() -> None:

@@ -6,15 +6,16 @@ has a key.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from engines.kvstore import Pair, Usable
 from engines.lsm import level0
 from engines.lsm.fast.bloom import probe
-from engines.lsm.fast.chunks import Chunk, chunked, chunks_of, merge_chunks
-from engines.lsm.fast.sstable import FIRST_CHUNK, FastTable
+from engines.lsm.fast.chunks import Chunk, chunked, chunks_of, grown, merge_chunks, overlay
+from engines.lsm.fast.sstable import FIRST_CHUNK, FastTable, Head
 from engines.lsm.fast.tombstones import EmptyRanges, Run
 from engines.lsm.keys import ABSENT, Found
 from engines.lsm.merge import visible
@@ -25,7 +26,8 @@ from engines.lsm.version import FileMeta, Version
 
 __all__ = ["lookup", "pairs"]
 
-LEAST: Final = 8  # keys of a first chunk
+FIRST: Final = 12  # keys of each level that a scan begins with: most scans are short
+LEAST: Final = 4  # keys of a table of level 0, which has fewer of those that come next
 
 
 def lookup(state: State, tables: TableCache, key: bytes, sequence: int) -> Found:
@@ -145,6 +147,63 @@ def pairs(
 def _chunks(
     state: State, tables: TableCache, start: bytes, stop: bytes | None, sequence: int, reverse: bool
 ) -> Iterator[Chunk]:
+    """The merged chunks of a range."""
+    first = None if reverse else _head(state, tables, start, stop, sequence)
+    if first is None:
+        return _merged(state, tables, start, stop, sequence, reverse)
+    return chain((first,), _rest(first[0][-1], state, tables, stop, sequence))
+
+
+def _head(state: State, tables: TableCache, start: bytes, stop: bytes | None, sequence: int) -> Chunk | None:
+    """The first chunk, if all tables that have a part in it are simple, and one that isn't empty.
+
+    Most scans end in it, so no generator is made for any table. Each source gives its next few keys; up to the smallest of
+    their last ones, all is known. Ten pairs from somewhere, of two levels: 10.2 µs -> 7.7 µs; with four tables in level 0 as
+    well: 46 µs -> 34 µs.
+    """
+    memtable, frozen, version = state
+    files = [file for file in version.levels[0] if file.last >= start and (stop is None or file.first < stop)]
+    if len(files) > 1 and not (version.level0_in_order or level0.is_in_order(version, tables)):
+        return None
+    heads: list[Head] = []
+    for each in (memtable, *frozen):
+        if each.size_bytes and (chunk := next(chunks_of(each, start, stop, sequence, False), None)) is not None:
+            heads.append((*chunk, 0, len(chunk[0])))
+    wanted = [(file, max(LEAST, 2 * FIRST // (1 + len(files)))) for file in files]
+    for level, lasts in version.sorted_levels:
+        at = bisect_left(lasts, start)
+        if at < len(level) and (stop is None or level[at].first < stop):
+            wanted.append((level[at], FIRST))
+    for file, some in wanted:
+        table = tables.opened.get(file.number) or tables.get(file)
+        head = table.head(start, sequence, some) if isinstance(table, FastTable) else None
+        if head is None:
+            return None
+        if head[2] < head[3]:
+            heads.append(head)
+    bound = min([keys[end - 1] for keys, _, _, end in heads], default=start)
+    parts: list[Chunk] = []
+    for keys, values, low, end in heads:
+        end = bisect_right(keys, bound, low, end)
+        if stop is not None and stop <= bound:
+            end = bisect_left(keys, stop, low, end)
+        if low < end:
+            parts.append((keys[low:end], values[low:end]))
+    if len(parts) > 1:
+        return overlay(parts, False)
+    return parts[0] if parts else None
+
+
+def _rest(last: bytes, state: State, tables: TableCache, stop: bytes | None, sequence: int) -> Iterator[Chunk]:
+    """The chunks after the key `last`."""
+    start = last + b"\x00"
+    if stop is None or start < stop:
+        yield from _merged(state, tables, start, stop, sequence, False)
+
+
+def _merged(
+    state: State, tables: TableCache, start: bytes, stop: bytes | None, sequence: int, reverse: bool
+) -> Iterator[Chunk]:
     """The merged chunks of a range. The tables of level 0 are opened here."""
     memtable, frozen, version = state
     if version.splits_keys or not (version.level0_in_order or level0.is_in_order(version, tables)):
@@ -154,7 +213,7 @@ def _chunks(
         file for file in version.levels[0] if file.overlaps(start, None) and (stop is None or file.first < stop)
     ]
     # the more sources, the fewer keys of each it takes to have the first sixteen
-    some = LEAST + (FIRST_CHUNK - LEAST) // max(1, len(sources) + len(level0_files) + len(version.sorted_levels))
+    some = FIRST_CHUNK // 2 + FIRST_CHUNK // 2 // max(1, len(sources) + len(level0_files) + len(version.sorted_levels))
     for file in level0_files:
         sources.append(_table_chunks(tables.get(file), start, stop, sequence, reverse, some))
     for files, lasts in version.sorted_levels:
@@ -162,7 +221,13 @@ def _chunks(
         end = len(files) if stop is None else bisect_left(files, stop, key=lambda file: file.first)
         if first < end:
             sources.append(_level(files, first, end, tables, (start, stop, sequence, reverse, some)))
-    return sources[0] if len(sources) == 1 else merge_chunks(sources, reverse)
+    if len(sources) == 1:
+        return sources[0]
+    if len(sources) > len(
+        version.sorted_levels
+    ):  # levels overlap little: most of their chunks are passed on as they are
+        sources = list(map(grown, sources))
+    return merge_chunks(sources, reverse)
 
 
 def _level(

@@ -1,7 +1,8 @@
 """A table that keeps blocks decoded, and hands them out whole.
 
     a block that isn't cached ──get──► searched in its bytes, and kept so ──some gets later──► decoded, and kept so
-                             ──scan──► decoded, and kept so
+                        ──long scan──► decoded, but its bytes are kept    ──the next scan──► decoded, and kept so
+                       ──short scan──► decoded, and kept so
 
 It saves, in a warm cache, 14 of 15 µs of a get, and 2.1 of 2.2 µs for each pair of a scan. Decoding costs 26 µs for a block,
 11 in a simple table, and the memory of the decoded block.
@@ -31,7 +32,7 @@ from engines.lsm.keys import ABSENT, MAX_SEQUENCE, TRAILER_BYTES, Found
 from engines.lsm.sstable import BLOCK_TRAILER_BYTES, Table, decode_handle
 from engines.lsm.statistics import Counters
 
-__all__ = ["EAGER", "PATIENCE", "FastTable", "decode_handles"]
+__all__ = ["EAGER", "PATIENCE", "FastTable", "Head", "decode_handles"]
 
 READAHEAD_BYTES: Final = 1 << 17  # a scan reads so much at once, once it has read two blocks in a row
 FIRST_CHUNK: Final = 16  # keys: short scans are the most frequent ones
@@ -48,6 +49,7 @@ FIVE: Final = struct.Struct("5B")
 
 _CHUNK: Final = attrgetter("keys", "values")
 Decoded = DecodedBlock | SimpleBlock
+Head = tuple[Sequence[bytes], Sequence[bytes | None], int, int]  # keys and values, and which of them are meant
 
 
 class FastTable(Table):
@@ -112,16 +114,20 @@ class FastTable(Table):
         self.counters.block_lookups += 1
         self.counters.cache_misses += 1
         offset, size = self.handles[number]
-        raw = self.read(offset, size)
-        try:
-            undecoded = TouchedBlock(raw)
-            if not undecoded.end:
-                raise DecodeError("a data block holds at least one key")
-        except DecodeError as error:
-            raise self._damaged(number, error) from error
+        undecoded = self._touched(number, self.read(offset, size))
         found = self._find(number, undecoded, key, sequence)
         self.cache.add(self.first_key + number, undecoded)
         return found
+
+    def _touched(self, number: int, raw: bytes) -> TouchedBlock:
+        """A data block as it was read."""
+        try:
+            block = TouchedBlock(raw)
+            if not block.end:
+                raise DecodeError("a data block holds at least one key")
+        except DecodeError as error:
+            raise self._damaged(number, error) from error
+        return block
 
     def _find(self, number: int, block: Block, key: bytes, sequence: int) -> Found:
         try:
@@ -146,24 +152,22 @@ class FastTable(Table):
         block = self.cache.young.get(place) or self.cache.find(place)
         if isinstance(block, DecodedBlock) or (isinstance(block, SimpleBlock) and not trailers):
             return block
-        if isinstance(block, TouchedBlock):
-            raw = block.raw
-        else:
+        if not isinstance(block, TouchedBlock):
             self.counters.cache_misses += 1
-            raw = self.read(*self.handles[number])
-        decoded = self._decode(number, raw, trailers)
+            block = self._touched(number, self.read(*self.handles[number]))
+        decoded = self._decode(number, block, trailers)
         self.cache.add(place, decoded)
         return decoded
 
-    def _decode(self, number: int, raw: bytes, trailers: bool) -> Decoded:
+    def _decode(self, number: int, block: TouchedBlock, trailers: bool) -> Decoded:
         if not trailers:
             try:
-                both = decode_simple(raw, Block(raw).end)
+                both = decode_simple(block.raw, block.end)
             except DecodeError as error:
                 raise self._damaged(number, error) from error
             if both is not None and both[0]:
-                return SimpleBlock(*both, len(raw))
-        return self.new_block(number, raw)
+                return SimpleBlock(*both, len(block.raw))
+        return self.new_block(number, block.raw)
 
     def new_block(self, number: int, raw: bytes) -> DecodedBlock:
         try:
@@ -173,6 +177,31 @@ class FastTable(Table):
         except DecodeError as error:
             raise self._damaged(number, error) from error
         return block
+
+    def head(self, start: bytes, sequence: int, some: int) -> Head | None:
+        """The first `some` keys from `start` on, or those of two blocks if that is fewer; None for a table that isn't simple.
+
+        What `chunks` gives first, without a generator, and without touching what isn't asked for. There is no key only if no
+        key of the table is left.
+        """
+        if sequence < self._simple_from:
+            return None
+        number = bisect_left(self._user_separators, start)
+        if number == len(self.handles):
+            return (), (), 0, 0
+        found = self.cache.young.get(self.first_key + number)
+        block = found if type(found) is SimpleBlock else self._decoded(number, False)
+        keys = block.keys
+        low = bisect_left(keys, start)
+        end = low + some
+        if end <= len(keys):
+            return keys, block.values, low, end
+        if number + 1 == len(self.handles):
+            return keys, block.values, low, len(keys)
+        following = self._decoded(number + 1, False)
+        more = end - len(keys)
+        keys = [*keys[low:], *following.keys[:more]]
+        return keys, [*block.values[low:], *following.values[:more]], 0, len(keys)
 
     def chunks(
         self, start: bytes, stop: bytes | None, sequence: int, reverse: bool, some: int = FIRST_CHUNK
@@ -271,11 +300,11 @@ class FastTable(Table):
                 number += 1
                 continue
             for each, raw in self._read_ahead(number, last, READAHEAD_BYTES):
-                block = self._decode(each, raw, trailers)
+                block = self._touched(each, raw)
                 self.counters.block_lookups += 1
                 self.counters.cache_misses += 1
                 self.cache.add(self.first_key + number, block)
-                yield block
+                yield self._decode(each, block, trailers)
                 number += 1
 
     def _read_ahead(self, number: int, stop: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
