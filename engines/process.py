@@ -142,6 +142,10 @@ class Helper:
             self._or_kill(self._greet)
             self._runs = True
 
+    def is_ready(self) -> bool:
+        """True if `wait` returns at once. O(1)."""
+        return self._runs or bool(has_input([self.channels[0]], 0))
+
     def _or_kill(self, step: Callable[..., None], *arguments: object) -> None:
         try:
             step(*arguments)

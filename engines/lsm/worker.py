@@ -184,6 +184,10 @@ class Worker:
         """Of the process."""
         return self._helper.pid
 
+    def is_ready(self) -> bool:
+        """True if `wait` returns at once. O(1)."""
+        return self._helper.is_ready()
+
     def do(self, request: Request, env: Env) -> Done:
         """Blocks until the request is done; other threads go on meanwhile, and may ask for one of the other lane.
 

@@ -16,13 +16,14 @@ import pytest
 
 import engines
 from engines import CorruptionError
+from engines.env import Env
 from engines.lsm.compaction import manual
 from engines.lsm.core import Core
 from engines.lsm.executor import Done, Executor, FlushJob, ProcessExecutor, ThreadExecutor
 from engines.lsm.files import log_name, table_name
 from engines.lsm.job import Job
 from engines.lsm.store import LsmStore
-from engines.lsm.worker import Compact, FlushLog, serve
+from engines.lsm.worker import Compact, FlushLog, Worker, serve
 from engines.process import Channel
 from engines.simenv import SimEnv
 
@@ -158,6 +159,36 @@ def test_a_flush_is_done_between_two_tables_of_a_compaction(
     assert len(compactions.receive().files) == len(written) - 1
     for each in (*theirs, flushes, compactions):
         each.close()
+
+
+@pytest.mark.parametrize(("max_frozen", "flushes"), [(2, []), (3, ["FlushLog"])])
+def test_a_flush_that_writers_wait_for_is_done_here_while_the_process_is_busy(
+    store: LsmStore,
+    process: ProcessExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    max_frozen: int,
+    flushes: list[str],
+) -> None:
+    """It starts, or compacts; one memtable is frozen, and one more may be, or two."""
+    core, asked, work = store.core, list[str](), Worker.do
+    core.options = replace(core.options, max_frozen=max_frozen)
+
+    def noted(worker: Worker, request: Any, env: Env) -> Done:
+        asked.append(type(request).__name__)
+        if isinstance(request, Compact):
+            assert tables(core, do(process, "flush", core, 2_000))
+        return work(worker, request, env)
+
+    monkeypatch.setattr(Worker, "do", noted)
+    process.prepare(1 << 20)
+    with monkeypatch.context() as starting:
+        starting.setattr(Worker, "is_ready", lambda worker: False)
+        assert tables(core, do(process, "flush", core, 1_000))
+    assert asked == flushes
+    assert tables(core, do(process, "compact", core, 3_000))
+    assert asked == [*flushes, "Compact", *flushes]
+    assert tables(core, do(process, "flush", core, 4_000))
+    assert asked == [*flushes, "Compact", *flushes, "FlushLog"]
 
 
 def test_a_small_job_starts_no_process(store: LsmStore) -> None:

@@ -335,17 +335,6 @@ def test_a_full_cache_decodes_what_is_asked_often() -> None:
             assert type(table.cache.find(table.first_key)) is (SimpleBlock if ask >= decoded else TouchedBlock)
 
 
-def test_a_long_scan_keeps_bytes_and_the_next_one_what_it_decodes() -> None:
-    """Decoding into the cache costs twice what decoding costs, and most long scans aren't repeated."""
-    env = SimEnv()
-    build(env, [(b"%05d" % at, at + 1, b"v" * 90) for at in range(400)])
-    table = opened(env, table=FastTable)
-    for kept in (TouchedBlock, SimpleBlock, SimpleBlock):
-        assert sum(len(keys) for keys, _ in chunks(table, b"", None, 9_999, False)) == 400
-        assert type(table.cache.find(table.first_key + 5)) is kept
-        assert type(table.cache.find(table.first_key)) is SimpleBlock  # the first two are most scans' only ones
-
-
 @pytest.mark.parametrize("levels", ["level 0", "two levels", "all"])
 def test_a_short_scan_begins_anywhere(levels: str, rng: random.Random) -> None:
     """The first chunk is made without the tables' generators: with each bound, over tables that overlap, and whose blocks end."""
@@ -355,7 +344,7 @@ def test_a_short_scan_begins_anywhere(levels: str, rng: random.Random) -> None:
         for part in range(4):
             for _ in range(200):
                 key = b"%04d" % rng.randrange(1_000)
-                if rng.random() < 0.1:
+                if levels == "all" and part == 3 and rng.random() < 0.1:  # a table with tombstones is not simple
                     store.delete(key)
                     model.pop(key, None)
                 else:

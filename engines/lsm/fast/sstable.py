@@ -1,8 +1,7 @@
 """A table that keeps blocks decoded, and hands them out whole.
 
     a block that isn't cached ──get──► searched in its bytes, and kept so ──some gets later──► decoded, and kept so
-                        ──long scan──► decoded, but its bytes are kept    ──the next scan──► decoded, and kept so
-                       ──short scan──► decoded, and kept so
+                             ──scan──► decoded, and kept so
 
 It saves, in a warm cache, 14 of 15 µs of a get, and 2.1 of 2.2 µs for each pair of a scan. Decoding costs 26 µs for a block,
 11 in a simple table, and the memory of the decoded block.
@@ -300,11 +299,11 @@ class FastTable(Table):
                 number += 1
                 continue
             for each, raw in self._read_ahead(number, last, READAHEAD_BYTES):
-                block = self._touched(each, raw)
+                block = self._decode(each, self._touched(each, raw), trailers)
                 self.counters.block_lookups += 1
                 self.counters.cache_misses += 1
                 self.cache.add(self.first_key + number, block)
-                yield self._decode(each, block, trailers)
+                yield block
                 number += 1
 
     def _read_ahead(self, number: int, stop: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
