@@ -1,7 +1,9 @@
 """A helper process: another Python that runs a function of this package, asked over sockets.
 
-    parent ──(frame)──► helper     channel i, a socket pair; frame = length: 8 bytes, big-endian │ pickle of that length
+    parent ──(frame)──► helper     channel i, a socket pair
            ◄──(frame)──            the first frame of channel 0 says what to run, the answer that it runs
+    frame                          length of the pickle │ number of large parts │ pickle │ each large part: length │ bytes
+                                   numbers have 8 bytes, big-endian
 
 1. The helper imports what it is told to run, and never the program's main module: so a script needs no
    `if __name__ == "__main__":`. It is started with `-I -S`, and is handed the absolute parts of `sys.path`.
@@ -12,6 +14,7 @@
 4. Where none can be started, `NoHelper` says why: a frozen or embedded interpreter (`sys.executable` is no Python, and must
    not be run to see what it does), a limit of the system's, a package that can't be imported.
 5. In a forked child the helper is the parent's (`leave_to_parent`).
+6. What an object hands over as a `pickle.PickleBuffer` is a large part, which neither end copies once more.
 
 Frames are pickles: both ends are this package, and nobody else has the socket. `multiprocessing` has processes, too, but its
 spawn imports the main module, and its daemonic processes may have no children.
@@ -28,6 +31,7 @@ import pickle
 import re
 import select
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +43,8 @@ __all__ = ["Channel", "ChannelClosed", "Helper", "NoHelper", "has_input"]
 START_S: Final = 60.0  # that a helper gets to say that it runs; importing takes 0.1
 END_S: Final = 5.0  # that it gets to end by itself
 WATCH_S: Final = 10.0  # between two looks at whether the other process still lives
-_SIZE_BYTES: Final = 8
+_HEADER: Final = struct.Struct(">QQ")
+_LARGE: Final = struct.Struct(">Q")
 _BOOT: Final = (
     "import json, sys; path, module, fds = json.loads(sys.argv[1]); sys.path[:] = path; "
     "from engines.process import run; run(module, fds)"
@@ -62,29 +67,35 @@ class Channel:
 
     def send(self, message: object) -> None:
         """Raises ChannelClosed; what pickle raises for an object that can't be pickled, and then nothing was sent."""
-        frame = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        large: list[pickle.PickleBuffer] = []
+        frame = pickle.dumps(message, pickle.HIGHEST_PROTOCOL, buffer_callback=large.append)
         try:
-            self._end.sendall(len(frame).to_bytes(_SIZE_BYTES, "big"))
-            self._end.sendall(frame)  # not in one piece with its size: it may be some megabytes
+            self._end.sendall(_HEADER.pack(len(frame), len(large)) + frame)
+            for each in large:
+                with memoryview(each) as part:
+                    self._end.sendall(_LARGE.pack(part.nbytes))
+                    self._end.sendall(part)
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
     def receive(self) -> Any:
         """Blocks until the other end has sent an object. Raises ChannelClosed; what pickle raises."""
-        return pickle.loads(self._read(int.from_bytes(self._read(_SIZE_BYTES), "big")))
+        size, large = _HEADER.unpack(self._read(_HEADER.size))
+        frame = self._read(size)
+        return pickle.loads(frame, buffers=[self._read(*_LARGE.unpack(self._read(_LARGE.size))) for _ in range(large)])
 
-    def _read(self, size: int) -> bytes:
-        parts = []
-        while size:
+    def _read(self, size: int) -> bytearray:
+        data = bytearray(size)
+        rest = memoryview(data)
+        while rest:
             try:
-                part = self._end.recv(min(size, 1 << 20))
+                got = self._end.recv_into(rest)
             except OSError as error:
                 raise ChannelClosed(str(error)) from error
-            if not part:
+            if not got:
                 raise ChannelClosed("the other end is closed")
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            rest = rest[got:]
+        return data
 
     def fileno(self) -> int:
         """Of the socket; -1 if it is closed."""

@@ -35,16 +35,20 @@ from engines.log import LogWriter
 from engines.lsm.block import Block, BlockBuilder
 from engines.lsm.bloom import BlockedBloom, BlockedBloomBuilder
 from engines.lsm.fast import FAST
-from engines.lsm.keys import Row, internal_key
+from engines.lsm.keys import ABSENT, Row, internal_key
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import merge
+from engines.lsm.options import Options
 from engines.lsm.parts import PLAIN
 from engines.lsm.skiplist import SkipList
+from engines.simenv import SimEnv
+from tests.lsm.tables import build, opened
 
 ROUNDS = 9
 MEMTABLES = pytest.mark.parametrize(
     ("parts", "kind"), [(PLAIN, "skiplist"), (FAST, "skiplist"), (FAST, "sorted")], ids=["plain", "fast", "sorted"]
 )
+TABLES = pytest.mark.parametrize("parts", [PLAIN, FAST], ids=["plain", "fast"])
 
 
 class Part:
@@ -156,6 +160,37 @@ def test_block_seek(part: Part) -> None:
         return sum(next(block.forward(key))[0] == key for key in sought)
 
     assert part("a key of a block of 4 KiB with 40 entries", body) == part.count
+
+
+@TABLES
+def test_table_build(part: Part, parts: Any) -> None:
+    """What a flush and a compaction do with each row, without a disk."""
+    rows = [Row.of(key, number, value) for number, (key, value) in enumerate(zip(part.keys, part.values), 1)]
+
+    def body() -> int:
+        env = SimEnv(0)
+        env.makedirs("/db", "bench")
+        options = Options(max_file_bytes=1 << 30)
+        (file,) = parts.table_writer(env, "/db", options, part.count, iter([1]), "bench", min_sequence=1).write_all(
+            rows
+        )
+        return int(file.statistics.entries)
+
+    assert part(f"{part.count:,} rows in order, into one table", body) == part.count
+
+
+@TABLES
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 26], ids=["cold", "cached"])
+def test_table_get(part: Part, parts: Any, cache_bytes: int) -> None:
+    env = SimEnv(0)
+    build(env, [(key, number, value) for number, (key, value) in enumerate(zip(part.keys, part.values), 1)])
+    table = opened(env, cache_bytes=cache_bytes, table=parts.table)
+
+    def body() -> int:
+        return sum(table.get(key, part.count) is not ABSENT for key in part.shuffled)
+
+    where = "each block in the cache" if cache_bytes else "each block read again"
+    assert part(f"each of {part.count:,} keys in one table, in random order, {where}", body) == part.count
 
 
 def test_bloom_build(part: Part) -> None:

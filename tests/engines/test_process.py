@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pickle import PickleBuffer
 
 import pytest
 
@@ -68,6 +70,28 @@ def test_a_helper_has_nothing_of_its_parents(helper: Helper, capfd: pytest.Captu
     assert main is None
     helper.ask(0, "print")
     assert capfd.readouterr() == ("", "")
+
+
+class Large:
+    """Hands its bytes over as a large part."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Large, (PickleBuffer(self.data),)
+
+
+def test_large_parts_stand_beside_the_pickle(helper: Helper) -> None:
+    """Rule 6: any number of them, of any size, and none of their bytes in the pickle."""
+    sizes = [0, 1, 3_000_000]
+    channel, parts = helper.ask(1, [Large(b"x" * size) for size in sizes])
+    assert channel == 1 and [part.data for part in parts] == [b"x" * size for size in sizes]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Channel(ours).send([Large(b"x" * 20_000), Large(b"y")])
+        pickled, large = (int.from_bytes(theirs.recv(8), "big") for _ in range(2))
+        assert pickled < 500 and large == 2
 
 
 def test_the_end_leaves_neither_a_zombie_nor_a_descriptor() -> None:

@@ -252,7 +252,7 @@ def test_a_frozen_memtable_travels(rng: random.Random, step: int) -> None:
     memtable = fast.new_memtable("skiplist", random.Random(1), 0)
     for number in range(300):
         memtable.add(5 + number * step, b"%d" % rng.randrange(200), rng.choice((None, b"", b"%d" % number)))
-    there = pickle.loads(pickle.dumps(memtable))
+    there = pickle.loads(pickle.dumps(memtable, pickle.HIGHEST_PROTOCOL))
     assert list(there.rows()) == list(memtable.rows())
     assert list(there.row_chunks()) == list(memtable.row_chunks())
     assert (len(there), there.key_count()) == (len(memtable), memtable.key_count())

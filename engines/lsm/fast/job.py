@@ -24,7 +24,7 @@ __all__ = ["FastTableWriter", "compact", "flush"]
 
 TRAILER_SLICE: Final = slice(-TRAILER_BYTES, None)
 LOADED: Final = 1024  # pairs of a load that are taken together
-ROUND: Final = 1024  # rows of a source of a compaction that are taken together, some 100 KiB
+ROUND: Final = 512  # rows of a source of a compaction that are taken together, some 50 KiB
 _kind: Final = itemgetter(-TRAILER_BYTES)  # the lowest byte of an internal key's trailer
 
 

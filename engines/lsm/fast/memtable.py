@@ -33,6 +33,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pickle import PickleBuffer
 from typing import Final, NamedTuple
 
 from engines.kvstore import Operation
@@ -256,10 +257,11 @@ class FastMemTable(MemTable):
 
     # ---- the way to a worker process --------------------------------------------------------------------------------
 
-    def __reduce__(self) -> tuple[object, tuple[bytes]]:
-        """The rows only, in the order of arrival: 0.15 µs a row. Requires: nobody adds any more."""
+    def __reduce__(self) -> tuple[object, tuple[PickleBuffer]]:
+        """The rows only, in the order of arrival, in a part of their own (engines/process.py, rule 6): 0.15 µs a row. Requires:
+        nobody adds any more; protocol 5."""
         rows = self._first, self._sequences, self._keys, self._values
-        return _unpacked, (marshal.dumps(rows, MARSHAL_VERSION),)
+        return _unpacked, (PickleBuffer(marshal.dumps(rows, MARSHAL_VERSION)),)
 
     # ---- the order --------------------------------------------------------------------------------------------------
 
@@ -292,7 +294,7 @@ class FastMemTable(MemTable):
         return None
 
 
-def _unpacked(rows: bytes) -> FastMemTable:
+def _unpacked(rows: bytes | bytearray) -> FastMemTable:
     """The memtable that `__reduce__` has packed, in another process of the same Python: to be read only."""
     memtable = FastMemTable(0)
     memtable._first, memtable._sequences, memtable._keys, memtable._values = marshal.loads(rows)

@@ -35,7 +35,7 @@ __all__ = ["EAGER", "PATIENCE", "FastTable", "Head", "decode_handles"]
 
 READAHEAD_BYTES: Final = 1 << 17  # a scan reads so much at once, once it has read two blocks in a row
 FIRST_CHUNK: Final = 16  # keys: short scans are the most frequent ones
-ROWS_BYTES: Final = 1 << 18  # a compaction reads so much at once
+ROWS_BYTES: Final = 1 << 17  # a compaction reads so much at once
 
 # A block is decoded at its third get if that evicts nothing: its memory grows by `GROWTH` times its bytes. In a full cache
 # it has to be asked `PATIENCE` times: searching the bytes so often costs what decoding does, and in a store that is much
