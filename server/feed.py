@@ -21,7 +21,8 @@ is always there, null where nothing is known, and more may be added. This is the
                                                               20 at most; {} for what is no write, or has no entry here
      "rates": {"puts": 310.0, "gets": 0.0, "deletes": 0.0, "latency_ms": 1.9}         a second; the median, or null
      "store": null | {"applied": 17, "until": 17, "describe": {…}}                    sketch(): server/feed_store.py
-     "events": [["role", before, after, leader, term], ["snapshot", "cut" | "begins to load" | "loaded", index], …]
+     "events": [["role", before, after, leader, term], ["snapshot", "cut" | "begins to load" | "loaded", index],
+                ["flush" | "compaction" | "merge", {"count": 1}], …]                       of the engine: when it is looked at
     }
 
 "raft" is null until the node's thread has answered once. "progress" is of a leader, else {}. "store" is null in the frames
@@ -221,7 +222,7 @@ class Frames:
             "requests": requests_part(interval, self._taps),
             "rates": self._rates.part(now),
             "store": self._store.part(),
-            "events": [*interval.events, *_events(before, view)],
+            "events": [*interval.events, *_events(before, view), *self._store.events],
         }
 
     def _wal(self, view: View) -> dict[str, Any]:

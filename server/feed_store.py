@@ -21,6 +21,7 @@ __all__ = ["StorePart", "describe_store"]
 
 PERIOD_S = 0.5
 SHARE_MAX = 0.05
+BACKGROUND = {"flushes": "flush", "compactions": "compaction", "merges": "merge"}  # counters, and what one of them is
 
 
 def describe_store(watched: Watched, whole: bool) -> dict[str, Any]:
@@ -38,6 +39,10 @@ class StorePart:
         self._watched = watched
         self._next = 0.0
         self._told: dict[str, Any] | None = None
+        self._done: dict[str, int] | None = (
+            None  # what the engine had done in the background, when it was looked at last
+        )
+        self.events: list[list[Any]] = []  # of the last call of `part`
 
     def forget(self) -> None:
         """Somebody came who has seen nothing: the next part is a whole one, at once."""
@@ -45,6 +50,7 @@ class StorePart:
 
     def part(self) -> dict[str, Any] | None:
         """What is new, or None."""
+        self.events = []
         begun = time.monotonic()
         if begun < self._next:
             return None
@@ -54,7 +60,17 @@ class StorePart:
             return None
         ended = time.monotonic()
         self._next = ended + max(PERIOD_S, (ended - begun) / SHARE_MAX)
+        self._note(told["describe"].get("counters", {}))
         if told == self._told:
             return None
         self._told = told
         return told
+
+    def _note(self, counters: dict[str, Any]) -> None:
+        """Makes events of what an engine has done since the last look, by the counters that it has."""
+        before, self._done = self._done, {name: counters[name] for name in BACKGROUND if name in counters}
+        if before is None:
+            return
+        for name, count in self._done.items():
+            if (more := count - before.get(name, 0)) > 0:
+                self.events.append([BACKGROUND[name], {"count": more}])

@@ -50,6 +50,7 @@ __all__ = ["FrontEnd", "Limits"]
 
 REFUSED_DRAINED_BYTES = 256 << 10
 REFUSED_LINGERING_MAX = 32
+EVERYWHERE = ("0.0.0.0", "::")  # addresses to listen on, and none that a page could name
 SPARE_IDLE_S = 0.1  # a spare connection has one question, and asks it at once
 
 describe(
@@ -103,7 +104,8 @@ class FrontEnd(Listener):
         self._clients = None if loop is None else LoopClients(loop, self)
         super().__init__(address, Connection, "http", _log)
         self._port = self.address[1]
-        self.feed = Feed(node, self, [url_of(*self.address), *pages])
+        own = [] if self.address[0] in EVERYWHERE else [url_of(*self.address)]
+        self.feed = Feed(node, self, [*own, *pages])
         self.local_only = self.address[0].startswith("127.") or self.address[0] == "::1"
 
     def stop(self, grace_s: float = 0.25) -> None:

@@ -313,8 +313,8 @@ def find_call(request: Request) -> Call:
         if not route.writes:
             raise BadRequest(400, "X-Metcd-Request is for what writes keys: PUT, DELETE and POST /_/batch.")
         options = {**options, "serial": serial_of(request.fields.serial)}
-    if route is PAGE and request.fields.known is not None:
-        options = {**options, "known": request.fields.known}
+    if route is PAGE:
+        options = {**options, "host": request.fields.host, "known": request.fields.known}
     if route.needs_length and request.fields.content_length is None:
         raise BadRequest(411, "This request must come with a Content-Length (curl sends one with -d, even with -d '').")
     return Call(route, key, options)

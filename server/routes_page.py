@@ -57,6 +57,7 @@ TYPES = {
     "json": "application/json",
     "png": "image/png",
 }
+_LOCALHOST = re.compile(rb"localhost(:[0-9]+)?", re.IGNORECASE)
 _PLAIN_URL = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-f:.]+\]):[0-9]+")  # nothing that means something in a policy
 
 
@@ -85,15 +86,27 @@ def page_files() -> dict[bytes, File]:
 
 
 def answer_page(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    """A file of the page. key: its name; "" is index.html. options: "known", what the browser has already."""
+    """A file of the page. key: its name; "" is index.html. options: "host"; "known", what the browser has already.
+
+    The nodes know each other's pages as http://127.0.0.1:port, and a browser takes localhost for another origin: so who
+    asks for the page there is sent on. (A fragment goes with it.)
+    """
     name = key or b"index.html"
+    host = options.get("host") or b""
+    if (
+        name == b"index.html"
+        and _LOCALHOST.fullmatch(host)
+        and any(page.startswith("http://127.") for page in server.feed.pages)
+    ):
+        there = b"127.0.0.1%b" % host[len("localhost") :]
+        return Answer(307, b"", b"Location: http://%b/_/page\r\n%b" % (there, NOT_KEPT))
     file = page_files().get(name)
     if name == b"nodes.json":
         return Answer(200, json.dumps({"pages": server.feed.pages}).encode() + b"\n", JSON + NOT_KEPT)
     if file is None:
         return error_answer(404, "The page has no such file.", b"X-Metcd-Error: NoSuchPath\r\n")
     kept = b"ETag: %b\r\nCache-Control: no-cache\r\n" % file.tag
-    if file.tag in [tag.strip().removeprefix(b"W/") for tag in options.get("known", b"").split(b",")]:
+    if file.tag in [tag.strip().removeprefix(b"W/") for tag in (options.get("known") or b"").split(b",")]:
         return Answer(304, b"", kept)
     policy = POLICY.format(" ".join(["'self'", *server.feed.pages, *([server.lab] if server.lab else [])]))
     headers = (

@@ -195,6 +195,16 @@ def test_a_node_s_thread_that_is_away_is_waited_for_no_longer_than_a_look_takes(
     assert eventually("it answers", lambda: one.watched.look(1.0)).status.id == 1
 
 
+def test_what_the_engine_does_in_the_background_is_an_event(tmp_path):
+    with LocalCluster(tmp_path, ["lsm"]) as cluster:
+        node = cluster.leader()
+        with front_of(node) as front, Viewer(front) as viewer:
+            cluster.put(node, b"a", b"1")
+            viewer.first(lambda frame: frame["store"] and frame["store"]["describe"]["counters"]["puts"])
+            node.machine.store.flush()
+            assert viewer.first(lambda frame: frame["events"])["events"] == [["flush", {"count": 1}]]
+
+
 class Asking:
     """A front end: it tells of requests while it has taps."""
 

@@ -79,6 +79,29 @@ def test_what_is_no_file_of_the_page_is_not_there(wire, path):
     assert (status, headers["x-metcd-error"]) == (404, "NoSuchPath")
 
 
+@pytest.mark.parametrize("path", ["/", "/_/page"])
+def test_who_asks_at_localhost_is_sent_to_the_address_that_the_nodes_know(front, path):
+    port = front.address[1]
+    with Wire(front.address) as wire:
+        wire.send(f"GET {path} HTTP/1.1\r\nHost: LocalHost:{port}\r\nAccept: text/html\r\n\r\n".encode())
+        status, headers, _ = wire.answer()
+        assert (status, headers["location"]) == (307, f"http://127.0.0.1:{port}/_/page")
+        wire.send(f"GET /_/page/main.js HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
+        assert wire.answer()[0] == 200
+
+
+def test_a_node_that_listens_everywhere_names_no_page_of_its_own(one):
+    front = FrontEnd(one, ("0.0.0.0", 0), pages=[OTHER])
+    assert front.feed.pages == [OTHER]
+    front.stop()
+    alone = FrontEnd(one, ("0.0.0.0", 0))
+    alone.start()
+    with Wire(("127.0.0.1", alone.address[1])) as wire:
+        wire.send(b"GET /_/page HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert wire.answer()[0] == 200
+    alone.stop()
+
+
 def test_the_nodes_are_listed(wire, front):
     assert json.loads(wire.ask("GET", "/_/page/nodes.json")[2]) == {"pages": [_own(front), OTHER]}
 
