@@ -13,7 +13,8 @@ Invariants:
 1. A tap never blocks, never raises, and keeps references only: what they look like is the feed's business, in its thread.
 2. Everything is bounded: lists by the numbers below, counters by members and types of messages.
 3. An Interval is written by many threads and read by the feed's after `take`. Who still has the old one may add to it a
-   moment too late: that is lost, and counters here are for people, not for tests of an invariant.
+   moment too late: a message that is lost so is no matter, there are many. Requests and events are never lost, but for
+   those beyond the numbers below.
 """
 
 from __future__ import annotations
@@ -77,12 +78,16 @@ class Taps:
         """asking: who tells of requests; it is told to stop when there are enough of them, and asked again by `take`."""
         self._asking = asking
         self._interval = Interval()
+        self._asked: deque[Asked] = deque(maxlen=REQUESTS_MAX)  # not in the Interval: of these none must be lost
+        self._events: deque[list[Any]] = deque(maxlen=EVENTS_MAX)
         self.persisting: deque[Span] = deque(maxlen=SPANS_MAX)
         self.applying: deque[Span] = deque(maxlen=SPANS_MAX)
 
     def take(self) -> Interval:
         """What was noted since the last call; a new Interval begins. For the feed's thread."""
         taken, self._interval = self._interval, Interval()
+        taken.asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        taken.events = [self._events.popleft() for _ in range(len(self._events))]
         self._asking.taps = self
         return taken
 
@@ -116,7 +121,7 @@ class Taps:
 
     def answered(self, method: bytes, target: bytes, status: int, seconds: float, headers: bytes) -> None:
         """A request was answered, `seconds` after it was there whole. Once REQUESTS_MAX were, no more are asked for."""
-        asked = self._interval.asked
+        asked = self._asked
         if not target.startswith(OWN_PATHS):
             asked.append(Asked(method, target, status, seconds, headers, time.monotonic()))
         if len(asked) >= REQUESTS_MAX:
@@ -124,9 +129,7 @@ class Taps:
 
     def event(self, kind: str, *words: Any) -> None:
         """Something happened that people want to see; words are ready for JSON."""
-        events = self._interval.events
-        if len(events) < EVENTS_MAX:
-            events.append([kind, *words])
+        self._events.append([kind, *words])
 
 
 class Tapped(Protocol):

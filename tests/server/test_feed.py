@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -140,6 +141,7 @@ def test_a_write_is_seen_with_where_its_time_went(front):
 
 def test_the_page_s_own_requests_are_not_shown(front):
     with Viewer(front) as viewer, Wire(front.address) as wire:
+        viewer.first()
         for path in OWN_PATHS:
             with Wire(front.address) as other:
                 other.ask("HEAD", path.decode())
@@ -203,6 +205,15 @@ def test_what_the_engine_does_in_the_background_is_an_event(tmp_path):
             viewer.first(lambda frame: frame["store"] and frame["store"]["describe"]["counters"]["puts"])
             node.machine.store.flush()
             assert viewer.first(lambda frame: frame["events"])["events"] == [["flush", {"count": 1}]]
+
+
+def test_messages_that_were_not_sent_are_counted(one):
+    taps = Taps(Asking())
+    one.watched.tap(taps)
+    one.unreachable(2, [HEARTBEAT] * 3)
+    one.read_barrier()
+    one.watched.tap(None)
+    assert taps.take().dropped == 3
 
 
 class Asking:
@@ -331,6 +342,14 @@ def test_a_dead_viewer_s_thread_ends(front, monkeypatch):
     viewer.first()
     viewer.__exit__()
     eventually("its thread has ended", lambda: not front.threads)
+
+
+def test_a_feed_has_no_deadline_and_no_pace(one, monkeypatch):
+    monkeypatch.setattr("server.feed.SILENCE_S", 0.05)
+    with front_of(one, Limits(answer_s=0.2, answer_bytes_per_s=1 << 40)) as front, Viewer(front) as viewer:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.6:
+            viewer.comment()
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
