@@ -2,7 +2,7 @@
 
     GET     /                      of a browser (Accept has text/html)     the page; without that, as any path without a key
     GET     /_/page, /_/page/<file>                                        the page, and the files in server/page/
-    GET     /_/page/nodes.json     {"pages": [this node's URL, those of --page-with]}
+    GET     /_/page/nodes.json     {"pages": [this node's URL, those of --page-with], "missing": [what isn't built yet]}
     GET     /_/feed                                                        text/event-stream (server/feed.py); 503 if too many watch
     GET     /_/describe            {"applied", "until", "describe", "stats"}: the engine's whole description
     GET     /_/explain?key=        {"engine", "key", "explain", "sentence"}: what a get of the key touches now
@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.addresses import parse_url, url_of
 from server.answers import JSON, Answer, Options, Route, Serving, error_answer
@@ -38,12 +39,13 @@ from server.page_bytes import file_list, piece
 from server.request import BadRequest, Request
 from server.statemachine import USER
 
-__all__ = ["PAGE", "PAGE_FILES", "PAGE_ROUTES", "may_watch", "page_url", "share"]
+__all__ = ["PAGE", "PAGE_FILES", "PAGE_ROUTES", "may_watch", "not_built", "page_url", "share"]
 
 EVENT_STREAM = b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
 PLAIN_TEXT = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
 NOT_KEPT = b"Cache-Control: no-store\r\n"
 FILE_BYTES_MAX = 1 << 20
+MISSING_MAX = 8
 SHARED = frozenset((b"/_/feed", b"/_/describe", b"/_/explain", b"/_/bytes"))
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {}; "
@@ -102,7 +104,8 @@ def answer_page(server: Serving, key: bytes, options: Options, body: bytes) -> A
         return Answer(307, b"", b"Location: http://%b/_/page\r\n%b" % (there, NOT_KEPT))
     file = page_files().get(name)
     if name == b"nodes.json":
-        return Answer(200, json.dumps({"pages": server.feed.pages}).encode() + b"\n", JSON + NOT_KEPT)
+        told = {"pages": server.feed.pages, "missing": not_built(os.environ.get("METCD_MISSING", ""))}
+        return Answer(200, json.dumps(told).encode() + b"\n", JSON + NOT_KEPT)
     if file is None:
         return error_answer(404, "The page has no such file.", b"X-Metcd-Error: NoSuchPath\r\n")
     kept = b"ETag: %b\r\nCache-Control: no-cache\r\n" % file.tag
@@ -114,6 +117,17 @@ def answer_page(server: Serving, key: bytes, options: Options, body: bytes) -> A
         f"Content-Security-Policy: {policy}\r\n"
     )
     return Answer(200, file.body, headers.encode() + kept)
+
+
+def not_built(text: str) -> list[list[Any]]:
+    """What `metcd learn serve` says that its learner hasn't built: [[engine, chapter, title], …]; [] for anything else."""
+    try:
+        told = json.loads(text or "[]")
+    except ValueError:
+        return []
+    form = (str, int, str)
+    entries = told[:MISSING_MAX] if isinstance(told, list) else []
+    return [each for each in entries if isinstance(each, list) and tuple(map(type, each)) == form]
 
 
 def page_url(text: str) -> str:

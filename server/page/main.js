@@ -41,6 +41,7 @@ import {view as lsm} from "./lsm.js";
 import {view as memory} from "./memory.js";
 import {view as requests} from "./requests.js";
 import {World} from "./stream.js";
+import {panel as missing} from "./missing.js";
 import {count, h, keyed, put, say} from "./svg.js";
 import {panel as write} from "./write.js";
 
@@ -55,6 +56,7 @@ const VIEWS = [
   bytes,
 ];
 const PANELS = [
+  missing,
   lab,
   write,
 ];

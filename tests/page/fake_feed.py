@@ -34,6 +34,7 @@ class FakeNodes:
 
     make: (node's id, number of the frame, URLs of all) -> frame. paused: ids whose feeds say nothing, and stay open.
     store: what was PUT, by path. free: while it is not set, PUTs wait. handler: what answers, None for Handler.
+    missing: what a learner hasn't built, as `metcd learn serve` tells it.
     """
 
     handler: type[Handler] | None = None
@@ -45,6 +46,7 @@ class FakeNodes:
         self.free.set()
         self.paused: set[int] = set()
         self.store: dict[str, bytes] = {}
+        self.missing: list[list[Any]] = []
         self.viewers: list[tuple[int, int]] = []  # (node, connection)
         self.writing = 0
         self.writing_most = 0
@@ -121,6 +123,9 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if path == "/_/feed":
             self.feed()
+        elif path == "/_/page/nodes.json":
+            told = {"pages": [], "missing": self.nodes.missing}
+            self.answer(200, json.dumps(told).encode(), "application/json")
         elif path in ("/", "/_/page") or path.startswith("/_/page/"):
             name = path.removeprefix("/_/page").strip("/") or "index.html"
             file = files("server") / "page" / name

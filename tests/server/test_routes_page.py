@@ -103,7 +103,22 @@ def test_a_node_that_listens_everywhere_names_no_page_of_its_own(one):
 
 
 def test_the_nodes_are_listed(wire, front):
-    assert json.loads(wire.ask("GET", "/_/page/nodes.json")[2]) == {"pages": [_own(front), OTHER]}
+    assert json.loads(wire.ask("GET", "/_/page/nodes.json")[2]) == {"pages": [_own(front), OTHER], "missing": []}
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ('[["btree", 11, "Pages"]]', [["btree", 11, "Pages"]]),
+        ('[["btree", "11", "Pages"], 3, ["lsm"]]', []),
+        ("no JSON", []),
+        ('{"btree": 11}', []),
+    ],
+)
+def test_what_a_learner_has_not_built_is_told_to_the_page(wire, monkeypatch, told, shown):
+    """METCD_MISSING, which `metcd learn serve` sets; anything else says nothing."""
+    monkeypatch.setenv("METCD_MISSING", told)
+    assert json.loads(wire.ask("GET", "/_/page/nodes.json")[2])["missing"] == shown
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ function violated(text) {
 
 /* How many entries of the logs fit beside the nodes' states. */
 function cells() {
-  return Math.min(32, Math.max(8, Math.floor((byId("logs").clientWidth - 396) / 29)));
+  return Math.min(32, Math.max(8, Math.floor((byId("logs").clientWidth - (innerWidth > 520 ? 396 : 250)) / 29)));
 }
 
 function play(on) {
