@@ -18,7 +18,7 @@ class FastLog(Log):
 
     def batch(self, places: Places, operations: Operations, sync: bool) -> Changes:
         """Stands in for Log.batch, if nothing is deleted, and no old value is in another segment: there is no tombstone
-        then. An operation of 1000 0.8 µs -> 0.5 µs.
+        then. An operation of 1000 1.1 µs -> 0.7 µs, without the calls that fill the batch.
         """
         active = self.active
         if active is None or len(operations) < 2:

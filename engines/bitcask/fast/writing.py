@@ -45,7 +45,7 @@ class FastWriter(Writer):
         """Stands in for Writer.put, which makes a batch of one; so for Writer.write and Log.batch with that batch.
 
         Saves the batch, the dicts of its operations and of its changes, the list of its records, a lock, and twenty
-        calls: put 4.7 µs -> 1.4 µs.
+        calls: put 4.8 µs -> 1.3 µs.
         """
         if type(key) is not bytes or not 0 < len(key) <= MAX_KEY_BYTES:
             check_key(key)
@@ -106,7 +106,7 @@ class FastWriter(Writer):
         return True
 
     def delete(self, key: bytes, sync: bool | None) -> None:
-        """Stands in for Writer.delete, as `put` for Writer.put: delete 4.5 µs -> 1.2 µs."""
+        """Stands in for Writer.delete, as `put` for Writer.put: delete 4.8 µs -> 1.15 µs."""
         if type(key) is not bytes:
             check_key_type(key)
         if not (self._syncs if sync is None else sync):
