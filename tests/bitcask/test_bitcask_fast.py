@@ -130,7 +130,7 @@ def test_the_hint_of_a_long_segment(rng: random.Random) -> None:
     pair = Pair()
     pair.open()
     keys = [rng.randbytes(rng.choice((1, 16, 300, 32_768))) for _ in range(40)]
-    for _ in range(150):
+    for _ in range(220):
         key, value = rng.choice(keys), rng.randbytes(rng.choice((0, 5, 40_000)))
         sync, other = rng.random() < 0.5, rng.choice(keys)
         chance = rng.random()
