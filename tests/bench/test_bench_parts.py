@@ -27,6 +27,7 @@ from engines.bitcask.keydir import Keydir
 from engines.bitcask.record import decode_record, encode_record
 from engines.bitcask.scan import hint_of
 from engines.bitcask.segment import Segment
+from engines.btree import BTreeStore
 from engines.btree.freelist import Freelist
 from engines.btree.node import Node
 from engines.btree.page import LEAF, with_trailer
@@ -280,6 +281,19 @@ def test_freelist_allocate(part: Part) -> None:
 
     free = range(2, part.count + 2)
     assert part("a page, while some are free", body, setup=lambda: (Freelist(free, part.count + 2),)) == part.count
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "fast"])
+def test_btree_commit(part: Part, tmp_path: Path, plain: bool) -> None:
+    pairs = [(key, part.values[number]) for number, key in enumerate(part.shuffled)]
+    with BTreeStore(tmp_path / "db", sync=False, plain=plain) as store:
+
+        def body() -> int:
+            for key, value in pairs:
+                store.put(key, value)
+            return len(pairs)
+
+        assert part("a put that is a commit of its own, unsynced", body) == part.count
 
 
 # ---- bitcask, and the log ---------------------------------------------------------------------------------------------------

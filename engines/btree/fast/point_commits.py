@@ -66,6 +66,9 @@ class PointCommits(Provisional):
                root     8 bytes are different   -> another page           with a new id and a new checksum
                the bucket's entry in the root bucket's leaf: 8 bytes are different
 
+    An even leaf that isn't in the cache is changed as bytes (even.py), and isn't decoded for it: that is a tenth of the time at
+    most, and a quarter of the memory that 200,000 puts take.
+
     A split, a leaf joined with its neighbour and another first key change a few elements of the leaf's parent, which is
     spliced then. What goes further is the plain form's, and `_apply_one` finds it out before it has changed anything: a
     change of shape above the parent, a page from elsewhere that is laid out in another way, readers with a pin.
