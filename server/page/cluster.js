@@ -226,7 +226,7 @@ function ring(world) {
 function about({id, node}, faults) {
   const raft = node?.frame?.raft;
   const wrong = faults.dead.has(id) ? "dead" : faults.paused.has(id) ? "paused" : node === null ? "unwatched" : node.live ? null : node.state;
-  const words = {dead: "killed", paused: "paused", unwatched: "not watched", silent: "silent", lost: "no connection", connecting: "connecting", full: "full of viewers"};
+  const words = {dead: "killed", paused: "paused", unwatched: "not watched", silent: "silent", lost: "no connection", connecting: "connecting"};
   const word = wrong ?? raft?.role ?? "running";
   const heading = wrong ? words[wrong] : word;
   const line = [node?.engine, raft && `term ${count(raft.term)}`].filter(Boolean).join(" · ");
@@ -280,5 +280,5 @@ function stillRates(world) {
 function showLog(page) {
   const node = page.node();
   const segment = node?.frame?.wal?.segments?.at(-1);
-  if (segment) page.bytes(node, segment[0]);
+  if (segment) page.bytes(node, `wal/${segment[0]}`);
 }

@@ -165,7 +165,7 @@ function marks() {
 function showBytes(page) {
   const node = page.node();
   const segment = node?.frame?.wal?.segments?.at(-1);
-  if (segment) page.bytes(node, segment[0]);
+  if (segment) page.bytes(node, `wal/${segment[0]}`);
 }
 
 // ---- the same in numbers --------------------------------------------------------------------------------------------

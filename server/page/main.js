@@ -20,7 +20,7 @@
        world               all nodes and their last frames (stream.js)
        node(engine)        the chosen node; if an engine is named and the chosen one has another: the first that runs it
        choose(id)          chooses a node                    go(id, params)   shows a view: #log?node=2
-       params              of the address, strings           bytes(node, file, at)   shows a file's bytes (bytes.js)
+       params              of the address, strings           bytes(node, "wal/F", at)   shows a file's bytes (bytes.js)
        tell(sentence)      says it in the status line, which screen readers read        wake()   draws soon
        on(name, f), off, emit(name, ...)   for what modules say to each other:
             "frame" (node, frame or null), "node" (id) and "link" (a, b) when one is clicked in the cluster's picture
@@ -86,6 +86,7 @@ const page = {
   },
   choose(id) {
     chosen = id;
+    if (page.params.node) page.go(seen.view.id, {node: id}); // or the address would choose the earlier one again
     page.emit("choice", id);
     wake();
   },
@@ -160,7 +161,7 @@ function onTabKey(event) {
 
 /** One word for what a node is now: its role if it is heard, and what is wrong if not. */
 function standing(node) {
-  if (!node.live) return {connecting: "connecting", silent: "silent", lost: "no connection", full: "full of viewers"}[node.state];
+  if (!node.live) return {connecting: "connecting", silent: "silent", lost: "no connection"}[node.state];
   return node.frame.raft?.role ?? "running";
 }
 

@@ -134,7 +134,7 @@ function nodeDisk(page, node) {
   const words = h("p", {class: "note"});
   const show = h("button", {type: "button", class: "quiet", onclick: () => {
     const segment = node.frame.wal?.segments?.at(-1);
-    if (segment) page.bytes(node, segment[0]);
+    if (segment) page.bytes(node, `wal/${segment[0]}`);
   }}, "The bytes of the last one");
   const syncs = new Timeline({title: "fsyncs a second", seconds: 30});
   const root = h("div", {"data-testid": `wal-${node.id}`}, title, words, bar.root, syncs.root, show);

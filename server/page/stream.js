@@ -9,8 +9,8 @@
 
        connecting   nothing came yet               live      frames come
        silent       it is connected, and for SILENT_MS no frame came: paused, or its loop stands
-       lost         no connection; tried again after 0.5 s, 1 s, 2 s, 4 s, and then every 4 s
-       full         it has as many viewers as it takes (503)
+       lost         no connection, or it has as many viewers as it takes: an EventSource doesn't say which. Tried again after
+                    0.5 s, 1 s, 2 s, 4 s, and then every 4 s
 
    Invariants
     1. Nothing is shown that no frame said. The last frame of a node that is lost stays, and is shown as old.

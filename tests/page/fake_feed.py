@@ -1,7 +1,6 @@
 """Nodes that aren't there: a server of the page's files and of frames that a test makes.
 
-What a real cluster would need an hour to become (a thousand tables, ten thousand pages, a log of a million entries) is
-a frame here. Each node is an http.server on a port of its own, with the headers of the real routes; its feed sends a new
+What a real cluster would need an hour to become (seven busy nodes with a log of millions) is a frame here. Each node is an http.server on a port of its own, with the headers of the real routes; its feed sends a new
 frame of `make(node_id, n)` each `interval_s`.
 
     python -m tests.page.fake_feed            three nodes with small states, until Ctrl-C; prints the page's address
@@ -180,7 +179,8 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="the page, with nodes that aren't there")
-    parser.add_argument("--big", action="store_true", help="a thousand tables, ten thousand pages, many segments")
-    with FakeNodes(frames.big if parser.parse_args().big else frames.small) as fake:
+    parser.add_argument("--big", action="store_true", help="seven busy nodes with a log of millions")
+    big = parser.parse_args().big
+    with FakeNodes(frames.big, nodes=7) if big else FakeNodes(frames.small) as fake:
         print(f"{fake.url}/_/page", flush=True)
         threading.Event().wait()

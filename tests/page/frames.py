@@ -1,4 +1,4 @@
-"""Frames of the feed, made up: `small` as a cluster has them after a minute, `big` as after weeks (fake_feed.py)."""
+"""Frames of the feed, made up: `small` as a cluster has them after a minute, `big` as after weeks of load (fake_feed.py)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first
     of_raft = raft(node_id, n, first)
     return {
         "id": node_id,
-        "engine": ENGINES[node_id - 1],
+        "engine": ENGINES[(node_id - 1) % 3],
         "now_ms": n * 100.0,
         "pages": urls,
         "raft": of_raft,
@@ -108,9 +108,30 @@ def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first
 
 def small(node_id: int, n: int, urls: list[str]) -> Frame:
     """A cluster of three that has run for a minute."""
-    return frame(node_id, n, urls, {"engine": ENGINES[node_id - 1]})
+    return frame(node_id, n, urls, {"engine": ENGINES[(node_id - 1) % 3]})
 
 
 def big(node_id: int, n: int, urls: list[str]) -> Frame:
-    """The same with a log of millions."""
-    return frame(node_id, n, urls, {"engine": ENGINES[node_id - 1]}, first=7_340_001)
+    """Seven of them, as busy as a frame can tell: a log of millions, 40 messages and 20 requests of each in each frame."""
+    made = small(node_id, n, urls)
+    raft = made["raft"]
+    last = 7_340_000 + 300 * n
+    raft |= {"first": last - 9000, "last": last, "commit": last - 3, "applied": last - 5, "snapshot_index": last - 9001}
+    raft["log"] = [[index, 3 + index % 5, KINDS[index % 7], 120] for index in range(last - 31, last + 1)]
+    raft["members"] = dict.fromkeys(map(str, range(1, len(urls) + 1)), "voter")
+    others = [peer for peer in range(1, len(urls) + 1) if peer != node_id]
+    kinds = ["MsgApp", "MsgAppResp", "MsgHeartbeat", "MsgHeartbeatResp", "MsgProp"]
+    made["messages"]["sent"] = [[kinds[at % 5], others[at % len(others)], 3, last, 8] for at in range(40)]
+    if node_id == 1:
+        raft["progress"] = {
+            str(peer): {"match": last, "next": last + 1, "state": "replicate", "active": True, "inflight": 3}
+            for peer in others
+        }
+    parts = {"queue": 0.4, "persist": 2.0 + n % 7, "replicate": 1.5, "apply": 0.2, "answer": 0.05}
+    made["requests"] = [["PUT", f"user/{n}/{at}", 204, 5.0 + n % 7 + at / 10, parts] for at in range(20)]
+    made["wal"] = {
+        "segments": [[f"{at:016x}.wal", 64 << 20] for at in range(64)],
+        "fsyncs": 500 * n,
+        "bytes": 10**9 * n,
+    }
+    return made
