@@ -25,6 +25,7 @@ const NODE_R = 31;
 const LANE = 5; // messages keep to one side of the line, those of the other direction to the other
 const ABOVE = 80; // room for the words of the uppermost node, which stand above it: below are its links
 const TAIL = 8; // entries
+const ROOM = 60; // for each node: with less, the table alone has its numbers
 
 export const view = {
   id: "cluster",
@@ -69,18 +70,22 @@ class Cluster {
   place() {
     const width = Math.max(240, this.frame.body.clientWidth);
     const nodes = ring(this.page.world);
-    const across = Math.min(width / 2 - 62, 40 + 70 * Math.max(nodes.length, 3));
-    const down = 84 + 14 * nodes.length;
+    const crowded = width / nodes.length < ROOM;
+    const above = crowded ? 40 : ABOVE;
+    const across = Math.min(width / 2 - (crowded ? 36 : 62), 40 + 70 * Math.max(nodes.length, 3));
+    const down = 84 + (crowded ? 20 : 14) * nodes.length;
     const key = `${width} ${nodes.map((node) => node.key).join()}`;
     if (key !== this.placed) {
       this.placed = key;
       this.at = new Map(nodes.map((node, n) => {
         const angle = (2 * Math.PI * n) / nodes.length - Math.PI / 2;
-        return [node.key, [width / 2 + across * Math.cos(angle), NODE_R + ABOVE + down + down * Math.sin(angle)]];
+        return [node.key, [width / 2 + across * Math.cos(angle), NODE_R + above + down + down * Math.sin(angle)]];
       }));
       const lowest = Math.max(...[...this.at.values()].map(([, y]) => y));
-      this.middle = NODE_R + ABOVE + down;
-      this.drawing.size(width, Math.round(lowest + NODE_R + 78));
+      this.middle = NODE_R + above + down;
+      this.crowded = crowded;
+      put(this.drawing.root, {"data-crowded": crowded});
+      this.drawing.size(width, Math.round(lowest + NODE_R + (crowded ? 30 : 78)));
     }
     return nodes;
   }
@@ -124,7 +129,7 @@ class Cluster {
     put(group, {transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, "data-role": told.word, "aria-label": told.sentence,
       "aria-pressed": String(node.id !== null && node.id === this.page.node()?.id)});
     const up = y < this.middle - 40;
-    [role, line, numbers].forEach((text, n) => put(text, {dy: up ? [-46, -29, -14][n] - NODE_R : [21, 37, 52][n] + NODE_R}));
+    [role, line, numbers].forEach((text, n) => put(text, {dy: up ? [this.crowded ? -12 : -46, -29, -14][n] - NODE_R : [21, 37, 52][n] + NODE_R}));
     say(id, node.id ?? "?");
     say(role, told.heading);
     say(line, told.line);

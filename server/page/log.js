@@ -85,14 +85,14 @@ class Cells {
 
   drawHead(indexes) {
     this.fit(this.head, indexes.length, "th");
-    indexes.forEach((index, at) => say(this.head.children[at + 1], index % 5 === 0 ? count(index) : ""));
+    indexes.forEach((index, at) => say(this.head.children[at + 1].firstChild, index % 5 === 0 ? count(index) : ""));
   }
 
   /** As many cells as columns; they are made when the room changes, and only then. */
   fit(row, columns, tag) {
     while (row.children.length > columns + 1) row.lastChild.remove();
     while (row.children.length < columns + 1) {
-      const cell = h(tag, tag === "td" ? {role: "gridcell", tabindex: -1, onfocus: () => this.choose(cell), onclick: () => cell.focus()} : {});
+      const cell = tag === "th" ? h("th", {}, h("span")) : h("td", {role: "gridcell", tabindex: -1, onfocus: () => this.choose(cell), onclick: () => cell.focus()});
       row.append(cell);
     }
     if (tag === "td" && !this.chosen?.isConnected) {
