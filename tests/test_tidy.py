@@ -168,6 +168,31 @@ def test_every_file_is_named_in_the_architecture() -> None:
     assert not unnamed(files, architecture), "give each a line in ARCHITECTURE.md"
 
 
+def untidy_page_file(name: str, text: str, architecture: str) -> list[str]:
+    """What is wrong with a file of the page."""
+    wrong = (
+        []
+        if f"`{name}`" in architecture or f"server/page/{name}" in architecture
+        else ["has no line in ARCHITECTURE.md"]
+    )
+    if name.endswith(".js"):
+        wrong += [f"has more than {SCRIPT_LINES_MAX} lines"] * (text.count("\n") > SCRIPT_LINES_MAX)
+        wrong += ["doesn't begin with a comment that says what it is"] * (not text.startswith("/* "))
+    wrong += [f"has {word}" for word in ("innerHTML", "eval(", "style=", "https://", "TO" + "DO") if word in text]
+    return [f"{name} {each}" for each in wrong]
+
+
+def test_the_page_s_files_keep_the_house() -> None:
+    """They are source, too: short, named, each with a header; and nothing that its Content-Security-Policy forbids."""
+    architecture = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
+    files = {file.name: file.read_text("utf-8") for file in (REPOSITORY / "server/page").iterdir() if file.is_file()}
+    assert "main.js" in files
+    assert [each for name, text in files.items() for each in untidy_page_file(name, text, architecture)] == []
+    assert untidy_page_file("a.js", "/* A. */\n", "the view `a.js`") == []
+    assert len(untidy_page_file("a.js", "x.innerHTML = y\n" * 301, "")) == 4
+
+
+SCRIPT_LINES_MAX = 300
 NAMED = re.compile(r"\b(?:engines|raft|server|bench|tutorial|tests|examples)/[\w/]+\.(?:py|md)\b")
 
 

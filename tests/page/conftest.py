@@ -6,7 +6,8 @@
     fake               fake(make): nodes that send made-up frames, for states that a real cluster needs weeks to come to
     keep(page, name)   a screenshot in METCD_SCREENSHOTS, if that is set
 
-Nothing here sleeps: `expect(locator)` and `page.wait_for_function` wait for what a test is about.
+Nothing here sleeps: `expect(locator)` waits for what a test is about. `page.wait_for_function` can't: it needs eval, which the
+page's Content-Security-Policy forbids.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ WATCH = """async (draws) => {
 def test_seven_busy_nodes(fake: Fake, visit: Any, view: str) -> None:
     """A log of millions, 280 messages and 140 requests in each tenth of a second."""
     page = visit(f"{fake(frames.big, nodes=7).url}/_/page#{view}")
-    page.wait_for_function("document.querySelectorAll('.chip:not(:disabled)').length === 7")
+    expect(page.locator(".chip:not(:disabled)")).to_have_count(7)
     expect(page.get_by_test_id(f"view-{view}")).to_be_visible()
     page.evaluate(
         """() => {
