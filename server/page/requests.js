@@ -57,7 +57,7 @@ function requestsPicture(page) {
     const version = [order.value, reads(), ...page.world.nodes.map((node) => node.asked)].join();
     if (version === drawn) return;
     drawn = version;
-    const known = page.world.nodes.flatMap((node) => node.requests);
+    const known = page.world.nodes.flatMap((node) => node.requests).reverse(); // those of a frame have the same time
     say(box.note, summary(known));
     say(held, reads() ? "The list stands still while you are in it." : "");
     if (reads()) return;
@@ -95,7 +95,7 @@ function requestRow() {
 }
 
 function summary(known) {
-  const writes = known.map(({request}) => request).filter(([verb, , code]) => verb !== "GET" && code < 400);
+  const writes = known.map(({request}) => request).filter(([verb, , code]) => ["PUT", "DELETE", "POST"].includes(verb) && code < 400);
   if (!known.length) return "No request yet: make one in the panel, or with curl.";
   const half = (values) => values.sort((a, b) => a - b)[values.length >> 1];
   if (!writes.length) return `${plural(known.length, "request")}; half of them took ${ms(half(known.map(({request}) => request[3])))} or less.`;

@@ -130,6 +130,8 @@ class Handler(BaseHTTPRequestHandler):
             file = files("server") / "page" / name
             kind = mimetypes.guess_type(name)[0] or "text/plain"
             self.answer(200, file.read_bytes(), kind) if file.is_file() else self.answer(404)
+        elif path == "/_/bytes":
+            self.answer(200, b'{"files": [], "left_out": 0}', "application/json")
         else:
             value = self.nodes.store.get(path)
             self.answer(404) if value is None else self.answer(200, value)

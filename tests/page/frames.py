@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import random
+import tempfile
+from functools import cache
 from typing import Any
+
+import engines
+from server.node_metrics import stats_of
 
 Frame = dict[str, Any]
 
@@ -83,6 +88,17 @@ def requests(node_id: int, n: int) -> list[list[Any]]:
     return [[method, f"user/{rng.randrange(999)}", 204, sum(parts.values()), parts]]
 
 
+@cache
+def sketched(engine: str) -> Frame:
+    """What a real store of this engine tells of itself after some writes: {"describe", "stats"}."""
+    with tempfile.TemporaryDirectory() as directory, engines.open(f"{directory}/store", engine=engine) as store:
+        for n in range(400):
+            store.put(b"user/%03d" % (n % 150), b"value %d" % n * 20, sync=False)
+        store.delete(b"user/007")
+        describe: Frame = store.sketch()  # type: ignore[attr-defined]
+        return {"describe": describe, "stats": stats_of(store.stats())}
+
+
 def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first: int = 1) -> Frame:
     """A whole frame, with this describe() of the node's store in each fifth."""
     of_raft = raft(node_id, n, first)
@@ -108,7 +124,11 @@ def frame(node_id: int, n: int, urls: list[str], describe: dict[str, Any], first
 
 def small(node_id: int, n: int, urls: list[str]) -> Frame:
     """A cluster of three that has run for a minute."""
-    return frame(node_id, n, urls, {"engine": ENGINES[(node_id - 1) % 3]})
+    told = sketched(ENGINES[(node_id - 1) % 3])
+    made = frame(node_id, n, urls, told["describe"])
+    if made["store"] is not None:
+        made["store"] |= {"stats": told["stats"], "until": made["store"]["applied"]}
+    return made
 
 
 def big(node_id: int, n: int, urls: list[str]) -> Frame:

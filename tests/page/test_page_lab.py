@@ -137,10 +137,7 @@ def test_clicks_cut_the_leaders_links_another_node_leads_writes_go_on_and_the_he
             expect(link).to_have_attribute("data-state", "whole")
         expect(ring(page, old)).to_have_attribute("data-role", "follower")
         applied = page.get_by_test_id("members").locator("tbody tr").nth(old - 1).locator("td").nth(6)
-        page.wait_for_function(
-            "([cell, index]) => Number(cell.textContent.replaceAll(',', '')) >= index",
-            arg=[applied.element_handle(), index],
-        )
+        eventually("the page shows it", lambda: int(applied.inner_text().replace(",", "")) >= index)
         assert behind.get(b"during", consistency="stale") == b"the cut"
 
 
@@ -261,5 +258,5 @@ def test_how_it_looks(open_lab: Any, keep: Any, scheme: str) -> None:
     page = open_lab(1, color_scheme=scheme)
     keep(page, f"lab-{scheme}")
     page.set_viewport_size(PHONE)
-    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator("html")).to_have_js_property("scrollWidth", PHONE["width"])
     keep(page, f"lab-{scheme}-narrow")
