@@ -147,7 +147,7 @@ def test_a_node_is_killed_and_started_by_click(cluster: LocalCluster, open_lab: 
     victim = leading(cluster)
     page = open_lab(others(victim)[0])
     before = status(cluster, victim)["pid"]
-    ring(page, victim).click()
+    ring(page, victim).locator(".id").click()  # the middle of the whole may be between its circle and its words
     expect(page.get_by_test_id("lab-process")).to_have_text(f"Node {victim} is running.")
     page.get_by_test_id("lab-kill").click()
     expect(page.get_by_test_id("lab-process")).to_have_text(f"Node {victim} is dead.")
