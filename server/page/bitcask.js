@@ -108,7 +108,7 @@ class Bitcask {
         "data-state": part.state ?? "run", "data-input": inputs.has(part.id) ? "yes" : null, "data-here": at >= first && at <= last ? "yes" : null,
       });
       say(name, part.id === undefined ? `${part.first_id}–${part.last_id}` : String(part.id));
-      say(state, part.state ?? plural(part.segments, "segment"));
+      say(state, part.state ?? plural(part.segments, "file"));
       row.bar.show([
         {value: part.live_bytes, kind: "live", title: `${bytes(part.live_bytes)} live`},
         {value: Math.max(0, dead), kind: "dead", title: `${bytes(Math.max(0, dead))} dead`},
