@@ -62,7 +62,7 @@ def test_the_cells_are_read_with_the_keyboard(fake: Fake, visit: Any) -> None:
     """Arrows go from cell to cell, and what is under them is said."""
     page = visit(f"{fake(still).url}/_/page#log")
     cells = page.locator(".log tbody tr:nth-child(1) td")
-    expect(cells.nth(19)).to_be_attached()
+    expect(page.locator(".log tbody tr")).to_have_count(3)  # or there is no cell below yet
     cells.nth(19).click()
     expect(page.get_by_test_id("log-entry")).to_have_text(
         "Node 1, entry 20 of term 2: a put, 100 bytes, not committed yet."
