@@ -46,6 +46,11 @@ class BlockCache:
         """What can be added without an eviction; less than 0 for a moment while another thread adds. O(1)."""
         return self._capacity - self.size_bytes
 
+    @property
+    def is_off(self) -> bool:
+        """True if it keeps nothing, because its capacity is 0. O(1)."""
+        return not self._capacity
+
     def first_key(self) -> int:
         """The key of block 0 of a table that is being opened; a table that is opened twice gets two."""
         self._tables += 1

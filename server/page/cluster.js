@@ -22,6 +22,8 @@ const FLIGHT_MS = 480;
 const INTERVAL_MS = 90;
 const FLIGHTS_MAX = 64;
 const NODE_R = 31;
+const WORDS = 60; // how high the words of a node are: a click between them and the circle is one on the node
+const REACH = 50;
 const LANE = 5; // messages keep to one side of the line, those of the other direction to the other
 const ABOVE = 80; // room for the words of the uppermost node, which stand above it: below are its links
 const TAIL = 8; // entries
@@ -119,12 +121,13 @@ class Cluster {
     }, s("circle", {class: "halo", r: NODE_R + 6}), s("circle", {class: "body", r: NODE_R}),
     s("text", {class: "id", dy: 9}), s("text", {class: "role"}), s("text", {class: "muted"}), s("text", {class: "muted"}),
     s("g", {class: "tail"}, ...Array.from({length: TAIL}, (_, n) => s("rect", {x: n * 12 - TAIL * 6 + 1, width: 10, height: 10, rx: 2}))),
-    s("g", {class: "pip", transform: `translate(${NODE_R * 0.78} ${-NODE_R * 0.78})`}, s("circle", {r: 10}), s("text", {dy: 4})));
+    s("g", {class: "pip", transform: `translate(${NODE_R * 0.78} ${-NODE_R * 0.78})`}, s("circle", {r: 10}), s("text", {dy: 4})),
+    s("rect", {class: "reach", x: -REACH, width: 2 * REACH}));
   }
 
   drawNode(group, node) {
     const [x, y] = this.at.get(node.key);
-    const [, , id, role, line, numbers, tail, pip] = group.children;
+    const [, , id, role, line, numbers, tail, pip, reach] = group.children;
     const told = about(node, this.page.faults);
     put(group, {transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, "data-role": told.word, "aria-label": told.sentence,
       "aria-pressed": String(node.id !== null && node.id === this.page.node()?.id)});
@@ -136,6 +139,7 @@ class Cluster {
     say(numbers, told.numbers);
     put(pip, {visibility: told.vote ? "visible" : "hidden"});
     say(pip.lastChild, told.vote ? String(told.vote) : "");
+    put(reach, {y: up ? -NODE_R - WORDS : 0, height: NODE_R + WORDS});
     put(tail, {transform: `translate(0 ${up ? -NODE_R - 76 : NODE_R + 61})`});
     this.drawTail(tail, node.node?.frame?.raft);
   }

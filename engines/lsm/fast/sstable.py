@@ -20,7 +20,7 @@ from operator import attrgetter
 from typing import Final
 
 from engines.coding import DecodeError
-from engines.env import File
+from engines.env import File, View
 from engines.errors import CorruptionError
 from engines.lsm.block import Block
 from engines.lsm.cache import BlockCache
@@ -58,6 +58,7 @@ class FastTable(Table):
     bloom_class = FastBloom
 
     def __init__(self, file: File, size_bytes: int, cache: BlockCache, counters: Counters) -> None:
+        self._view: View | None = None
         super().__init__(file, size_bytes, cache, counters)
         self._user_separators = [separator[:-TRAILER_BYTES] for separator in self.separators]
         simple = self.statistics is not None and self.statistics.simple
@@ -70,6 +71,22 @@ class FastTable(Table):
     def read_meta(self, offset: int, size: int) -> None:
         super().read_meta(offset, size)
         self.filter = self._bloom.blocks if isinstance(self._bloom, FastBloom) else None
+
+    def read_bytes(self, offset: int, size: int) -> bytes:
+        """As Table.read_bytes, from a mapping, as LevelDB's env_posix.cc maps tables: 1.5 µs -> 0.5 for a block.
+
+        No system call gives the interpreter lock up. A thread that reads a block every 100 µs and takes the lock back each
+        time never lets a waiting one find it free, nor wait out the 5 ms after which that one would get it: a compaction
+        that was done waited 1.3 s to be installed. Without a cache (a worker process, which has one thread) files are
+        read: what is mapped counts as the process's memory.
+        """
+        if self._view is None:
+            if self.cache.is_off:
+                return super().read_bytes(offset, size)
+            self._view = self._file.view()
+        data = self._view[offset : offset + size]
+        self.counters.bytes_read += len(data)
+        return data
 
     def get(self, key: bytes, sequence: int, may_be_here: bool = False) -> Found:
         """As Table.get; but a block that is there, decoded, is searched without asking the filter: both cost the same,
