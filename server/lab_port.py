@@ -43,8 +43,8 @@ from server.secret import same
 __all__ = ["LabPort", "NotLoopback"]
 
 TOKEN_BYTES = 32
-CONNECTIONS_MAX = 16
-BODY_BYTES_MAX = 4096
+CALLS_MAX = 16
+CALL_BYTES_MAX = 4096
 ASK_S = 10.0  # from accept to the last byte of a request
 LINGER_S = 0.5  # how long what follows an answer is dropped, so that the answer can be read
 LINGER_BYTES = 1 << 20
@@ -101,7 +101,7 @@ class LabPort(Listener):
     def welcome(self, connection: socket.socket) -> bool:
         """True if there is a place."""
         with self._guard:
-            if len(self._deadlines) >= CONNECTIONS_MAX:
+            if len(self._deadlines) >= CALLS_MAX:
                 return False
             self._deadlines[connection] = time.monotonic() + ASK_S
         return True
@@ -176,8 +176,8 @@ class _Connection(socketserver.StreamRequestHandler):
         return Answer(200, perform(self.server.lab, call, body), JSON)
 
     def _read_body(self, size: int) -> bytes:
-        if size > BODY_BYTES_MAX:
-            raise BadRequest(413, f"A body has at most {BODY_BYTES_MAX:,} bytes, and this one has {size:,}.")
+        if size > CALL_BYTES_MAX:
+            raise BadRequest(413, f"A body has at most {CALL_BYTES_MAX:,} bytes, and this one has {size:,}.")
         body = self.rfile.read(size)
         if len(body) < size:
             raise BadRequest(408, f"A request must be whole within {ASK_S:g} seconds.")

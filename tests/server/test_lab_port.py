@@ -11,7 +11,7 @@ import pytest
 from server import lab_port as lab_port_module
 from server.cluster import LocalCluster
 from server.lab import Lab
-from server.lab_port import BODY_BYTES_MAX, CONNECTIONS_MAX, LabPort, NotLoopback
+from server.lab_port import CALL_BYTES_MAX, CALLS_MAX, LabPort, NotLoopback
 from server.lab_routes import ROUTES
 from tests.server.fake_node import FakeNode, serving
 from tests.server.local_nodes import PATIENCE_S, eventually, free_ports
@@ -224,7 +224,7 @@ def test_what_is_asked_is_bounded_and_refused_with_a_sentence(port, done):
         ("GET", "/_/lab/nodes/1/kill", b"", 405),
         ("HEAD", "/_/lab/nodes/1/kill", b"", 405),
         ("OPTIONS", "/_/lab", b"", 405),
-        ("POST", "/_/lab/nodes/1/disk", b"x" * (BODY_BYTES_MAX + 1), 413),
+        ("POST", "/_/lab/nodes/1/disk", b"x" * (CALL_BYTES_MAX + 1), 413),
     ]:
         status, headers, said = ask(port.address, method, path, [bearer(port)], body)
         assert status == expected, (method, path)
@@ -253,7 +253,7 @@ def test_a_request_has_to_be_whole_in_time(monkeypatch, port, done, sent):
 
 
 def test_connections_are_bounded_and_their_places_come_back(port, done):
-    idle = [socket.create_connection(port.address, timeout=PATIENCE_S) for _ in range(CONNECTIONS_MAX)]
+    idle = [socket.create_connection(port.address, timeout=PATIENCE_S) for _ in range(CALLS_MAX)]
     with socket.create_connection(port.address, timeout=PATIENCE_S) as refused:
         assert refused.recv(1) == b""
     idle[0].setblocking(False)
