@@ -13,7 +13,7 @@ from crc32c import crc32c
 
 from engines import StoreClosed
 from engines.btree import BTreeStore
-from engines.btree.fast import even
+from engines.btree.fast import FAST, even
 from engines.btree.fast.even import EvenLeaf, change_even, find, learn, pair_at, place_of
 from engines.btree.node import Node
 from engines.btree.page import BRANCH, LEAF, BucketValue, branch_body, leaf_body, with_trailer
@@ -22,6 +22,12 @@ from engines.btree.pager import Pager
 PAGE = 1024  # of the fixtures
 ROOM = PAGE - 8
 Pairs = list[tuple[bytes, bytes]]
+
+
+class FastStore(BTreeStore):
+    """In fast form also where METCD_PLAIN is set."""
+
+    parts = FAST
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +191,7 @@ def _interrupted(store: BTreeStore, by: Callable[[], None]) -> None:
 
 def test_a_get_from_a_leaf_that_is_given_up_meanwhile_looks_again(path: str) -> None:
     """Between the look at the leaf and the look at its page, that page is written again, several times."""
-    with BTreeStore(path, sync=False, plain=False) as store:
+    with FastStore(path, sync=False) as store:
         store.load((b"%04d" % number, b"v" * 50) for number in range(500))
         assert store.get(b"0107") == b"v" * 50 and store._current.state.pager.leaves
 
@@ -203,7 +209,7 @@ def test_a_get_from_a_leaf_that_is_given_up_meanwhile_looks_again(path: str) -> 
 
 def test_a_get_from_a_store_that_is_closed_meanwhile_says_so(path: str) -> None:
     """The mapping is gone then."""
-    store = BTreeStore(path, sync=False, plain=False)
+    store = FastStore(path, sync=False)
     store.load((b"%04d" % number, b"v" * 50) for number in range(500))
     assert store.get(b"0107") == b"v" * 50
     _interrupted(store, store.close)
@@ -215,7 +221,7 @@ def test_a_get_from_a_store_that_is_closed_meanwhile_says_so(path: str) -> None:
 def test_a_scan_of_known_leaves_ends_with_the_store_or_goes_on_beside_writes(path: str, taken: int) -> None:
     """Leaves that a get has met are scanned without a node: from the key's own leaf on, whatever is written meanwhile."""
     expected = [(b"%04d" % number, b"v" * 50) for number in range(500)]
-    store = BTreeStore(path, sync=False, plain=False)
+    store = FastStore(path, sync=False)
     store.load(expected)
     for key, _ in expected:
         store.get(key)
@@ -237,7 +243,7 @@ def test_a_scan_of_known_leaves_ends_with_the_store_or_goes_on_beside_writes(pat
 
 def test_a_cache_of_no_bytes_keeps_no_leaf(path: str) -> None:
     """Each get learns the leaf again."""
-    with BTreeStore(path, sync=False, plain=False, cache_bytes=0) as store:
+    with FastStore(path, sync=False, cache_bytes=0) as store:
         for number in range(200):
             store.put(b"%04d" % number, b"v" * 50)
         assert all(store.get(b"%04d" % number) == b"v" * 50 for number in range(200))
