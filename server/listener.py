@@ -147,10 +147,10 @@ class Listener(ThreadingHTTPServer):
         name = f"{self._acceptor.name}-connection"
         target = self.process_request_thread
         thread = threading.Thread(target=target, args=(request, client_address), name=name, daemon=True)
-        with self.threads_guard:
-            self.threads[request] = thread
         try:
-            thread.start()
+            with self.threads_guard:  # a thread that is in the table has begun: who stops joins it
+                self.threads[request] = thread
+                thread.start()
         except RuntimeError:  # the system gives no more threads
             self.forget(request)
             self.turn_away(request)

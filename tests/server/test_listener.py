@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import sys
 import threading
 
 import pytest
@@ -40,3 +41,28 @@ def test_without_descriptors_accepting_pauses_and_goes_on(node, caplog):
 def test_a_taken_port_is_an_error_at_once(front):
     with pytest.raises(OSError):
         FrontEnd(FakeNode(), front.address)
+
+
+def test_whoever_stops_waits_for_a_thread_that_is_about_to_begin(front, monkeypatch):
+    """It is in the table already, and a thread that hasn't begun can't be joined."""
+    begin = threading.Thread.start
+    ended = []
+
+    def begin_beside_a_stop(thread):
+        if thread.name.endswith("-connection"):
+            stopper = threading.Thread(target=lambda: ended.append(front.end_connections(socket.SHUT_RD, 10.0)))
+            begin(stopper)
+            until(
+                lambda: not stopper.is_alive() or (front.threads_guard.locked() and _is_in(stopper, "end_connections"))
+            )
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begin_beside_a_stop)
+    with Wire(front.address) as wire:
+        wire.ask("GET", "/_/status")  # a request that gets a thread, in either form
+    until(lambda: ended == [False])
+
+
+def _is_in(thread, name):
+    frame = sys._current_frames().get(thread.ident)
+    return frame is not None and frame.f_code.co_name == name
