@@ -52,6 +52,7 @@ class NodeConfig:
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
     peer_secret: what all members prove to each other that they have; empty only on loopback.
     listen_peer: where this node listens for peers, if they reach it at another address than it has itself (NAT, a proxy).
+    retention: how many revisions a leader keeps before it compacts by itself; 0: all (server/v3/etcd.py).
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """
 
@@ -71,6 +72,7 @@ class NodeConfig:
     peer_secret: bytes = field(default=b"", repr=False)
     skip_entries: frozenset[int] = frozenset()
     listen_peer: tuple[str, int] | None = None
+    retention: int = 100_000
     joining: Joining | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)

@@ -38,6 +38,7 @@ from typing import NamedTuple
 
 from raft.raftpb import ENTRY_NORMAL, MSG_PROP, DecodeError, Entry, Message
 from server.errors import NodeError, NoLeader, Overloaded
+from server.evaluation import Request
 from server.limits import KEY_BYTES_MAX, PROPOSAL_BYTES_MAX
 from server.sessions import Serial
 from server.statemachine import MAX_VALUE_BYTES, decode_proposal
@@ -158,6 +159,11 @@ def sift(message: Message, now: float) -> Sifted:
     return Sifted(good, unreadable, late)
 
 
+def request_fault(data: bytes) -> str:
+    """Why a request must not get into a log, or ""."""
+    return ""
+
+
 def fault(entry: Entry) -> str:
     """Why an entry must not get into a log, or "": every node would end when it is applied. O(bytes)."""
     if entry.type != ENTRY_NORMAL:
@@ -169,6 +175,8 @@ def fault(entry: Entry) -> str:
     except ValueError as error:
         return str(error)
     for operation in operations:
+        if isinstance(operation, Request):
+            return request_fault(operation.data)
         if isinstance(operation, Serial):
             continue
         key, value = operation

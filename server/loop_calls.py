@@ -16,9 +16,10 @@ from typing import Protocol
 from engines.kvstore import Operation
 from server.answers import Answer, Call, Node, Serving
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown
+from server.evaluation import Evaluated, Request
 from server.loop import Loop
 from server.proposals import Proposal, Proposals
-from server.reads import Waiter
+from server.reads import Outcome, Waiter
 from server.routes import DELETE, GET, PUT, answer_found, failure_answer, perform
 from server.sessions import Serial
 from server.waits import Asked
@@ -37,7 +38,7 @@ class Begins:
         self._proposals = proposals
         self._asked = asked
 
-    def write(self, operations: Sequence[Operation | Serial], begun: BegunWrite) -> None:
+    def write(self, operations: Sequence[Operation | Serial | Request], begun: Begun) -> None:
         """What `Waits.propose` does, up to its wait. Raises the same; then `begun` is resolved by nobody."""
         self._asked.require_member()
         sequence, data = self._proposals.add(operations, begun)
@@ -84,7 +85,7 @@ class Begun(Waiter):
         self.deadline = 0.0
         self.forget: Callable[[], object] = _nothing
 
-    def resolve(self, outcome: int | NodeError) -> None:
+    def resolve(self, outcome: Outcome) -> None:
         if self.given_up or self._outcome is not None:
             return
         self._outcome = outcome
@@ -101,7 +102,7 @@ class Begun(Waiter):
         self.give_up()
         return failure_answer(self.too_late(), "a call in the loop")
 
-    def answer(self, outcome: int | NodeError) -> Answer:
+    def answer(self, outcome: Outcome) -> Answer:
         """What the client is told."""
         raise NotImplementedError
 
@@ -119,9 +120,10 @@ class BegunWrite(Begun):
 
     __slots__ = ()
 
-    def answer(self, outcome: int | NodeError) -> Answer:
+    def answer(self, outcome: Outcome) -> Answer:
         if isinstance(outcome, NodeError):
             return failure_answer(outcome, "a write")
+        assert not isinstance(outcome, Evaluated)
         return Answer(204, b"", b"X-Metcd-Index: %d\r\n" % outcome)
 
     def too_late(self) -> NodeError:
@@ -140,7 +142,7 @@ class BegunRead(Begun):
         self._server = server
         self._key = key
 
-    def answer(self, outcome: int | NodeError) -> Answer:
+    def answer(self, outcome: Outcome) -> Answer:
         if isinstance(outcome, NodeError):
             return failure_answer(outcome, "a read")
         try:

@@ -63,7 +63,7 @@ from server.loop_calls import Begins
 from server.loop_notices import new_outbox
 from server.membership import Membership
 from server.metrics import Metrics, describe
-from server.node_metrics import engine_metrics, process_metrics, stats_of
+from server.node_metrics import engine_metrics, merged, process_metrics, stats_of
 from server.outstanding import Outstanding
 from server.proposals import Proposal, Proposals
 from server.readmission import Around, Readmission
@@ -74,6 +74,7 @@ from server.snapshot_stream import SnapshotStream, SnapshotStreams
 from server.snapshot_wire import Announced
 from server.timings import TimedMachine, TimedStorage
 from server.transport import Transport
+from server.v3.etcd import Etcd, Inside
 from server.waits import Asked, Waits
 from server.watched import Watched
 
@@ -127,9 +128,9 @@ class Node:
             undo.callback(store.close)
             identity = self._directory.identity
             self.members = AddressBook(first_book(identity.addresses()))
-            self.machine = TimedMachine(
-                store, identity.cluster_id, config.skip_entries, [self.members], now=config.env.now
-            )
+            self.etcd = Etcd(config.retention)
+            own_keys = [self.members, *self.etcd.own_keys]
+            self.machine = TimedMachine(store, identity.cluster_id, config.skip_entries, own_keys, now=config.env.now)
             self._storage = TimedStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
             self._membership = Membership(self._directory, self.members, self.machine, self._was_removed)
@@ -152,6 +153,7 @@ class Node:
         self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
         asked = self._asked()
         self._waits, self._lease_waits = (Waits(self._proposals, each) for each in (asked, asked.for_leases()))
+        self.etcd.attach(self, Inside(self._raft, self._proposals, self._intake, self._waits, self._env.now))
         self._alarm = self._intake.alarm = DivergenceAlarm(config.id, self.machine, self._raft, self.send)
         self.begins = Begins(self._proposals, asked)
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)
@@ -309,16 +311,8 @@ class Node:
             "leader": public.leader,
             "is_leader": int(public.leader == self.id),
             "inbox_events": self._inbox.waiting(),
-            **self.machine.metrics(),
-            **self._storage.metrics(),
-            **self._contact.metrics(),
-            **self._loop.metrics(),
-            **self._intake.metrics(),
-            **self._alarm.metrics(),
-            **self._proposals.metrics(),
-            **self._reads.metrics(),
-            **self._transport.metrics(),
-            **logs.metrics(),
+            **merged(self.machine, self._storage, self._contact, self._loop, self._intake, self._alarm),
+            **merged(self._proposals, self._reads, self._transport, logs),
             **engine_metrics(self.config.engine, self.machine.store.stats()),
             **process_metrics(),
         }
@@ -381,6 +375,7 @@ class Node:
                         self._raft.tick()
                     self._reads.tick()
                     self._alarm.tick()
+                    self.etcd.tick()
                     # However late it is, it is one tick: a node that was stopped must not find that it has heard from
                     # nobody for ten of them.
                     deadline += self.config.tick_s
@@ -416,6 +411,7 @@ class Node:
         self._roster.leader = raft.lead
         if public[:3] != before[:3]:
             self._contact.became(public.role, public.leader, public.term, self._env.now())
+            self.etcd.first()
 
     def _drain(self, timeout_s: float) -> None:
         """Waits for an event, then takes all that are there; their proposals become as few messages as possible."""
@@ -443,6 +439,7 @@ class Node:
                 self._stopping = True
         if proposals:
             self._proposals.take(proposals)
+            self.etcd.first()
             self._intake.propose(proposals)
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -477,6 +474,7 @@ class Node:
                 content.resolve(stopped)
         self._storage.stop_writing()
         self._streams.stop()
+        self.etcd.close()
         self._transport.stop()
         self._storage.close()
         try:

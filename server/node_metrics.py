@@ -14,14 +14,15 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Protocol
 
 from engines.kvstore import Stats
 from server.metrics import Metrics, describe, labelled
 
-__all__ = ["engine_metrics", "process_metrics", "stats_of"]
+__all__ = ["engine_metrics", "merged", "process_metrics", "stats_of"]
 
 _COUNTERS = {
     "puts": ("engine_puts_total", "Puts that the engine was given."),
@@ -56,6 +57,18 @@ describe(
         "process_max_fds": "How many it may have open.",
     }
 )
+
+
+class Telling(Protocol):
+    """A part of the node, or a module, that has metrics."""
+
+    @property
+    def metrics(self) -> Callable[[], Metrics]: ...
+
+
+def merged(*parts: Telling) -> Metrics:
+    """The metrics of all of them."""
+    return {name: value for part in parts for name, value in part.metrics().items()}
 
 
 def stats_of(stats: Stats) -> dict[str, Any]:

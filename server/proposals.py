@@ -26,6 +26,7 @@ from typing import NamedTuple
 from engines.errors import InvalidKey
 from engines.kvstore import Operation, check_key, check_value
 from server.errors import NodeError, NodeStopped, OutcomeUnknown, Overloaded, TooLarge
+from server.evaluation import Request
 from server.forwards import PROPOSAL_BYTES_MAX
 from server.limits import PROPOSALS_WAITING_MAX, UNTAKEN_BYTES_MAX
 from server.metrics import Metrics, describe
@@ -74,13 +75,13 @@ class Proposals:
         """What waits."""
         return {"proposals_waiting": len(self._waiting), "proposals_untaken_bytes": self._untaken_bytes}
 
-    def add(self, operations: Sequence[Operation | Serial], waiter: Waiter | None) -> tuple[int, bytes]:
+    def add(self, operations: Sequence[Operation | Serial | Request], waiter: Waiter | None) -> tuple[int, bytes]:
         """Encodes a proposal and notes who waits for it; its sequence, and what goes into the inbox. O(bytes).
 
         Raises InvalidKey, InvalidValue, TooLarge, Overloaded, NodeStopped: then it is not added.
         """
         for operation in operations:
-            if isinstance(operation, Serial):
+            if isinstance(operation, Serial | Request):
                 continue
             key, value = operation
             check_key(key)
@@ -121,7 +122,7 @@ class Proposals:
             self._untaken_bytes -= sum([len(proposal.data) for proposal in proposals])
 
     def answer(self, applied: Iterable[Applied]) -> None:
-        """Wakes those whose proposals were applied here, with the outcome: the index of the entry, or an error.
+        """Wakes those whose proposals were applied here, with the outcome: the index of the entry, an error, or a response.
 
         applied: all proposals of a batch, also other nodes' (another origin), those of an earlier run of this node, and
         those that nobody waits for any more. Called by the node's thread, after the engine has the batch. O(proposals).

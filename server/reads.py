@@ -28,9 +28,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from server.errors import NodeError, NoLeader
+from server.evaluation import Evaluated
 from server.metrics import Metrics, describe
 
-__all__ = ["ReadRounds", "Waiter"]
+__all__ = ["Outcome", "ReadRounds", "Waiter"]
+
+Outcome = int | NodeError | Evaluated  # the index of an entry, an error to be raised, or what a request came to
 
 RETRY_TICKS = 3
 
@@ -52,10 +55,10 @@ class Waiter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._outcome: int | NodeError | None = None
+        self._outcome: Outcome | None = None
         self.given_up = False
 
-    def resolve(self, outcome: int | NodeError) -> None:
+    def resolve(self, outcome: Outcome) -> None:
         """Wakes the waiting thread; the first outcome counts. For one thread, the node's."""
         if self._outcome is None:
             self._outcome = outcome
@@ -69,6 +72,17 @@ class Waiter:
         assert self._outcome is not None
         if isinstance(self._outcome, NodeError):
             raise self._outcome
+        assert not isinstance(self._outcome, Evaluated)
+        return self._outcome
+
+    def wait_evaluated(self, timeout_s: float) -> Evaluated | None:
+        """The same for a request: what it came to."""
+        if not self._lock.acquire(timeout=timeout_s):
+            self.given_up = True
+            return None
+        if isinstance(self._outcome, NodeError):
+            raise self._outcome
+        assert isinstance(self._outcome, Evaluated)
         return self._outcome
 
 

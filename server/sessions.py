@@ -33,6 +33,7 @@ from engines.coding import DecodeError
 from engines.kvstore import Operation, Reader, WriteBatch
 from raft.raftpb import Entry
 from server.errors import NodeError, NumberPassed, SessionExpired
+from server.evaluation import Request
 from server.limits import SESSIONS_MAX
 
 __all__ = ["MARK", "OPENS", "SESSIONS_MAX", "Serial", "Sessions"]
@@ -79,8 +80,8 @@ class Sessions:
         return len(self._table)
 
     def admit(
-        self, index: int, operations: Sequence[Operation | Serial]
-    ) -> tuple[int | NodeError, Sequence[Operation]]:
+        self, index: int, operations: Sequence[Operation | Serial | Request]
+    ) -> tuple[int | NodeError, Sequence[Operation | Request]]:
         """What a proposal comes to whose entry has this index: what its client is told, and the operations to apply.
 
         Without a Serial in front: the index, and all of them. Else the first time likewise, without the Serial; again:

@@ -1,24 +1,13 @@
 """The replicated map: committed entries go into one engine, as one batch with the applied index in it.
 
-A proposal is a list of puts and deletes. Its bytes are the data of a Raft entry, the same on every node:
+What is in an entry, server/proposal_bytes.py says. In the engine, the user's keys and ours are kept apart by their first byte:
 
-    0   8  origin           who proposed it: a number that a node draws when it starts
-    8   8  sequence         which of its proposals
-   16   4  count            operations; for each of them
-    …   1  kind             0 delete, 1 put; 2 of which session it is, the first operation or none
-    …   4  key size         then the key
-    …   4  value size       a put only; then the value
-
-and of kind 2 (server/sessions.py):
-
-    …   8  session          0 if this opens one or is a mark; then it is the only operation
-    …   8  number           of the request in its session, from 1; 0 if this opens one; 1 for a mark
-
-In the engine, the user's keys and ours are kept apart by their first byte:
-
-    k<key>        → the value as the user gave it; after an escape byte "=" if it begins with "=" or with
-                    "bitcask_tombstone", which Bitcask's format can't tell from its own tombstones. Every node escapes,
-                    whatever its engine, so that what one engine takes, all take.
+    k<key>        → the newest version of the key: until revisions begin, the value as the user gave it, escaped if it is
+                    like what Bitcask keeps for itself. Every node escapes, whatever its engine, so that what one engine
+                    takes, all take. server/mvcc_rows.py has this row, and the next three
+    h<revision>   → what one change did
+    mrevision     → where revisions are
+    mversion      → which rows there are
     mapplied      → index and term of the last entry that was applied, 8 bytes each
     mconf_state   → the members in force there
     mcluster      → the cluster's id, 8 bytes; written with the first entry, not there in stores of earlier versions
@@ -40,7 +29,8 @@ Lookup is for any thread; apply, recover_from_snapshot and close are for the thr
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from engines.coding import DecodeError
@@ -59,8 +49,13 @@ from raft.raftpb import (
 from server.address_book import CONF_CHANGES, BookChange
 from server.digest import RunningDigest
 from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
+from server.evaluation import Evaluate, Evaluated, Request
 from server.limits import KEY_BYTES_MAX
-from server.sessions import MARK, OPENS, Serial, Sessions
+from server.mvcc import Change, View, Writes, state_of
+from server.mvcc_compaction import pay, step
+from server.mvcc_rows import USER, State, plain_value
+from server.proposal_bytes import Proposal, decode_proposal, encode_proposal, kind_of_proposal
+from server.sessions import Sessions
 
 __all__ = [
     "APPLIED",
@@ -84,36 +79,22 @@ __all__ = [
 MAX_KEY_BYTES = KEY_BYTES_MAX
 MAX_VALUE_BYTES = 64 << 20  # far above what the front end lets through; every engine takes it
 
-USER = b"k"
 APPLIED = b"mapplied"
 CLUSTER = b"mcluster"
 CONF_STATE = b"mconf_state"
-ESCAPE = b"="
-ESCAPED = (b"bitcask_tombstone", ESCAPE)
 
-_HEADER = struct.Struct("<QQI")
-_DELETE = struct.Struct("<BI")
-_PUT = struct.Struct("<BII")
-_SERIAL = struct.Struct("<BQQ")
 _APPLIED = struct.Struct("<QQ")
 _CLUSTER = struct.Struct("<Q")
-
-
-class Proposal(NamedTuple):
-    """What `decode_proposal` finds in an entry."""
-
-    origin: int
-    sequence: int
-    operations: Sequence[Operation | Serial]  # a Serial comes first or not at all
 
 
 class Applied(NamedTuple):
     """A proposal that has been applied: what its client is told, and whose it was.
 
-    outcome: the index of its entry; of a request that its session has sent before, the first one's index, or an error.
+    outcome: the index of its entry; of a write that its session has sent before, the first one's index, or an error; of a
+    request what it came to.
     """
 
-    outcome: int | NodeError
+    outcome: int | NodeError | Evaluated
     origin: int
     sequence: int
 
@@ -155,81 +136,8 @@ def cluster_bytes(cluster_id: int) -> bytes:
     return _CLUSTER.pack(cluster_id)
 
 
-def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation | Serial]) -> bytes:
-    """The bytes of a proposal. O(bytes). Requires: keys and values within this module's limits, a Serial only in front."""
-    parts = [_HEADER.pack(origin, sequence, len(operations))]
-    for operation in operations:
-        if isinstance(operation, Serial):
-            parts.append(_SERIAL.pack(2, *operation))
-            continue
-        key, value = operation
-        if value is None:
-            parts += (_DELETE.pack(0, len(key)), key)
-        else:
-            parts += (_PUT.pack(1, len(key), len(value)), key, value)
-    return b"".join(parts)
-
-
-def decode_proposal(data: bytes) -> Proposal:
-    """The proposal that `data`, all of it, encodes. Raises DecodeError; believes no length. O(bytes)."""
-    size = len(data)
-    if size < _HEADER.size:
-        raise DecodeError(f"a proposal needs at least {_HEADER.size} bytes, and there are {size}")
-    origin, sequence, count = _HEADER.unpack_from(data)
-    at = _HEADER.size
-    operations: list[Operation | Serial] = []
-    try:
-        for number in range(count):
-            if data[at] == 1:
-                _, key_size, value_size = _PUT.unpack_from(data, at)
-                key_at = at + _PUT.size
-                value_at = key_at + key_size
-                at = value_at + value_size
-                operations.append((data[key_at:value_at], data[value_at:at]))
-            elif data[at] == 0:
-                key_at = at + _DELETE.size
-                at = key_at + _DELETE.unpack_from(data, at)[1]
-                operations.append((data[key_at:at], None))
-            elif data[at] == 2 and not number:
-                operations.append(_serial(data, at, count))
-                at += _SERIAL.size
-            else:
-                raise DecodeError(f"an operation's kind is 0 or 1 (2 only in front), and at byte {at} it is {data[at]}")
-            if at > size:
-                raise DecodeError(f"an operation ends at byte {at}, but the proposal has {size}")
-    except (struct.error, IndexError) as error:
-        raise DecodeError(f"operation {len(operations)} of {count} begins at byte {at} of {size}: {error}") from None
-    if at != size:
-        raise DecodeError(f"the last operation ends at byte {at}, but the proposal has {size}")
-    return Proposal(origin, sequence, operations)
-
-
-def kind_of_proposal(data: bytes) -> str:
-    """What a proposal does, in a word for people: "put", "delete" or "batch"; "session" opens one, "mark" asks for a view.
-
-    "unreadable" if its first operation can't be read; the others aren't looked at. O(1).
-    """
-    try:
-        count, at = _HEADER.unpack_from(data)[2], _HEADER.size
-        if count and data[at] == 2:
-            serial = _serial(data, at, count)
-            if serial in (OPENS, MARK):
-                return "session" if serial == OPENS else "mark"
-            count, at = count - 1, at + _SERIAL.size
-        return "batch" if count != 1 else ("delete", "put")[data[at]]
-    except (struct.error, IndexError, DecodeError):
-        return "unreadable"
-
-
-def _serial(data: bytes, at: int, count: int) -> Serial:
-    """The Serial at the front of a proposal with `count` operations. Raises DecodeError, struct.error."""
-    _, session, number = _SERIAL.unpack_from(data, at)
-    serial = Serial(session, number)
-    if serial in (OPENS, MARK) and count != 1:
-        raise DecodeError(f"what opens a session, or is a mark, does nothing else, and this has {count} operations")
-    if not (session and number) and serial not in (OPENS, MARK):
-        raise DecodeError(f"sessions and their requests are counted from 1, and this is {session}/{number}")
-    return serial
+def _evaluates_nothing(index: int, term: int, data: bytes, writes: Writes) -> object:
+    return NodeError("this program answers no requests of the v3 interface")
 
 
 class StateMachine:
@@ -260,12 +168,22 @@ class StateMachine:
         self.passed_over: set[int] = set()  # of the entries that aren't applied yet
         self._own_keys: Sequence[OwnKeys] = (self.sessions, self.digest, *own_keys)
         self._members_after: dict[int, ConfState] = {}  # of the membership changes that aren't applied yet
+        self.evaluate: Evaluate = _evaluates_nothing
+        self.lease_moved: Callable[[bytes, int, int], object] | None = (
+            None  # a key, its lease before and after; 0: none
+        )
+        self.changes_taps: list[
+            Callable[[list[Change]], object]
+        ] = []  # told of a batch's changes once it is in the engine
+        self._state: State | None = None  # where revisions are; None if they have not begun
         self._read_own_keys()
+        self._writes = Writes(store, self._state, WriteBatch())
 
     def _read_own_keys(self) -> None:
         for own in self._own_keys:
             try:
                 own.read(self._store)
+                self._state = state_of(self._store)
             except DecodeError as error:
                 raise CorruptionError(getattr(self._store, "path", "the store"), None, str(error)) from None
         applied = self._store.get(APPLIED)
@@ -304,10 +222,8 @@ class StateMachine:
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of a user's key here and now; whether that is recent enough is the caller's business."""
-        value = self._store.get(USER + key)
-        if value is not None and value.startswith(ESCAPE):
-            return value[1:]
-        return value
+        row = self._store.get(USER + key)
+        return None if row is None else plain_value(row)
 
     def scan(
         self, start: bytes = b"", stop: bytes | None = None, *, prefix: bytes | None = None, reverse: bool = False
@@ -319,38 +235,54 @@ class StateMachine:
             prefix=USER + (prefix or b""),
             reverse=reverse,
         )
-        return ((key[1:], value[1:] if value.startswith(ESCAPE) else value) for key, value in pairs)
+        values = ((key[1:], plain_value(row)) for key, row in pairs)
+        return ((key, value) for key, value in values if value is not None)
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """All versions of all keys, as they are now, for any thread. O(what the engine's snapshot costs)."""
+        with self._store.snapshot() as snapshot:
+            yield View(snapshot)
+
+    @property
+    def newest(self) -> View:
+        """The same without a snapshot, for the thread that applies: it shows one moment until the next `apply`. O(1)."""
+        return View(self._store, self._state or State())
+
+    @property
+    def revisions(self) -> State | None:
+        """Where revisions are; None if they have not begun. For any thread."""
+        return self._state
+
+    @property
+    def revision(self) -> int:
+        """The current main revision. For any thread."""
+        return 1 if self._state is None else self._state.revision
 
     def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Applied]:
         """Applies committed entries, in one atomic batch with the index and term of the last; returns whose they were.
 
         entries: at least one; they follow on `applied_index` without a gap, and are stable in the Raft log: who calls
         guarantees both. conf_state: the members in force, given when they changed.
-        One `_write`, of a batch with the effect of all of them in their order, and this module's own keys: APPLIED,
-        CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. A user's key stands after
-        USER, a value that begins with one of ESCAPED after ESCAPE. `proposal_in` says what an entry proposes; an entry
-        without a proposal counts for APPLIED, and does nothing else. `sessions.admit` makes of an entry's index and its
-        proposal's operations what the proposer is told and what is to be done. After the write, `applied_index`,
-        `applied_term` and `conf_state` say the same as the engine.
+        One `_write`, of a batch (`_new_batch`) with the effect of all of them in their order, and this module's own keys:
+        APPLIED, CONF_STATE if it was given, CLUSTER with the very first entry if the cluster has an id. `proposal_in` says
+        what an entry proposes; an entry without a proposal counts for APPLIED, and does nothing else. `sessions.admit`
+        makes of an entry's index and its proposal's operations what the proposer is told and what is to be done;
+        `_carry_out` adds what is to be done to the batch, and gives the outcome for the Applied. After the write,
+        `applied_index`, `applied_term` and `conf_state` say the same as the engine.
         Returns an Applied for each proposal, in order. Raises what `proposal_in` raises: then nothing was applied, and
         the node must stop, for whatever it did next would make it differ from the others. O(bytes), one batch.
         """
         assert entries[0].index == self.applied_index + 1
-        batch = WriteBatch()
+        batch = self._new_batch()
         applied = []
-        put = batch.operations.append  # sizes and types were checked when the operations were proposed
         for entry in entries:
             proposal = self.proposal_in(entry)
             if proposal is None:
                 continue
             origin, sequence, proposed = proposal
             outcome, operations = self.sessions.admit(entry.index, proposed)
-            applied.append(Applied(outcome, origin, sequence))
-            for key, value in operations:
-                if value is not None and value.startswith(ESCAPED):
-                    value = ESCAPE + value
-                put((USER + key, value))
-            batch.size_bytes += len(entry.data)
+            applied.append(Applied(self._carry_out(entry, outcome, operations), origin, sequence))
         last = entries[-1]
         batch.put(APPLIED, _APPLIED.pack(last.index, last.term))
         if self.applied_index == 0 and self._cluster:
@@ -363,15 +295,52 @@ class StateMachine:
             self.conf_state = conf_state
         return applied
 
+    def _new_batch(self) -> WriteBatch:
+        """An empty batch, into which `_carry_out` puts."""
+        batch = WriteBatch()
+        self._writes = Writes(self._store, self._state, batch, self.lease_moved)
+        return batch
+
+    def _carry_out(
+        self, entry: Entry, outcome: int | NodeError, operations: Sequence[Operation | Request]
+    ) -> int | NodeError | Evaluated:
+        """Adds to the newest batch what these operations of an entry do; `outcome`, or what a request comes to.
+
+        Sizes and types were checked when the operations were proposed. O(bytes), and a read of the engine for each key.
+        """
+        writes = self._writes
+        writes.begin()
+        request = operations[0] if operations else None
+        if not isinstance(request, Request):
+            writes.carry_out(operations)  # type: ignore[arg-type]  # a Request is alone or not there
+            pay(writes, entry.index)
+            return outcome
+        writes.begin_revisions()
+        if not request.data:
+            step(writes)
+            return Evaluated(None)
+        answer = self.evaluate(entry.index, entry.term, request.data, writes)
+        if isinstance(answer, Exception):
+            writes.undo()
+            writes.begin_revisions()
+        pay(writes, entry.index)
+        return Evaluated(answer)
+
     def _write(self, batch: WriteBatch, entries: Sequence[Entry]) -> None:
         """Writes the batch that applies these entries, unsynced, and with it what else they change among our own keys."""
+        writes = self._writes
+        writes.end()
         for own in self._own_keys:
             own.put(batch, entries, self)
         self._store.write(batch, sync=False)
+        self._state = writes.state if writes.begun else None
         self._members_after = {at: state for at, state in self._members_after.items() if at > entries[-1].index}
         self.passed_over = {at for at in self.passed_over if at > entries[-1].index}
         for own in self._own_keys:
             own.written()
+        if writes.changes_made:
+            for tap in self.changes_taps:
+                tap(writes.changes_made)
 
     def note_members(self, index: int, conf_state: ConfState) -> None:
         """The committed membership change at `index`, which isn't applied yet, leads to these members."""

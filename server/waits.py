@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from engines.kvstore import Operation
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown
+from server.evaluation import Request
 from server.proposals import Proposal, Proposals
 from server.reads import Waiter
 from server.sessions import Serial
@@ -86,6 +87,21 @@ class Waits:
                 f"the write was not applied within {timeout_s:g} s and may still be: read the key to find out"
             )
         return index
+
+    def request(self, data: bytes, timeout_s: float) -> object:
+        """Has a request evaluated where it is applied (server/evaluation.py), and returns what it came to: a response, or
+        an exception for its client. Waits, and raises, as `propose` does."""
+        self._asked.require_member()
+        waiter = self._new_waiter()
+        sequence, encoded = self._proposals.add([Request(data)], waiter)
+        self._asked.propose(Proposal(encoded, self._asked.now() + timeout_s))
+        try:
+            evaluated = waiter.wait_evaluated(timeout_s)
+        finally:
+            self._proposals.forget(sequence)
+        if evaluated is None:
+            raise OutcomeUnknown(f"the request was not applied within {timeout_s:g} s and may still be")
+        return evaluated.answer
 
     def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
         """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess, for some seconds.

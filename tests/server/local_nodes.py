@@ -16,6 +16,7 @@ from server import cluster as processes
 from server.addresses import family
 from server.config import NodeConfig
 from server.errors import NodeError
+from server.mvcc_rows import USER, plain_value
 from server.node import Node
 
 FIRST_PORT, WORKERS_MAX, PORTS_OF_A_WORKER = 14_000, 8, 750  # up to 20,000
@@ -171,3 +172,8 @@ class LocalCluster:
         contents = [list(node.machine.store.scan()) for node in self.nodes.values()]
         assert all(content == contents[0] for content in contents)
         return contents[0]
+
+    def values(self) -> dict[bytes, bytes]:
+        """What the users' keys have in every running node, once all have applied the same index."""
+        rows = [(key[1:], plain_value(row)) for key, row in self.converged() if key.startswith(USER)]
+        return {key: value for key, value in rows if value is not None}

@@ -70,7 +70,7 @@ def test_writes_go_on_while_leaders_change(cluster):
             thread.join()
     assert not [failure for failure in failures if not isinstance(failure, NoLeader)]
     assert len(set(indexes)) == len(indexes)
-    assert len([pair for pair in cluster.converged() if b"-" in pair[0]]) == len(indexes)
+    assert len([key for key in cluster.values() if b"-" in key]) == len(indexes)
 
 
 def test_a_leader_hands_over_before_it_stops(cluster):

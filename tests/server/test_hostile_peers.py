@@ -50,4 +50,4 @@ def test_whatever_is_sent_to_the_port_for_peers_the_node_goes_on_and_grows_by_no
             assert each.failure is None
         cluster.put(cluster.leader(), b"after", b"v")
         cluster.start(mad.id)
-        assert {(b"kbefore", b"w"), (b"kafter", b"v")} <= set(cluster.converged())
+        assert {(b"before", b"w"), (b"after", b"v")} <= set(cluster.values().items())

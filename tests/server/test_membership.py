@@ -222,6 +222,6 @@ def test_all_three_are_replaced_one_after_the_other_under_load(cluster, tmp_path
         worker.join()
     assert len(written) > 20
     cluster.put(cluster.leader(), b"last", b"one")
-    pairs = dict(cluster.converged())
-    assert [number for number in written if pairs.get(b"kn%d" % number) != b"%d" % number] == []
+    values = cluster.values()
+    assert [number for number in written if values.get(b"n%d" % number) != b"%d" % number] == []
     assert all(ids(node) == {4: False, 5: False, 6: False} for node in cluster.nodes.values())
