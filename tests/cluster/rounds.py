@@ -7,7 +7,8 @@
 2. After each fault a write through every node is acknowledged within a bounded time of the healing.
 3. At the end all nodes have applied the same index and answer the same scan. It is part of the history, as a read of every
    key by each node; so "every acknowledged write is there" is one of the things that the checkers judge.
-4. The history is linearizable (verdict.py).
+4. The history is linearizable (verdict.py); and so is that of everybody who works beside these clients (BESIDE), each of
+   whom has a judge of its own.
 5. Every node stops with status 0 when it is asked to, and no process is left.
 
 Whatever fails leaves the nodes' logs, their directories and the history in the round's own, and says how to repeat it.
@@ -19,9 +20,11 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from server.config import NodeConfig
 from tests.cluster.clients import Load, pairs_of
@@ -32,11 +35,32 @@ from tests.cluster.processes import Cluster, Failed, until
 from tests.cluster.verdict import Verdict, judge
 from tests.cluster.witness import patched
 
-__all__ = ["Plan", "Report", "VoidRound", "play"]
+__all__ = ["BESIDE", "Beside", "Plan", "Report", "VoidRound", "play"]
 
 RATE_MIN = 100
 START_S = 30.0
 SAME_S = 30.0
+
+
+class Beside(Protocol):
+    """Clients of another kind, beside those of clients.py; `str` tells what they have done. failures: what none must be told."""
+
+    failures: list[BaseException]
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """Returns when the last answer is there."""
+
+    def judge(self, urls: Mapping[int, str], /) -> str:
+        """What is wrong with what they were told, "" if nothing is; asked after `stop`, while all members serve."""
+
+    def save(self, directory: Path, /) -> None:
+        """Leaves what they were told in the directory of a round that failed."""
+
+
+# each is made of: the nodes' URLs, the seed, and when the round began, by time.monotonic
+BESIDE: list[Callable[[Mapping[int, str], int, float], Beside]] = []
 
 
 class VoidRound(Failed):
@@ -73,24 +97,30 @@ class Report:
     recoveries: list[float] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     in_vain: list[str] = field(default_factory=list)
+    wrong_beside: list[str] = field(default_factory=list)
 
 
 def play(plan: Plan, directory: Path) -> Report:
     """Plays a round in a directory of its own, which is removed if nothing fails. Raises Failed, VoidRound."""
     report = Report(plan, directory)
     history: list[Op] = []
+    beside: list[Beside] = []
     try:
         with Cluster(directory, tick_s=plan.tick_s, plant=plan.plant) as cluster:
-            _play(plan, cluster, report, history)
+            _play(plan, cluster, report, history, beside)
             for node_id in list(cluster.running):
                 cluster.stop(node_id)
             history[:] = patched(history, applied_by(cluster.record(node_id) for node_id in cluster.engines))
         report.verdict = judge(history)
         if not report.verdict.linearizable:
             raise Failed(report.verdict.why)
+        if report.wrong_beside:
+            raise Failed("\n".join(report.wrong_beside))
     except BaseException as error:
         directory.mkdir(parents=True, exist_ok=True)
         save(directory / "history.ndjson", history)
+        for each in beside:
+            each.save(directory)
         told = "\n".join(report.told)
         error.add_note(f"{told}\nrepeat: {plan.command()}\nhistory, logs and data: {directory}")
         raise
@@ -98,23 +128,26 @@ def play(plan: Plan, directory: Path) -> Report:
     return report
 
 
-def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op]) -> None:
+def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op], beside: list[Beside]) -> None:
     rng = random.Random(f"round {plan.seed}")
     began = time.monotonic()
     pause = threading.Event()
     cluster.leader(START_S)
     load = Load(cluster.urls(), list(cluster.engines), plan.seed, began)
+    urls = {node_id: cluster.url(node_id) for node_id in cluster.engines}
+    beside += [make(urls, plan.seed, began) for make in BESIDE]
 
     def say(sentence: str) -> None:
         report.told.append(f"{time.monotonic() - began:7.2f} s  {sentence}")
 
     def wait(seconds: float) -> None:
         pause.wait(seconds)
-        if load.failures:
-            raise Failed(f"a client was told what must not be: {load.failures[0]}") from load.failures[0]
+        failures = [error for each in (load, *beside) for error in each.failures]
+        if failures:
+            raise Failed(f"a client was told what must not be: {failures[0]!r}") from failures[0]
 
     try:
-        with load:
+        with load, _working(beside):
             for name in plan.faults:
                 report.rates.append(_rate(load, plan, wait))
                 FAULTS[name](Stage(cluster, rng, wait, say, lambda: len(load.in_vain)))
@@ -123,14 +156,35 @@ def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op]) -> No
                 _recover(cluster, plan.recovery_s)
                 report.recoveries.append(time.monotonic() - healed)
                 say(f"serves again {report.recoveries[-1]:.2f} s after the healing")
+        wait(0)
+        urls = {node_id: cluster.url(node_id) for node_id in cluster.engines}
+        _judge(beside, urls, report, say)
     finally:
         history += load.recorder.history()
-    wait(0)
     report.in_vain = load.in_vain
     pairs = tuple(pair for pair in pairs_of(cluster.same_everywhere(SAME_S)[0]) if pair[0].startswith(GROUPS))
     now = time.monotonic() - began
     # a stale scan, but of a time at which nothing was on its way: the last read of every key, by each node
     history += [Op(90 + node, "scan", GROUPS, None, now, now, 0, node, pairs) for node in cluster.engines]
+
+
+@contextmanager
+def _working(beside: Sequence[Beside]) -> Iterator[None]:
+    for each in beside:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in beside:
+            each.stop()
+
+
+def _judge(beside: Sequence[Beside], urls: Mapping[int, str], report: Report, say: Callable[[str], None]) -> None:
+    """While the nodes still serve: what those beside the load have to say."""
+    for each in beside:
+        why = each.judge(urls)
+        report.wrong_beside += [why] if why else []
+        say(f"{each}: {'WRONG' if why else 'linearizable'}")
 
 
 def _rate(load: Load, plan: Plan, wait) -> float:  # type: ignore[no-untyped-def]
