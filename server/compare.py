@@ -6,19 +6,22 @@
       the first block that isn't ──▶ its keys are read side by side, up to the first that differs
 
 Nothing but hashes travels as long as all is equal; memory is that of a piece of each node's answer. It ends at the first
-key that differs. What is compared are all pairs of the engine, sessions and the book of members among them, but for those
-of server/marked_views.py's NOT_COMPARED.
+key that differs. What is compared are all pairs of the engine, the history, sessions and the book of members among them, but for
+those of server/marked_views.py's NOT_COMPARED.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines.coding import DecodeError
 from engines.kvstore import Pair
 from server.client import Client
 from server.errors import NodeError
+from server.mvcc_rows import revision_at
 
 __all__ = ["Compared", "NodeCompared", "compare", "compared_lines"]
 
@@ -159,6 +162,8 @@ def _first_key(readings: Sequence[_Reading], compared: Compared) -> None:
 
 def named(key: bytes) -> str:
     """A key of the engine for people: the user's own, or the name of one of ours."""
+    with contextlib.suppress(DecodeError):
+        return "(metcd's own key) the change of revision {}.{}".format(*revision_at(key))
     text = key[1:].decode(errors="backslashreplace")
     return repr(text) if key.startswith(b"k") else f"(metcd's own key) m{text!r}"
 

@@ -25,9 +25,9 @@ import engines
 from engines.env import Env, StorePath, real_env
 from engines.kvstore import Pair
 from server import inspect
+from server.mvcc_rows import USER, plain_value
 from server.node_check import engine_of_node, is_node
 from server.snapshot import find_snapshots, read_snapshot
-from server.statemachine import USER
 from server.status_table import byte_size
 from server.store_check import NotRecognised, opened_to_read
 
@@ -121,8 +121,9 @@ def _scan(path: str, engine: str, env: Env) -> Iterator[Pair]:
 
 
 def _of_a_node(pairs: Iterator[Pair]) -> Iterator[str]:
-    """The users' keys, without the prefix that tells them from the state machine's own."""
-    return (_line(key.removeprefix(USER), value) for key, value in pairs if key.startswith(USER))
+    """The users' keys, without the prefix that tells them from the state machine's own, and as many bytes as users gave."""
+    found = ((key.removeprefix(USER), plain_value(row)) for key, row in pairs if key.startswith(USER))
+    return (_line(key, value) for key, value in found if value is not None)
 
 
 def _line(key: bytes, value: bytes) -> str:

@@ -17,9 +17,9 @@ Invariants:
    replaced before C.
 2. Which rows are deleted at which entry follows from the log: steps are a part of applying. So nodes have the same rows at
    the same entry.
-3. A step is bounded by STEP_ROWS_MAX. After each EVERY entries there is one that walks over twice as many changes as these
-   have made, so that the rest shrinks under any load but one that writes thousands of keys with each entry; and while
-   there is no load, the leader proposes steps (server/v3/etcd.py).
+3. A step is bounded by STEP_ROWS_MAX. After EVERY entries, or sooner if these have changed many keys, there is one that
+   walks over twice as many changes as they made, so that the backlog shrinks under any load, unless each entry changes
+   thousands of keys; and while there is no load, the leader proposes steps (server/v3/etcd.py).
 
 Cost: each change is read once, and one to three rows are deleted. Follows etcd's server/mvcc/kvstore_compaction.go, which
 deletes in a goroutine of each member and so not at the same entry.
@@ -43,17 +43,19 @@ def backlog(state: State) -> bool:
 
 def pay(writes: Writes, index: int) -> None:
     """Takes compaction on, if it is time at the entry of this index. The same on every node."""
-    if index % EVERY or not writes.begun:
+    owed = writes.state.owed
+    if index % EVERY and 2 * owed < STEP_ROWS_MAX:
         return
-    rows = min(2 * writes.state.owed + EVERY, STEP_ROWS_MAX)
-    if writes.state.owed:
-        writes.state = writes.state._replace(owed=0)
+    rows = min(2 * owed + EVERY, STEP_ROWS_MAX)
+    if owed:
+        owed = max(0, owed - rows // 2) if backlog(writes.state) else 0
+        writes.state = writes.state._replace(owed=owed)
     step(writes, rows)
 
 
-def step(writes: Writes, rows: int = STEP_ROWS_MAX) -> None:
-    """Walks over at most so many changes before the compacted revision. O(rows)."""
-    state = writes.state
+def step(writes: Writes, rows: int = 0) -> None:
+    """Walks over at most so many changes before the compacted revision, STEP_ROWS_MAX if it isn't said. O(rows)."""
+    state, rows = writes.state, rows or STEP_ROWS_MAX
     if not backlog(state):
         return
     found = writes.history_rows(state.walked, state.compacted, rows)

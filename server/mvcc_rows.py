@@ -60,6 +60,7 @@ __all__ = [
     "read_change",
     "read_newest",
     "read_state",
+    "revision_at",
     "state_row",
 ]
 
@@ -187,6 +188,17 @@ def read_newest(key: bytes, row: bytes) -> Record:
 def history_key(revision: Revision) -> bytes:
     """The key under which the change of this revision stands."""
     return _HISTORY_KEY.pack(HISTORY, *revision)
+
+
+def revision_at(key: bytes) -> Revision:
+    """The revision of the change that stands under this key. Raises DecodeError."""
+    try:
+        first, main, sub = _HISTORY_KEY.unpack(key)
+        if first != HISTORY:
+            raise DecodeError
+        return Revision(main, sub)
+    except (struct.error, DecodeError):
+        raise DecodeError(f"{key[:40]!r} is not the key of a change") from None
 
 
 def change_row(record: Record, prev: Revision, before: bytes = b"") -> bytes:

@@ -194,7 +194,7 @@ def test_a_key_that_was_changed_in_a_stopped_nodes_engine_is_named(tmp_path, cap
             assert cli.main([*arguments, "--json"]) == 1
             report = json.loads(capsys.readouterr().out)
             assert (report["same"], report["first_key"]) == (False, repr(key[1:].decode()))
-            assert [node["keys"] for node in report["nodes"]] == [1500 + (len(key) > 6)] * 3
+            assert [node["keys"] for node in report["nodes"]] == [3000 + 1500 + (len(key) > 6)] * 3  # with the history
 
 
 def test_a_node_that_is_away_is_not_compared_and_said_so(tmp_path, capsys):

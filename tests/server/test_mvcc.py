@@ -1,0 +1,265 @@
+"""Every version of every key, against a model in plain Python: at each revision, after compaction, on all engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.errors import CorruptionError
+from engines.memory import MemoryStore
+from server.evaluation import Evaluated, Request
+from server.mvcc import Compacted, FutureRevision, Revision, View
+from server.mvcc_compaction import EVERY, backlog
+from server.mvcc_rows import HISTORY, USER
+from server.statemachine import StateMachine
+from tests.server.mvcc_model import Model, Refused, Store, machine_on, request
+
+ENGINES = ("memory", "lsm", "btree", "bitcask")
+KEYS = st.sampled_from(["a", "b", "ba", "c", "=", "\0"])
+PUTS = st.tuples(
+    st.just("put"), KEYS, st.sampled_from(["", "1", "=2", "bitcask_tombstone", "x" * 90]), st.integers(0, 2)
+)
+STEPS = PUTS | st.tuples(st.just("delete"), KEYS) | st.just(("read",))
+OPERATIONS = st.lists(st.tuples(KEYS, st.none() | st.sampled_from(["", "s", "=", "bitcask_tombstone3"])), max_size=3)
+WHAT_HAPPENS = st.lists(
+    st.tuples(st.just("simple"), OPERATIONS)
+    | st.tuples(st.just("request"), st.lists(STEPS, max_size=4))
+    | st.tuples(st.just("refused"), st.lists(STEPS, max_size=3))
+    | st.tuples(st.just("compact"), st.integers(0, 4))
+    | st.tuples(st.sampled_from(["step", "apply", "reopen"]), st.none()),
+    max_size=30,
+)
+
+
+def do(store: Store, model: Model, what: str, content: Any) -> None:
+    """One thing that happens, to both."""
+    if what == "simple":
+        operations = [(key.encode(), None if value is None else value.encode()) for key, value in content]
+        store.add(operations)
+        model.simple(operations)
+    elif what in ("request", "refused"):
+        steps = [*content, ("fail",)] if what == "refused" else content
+        store.add([request(steps)])
+        model.request(steps)
+    elif what == "compact":
+        steps = [("compact", model.revision - content)]
+        store.add([request(steps)])
+        model.request(steps)
+    elif what == "step":
+        store.add([Request(b"")])
+        model.request([])
+    else:
+        store.apply()
+        if what == "reopen":
+            store.machine = machine_on("", store.machine.store)
+
+
+def check(view: View, model: Model) -> None:
+    """The view shows what the model has: each revision from the compacted one on, and all changes since."""
+    assert (view.revision, view.compacted) == (model.revision, model.compacted)
+    for revision in range(max(model.compacted, 1), model.revision + 1):
+        content = model.contents[revision]
+        assert list(view.range(b"", None, revision)) == [content[key] for key in sorted(content)], revision
+        assert list(view.range(b"a", b"c", revision)) == [content[key] for key in sorted(content) if b"a" <= key < b"c"]
+        assert view.count(b"b", None, revision) == sum(key >= b"b" for key in content)
+        for key in (b"a", b"\0", b"none"):
+            assert view.get(key, revision) == content.get(key)
+    since = [change for change in model.changes if change[0] >= model.compacted]
+    found = list(view.changes(Revision(max(model.compacted, 0), 0)))
+    assert [(each.main, each.sub, each.record.key) for each in found] == [change[:3] for change in since]
+    for each, (_, _, _, record, before) in zip(found, since):
+        assert (None if each.deleted else each.record) == record
+        if each.main > model.compacted:
+            assert view.prev_of(each) == before
+
+
+@given(WHAT_HAPPENS)
+def test_every_revision_can_be_read_as_the_model_has_it(happened):
+    store, model = Store(machine_on("memory")), Model()
+    for what, content in happened:
+        do(store, model, what, content)
+        if what == "apply":
+            check(store.machine.newest, model)
+    store.apply()
+    with store.machine.view() as view:
+        check(view, model)
+    check(store.machine.newest, model)
+    assert dict(store.machine.scan()) == {key: record.value for key, record in model.now.items()}
+    assert [store.machine.lookup(key) for key in model.now] == [record.value for record in model.now.values()]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@given(happened=WHAT_HAPPENS)
+def test_the_rows_are_the_same_on_every_engine_however_entries_are_divided_into_batches(engine, happened):
+    """Invariant 1. The other one applies each entry alone, on an engine in memory, and comes to it by a snapshot."""
+    store, model, alone = Store(machine_on(engine)), Model(), Store(machine_on("memory"))
+    with store.machine.store:
+        for what, content in happened:
+            do(store, model, what, content)
+            if what not in ("apply", "reopen"):
+                alone.entries = store.entries[-1:]
+                alone.apply()
+        store.apply()
+        check(store.machine.newest, model)
+        assert list(store.machine.store.scan()) == list(alone.machine.store.scan())
+        if store.machine.applied_index:
+            metadata, snapshot = store.machine.snapshot()
+            with snapshot:
+                other = machine_on("memory")
+                other.recover_from_snapshot(metadata, snapshot.scan())
+            check(other.newest, model)
+
+
+def kept(machine: StateMachine) -> list[tuple[bytes, bytes]]:
+    """The rows of keys and of history."""
+    return [row for row in machine.store.scan() if row[0][:1] in (USER, HISTORY)]
+
+
+def grown(*entries: Any) -> Store:
+    """A store with these entries applied, each alone; revisions have begun."""
+    store = Store(machine_on("memory"))
+    for operations in ([Request(b"")], *entries):
+        store.add(operations)
+        store.apply()
+    return store
+
+
+def test_a_refused_request_leaves_nothing_and_takes_no_revision():
+    store = grown([(b"a", b"1")])
+    before = kept(store.machine)
+    store.add([request([("put", "a", "2", 5), ("put", "b", "2", 0), ("delete", "a"), ("fail",)])])
+    store.add([request([("read",)])])
+    refused, read = store.apply()
+    assert isinstance(refused, Evaluated) and isinstance(refused.answer, Refused)
+    assert [record.value for record in read.answer[0]] == [b"1"]
+    assert kept(store.machine) == before
+    assert store.machine.revision == 2
+
+
+def test_a_request_sees_what_it_and_the_entries_before_it_in_the_batch_have_written():
+    store = grown([(b"a", b"1"), (b"c", b"1")])
+    store.add([(b"b", b"2"), (b"c", None)])
+    store.add([request([("put", "d", "3", 0), ("delete", "a"), ("read",)])])
+    _, seen = store.apply()
+    assert [(record.key, record.value) for record in seen.answer[-1]] == [(b"b", b"2"), (b"d", b"3")]
+
+
+def test_revisions_begin_with_the_first_request_and_older_rows_are_of_revision_1():
+    """So nodes whose directories are of an earlier version, at different entries, begin at the same one."""
+    store = Store(machine_on("memory"))
+    store.add([(b"a", b"=old"), (b"b", b"bitcask_tombstone")])
+    store.apply()
+    assert {key for key, _ in store.machine.store.scan()} == {b"ka", b"kb", b"mapplied", b"mconf_state", b"mdigest"}
+    assert (store.machine.revisions, store.machine.revision) == (None, 1)
+    store.add([request([("put", "a", "new", 0)])])
+    store.add([(b"b", None)])
+    store.apply()
+    view = store.machine.newest
+    assert [(record.value, record.create, record.mod, record.version) for record in view.range(b"", None, 2)] == [
+        (b"new", 1, 2, 2),
+        (b"bitcask_tombstone", 1, 1, 1),
+    ]
+    assert [record.value for record in view.range(b"", None, 1)] == [b"=old", b"bitcask_tombstone"]
+    changes = list(view.changes(Revision(1, 0)))
+    assert [view.prev_of(change).value for change in changes] == [b"=old", b"bitcask_tombstone"]
+
+
+def test_what_is_not_there_any_more_or_not_yet_is_refused():
+    store = grown([(b"a", b"1")], [(b"a", b"2")], [(b"a", b"3")], [request([("compact", 3)])])
+    view = store.machine.newest
+    for read in (view.get, view.range):
+        arguments = (b"a",) if read == view.get else (b"", None)
+        with pytest.raises(Compacted):
+            read(*arguments, 2)
+        with pytest.raises(FutureRevision):
+            read(*arguments, 5)
+        assert read(*arguments, 3)
+    with pytest.raises(Compacted):
+        view.changes(Revision(2, 0))
+    assert [change.main for change in view.changes(Revision(3, 0))] == [3, 4]
+    assert [change.main for change in view.changes(Revision(3, 0), 1)] == [3]
+
+
+def test_compaction_deletes_what_nobody_needs_and_keeps_the_deletion_at_its_revision():
+    """A watch may begin at the compacted revision (etcd lost that deletion until 3.5.18, #19179)."""
+    store = grown([(b"a", b"1")], [(b"b", b"1")], [(b"b", None)], [(b"a", b"2")], [(b"a", None)])
+    store.add([request([("compact", 6)])])
+    store.add([Request(b"")])
+    store.apply()
+    left = [key for key, _ in kept(store.machine)]
+    assert left == [b"h" + revision.to_bytes(8) + bytes(4) for revision in (5, 6)] + [b"ka"]
+    assert not backlog(store.machine.revisions)
+    store.add([(b"c", b"1")])
+    store.add([request([("compact", 7)])])
+    store.add([Request(b"")])
+    store.apply()
+    left = [key for key, _ in kept(store.machine)]
+    assert left == [b"h" + (7).to_bytes(8) + bytes(4), b"kc"]
+
+
+@pytest.mark.parametrize("changes", [1, 40])
+def test_under_load_entries_pay_for_compaction_and_the_backlog_goes(changes):
+    """EVERY entries, or fewer that change many keys, walk over twice as many changes as they made."""
+    store = grown(*([(b"%d" % key, b"%d" % turn) for key in range(changes)] for turn in range(EVERY)))
+    store.add([request([("compact", store.machine.revision)])])
+    entries = 0
+    store.apply()
+    while backlog(store.machine.revisions):
+        store.add([(b"%d" % key, b"more") for key in range(changes)])
+        store.apply()
+        entries += 1
+    assert entries <= 2 * EVERY
+    rows = sum(1 for key, _ in store.machine.store.scan() if key.startswith(HISTORY))
+    assert rows <= changes * (entries + 2)
+
+
+def test_a_step_of_compaction_is_bounded(monkeypatch):
+    monkeypatch.setattr("server.mvcc_compaction.STEP_ROWS_MAX", 10)
+    store = grown(*([(b"a", b"%d" % turn)] for turn in range(50)))
+    store.add([request([("compact", store.machine.revision)])])
+    store.apply()
+    steps = 0
+    while backlog(store.machine.revisions):
+        store.add([Request(b"")])
+        store.apply()
+        steps += 1
+    assert steps > 4
+
+
+def test_a_lease_that_moves_is_told():
+    moved: list[tuple[bytes, int, int]] = []
+    store = grown([(b"a", b"1")])
+    store.machine.lease_moved = lambda *told: moved.append(told)
+    store.add([request([("put", "a", "2", 7), ("put", "b", "1", 8), ("put", "b", "2", 8)])])
+    store.add([(b"a", b"3"), (b"b", None)])
+    store.apply()
+    assert moved == [(b"a", 0, 7), (b"b", 0, 8), (b"a", 7, 0), (b"b", 8, 0)]
+
+
+def test_taps_hear_of_changes_once_the_batch_is_in_the_engine():
+    store = grown()
+    heard: list[Any] = []
+    store.machine.changes_taps.append(lambda changes: heard.append((store.machine.revision, changes)))
+    store.add([(b"a", b"1")])
+    store.add([request([("put", "b", "1", 0), ("fail",)])])
+    store.add([(b"b", b"2"), (b"a", None)])
+    store.apply()
+    [(revision, changes)] = heard
+    assert revision == 3
+    assert [(change.main, change.sub, change.deleted, change.record.key) for change in changes] == [
+        (2, 0, False, b"a"),
+        (3, 0, False, b"b"),
+        (3, 1, True, b"a"),
+    ]
+    assert changes == list(store.machine.newest.changes(Revision(0, 0)))
+
+
+def test_rows_of_a_later_version_are_not_opened():
+    with MemoryStore() as store:
+        store.put(b"mversion", (3).to_bytes(8, "little"))
+        store.put(b"mapplied", bytes(16))
+        with pytest.raises(CorruptionError, match="version"):
+            StateMachine(store)
