@@ -25,18 +25,23 @@ __all__ = [
     "FIELDS_MAX",
     "FIELD_BYTES_MAX",
     "FRAME_BYTES_MAX",
+    "GRANTS_MAX",
     "HANDSHAKE_TIMEOUT_S",
     "HEAD_S",
     "IDLE_S",
     "KEY_BYTES_MAX",
+    "NAME_BYTES_MAX",
     "OUTSTANDING_BYTES_MAX",
     "OUTSTANDING_MAX",
+    "PASSWORD_BYTES_MAX",
+    "PASSWORD_CHECKS_MAX",
     "PEER_QUEUE_BYTES_MAX",
     "PEER_QUEUE_MESSAGES_MAX",
     "PROPOSALS_WAITING_MAX",
     "PROPOSAL_BYTES_MAX",
     "REMOVED_MAX",
     "REQUEST_LINE_BYTES_MAX",
+    "ROLES_MAX",
     "SESSIONS_MAX",
     "SNAPSHOTS_FROM_PEER_MAX",
     "SNAPSHOT_BYTES_MAX",
@@ -46,8 +51,10 @@ __all__ = [
     "SPARE_CONNECTIONS_MAX",
     "STRANGERS_MAX",
     "TABLE",
+    "TOKENS_MAX",
     "UNCOMMITTED_BYTES_MAX",
     "UNTAKEN_BYTES_MAX",
+    "USERS_MAX",
     "VIEWERS_MAX",
     "Row",
 ]
@@ -69,6 +76,12 @@ ANSWER_BYTES_PER_S_MIN = 64 << 10  # that pace: an open scan keeps old tables, p
 IDLE_S = 75.0  # between an answer and the next request
 VIEWERS_MAX = 16  # pages that watch this node, beside the connections
 SNAPSHOT_STREAMS_MAX = 2  # that clients read at a time
+TOKENS_MAX = 10_000  # of authentication
+USERS_MAX = ROLES_MAX = 10_000
+GRANTS_MAX = 10_000  # permissions of one role
+NAME_BYTES_MAX = 1 << 10  # of a user or a role
+PASSWORD_BYTES_MAX = 1 << 10
+PASSWORD_CHECKS_MAX = 2  # at a time; 16 MiB and 30 ms each (server/v3/passwords.py)
 SESSIONS_MAX = 10_000  # 24 bytes each, and the key: less than a megabyte in every engine and snapshot
 
 # ---- what waits -----------------------------------------------------------------------------------------------------
@@ -135,6 +148,12 @@ TABLE = (
     Row("snapshots that are read at a time", f"{SNAPSHOT_STREAMS_MAX}", "503"),
     Row(
         "sessions", f"{SESSIONS_MAX:,}", "the one that was used least recently is forgotten, and its next write is 410"
+    ),
+    Row("users; roles; permissions of one role", f"{USERS_MAX:,}; {ROLES_MAX:,}; {GRANTS_MAX:,}", "429"),
+    Row("a user's or a role's name; a password", f"{NAME_BYTES_MAX:,} bytes; {PASSWORD_BYTES_MAX:,} bytes", "400"),
+    Row("tokens", f"{TOKENS_MAX:,}", "the one that was used least recently ends"),
+    Row(
+        "passwords that are hashed at a time", f"{PASSWORD_CHECKS_MAX}", "the others wait 5 s for their turn, then 429"
     ),
     Row(
         "writes that wait for an outcome",
