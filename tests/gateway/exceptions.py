@@ -1,0 +1,16 @@
+"""The situations in which this server answers otherwise than etcd on purpose, each with its reason.
+
+The runner plays them, too, and says so if one of them passes: then it is none any more.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EXCEPTIONS"]
+
+EXCEPTIONS: dict[str, str] = {
+    "bad-path-root": "outside of /v3/ a path is a key: POST of one is 405",
+    "bad-v2": "outside of /v3/ a path is a key: GET of one that isn't there is our own 404",
+    "bad-v3alpha": "outside of /v3/ a path is a key: POST of one is 405",
+    "livez": "outside of /v3/ a path is a key: GET of one that isn't there is our own 404",
+    "readyz": "outside of /v3/ a path is a key: GET of one that isn't there is our own 404",
+}

@@ -1,0 +1,183 @@
+"""One or three nodes with an empty store, for one transcript: ours in this process, or a real etcd's.
+
+Ours are what `metcd serve --cors '*' --host-whitelist '*'` starts, with etcd's defaults for strangers' pages, and with ticks so
+short that an election takes a tenth of a second. Their files lie in memory where there is a /dev/shm.
+
+A real etcd is for judging the runner itself: `python -m tests.gateway --etcd PATH`, with upstream's 3.5.1, passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from server.config import NodeConfig
+from server.http import FrontEnd
+from server.node import Node
+from tests.server.local_nodes import free_ports
+
+__all__ = ["Etcd", "Nodes", "Ours", "System"]
+
+TICK_S = 0.01
+STARTING_S = 30.0
+
+
+class Nodes(Protocol):
+    """The nodes of one transcript; a context manager, which ends them."""
+
+    ports: list[int]  # for clients
+    peer_ports: list[int]
+
+    def leader(self) -> int:
+        """The index of the node that leads."""
+
+    def kill(self, which: list[int], left: int) -> None:
+        """Ends these nodes, and returns when node `left` has noticed that nobody leads."""
+
+
+System = Callable[[int, list[str]], contextlib.AbstractContextManager[Nodes]]  # how many nodes, further flags
+
+
+def scratch() -> str | None:
+    """Where files cost nothing: a directory in memory, if there is one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def eventually(what: str, look: Callable[[], Any]) -> Any:
+    """What `look` returns as soon as it is true; TimeoutError if it isn't within STARTING_S."""
+    deadline = time.monotonic() + STARTING_S
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        pause.wait(0.005)
+    raise TimeoutError(f"within {STARTING_S} s it did not happen that {what}")
+
+
+class Ours:
+    """Nodes of this server, in this process."""
+
+    def __init__(self, count: int, flags: list[str], engines: list[str]) -> None:
+        """engines: of the nodes in turn. flags: etcd's, as a transcript has them."""
+        self._directory = tempfile.mkdtemp(prefix="metcd-gateway-", dir=scratch())
+        self.peer_ports = free_ports(count)
+        peers = {at: ("127.0.0.1", port) for at, port in enumerate(self.peer_ports, 1)}
+        self._nodes: list[tuple[FrontEnd, Node] | None] = []
+        for at in peers:
+            engine = engines[(at - 1) % len(engines)]
+            config = NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=TICK_S)
+            node = Node(config)
+            front = FrontEnd(node, ("127.0.0.1", 0))
+            self._nodes.append((front, node))
+        self.ports = [each[0].address[1] for each in self._nodes if each is not None]
+        for each in self._nodes:
+            assert each is not None
+            each[1].start()
+            each[0].start()
+        try:
+            eventually("all nodes have a leader", lambda: self._agree() and self._answer())
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Ours:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for at, each in enumerate(self._nodes):
+            if each is not None:
+                self._stop(at)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _status(self) -> Iterator[dict[str, Any]]:
+        return (each[1].status() for each in self._nodes if each is not None)
+
+    def _agree(self) -> bool:
+        leaders = {status["leader"] for status in self._status()}
+        return len(leaders) == 1 and leaders != {0}
+
+    def _answer(self) -> bool:
+        return all(each[1].health()[0] for each in self._nodes if each is not None)
+
+    def leader(self) -> int:
+        return next(status["leader"] for status in self._status()) - 1
+
+    def kill(self, which: list[int], left: int) -> None:
+        for at in which:
+            self._stop(at)
+        eventually("nobody leads any more", lambda: next(self._status())["leader"] == 0)
+
+    def _stop(self, at: int) -> None:
+        each, self._nodes[at] = self._nodes[at], None
+        assert each is not None
+        each[0].stop(0.0)
+        each[1].stop()
+
+
+class Etcd:
+    """Nodes of a real etcd, as the recorder of the transcripts started them."""
+
+    def __init__(self, count: int, flags: list[str], binary: str) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="etcd-gateway-", dir=scratch()))
+        self.ports, self.peer_ports = free_ports(count), free_ports(count)
+        members = ",".join(f"s{at}=http://127.0.0.1:{port}" for at, port in enumerate(self.peer_ports, 1))
+        self._processes = []
+        for at, (port, peer_port) in enumerate(zip(self.ports, self.peer_ports), 1):
+            client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+            words = ["--name", f"s{at}", "--data-dir", str(self._directory / f"s{at}"), "--log-level", "error"]
+            words += ["--listen-client-urls", client, "--advertise-client-urls", client, "--initial-cluster", members]
+            words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, *flags]
+            silent = subprocess.DEVNULL
+            self._processes.append(subprocess.Popen([binary, *words], stdin=silent, stdout=silent, stderr=silent))
+        try:
+            for port in self.ports:
+                eventually("an etcd is healthy", lambda port=port: b'"true"' in _get(port, "/health"))
+            eventually("the version is decided", lambda: b'"etcdcluster":"3.5' in _get(self.ports[0], "/version"))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Etcd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def leader(self) -> int:
+        for at, port in enumerate(self.ports):
+            connection = http.client.HTTPConnection("127.0.0.1", port)
+            with contextlib.closing(connection):
+                connection.request("POST", "/v3/maintenance/status", b"{}")
+                status = json.loads(connection.getresponse().read())
+            if status["leader"] == status["header"]["member_id"]:
+                return at
+        raise LookupError("nobody leads")
+
+    def kill(self, which: list[int], left: int) -> None:
+        for at in which:
+            self._processes[at].send_signal(signal.SIGKILL)
+            self._processes[at].wait()
+        eventually("nobody leads any more", lambda: b"RAFT NO LEADER" in _get(self.ports[left], "/health"))
+
+
+def _get(port: int, path: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            return connection.getresponse().read()
+    except OSError:
+        return b""
