@@ -11,6 +11,7 @@
     an entry                    a proposal's largest size                  nobody could have proposed it
     a refused proposal          16 bytes: origin and sequence              who waits for it is looked up by them
     a read                      one entry, its position                    Raft looks at the first
+    about a lease               entries of 25 bytes, answers of 33         server/v3/lease_calls.py unpacks them
     context                     64 bytes; of a MsgProp 4 for each entry    a read's position has 16
                                 and 8 (server/forwards.py)
 
@@ -36,6 +37,8 @@ from raft.raftpb import (
     MSG_READ_INDEX,
     MSG_READ_INDEX_RESP,
     MSG_SNAP,
+    MSG_STORAGE_APPEND,
+    MSG_STORAGE_APPEND_RESP,
     MSG_STORAGE_APPLY_RESP,
     MSG_TIMEOUT_NOW,
     MSG_TRANSFER_LEADER,
@@ -48,6 +51,10 @@ from raft.raftpb import (
 from server.forwards import HEAD_BYTES, PROPOSAL_BYTES_MAX
 
 __all__ = [
+    "LEASE_ANSWER",
+    "LEASE_ANSWER_BYTES",
+    "LEASE_ASK",
+    "LEASE_ASK_BYTES",
     "NUMBER_MAX",
     "REPORT",
     "REPORT_BYTES_MAX",
@@ -64,6 +71,9 @@ REPORT = MSG_STORAGE_APPLY_RESP  # the library never sends it; between nodes it 
 REPORT_POINT_BYTES = 20
 REPORT_BYTES_MAX = 9 * REPORT_POINT_BYTES
 SENTENCE_BYTES_MAX = 1000
+LEASE_ASK, LEASE_ANSWER = MSG_STORAGE_APPEND, MSG_STORAGE_APPEND_RESP  # likewise: server/v3/lease_calls.py
+LEASE_ASK_BYTES, LEASE_ANSWER_BYTES = 25, 33
+LEASES = {LEASE_ASK: LEASE_ASK_BYTES, LEASE_ANSWER: LEASE_ANSWER_BYTES}
 
 FORWARDED = (MSG_PROP, MSG_READ_INDEX)  # of no term
 NAMING_ANOTHER = (MSG_READ_INDEX, MSG_TRANSFER_LEADER)  # the node that asked first, the node that is to lead
@@ -72,7 +82,7 @@ TRAVELLING = frozenset(
     (
         *FORWARDED, MSG_APP, MSG_APP_RESP, MSG_VOTE, MSG_VOTE_RESP, MSG_PRE_VOTE, MSG_PRE_VOTE_RESP, MSG_SNAP,
         MSG_HEARTBEAT, MSG_HEARTBEAT_RESP, MSG_READ_INDEX_RESP, MSG_TRANSFER_LEADER, MSG_TIMEOUT_NOW,
-        REPORT,
+        REPORT, LEASE_ASK, LEASE_ANSWER,
     )
 )  # fmt: skip
 
@@ -101,6 +111,10 @@ def check(message: Message, sender: int) -> None:
     elif message.type in READS:
         if len(message.entries) != 1 or len(message.entries[0].data) > CONTEXT_BYTES_MAX:
             raise DecodeError(f"a read has one entry of at most {CONTEXT_BYTES_MAX} bytes")
+    elif message.type in LEASES:
+        size = LEASES[message.type]
+        if any(len(entry.data) != size for entry in message.entries):
+            raise DecodeError(f"what is asked or said of a lease has {size} bytes each")
     elif message.type != MSG_PROP and message.entries:
         raise DecodeError(f"a {message.type} has no entries, and this one has {len(message.entries)}")
     if message.type not in (MSG_PROP, REPORT) and len(message.context) > CONTEXT_BYTES_MAX:

@@ -30,7 +30,7 @@ from server.divergence import DivergenceAlarm
 from server.errors import NodeError, NoLeader, Overloaded
 from server.feed_taps import Taps
 from server.forwards import NO_LEADER, OVERLOADED, UNREADABLE, fault, refusal, refused, sift, term_of, with_deadlines
-from server.guards import REPORT, TERM_LEAD_MAX, leads_too_far
+from server.guards import LEASE_ANSWER, LEASE_ASK, REPORT, TERM_LEAD_MAX, leads_too_far
 from server.logs import Minutely, logger
 from server.metrics import Metrics, describe
 from server.outstanding import Outstanding
@@ -72,6 +72,7 @@ class Intake:
         self._complaints = Minutely(logger())
         self.taps: Taps | None = None
         self.alarm: DivergenceAlarm | None = None
+        self.leases: Callable[[Message], object] = lambda message: None  # takes what is about leases
         self.changes: Callable[[Message], bool] = lambda message: False  # takes what is about the membership
         self._tried: tuple[int, int] | None = None  # term and leader for which held proposals were proposed last
         self.counters = dict.fromkeys(
@@ -179,6 +180,8 @@ class Intake:
                 elif message.type == REPORT:
                     if self.alarm is not None:
                         self.alarm.hear(message)
+                elif message.type in (LEASE_ASK, LEASE_ANSWER):
+                    self.leases(message)
                 else:
                     raft.step(message)
             except (StepLocalMsgError, StepPeerNotFoundError) as error:

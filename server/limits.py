@@ -30,6 +30,8 @@ __all__ = [
     "HEAD_S",
     "IDLE_S",
     "KEY_BYTES_MAX",
+    "LEASES_MAX",
+    "LEASE_CALLS_MAX",
     "NAME_BYTES_MAX",
     "OUTSTANDING_BYTES_MAX",
     "OUTSTANDING_MAX",
@@ -83,6 +85,8 @@ NAME_BYTES_MAX = 1 << 10  # of a user or a role
 PASSWORD_BYTES_MAX = 1 << 10
 PASSWORD_CHECKS_MAX = 2  # at a time; 16 MiB and 30 ms each (server/v3/passwords.py)
 SESSIONS_MAX = 10_000  # 24 bytes each, and the key: less than a megabyte in every engine and snapshot
+LEASES_MAX = 1 << 18  # a leader needs some 300 bytes of memory for each
+LEASE_CALLS_MAX = 10_000  # keepalives and the like that wait for the leader's word, on one node
 
 # ---- what waits -----------------------------------------------------------------------------------------------------
 
@@ -155,6 +159,8 @@ TABLE = (
     Row(
         "passwords that are hashed at a time", f"{PASSWORD_CHECKS_MAX}", "the others wait 5 s for their turn, then 429"
     ),
+    Row("leases", f"{LEASES_MAX:,}", "429: nothing was granted"),
+    Row("keepalives that wait for the leader's word, on one node", f"{LEASE_CALLS_MAX:,}", "429"),
     Row(
         "writes that wait for an outcome",
         f"{PROPOSALS_WAITING_MAX:,}; {_mib(UNTAKEN_BYTES_MAX)} before Raft has them",

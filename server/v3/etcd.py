@@ -19,13 +19,18 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from raft import RawNode
+from raft.raftpb import Message
+from server.config import NodeConfig
 from server.errors import NodeError
 from server.evaluation import Request
 from server.intake import Intake
+from server.lease_reads import BothReads
 from server.mvcc import Change, View, Writes
 from server.mvcc_compaction import backlog
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
+from server.v3.leasing import Leasing
+from server.v3.wire import encode
 from server.waits import Waits
 
 __all__ = ["Around", "Etcd", "Inside"]
@@ -42,8 +47,12 @@ class Around(Protocol):
 
     @property
     def machine(self) -> StateMachine: ...
+    @property
+    def config(self) -> NodeConfig: ...
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int: ...
     def later(self, call: Callable[[], object]) -> None: ...
+    def send(self, messages: list[Message]) -> None: ...
+    def alive(self) -> bool: ...
 
 
 class Inside(NamedTuple):
@@ -53,6 +62,7 @@ class Inside(NamedTuple):
     proposals: Proposals
     intake: Intake
     waits: Waits
+    reads: BothReads
     now: Callable[[], float]
 
 
@@ -67,13 +77,15 @@ class Etcd:
         self._idle = 0  # ticks without a new revision
         self._seen = 0
         self._begun_at: tuple[int, float] | None = None  # the term in which this node proposed to begin, and when
-        self.own_keys: list[OwnKeys] = []
+        self.leasing = Leasing()
+        self.own_keys: list[OwnKeys] = [self.leasing.table]
 
     def attach(self, node: Around, inside: Inside) -> None:
         """The node is there, with its state machine; it is about to start."""
         self._node, self._inside = node, inside
         node.machine.evaluate = self.evaluate
         node.machine.changes_taps.append(self.changes)
+        self.leasing.attach(node, inside, lambda request: self._propose(Request(encode(request))))
 
     @property
     def node(self) -> Around:
@@ -114,7 +126,8 @@ class Etcd:
                 self._propose(Request(b""))
 
     def tick(self) -> None:
-        """A tick of the node: a leader has revisions begin, and has compaction go on while nobody writes."""
+        """A tick of the node: a leader has revisions begin, has compaction go on while nobody writes, and leases expire."""
+        self.leasing.tick()
         self.first()
         state = self.node.machine.revisions
         if state is None or not self._leads():
@@ -129,6 +142,7 @@ class Etcd:
 
     def close(self) -> None:
         """The node has stopped."""
+        self.leasing.close()
 
     def _leads(self) -> bool:
         return self.inside.raft.lead == self.node.id

@@ -117,7 +117,7 @@ from server.v3.rpc_members import (
     ClusterVersionSetRequest,
     DowngradeInfoSetRequest,
 )
-from server.v3.rpc_raft import InternalAuthenticateRequest, InternalRaftRequest, RequestHeader
+from server.v3.rpc_raft import InternalAuthenticateRequest, InternalRaftRequest, LeaseExpireRequest, RequestHeader
 from server.v3.rpc_roles import Permission, Role, User, UserAddOptions
 from server.v3.rpc_watch import (
     LeaseCheckpoint,
@@ -209,6 +209,7 @@ __all__ = [
     "LeaseCheckpoint",
     "LeaseCheckpointRequest",
     "LeaseCheckpointResponse",
+    "LeaseExpireRequest",
     "LeaseGrantRequest",
     "LeaseGrantResponse",
     "LeaseKeepAliveRequest",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.v3.messages import Message, message, string, uint64
+from server.v3.messages import Message, int64, message, string, uint64
 from server.v3.rpc_auth import (
     AuthDisableRequest,
     AuthEnableRequest,
@@ -31,7 +31,7 @@ from server.v3.rpc_kv import CompactionRequest, DeleteRangeRequest, PutRequest, 
 from server.v3.rpc_members import ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest
 from server.v3.rpc_watch import LeaseCheckpointRequest, LeaseGrantRequest, LeaseRevokeRequest
 
-__all__ = ["InternalAuthenticateRequest", "InternalRaftRequest", "RequestHeader"]
+__all__ = ["InternalAuthenticateRequest", "InternalRaftRequest", "LeaseExpireRequest", "RequestHeader"]
 
 PACKAGE = "etcdserverpb"
 
@@ -52,6 +52,15 @@ class InternalAuthenticateRequest(Message):
     name: str = string(1)
     password: str = string(2)
     simple_token: str = string(3)
+
+
+@dataclass(slots=True)
+class LeaseExpireRequest(Message):
+    """A leader has found a lease expired: which entry had granted it, and in which term it was found. Not etcd's."""
+
+    ID: int = int64(1)
+    index: int = uint64(2)
+    term: int = uint64(3)
 
 
 @dataclass(slots=True)
@@ -89,3 +98,4 @@ class InternalRaftRequest(Message):
     cluster_version_set: ClusterVersionSetRequest | None = message(1300)
     cluster_member_attr_set: ClusterMemberAttrSetRequest | None = message(1301)
     downgrade_info_set: DowngradeInfoSetRequest | None = message(1302)
+    lease_expire: LeaseExpireRequest | None = message(3001)  # above all of etcd's numbers

@@ -10,7 +10,7 @@ from raft.raftpb import (
     MSG_PROP,
     MSG_READ_INDEX,
     MSG_SNAP,
-    MSG_STORAGE_APPEND,
+    MSG_STORAGE_APPLY,
     MSG_TRANSFER_LEADER,
     MSG_VOTE,
     DecodeError,
@@ -20,7 +20,7 @@ from raft.raftpb import (
     SnapshotMetadata,
 )
 from server.forwards import PROPOSAL_BYTES_MAX
-from server.guards import NUMBER_MAX, TERM_LEAD_MAX, check, leads_too_far
+from server.guards import LEASE_ANSWER, LEASE_ASK, NUMBER_MAX, TERM_LEAD_MAX, check, leads_too_far
 
 
 def app(entries, **fields):
@@ -35,15 +35,21 @@ SOUND = {
     "a read of another node": Message(MSG_READ_INDEX, to=1, from_=3, entries=[Entry(0, 0, data=bytes(16))]),
     "a long context of proposals": Message(MSG_PROP, to=1, from_=2, entries=[Entry(0, 0)], context=bytes(4000)),
     "another node is to lead": Message(MSG_TRANSFER_LEADER, to=1, from_=3, term=5),
+    "a question about a lease": Message(LEASE_ASK, to=1, from_=2, term=5, entries=[Entry(0, 0, data=bytes(25))]),
+    "an answer to one": Message(LEASE_ANSWER, to=1, from_=2, term=5, entries=[Entry(0, 0, data=bytes(33))]),
     "a snapshot": Message(MSG_SNAP, to=1, from_=2, term=5, snapshot=Snapshot(SnapshotMetadata(9, 5))),
 }
 
 UNSOUND = {
     "a node's own affair": (Message(MSG_HUP, to=1, from_=2), "never travels"),
-    "another one": (Message(MSG_STORAGE_APPEND, to=1, from_=2), "never travels"),
+    "another one": (Message(MSG_STORAGE_APPLY, to=1, from_=2), "never travels"),
     "a local message": (Message(MSG_HEARTBEAT, to=1, from_=2, commit=4), "can't be of term 0"),
     "a proposal with a term": (Message(MSG_PROP, to=1, from_=2, term=7), "can't be of term 7"),
     "a short refusal": (Message(MSG_PROP, to=1, from_=2, reject=True, entries=[Entry(0, 0, data=bytes(12))]), "16 bytes each"),
+    "a short question about a lease": (
+        Message(LEASE_ASK, to=1, from_=2, term=5, entries=[Entry(0, 0, data=bytes(24))]),
+        "25 bytes each",
+    ),
     "a read of nothing": (Message(MSG_READ_INDEX, to=1, from_=2), "a read has one entry"),
     "a read of much": (Message(MSG_READ_INDEX, to=1, from_=2, entries=[Entry(0, 0, data=bytes(65))]), "at most 64"),
     "a proposal that is passed on": (Message(MSG_PROP, to=1, from_=3, entries=[Entry(0, 0)]), "from node 3"),

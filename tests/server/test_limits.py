@@ -30,6 +30,8 @@ REACHED_BY = {
     "a user's or a role's name; a password": "v3/test_users.py::test_a_name_is_bounded",
     "tokens": "v3/test_tokens.py::test_the_one_that_was_used_least_recently_ends",
     "passwords that are hashed at a time": "v3/test_passwords.py::test_so_many_are_hashed_at_a_time_and_the_next_one_is_told",
+    "leases": "v3/test_leases.py::test_there_is_a_limit_to_leases",
+    "keepalives that wait for the leader's word, on one node": "v3/test_lease_calls.py::test_what_waits_is_limited",
     "writes that wait for an outcome": "test_proposals.py::test_proposals_that_nobody_waits_for_are_bounded_too",
     "writes that Raft has and whose end isn't known": "test_outstanding.py::test_there_is_room_for_so_much_and_no_more",
     "what waits to be sent to a peer": "test_peer_sender.py::test_a_full_queue_drops_what_is_new_and_says_so",
