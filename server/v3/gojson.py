@@ -261,7 +261,7 @@ def go_quoted(text: bytes) -> str:
             parts.append(_GO_ESCAPES[character])
         elif character == " " or (character.isprintable() and not character.isspace()):
             parts.append(character)
-        elif code < 0x20 or code == 0x7F:
+        elif code < 0x20:
             parts.append(f"\\x{code:02x}")
         elif 0xDC80 <= code <= 0xDCFF:
             parts.append(f"\\x{code - 0xDC00:02x}")

@@ -30,7 +30,7 @@ TAKEN = [
     ('{"limit":"null"}', rpc.RangeRequest()),
     ('{"limit":-9223372036854775808}', rpc.RangeRequest(limit=-(1 << 63))),
     ('{"sort_order":"DESCEND"}', rpc.RangeRequest(sort_order=2)),
-    ('{"sort_order":2,"sort_target":77}', rpc.RangeRequest(sort_order=2, sort_target=77)),
+    ('{"sort_order":2,"sort_target":"MOD"}', rpc.RangeRequest(sort_order=2, sort_target=3)),
     ('{"keys_only":true,"count_only":false}', rpc.RangeRequest(keys_only=True)),
 ]
 
@@ -78,6 +78,11 @@ def test_what_is_refused(body: str, sentence: str) -> None:
     with pytest.raises(Status) as refused:
         jsonpb.parse(rpc.RangeRequest, body.encode())
     assert (refused.value.code, refused.value.sentence) == (3, sentence)
+
+
+def test_an_enum_may_be_a_number_without_a_name() -> None:
+    """A newer client may know more of them than the server."""
+    assert jsonpb.parse(rpc.WatchCreateRequest, b'{"filters":["NODELETE",77]}').filters == [1, 77]
 
 
 def test_of_an_operation_of_two_kinds_the_later_field_counts() -> None:
