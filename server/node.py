@@ -153,8 +153,8 @@ class Node:
         self._intake = Intake(config.id, self._raft, self._proposals, self._outstanding, self._loop.send, self._env.now)
         asked = self._asked()
         self._waits, self._lease_waits = (Waits(self._proposals, each) for each in (asked, asked.for_leases()))
-        inside = Inside(self._raft, self._proposals, self._intake, self._waits, self._reads, self._env.now)
-        self.etcd.attach(self, inside)
+        inside = self._raft, self._proposals, self._intake, self._waits, self._reads, self._env.now
+        self.etcd.attach(self, Inside(identity.cluster_id, *inside))
         self._alarm = self._intake.alarm = DivergenceAlarm(config.id, self.machine, self._raft, self.send)
         self.begins = Begins(self._proposals, asked)
         self._streams = SnapshotStreams(self.later, self._storage.snapshot)

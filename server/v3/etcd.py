@@ -18,23 +18,31 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from engines.coding import DecodeError
+from engines.errors import StoreError
 from raft import RawNode
-from raft.raftpb import Message
+from raft import raftpb
 from server.config import NodeConfig
 from server.errors import NodeError
 from server.evaluation import Request
 from server.intake import Intake
 from server.lease_reads import BothReads
+from server.logs import logger
 from server.mvcc import Change, View, Writes
 from server.mvcc_compaction import backlog
+from server.mvcc_rows import State
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
 from server.v3.leasing import Leasing
-from server.v3.wire import encode
+from server.v3.messages import Message
+from server.v3.rpc import CompactionRequest, InternalRaftRequest, ResponseHeader
+from server.v3.status import Code, Status
+from server.v3.wire import decode, encode
 from server.waits import Waits
 
-__all__ = ["Around", "Etcd", "Inside"]
+__all__ = ["Apply", "Around", "Etcd", "Inside", "Table"]
 
+COMPACT_AGAIN_S = 10.0  # the same for a compaction
 BEGIN_AGAIN_S = 2.0  # after which a leader proposes again that revisions begin
 IDLE_TICKS = 2  # without a new revision, and compaction is taken on
 REQUEST_S = 7.0  # etcd's own timeout of a request: 5 s, and two election timeouts
@@ -51,19 +59,38 @@ class Around(Protocol):
     def config(self) -> NodeConfig: ...
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int: ...
     def later(self, call: Callable[[], object]) -> None: ...
-    def send(self, messages: list[Message]) -> None: ...
+    def send(self, messages: list[raftpb.Message]) -> None: ...
     def alive(self) -> bool: ...
 
 
 class Inside(NamedTuple):
     """The parts of the node that its thread owns, and what makes proposals. now: seconds by the node's clock."""
 
+    cluster_id: int
     raft: RawNode
     proposals: Proposals
     intake: Intake
     waits: Waits
     reads: BothReads
     now: Callable[[], float]
+
+
+class Table(Protocol):
+    """What is beside the keys, and changed by requests: leases, users. All of it is in the engine as well (OwnKeys)."""
+
+    def begin(self) -> None:
+        """A request is about to be evaluated."""
+
+    def undo(self) -> None:
+        """It is refused: all that has changed since `begin` is as it was."""
+
+
+Apply = Callable[["Etcd", int, int, InternalRaftRequest, Writes], Message]
+"""Does what an entry of this index and term asks for. Raises Status."""
+
+
+def _unknown(etcd: Etcd, index: int, term: int, request: InternalRaftRequest, writes: Writes) -> Message:
+    raise Status(Code.UNIMPLEMENTED, "requests of this kind are unknown here")
 
 
 class Etcd:
@@ -77,8 +104,11 @@ class Etcd:
         self._idle = 0  # ticks without a new revision
         self._seen = 0
         self._begun_at: tuple[int, float] | None = None  # the term in which this node proposed to begin, and when
+        self._compacting: tuple[int, float] = 0, 0.0  # the revision to which this node proposed to compact, and when
+        self.apply: Apply = _unknown
         self.leasing = Leasing()
         self.own_keys: list[OwnKeys] = [self.leasing.table]
+        self.tables: list[Table] = [self.leasing.table]
 
     def attach(self, node: Around, inside: Inside) -> None:
         """The node is there, with its state machine; it is about to start."""
@@ -109,11 +139,45 @@ class Etcd:
         """Returns once what is applied here is recent enough for a linearizable read. Raises NodeError."""
         self.node.read_barrier("linearizable", timeout_s)
 
+    def header(self, revision: int) -> ResponseHeader:
+        """What every answer begins with."""
+        inside = self.inside
+        return ResponseHeader(inside.cluster_id, self.node.id, revision, inside.raft.term)
+
+    def request(self, request: InternalRaftRequest, timeout_s: float = REQUEST_S) -> Message:
+        """Has a request go through the log and evaluated on every node; returns what it came to here.
+
+        Raises Status if it was refused then; NodeError as `Waits.propose` does: NoLeader, Overloaded, NodeStopped,
+        TooLarge, OutcomeUnknown. Waits.
+        """
+        answer = self.inside.waits.request(encode(request), timeout_s)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Message)
+        return answer
+
     # ---- while applying -----------------------------------------------------------------------------------------
 
     def evaluate(self, index: int, term: int, data: bytes, writes: Writes) -> object:
-        """Evaluates one request of the log (server/evaluation.py)."""
-        raise NotImplementedError
+        """Evaluates one request of the log (server/evaluation.py): a response, or a Status.
+
+        A failure of ours changes nothing, on any node; that of a disk or of memory is this node's, and goes on to end it.
+        """
+        for table in self.tables:
+            table.begin()
+        refused: Exception
+        try:
+            return self.apply(self, index, term, decode(InternalRaftRequest, data), writes)
+        except (Status, DecodeError) as error:
+            refused = error if isinstance(error, Status) else Status(Code.INTERNAL, str(error))
+        except (StoreError, OSError, MemoryError, RecursionError):
+            raise
+        except Exception as error:
+            logger().exception("the request of entry %d can't be evaluated, and has done nothing", index)
+            refused = Status(Code.INTERNAL, f"{type(error).__name__}: {error}")
+        for table in self.tables:
+            table.undo()
+        return refused
 
     # ---- for the node's thread ----------------------------------------------------------------------------------
 
@@ -136,6 +200,18 @@ class Etcd:
         self._seen = state.revision
         if self._idle >= IDLE_TICKS and backlog(state):
             self._propose(Request(b""))
+        self._compact(state)
+
+    def _compact(self, state: State) -> None:
+        """Proposes to compact, once there are so many revisions more than are to be kept."""
+        keep, now = self._retention, self.inside.now()
+        oldest = state.revision - keep
+        if not keep or oldest < max(state.compacted, 0) + max(keep // 10, 1):
+            return
+        asked, at = self._compacting
+        if asked <= state.compacted or at + COMPACT_AGAIN_S < now:
+            self._compacting = oldest, now
+            self._propose(Request(encode(InternalRaftRequest(compaction=CompactionRequest(oldest)))))
 
     def changes(self, changes: list[Change]) -> None:
         """A batch with these changes is in the engine."""
