@@ -129,8 +129,8 @@ class Node:
             identity = self._directory.identity
             self.members = AddressBook(first_book(identity.addresses()))
             self.etcd = Etcd(config.retention)
-            own_keys = [self.members, *self.etcd.own_keys]
-            self.machine = TimedMachine(store, identity.cluster_id, config.skip_entries, own_keys, now=config.env.now)
+            own = [self.members, *self.etcd.own_keys]
+            self.machine = TimedMachine(store, identity.cluster_id, config.skip_entries, own, now=config.env.now)
             self._storage = TimedStorage(self._directory, self.machine)
             undo.callback(self._storage.close)
             self._membership = Membership(self._directory, self.members, self.machine, self._was_removed)
