@@ -20,8 +20,7 @@ from typing import NamedTuple, Protocol
 
 from engines.coding import DecodeError
 from engines.errors import StoreError
-from raft import RawNode
-from raft import raftpb
+from raft import RawNode, raftpb
 from server.config import NodeConfig
 from server.errors import NodeError
 from server.evaluation import Request
