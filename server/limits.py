@@ -54,6 +54,7 @@ __all__ = [
     "STRANGERS_MAX",
     "TABLE",
     "TOKENS_MAX",
+    "TXN_OPERATIONS_MAX",
     "UNCOMMITTED_BYTES_MAX",
     "UNTAKEN_BYTES_MAX",
     "USERS_MAX",
@@ -65,6 +66,7 @@ __all__ = [
 
 KEY_BYTES_MAX = 32_767  # the engines' limit less the byte of the state machine's prefix
 BODY_BYTES_MAX = 3 << 19  # 1.5 MiB, as etcd's
+TXN_OPERATIONS_MAX = 128  # in each of its lists, as etcd's
 REQUEST_LINE_BYTES_MAX = 296 << 10  # 3 keys of 3 * 32,767 bytes are 288 KiB; the rest is for the names around them
 FIELD_BYTES_MAX = 8 << 10
 FIELDS_BYTES_MAX = 64 << 10
@@ -130,6 +132,11 @@ def _kib(size: int) -> str:
 TABLE = (
     Row("a key, wherever it stands", f"1 to {KEY_BYTES_MAX:,} bytes", "400"),
     Row("a body: a value, or a batch with all its operations", _mib(BODY_BYTES_MAX), "413, before it is read"),
+    Row(
+        "a transaction of `/v3/kv/txn`",
+        f"{TXN_OPERATIONS_MAX} compares or operations in a list; an inner one has so many less",
+        "400, as etcd says it",
+    ),
     Row("a request line: three keys of a scan, percent-encoded", _kib(REQUEST_LINE_BYTES_MAX), "431"),
     Row(
         "a header field; all of them",

@@ -26,12 +26,16 @@ from server.errors import NodeError
 from server.evaluation import Request
 from server.intake import Intake
 from server.lease_reads import BothReads
+from server.limits import BODY_BYTES_MAX
 from server.logs import logger
 from server.mvcc import Change, View, Writes
 from server.mvcc_compaction import backlog
 from server.mvcc_rows import State
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
+from server.v3 import status
+from server.v3.apply import Guard, Proposed, apply
+from server.v3.leases import Leases
 from server.v3.leasing import Leasing
 from server.v3.messages import Message
 from server.v3.rpc import CompactionRequest, InternalRaftRequest, ResponseHeader
@@ -39,7 +43,7 @@ from server.v3.status import Code, Status
 from server.v3.wire import decode, encode
 from server.waits import Waits
 
-__all__ = ["Apply", "Around", "Etcd", "Inside", "Table"]
+__all__ = ["Around", "Etcd", "Inside", "Table"]
 
 COMPACT_AGAIN_S = 10.0  # the same for a compaction
 BEGIN_AGAIN_S = 2.0  # after which a leader proposes again that revisions begin
@@ -84,12 +88,11 @@ class Table(Protocol):
         """It is refused: all that has changed since `begin` is as it was."""
 
 
-Apply = Callable[["Etcd", int, int, InternalRaftRequest, Writes], Message]
-"""Does what an entry of this index and term asks for. Raises Status."""
+class _Everybody:
+    """As long as there is no table of users."""
 
-
-def _unknown(etcd: Etcd, index: int, term: int, request: InternalRaftRequest, writes: Writes) -> Message:
-    raise Status(Code.UNIMPLEMENTED, "requests of this kind are unknown here")
+    def check_entry(self, field: str, proposed: Proposed, request: object) -> None:
+        """Everybody may do everything."""
 
 
 class Etcd:
@@ -104,8 +107,9 @@ class Etcd:
         self._seen = 0
         self._begun_at: tuple[int, float] | None = None  # the term in which this node proposed to begin, and when
         self._compacting: tuple[int, float] = 0, 0.0  # the revision to which this node proposed to compact, and when
-        self.apply: Apply = _unknown
         self.leasing = Leasing()
+        self.leases: Leases = self.leasing.table
+        self.auth: Guard = _Everybody()
         self.own_keys: list[OwnKeys] = [self.leasing.table]
         self.tables: list[Table] = [self.leasing.table]
 
@@ -146,14 +150,26 @@ class Etcd:
     def request(self, request: InternalRaftRequest, timeout_s: float = REQUEST_S) -> Message:
         """Has a request go through the log and evaluated on every node; returns what it came to here.
 
-        Raises Status if it was refused then; NodeError as `Waits.propose` does: NoLeader, Overloaded, NodeStopped,
+        Raises Status if it was refused then, or is too large for a request; NodeError as `Waits.propose` does: NoLeader, Overloaded, NodeStopped,
         TooLarge, OutcomeUnknown. Waits.
         """
-        answer = self.inside.waits.request(encode(request), timeout_s)
+        data = encode(request)
+        if len(data) > BODY_BYTES_MAX:
+            raise Status(*status.REQUEST_TOO_LARGE)
+        answer = self.inside.waits.request(data, timeout_s)
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, Message)
         return answer
+
+    def is_deleted(self, revision: int) -> bool:
+        """Whether this node has deleted what nobody needs who reads at this revision or later."""
+        state = self.node.machine.revisions
+        return state is not None and state.walked.main >= revision
+
+    def take_compaction_on(self, timeout_s: float = REQUEST_S) -> None:
+        """Has every node delete some of the rows that were compacted. Waits; raises NodeError."""
+        self.inside.waits.request(b"", timeout_s)
 
     # ---- while applying -----------------------------------------------------------------------------------------
 
@@ -166,7 +182,7 @@ class Etcd:
             table.begin()
         refused: Exception
         try:
-            return self.apply(self, index, term, decode(InternalRaftRequest, data), writes)
+            return apply(self, index, term, decode(InternalRaftRequest, data), writes)
         except (Status, DecodeError) as error:
             refused = error if isinstance(error, Status) else Status(Code.INTERNAL, str(error))
         except (StoreError, OSError, MemoryError, RecursionError):
@@ -210,7 +226,7 @@ class Etcd:
         asked, at = self._compacting
         if asked <= state.compacted or at + COMPACT_AGAIN_S < now:
             self._compacting = oldest, now
-            self._propose(Request(encode(InternalRaftRequest(compaction=CompactionRequest(oldest)))))
+            self._propose(Request(encode(InternalRaftRequest(own_compaction=CompactionRequest(oldest)))))
 
     def changes(self, changes: list[Change]) -> None:
         """A batch with these changes is in the engine."""

@@ -95,17 +95,24 @@ def _is_light(request: Any) -> bool:
     return True
 
 
+def _never_reads(request: Any) -> bool:
+    return False
+
+
 class Write(NamedTuple):
     """A request that goes through Raft as member `field` of an InternalRaftRequest.
 
     path: after "/v3/", as "kv/put". check: raises Status for a request that is wrong in itself, and may complete it (it isn't
-    shared). The answer is what applying it on this node returns.
+    shared). The answer is what applying it on this node returns. reads, read: a request for which `reads` holds, asked
+    after `check`, changes nothing, and is answered as `read` says.
     """
 
     path: str
     request: type[Any]
     check: Callable[[Any], None]
     field: str
+    reads: Callable[[Any], bool] = _never_reads
+    read: Read | None = None
 
 
 class Read(NamedTuple):

@@ -99,3 +99,4 @@ class InternalRaftRequest(Message):
     cluster_member_attr_set: ClusterMemberAttrSetRequest | None = message(1301)
     downgrade_info_set: DowngradeInfoSetRequest | None = message(1302)
     lease_expire: LeaseExpireRequest | None = message(3001)  # above all of etcd's numbers
+    own_compaction: CompactionRequest | None = message(3002)  # nobody asked for it: a leader keeps so many revisions

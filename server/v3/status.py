@@ -45,6 +45,7 @@ __all__ = [
     "INVALID_AUTH_MGMT",
     "INVALID_AUTH_TOKEN",
     "INVALID_DOWNGRADE_TARGET_VERSION",
+    "INVALID_SORT_OPTION",
     "KEY_NOT_FOUND",
     "LEADER_CHANGED",
     "LEARNER_NOT_READY",
@@ -196,6 +197,7 @@ class Sentence(NamedTuple):
 EMPTY_KEY = Sentence(3, "etcdserver: key is not provided")
 KEY_NOT_FOUND = Sentence(3, "etcdserver: key not found")
 VALUE_PROVIDED = Sentence(3, "etcdserver: value is provided")
+INVALID_SORT_OPTION = Sentence(3, "etcdserver: invalid sort option")
 LEASE_PROVIDED = Sentence(3, "etcdserver: lease is provided")
 TOO_MANY_OPS = Sentence(3, "etcdserver: too many operations in txn request")
 DUPLICATE_KEY = Sentence(3, "etcdserver: duplicate key given in txn request")
