@@ -57,6 +57,7 @@ __all__ = [
     "check_put",
     "check_range",
     "delete_range",
+    "key_value",
     "put",
     "range_of",
     "revisions_checked",
@@ -147,7 +148,7 @@ def range_of(view: View, request: RangeRequest) -> RangeResponse:
     more = 0 < request.limit < len(found)
     if more:
         del found[request.limit :]
-    kvs = [_key_value(record, b"" if request.keys_only else record.value) for record in found]
+    kvs = [key_value(record, b"" if request.keys_only else record.value) for record in found]
     return RangeResponse(header=header, kvs=kvs, more=more, count=count)
 
 
@@ -195,7 +196,8 @@ def _passes(request: RangeRequest, record: Record) -> bool:
     )
 
 
-def _key_value(record: Record, value: bytes) -> KeyValue:
+def key_value(record: Record, value: bytes) -> KeyValue:
+    """A version of a key, as clients are told of it; with this value."""
     return KeyValue(
         key=record.key,
         create_revision=record.create,
@@ -224,7 +226,7 @@ def put(writes: Writes, request: PutRequest) -> PutResponse:
         value = before.value if request.ignore_value else value
         lease = before.lease if request.ignore_lease else lease
     writes.put(request.key, value, lease)
-    prev_kv = _key_value(before, before.value) if request.prev_kv and before is not None else None
+    prev_kv = key_value(before, before.value) if request.prev_kv and before is not None else None
     return PutResponse(header=ResponseHeader(revision=writes.revision), prev_kv=prev_kv)
 
 
@@ -237,5 +239,5 @@ def delete_range(writes: Writes, request: DeleteRangeRequest) -> DeleteRangeResp
         there = [] if record is None else [record]
     for each in there:
         writes.delete(each.key)
-    prev_kvs = [_key_value(each, each.value) for each in there] if request.prev_kv else []
+    prev_kvs = [key_value(each, each.value) for each in there] if request.prev_kv else []
     return DeleteRangeResponse(header=ResponseHeader(revision=writes.revision), deleted=len(there), prev_kvs=prev_kvs)

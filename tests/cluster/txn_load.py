@@ -29,7 +29,7 @@ from typing import Any
 from tests.cluster.txn_history import GROUP_OPERATIONS_MAX, PATH, TxnOp, group_of, judge, log_of, request_of, values_of
 from tests.gateway.kv_model import coded, decoded
 
-__all__ = ["TxnLoad", "change"]
+__all__ = ["Asked", "NotDone", "Refusal", "TxnLoad", "Unknown", "change"]
 
 PATIENCE_S = 3.0
 PAUSE_S = 0.02
@@ -48,6 +48,10 @@ class Unknown(Exception):
     """It may have been done."""
 
 
+class Refusal(AssertionError):
+    """An answer that says no. To who doesn't catch it, one that must not be."""
+
+
 class Asked:
     """One node's /v3, asked over one connection."""
 
@@ -55,7 +59,7 @@ class Asked:
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
 
     def ask(self, path: str, body: Body) -> Body:
-        """The answer. Raises NotDone, Unknown."""
+        """The answer. Raises NotDone, Unknown, Refusal."""
         connection = self._connection
         try:
             if connection.sock is None:
@@ -72,7 +76,8 @@ class Asked:
             raise Unknown from error
         if status in (503, 504):
             raise Unknown
-        assert status == 200, f"{path} {body} was answered {status}: {data!r}"
+        if status != 200:
+            raise Refusal(f"{path} {body} was answered {status}: {data!r}")
         return dict(json.loads(data))
 
     def close(self) -> None:
