@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from engines.kvstore import Operation, Snapshot
@@ -18,6 +19,7 @@ from server.changes import Wish
 from server.health import Health
 from server.metrics import Metrics
 from server.sessions import Serial
+from server.v3.etcd import Etcd
 from server.watched import Watched
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Node",
     "Options",
     "Parameters",
+    "Right",
     "Route",
     "Run",
     "Serving",
@@ -65,6 +68,8 @@ class Node(Writer, Protocol):
     def machine(self) -> Machine: ...
     @property
     def watched(self) -> Watched: ...
+    @property
+    def etcd(self) -> Etcd: ...
     def read_barrier(self, consistency: str = "linearizable") -> int: ...
     def change_members(self, wish: Wish) -> int: ...
     def describe_members(self) -> dict[str, Any]: ...
@@ -114,16 +119,27 @@ Parameters = Mapping[bytes, Callable[[bytes], Any]]
 Run = Callable[[Serving, bytes, Options, bytes], Answer]  # who serves, key, options, body
 
 
+class Right(Enum):
+    """What a request needs while authentication is on (server/access.py)."""
+
+    OPEN = "nothing"
+    KNOWN = "to be a user"
+    READ = "to read the key, or the whole range"
+    WRITE = "to write the key, or each key of the batch"
+    ROOT = "the role root"
+
+
 class Route(NamedTuple):
     """A function, the parameters that its query may have with their readers, and whether a body must come with it.
 
-    writes: it may be a request of a session (X-Metcd-Request), which is the option "serial".
+    writes: it may be a request of a session (X-Metcd-Request), which is the option "serial". right: what it needs.
     """
 
     run: Run
     parameters: Mapping[bytes, Callable[[bytes], Any]] = {}
     needs_length: bool = False
     writes: bool = False
+    right: Right = Right.ROOT
 
 
 class Call(NamedTuple):

@@ -38,7 +38,7 @@ from engines.kvstore import Operation, Pair, check_value, scan_bounds
 from server.addresses import parse_url
 from server.client_scan import PairStream, ScanBroken, pair_of
 from server.client_sessions import SessionPool
-from server.client_wire import Exchange, NotSent, RequestRefused, Told, failure_of, send
+from server.client_wire import Exchange, NotSent, RequestRefused, Told, credentials_of, failure_of, send
 from server.errors import NodeError, NoLeader, OutcomeUnknown, SessionExpired
 
 __all__ = ["LOOK_AFTER_CALLS", "Client", "RequestRefused", "ScanBroken"]
@@ -55,11 +55,14 @@ LOOK_TIMEOUT_S = 1.0  # for each node that is asked who leads
 class Client:
     """The key-value store of a cluster, by its nodes' URLs."""
 
-    def __init__(self, urls: Iterable[str], timeout_s: float = 10.0, *, sessions: bool = True) -> None:
+    def __init__(
+        self, urls: Iterable[str], timeout_s: float = 10.0, *, sessions: bool = True, user: str | None = None
+    ) -> None:
         """`urls`: "http://host:port" of one node or more; the first is asked first. `timeout_s`: for each call.
 
         sessions: writes are sent again until they are answered, and applied once. A client's first write opens a session,
-        so it takes two rounds of the log instead of one.
+        so it takes two rounds of the log instead of one. user: "name:password", sent with every request, for nodes whose
+        authentication is on.
 
         Raises TypeError, ValueError for what is no list of URLs, or no number of seconds.
         """
@@ -75,6 +78,7 @@ class Client:
                 f"timeout_s lies above 0 and goes up to {TIMEOUT_S_MAX:,} seconds, and this is {timeout_s!r}"
             )
         self._timeout_s = timeout_s
+        self._credentials = credentials_of(user) if user is not None else {}
         self._first = 0  # the node that is asked first: it leads, as far as is known, or has answered last
         self._ids: dict[int, int] = {}  # of nodes whose status was seen: place in the list → id
         self._calls = 0
@@ -198,7 +202,7 @@ class Client:
         self._check_open()
         try:
             deadline = time.monotonic() + self._timeout_s
-            return send(self._connection(0), Exchange("GET", "/_/health"), deadline).status == 200
+            return self._send(0, Exchange("GET", "/_/health"), deadline).status == 200
         except (NotSent, OSError, http.client.HTTPException):
             return False
 
@@ -261,7 +265,7 @@ class Client:
                 break
             patience_s = max(ATTEMPT_S_MIN, self._timeout_s / ATTEMPTS) if again else self._timeout_s
             try:
-                told = send(self._connection(at), asked, min(deadline, now + patience_s))
+                told = self._send(at, asked, min(deadline, now + patience_s))
             except NotSent as error:
                 why = error
                 continue
@@ -313,7 +317,7 @@ class Client:
     def _status_of(self, at: int) -> int:
         """Notes the id of a node, and returns that of the leader as it knows it, 0 if it doesn't or can't be asked."""
         with contextlib.suppress(NotSent, OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
-            told = send(self._connection(at), Exchange("GET", "/_/status"), time.monotonic() + LOOK_TIMEOUT_S)
+            told = self._send(at, Exchange("GET", "/_/status"), time.monotonic() + LOOK_TIMEOUT_S)
             status = json.loads(told.body)
             self._ids[at] = int(status["id"])
             return int(status["leader"])
@@ -325,6 +329,11 @@ class Client:
             raise RuntimeError("the client is closed: make another one")
 
     # ---- connections ------------------------------------------------------------------------------------------------
+
+    def _send(self, at: int, asked: Exchange, deadline: float) -> Told:
+        if self._credentials:
+            asked = asked._replace(fields={**asked.fields, **self._credentials})
+        return send(self._connection(at), asked, deadline)
 
     def _mine(self) -> dict[int, http.client.HTTPConnection]:
         """This thread's connections."""

@@ -8,6 +8,7 @@ connection that the server ends meanwhile doesn't make the outcome unknown.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import select
@@ -28,7 +29,7 @@ from server.errors import (
     TooLarge,
 )
 
-__all__ = ["Exchange", "NotSent", "RequestRefused", "Told", "failure_of", "send"]
+__all__ = ["Exchange", "NotSent", "RequestRefused", "Told", "credentials_of", "failure_of", "send"]
 
 PIECE_BYTES = 64 << 10  # of a body that are sent before the next look for an answer
 STREAMED_BYTES = 1 << 20  # an answer that may be streamed, and is announced to be smaller, is read at once
@@ -75,6 +76,13 @@ class Told(NamedTuple):
     body: bytes
     rest: http.client.HTTPResponse | None = None
     connection: http.client.HTTPConnection | None = None
+
+
+def credentials_of(user: str) -> dict[str, str]:
+    """The header field that says who asks; user: "name:password". Raises ValueError if there is no colon."""
+    if ":" not in user:
+        raise ValueError("a user is given as name:password, and this has no colon")
+    return {"Authorization": f"Basic {base64.b64encode(user.encode('utf-8', 'surrogateescape')).decode()}"}
 
 
 def send(connection: http.client.HTTPConnection, asked: Exchange, deadline: float) -> Told:

@@ -91,14 +91,15 @@ class _Reading:
         self._lines = iter(())
 
 
-def compare(urls: Sequence[str], timeout_s: float = 10.0) -> Compared:
-    """Compares all nodes. timeout_s: for each node to come to the mark. Raises NodeError if no mark can be made.
+def compare(urls: Sequence[str], timeout_s: float = 10.0, user: str | None = None) -> Compared:
+    """Compares all nodes. timeout_s: for each node to come to the mark. user: as in `Client`. Raises NodeError if no mark can
+    be made.
 
     O(bytes) at each node; at the first key that differs it ends.
     """
-    with Client(urls, timeout_s=timeout_s, sessions=False) as any_of_them:
+    with Client(urls, timeout_s=timeout_s, sessions=False, user=user) as any_of_them:
         compared = Compared(any_of_them.mark())
-    readings = [_Reading(NodeCompared(url), Client([url], timeout_s=timeout_s)) for url in urls]
+    readings = [_Reading(NodeCompared(url), Client([url], timeout_s=timeout_s, user=user)) for url in urls]
     compared.nodes = [reading.node for reading in readings]
     try:
         for reading in readings:

@@ -44,6 +44,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
+from server.access import require_writes, settle
 from server.answers import (
     JSON,
     NDJSON,
@@ -55,6 +56,7 @@ from server.answers import (
     Node,
     Options,
     Parameters,
+    Right,
     Route,
     Run,
     Serving,
@@ -174,6 +176,8 @@ def _batch(server: Serving, key: bytes, options: Options, body: bytes) -> Answer
                 raise BadRequest(400, f"Line {number} of the batch is refused, so nothing was done: {error}") from None
     if not operations:
         raise BadRequest(400, "A batch has one operation a line, and this one has none.")
+    if "who" in options:
+        require_writes(server.node.etcd.auth, options["who"], (key for key, _ in operations))
     index = writer(server.node, options).propose(operations)
     return Answer(200, b'{"index":%d,"count":%d}\n' % (index, len(operations)), JSON)
 
@@ -254,19 +258,19 @@ _WAIT: Parameters = {b"wait": _truth}
 _READ: Parameters = {b"consistency": _word("linearizable", "lease", "stale")}
 _RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit": _count, b"reverse": _truth}
 
-GET, PUT = Route(answer_get, _READ), Route(_put, _WAIT, True, True)
-DELETE = Route(_delete, _WAIT, writes=True)
+GET, PUT = Route(answer_get, _READ, right=Right.READ), Route(_put, _WAIT, True, True, Right.WRITE)
+DELETE = Route(_delete, _WAIT, writes=True, right=Right.WRITE)
 KEY_ROUTES = {b"GET": GET, b"PUT": PUT, b"DELETE": DELETE}
 ROUTES = {
-    b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ})},
-    b"/_/batch": {b"POST": Route(_batch, {}, True, True)},
+    b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ}, right=Right.READ)},
+    b"/_/batch": {b"POST": Route(_batch, {}, True, True, Right.WRITE)},
     b"/_/digest": {b"POST": Route(mark), b"GET": Route(answer_digest, {b"index": _count, b"after": bytes})},
-    b"/_/sessions": {b"POST": Route(open_session)},
-    b"/_/members": {b"GET": Route(answer_members, _READ)},
+    b"/_/sessions": {b"POST": Route(open_session, right=Right.KNOWN)},
+    b"/_/members": {b"GET": Route(answer_members, _READ, right=Right.KNOWN)},
     b"/_/snapshot": {b"GET": Route(answer_snapshot, _READ)},
-    b"/_/status": {b"GET": Route(_status)},
-    b"/_/health": {b"GET": Route(_health, {b"serializable": _truth})},
-    b"/_/metrics": {b"GET": Route(_metrics)},
+    b"/_/status": {b"GET": Route(_status, right=Right.OPEN)},
+    b"/_/health": {b"GET": Route(_health, {b"serializable": _truth}, right=Right.OPEN)},
+    b"/_/metrics": {b"GET": Route(_metrics, right=Right.OPEN)},
     **PAGE_ROUTES,
 }
 NUMBERED = {  # what follows is given to the function in the place of a key
@@ -358,7 +362,10 @@ _STATUS_OF: dict[type[NodeError], int] = {
 def perform(server: Serving, call: Call, body: bytes) -> Answer:
     """Runs a call. Whatever goes wrong becomes an answer; nothing is raised."""
     try:
-        return call.route.run(server, call.key, call.options, body)
+        answer = call.route.run(server, call.key, call.options, body)
+        if "who" in call.options:
+            settle(server.node.etcd.auth, call)
+        return answer
     except Exception as error:
         return failure_answer(error, call_name(call.route.run))
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from server.mvcc import Writes
-from server.v3 import kv, lease_entries, txn
+from server.v3 import auth_entries, kv, lease_entries, txn
 from server.v3.messages import Message
 from server.v3.rpc import (
     CompactionRequest,
@@ -131,5 +131,6 @@ BRANCHES: Mapping[str, Branch] = {
     "lease_grant": lease_entries.grant,
     "lease_revoke": lease_entries.revoke,
     "lease_expire": lease_entries.expire,
+    **auth_entries.BRANCHES,
 }
 OWN = frozenset({"lease_expire", "own_compaction", "cluster_member_attr_set"})  # what nodes propose by themselves

@@ -153,38 +153,38 @@ class Auth(Users):
 
     def check_known(self, who: Who) -> None:
         """Raises Status unless it is a user."""
-        self._check(who, ())
+        self.check_needs(who, ())
 
     def check_range(self, who: Who, key: bytes, range_end: bytes) -> None:
         """Raises Status unless all keys of the range may be read."""
-        self._check(who, (Need(False, key, range_end),))
+        self.check_needs(who, (Need(False, key, range_end),))
 
     def check_watch(self, who: Who, key: bytes, range_end: bytes) -> None:
         """Raises Status unless the range may be watched: read. Nobody is denied like everybody else, as in etcd 3.5.1."""
         try:
-            self._check(who, (Need(False, key or b"\0", range_end),))
+            self.check_needs(who, (Need(False, key or b"\0", range_end),))
         except Status:
             raise Status(*status.PERMISSION_DENIED) from None
 
     def check_put(self, who: Who, request: PutRequest) -> None:
         """Raises Status unless the put may be done."""
-        self._check(who, needs_of_put(request, self._around.leased_now))
+        self.check_needs(who, needs_of_put(request, self._around.leased_now))
 
     def check_delete(self, who: Who, request: DeleteRangeRequest) -> None:
         """Raises Status unless the delete may be done."""
-        self._check(who, needs_of_delete(request))
+        self.check_needs(who, needs_of_delete(request))
 
     def check_txn(self, who: Who, request: TxnRequest) -> None:
         """Raises Status unless all compares and operations of the transaction may be done."""
-        self._check(who, needs_of_txn(request, self._around.leased_now))
+        self.check_needs(who, needs_of_txn(request, self._around.leased_now))
 
     def check_lease_write(self, who: Who, lease: int) -> None:
         """Raises Status unless all keys on the lease may be written."""
-        self._check(who, (Need(True, key) for key in self._around.leased_now(lease)))
+        self.check_needs(who, (Need(True, key) for key in self._around.leased_now(lease)))
 
     def check_lease_read(self, who: Who, lease: int) -> None:
         """Raises Status unless all keys on the lease may be read."""
-        self._check(who, (Need(False, key) for key in self._around.leased_now(lease)))
+        self.check_needs(who, (Need(False, key) for key in self._around.leased_now(lease)))
 
     def check_root(self, who: Who) -> None:
         """Raises Status unless the user has the role root."""
@@ -218,7 +218,8 @@ class Auth(Users):
         if who.auth_revision and who.auth_revision != self.table.revision:
             raise Status(*status.AUTH_OLD_REVISION)
 
-    def _check(self, who: Who, needs: Iterable[Need]) -> None:
+    def check_needs(self, who: Who, needs: Iterable[Need]) -> None:
+        """Raises Status unless it is a user who may touch all of this."""
         table = self.table
         if not table.enabled:
             return
@@ -242,15 +243,15 @@ class Auth(Users):
 
     def needs_lease(self, who: Who, lease: int) -> None:
         """As `check_lease_write`, for the thread that applies."""
-        self._check(who, (Need(True, key) for key in self._around.leased(lease)))
+        self.check_needs(who, (Need(True, key) for key in self._around.leased(lease)))
 
     def needs_put(self, who: Who, request: PutRequest) -> None:
         """As `check_put`, for the thread that applies."""
-        self._check(who, needs_of_put(request, self._around.leased))
+        self.check_needs(who, needs_of_put(request, self._around.leased))
 
     def needs_txn(self, who: Who, request: TxnRequest) -> None:
         """As `check_txn`, for the thread that applies."""
-        self._check(who, needs_of_txn(request, self._around.leased))
+        self.check_needs(who, needs_of_txn(request, self._around.leased))
 
 
 def _root(auth: Auth, who: Who, request: Any) -> None:

@@ -34,10 +34,13 @@ from server.mvcc_rows import State
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
 from server.v3 import status
-from server.v3.apply import Guard, Proposed, apply
+from server.v3.apply import apply
+from server.v3.auth import Around as AuthAround
+from server.v3.auth import Auth
 from server.v3.leases import Leases
 from server.v3.leasing import Leasing
 from server.v3.messages import Message
+from server.v3.method import Caller
 from server.v3.rpc import CompactionRequest, InternalRaftRequest, ResponseHeader
 from server.v3.status import Code, Status
 from server.v3.wire import decode, encode
@@ -88,13 +91,6 @@ class Table(Protocol):
         """It is refused: all that has changed since `begin` is as it was."""
 
 
-class _Everybody:
-    """As long as there is no table of users."""
-
-    def check_entry(self, field: str, proposed: Proposed, request: object) -> None:
-        """Everybody may do everything."""
-
-
 class Etcd:
     """What one node has for the v3 interface. `first`, `tick` and `changes` are for the node's thread, the rest for any."""
 
@@ -109,9 +105,17 @@ class Etcd:
         self._compacting: tuple[int, float] = 0, 0.0  # the revision to which this node proposed to compact, and when
         self.leasing = Leasing()
         self.leases: Leases = self.leasing.table
-        self.auth: Guard = _Everybody()
-        self.own_keys: list[OwnKeys] = [self.leasing.table]
-        self.tables: list[Table] = [self.leasing.table]
+        self.auth = Auth(
+            AuthAround(
+                now=lambda: self.inside.now(),
+                applied_index=lambda: self.node.machine.applied_index,
+                barrier=self.barrier,
+                leased=self.leases.keys,
+                leased_now=lambda lease: self.leases.keys_in(self.node.machine.store, lease),
+            )
+        )
+        self.own_keys: list[OwnKeys] = [self.leases, self.auth]
+        self.tables: list[Table] = [self.leases, self.auth]
 
     def attach(self, node: Around, inside: Inside) -> None:
         """The node is there, with its state machine; it is about to start."""
@@ -146,6 +150,11 @@ class Etcd:
         """What every answer begins with."""
         inside = self.inside
         return ResponseHeader(inside.cluster_id, self.node.id, revision, inside.raft.term)
+
+    def identify(self, caller: Caller) -> Caller:
+        """The caller with the name that its token stands for. Raises Status, NodeError. May wait for a token's entry to be
+        applied here, unless `auth.ready` says that it won't."""
+        return self.auth.identify(caller)
 
     def request(self, request: InternalRaftRequest, timeout_s: float = REQUEST_S) -> Message:
         """Has a request go through the log and evaluated on every node; returns what it came to here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from server.ndjson import pair_line
 from server.status_table import status_lines
 from server.verbs.words import AddVerb, UsageError
 
-__all__ = ["add", "add_endpoints", "client_of"]
+__all__ = ["add", "add_endpoints", "client_of", "user_of"]
 
 STATUS_TIMEOUT_S = 2.0  # for each node that is asked how it is, unless --timeout says otherwise
 DEFAULT_ENDPOINTS = ",".join(f"http://127.0.0.1:{FIRST_PORT + at * PORT_STEP}" for at in range(3))
@@ -51,13 +52,26 @@ def add_endpoints(verb: argparse.ArgumentParser) -> None:
         default=os.environ.get("METCD_ENDPOINTS", DEFAULT_ENDPOINTS),
         help="URLs of nodes, asked in turn (default: METCD_ENDPOINTS, or the three of `metcd cluster`)",
     )
+    verb.add_argument(
+        "--user",
+        default=os.environ.get("METCD_USER"),
+        metavar="NAME[:PASSWORD]",
+        help="for nodes whose authentication is on; without a password it is asked for (default: METCD_USER)",
+    )
     verb.add_argument("--timeout", type=float, default=10.0, help="seconds for each request (default: %(default)s)")
+
+
+def user_of(options: argparse.Namespace) -> str | None:
+    """The user that the command line names, with the password, which is asked for once if it isn't there; None for none."""
+    if options.user and ":" not in options.user:
+        options.user = f"{options.user}:{getpass.getpass(f'password of {options.user}: ')}"
+    return options.user or None
 
 
 def client_of(options: argparse.Namespace) -> Client:
     """A client of the cluster that the command line names. Raises UsageError."""
     try:
-        return Client(options.endpoints.split(","), timeout_s=options.timeout)
+        return Client(options.endpoints.split(","), timeout_s=options.timeout, user=user_of(options))
     except ValueError as error:
         raise UsageError(f"--endpoints: {error}") from None
 
@@ -100,7 +114,7 @@ def _status(options: argparse.Namespace) -> int:
     """The table of all nodes, or their JSON, a line each; 2 if none of them answers."""
     answers: list[tuple[str, dict[str, Any] | str]] = []
     for url in options.endpoints.split(","):
-        with Client([url], timeout_s=options.timeout) as client:
+        with Client([url], timeout_s=options.timeout, user=user_of(options)) as client:
             try:
                 answers.append((url, client.status()))
             except NodeError as error:

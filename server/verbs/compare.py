@@ -6,7 +6,7 @@ import argparse
 import json
 
 from server.compare import compare, compared_lines
-from server.verbs.clients import add_endpoints
+from server.verbs.clients import add_endpoints, user_of
 
 __all__ = ["add_cluster", "check_cluster"]
 
@@ -20,7 +20,7 @@ def add_cluster(check: argparse.ArgumentParser) -> None:
 
 def check_cluster(options: argparse.Namespace) -> int:
     """0: all nodes have the same. 1: a key differs. 2: some node was not compared, and the others have the same."""
-    compared = compare(options.endpoints.split(","), options.timeout)
+    compared = compare(options.endpoints.split(","), options.timeout, user_of(options))
     if options.json:
         print(json.dumps(compared.report()))
     else:

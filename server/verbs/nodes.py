@@ -180,7 +180,7 @@ def _members(options: argparse.Namespace) -> tuple[Peers, Joining | None]:
         raise UsageError(
             f"{options.data} belongs to no cluster yet: begin one with --cluster, or join one with --join URL"
         )
-    with Client([url_of(*_url(options.join, "--join"))]) as client:
+    with Client([url_of(*_url(options.join, "--join"))], user=os.environ.get("METCD_USER")) as client:
         joining = joining_of(client.members(), options.id)
     return joining.members, joining
 

@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from engines.env import real_env
 from server.addresses import parse_url
+from server.client_wire import credentials_of
 from server.config import NodeConfig
 from server.errors import NoLeader
 from server.snapshot import Summary, save, summarize
 from server.snapshot_restore import restore
-from server.verbs.clients import add_endpoints
+from server.verbs.clients import add_endpoints, user_of
 from server.verbs.nodes import peers_of
 from server.verbs.words import AddVerb, UsageError
 
@@ -61,6 +62,8 @@ class _CutOff(Exception):
 
 def _save(options: argparse.Namespace) -> int:
     why: object = "none was asked"
+    user = user_of(options)
+    fields = {} if user is None else credentials_of(user)
     for url in options.endpoints.split(","):
         try:
             address = parse_url(url)
@@ -68,7 +71,7 @@ def _save(options: argparse.Namespace) -> int:
             raise UsageError(f"--endpoints: {error}") from None
         with contextlib.closing(http.client.HTTPConnection(*address, timeout=options.timeout)) as connection:
             try:
-                connection.request("GET", f"/_/snapshot?consistency={options.consistency}")
+                connection.request("GET", f"/_/snapshot?consistency={options.consistency}", headers=fields)
                 answer = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 why = f"{url}: {error!r}"
