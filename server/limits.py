@@ -52,6 +52,8 @@ __all__ = [
     "SNAPSHOT_STREAMS_MAX",
     "SPARE_CONNECTIONS_MAX",
     "STRANGERS_MAX",
+    "STREAMS_MAX",
+    "STREAM_QUEUE_BYTES_MAX",
     "TABLE",
     "TOKENS_MAX",
     "TXN_OPERATIONS_MAX",
@@ -59,6 +61,7 @@ __all__ = [
     "UNTAKEN_BYTES_MAX",
     "USERS_MAX",
     "VIEWERS_MAX",
+    "WATCHES_MAX",
     "Row",
 ]
 
@@ -86,6 +89,9 @@ GRANTS_MAX = 10_000  # permissions of one role
 NAME_BYTES_MAX = 1 << 10  # of a user or a role
 PASSWORD_BYTES_MAX = 1 << 10
 PASSWORD_CHECKS_MAX = 2  # at a time; 16 MiB and 30 ms each (server/v3/passwords.py)
+STREAMS_MAX = 10_000  # watches, keepalives, observers and snapshots of etcd's gateway, beside the connections
+STREAM_QUEUE_BYTES_MAX = 1 << 20  # for each of them, beside one message
+WATCHES_MAX = 100_000  # of a node; any number of them on a stream
 SESSIONS_MAX = 10_000  # 24 bytes each, and the key: less than a megabyte in every engine and snapshot
 LEASES_MAX = 1 << 18  # a leader needs some 300 bytes of memory for each
 LEASE_CALLS_MAX = 10_000  # keepalives and the like that wait for the leader's word, on one node
@@ -156,6 +162,13 @@ TABLE = (
     ),
     Row("a connection without a request", f"{IDLE_S:g} s", "it is closed"),
     Row("pages that watch a node, beside its connections", f"{VIEWERS_MAX}", "503"),
+    Row("streams of etcd's gateway, beside the connections", f"{STREAMS_MAX:,}", "503"),
+    Row("watches on all of them together", f"{WATCHES_MAX:,}", "the watch is refused"),
+    Row(
+        "what waits to be sent to a stream",
+        f"{_mib(STREAM_QUEUE_BYTES_MAX)}, and one message",
+        "its watches go on from the history when it has been taken, or are told that it was compacted",
+    ),
     Row("snapshots that are read at a time", f"{SNAPSHOT_STREAMS_MAX}", "503"),
     Row(
         "sessions", f"{SESSIONS_MAX:,}", "the one that was used least recently is forgotten, and its next write is 410"

@@ -43,6 +43,8 @@ from server.v3.messages import Message
 from server.v3.method import Caller
 from server.v3.rpc import CompactionRequest, InternalRaftRequest, ResponseHeader
 from server.v3.status import Code, Status
+from server.v3.subscription import Subscription
+from server.v3.watching import Watching
 from server.v3.wire import decode, encode
 from server.waits import Waits
 
@@ -114,7 +116,9 @@ class Etcd:
                 leased_now=lambda lease: self.leases.keys_in(self.node.machine.store, lease),
             )
         )
-        self.own_keys: list[OwnKeys] = [self.leases, self.auth]
+        self.watching = Watching(self)
+        self.streams, self.hub, self.watches = self.watching.streams, self.watching.hub, self.watching.watches
+        self.own_keys: list[OwnKeys] = [self.leases, self.auth, self.hub]
         self.tables: list[Table] = [self.leases, self.auth]
 
     def attach(self, node: Around, inside: Inside) -> None:
@@ -122,6 +126,7 @@ class Etcd:
         self._node, self._inside = node, inside
         node.machine.evaluate = self.evaluate
         node.machine.changes_taps.append(self.changes)
+        self.watching.attach(node.machine)
         self.leasing.attach(node, inside, lambda request: self._propose(Request(encode(request))))
 
     @property
@@ -155,6 +160,14 @@ class Etcd:
         """The caller with the name that its token stands for. Raises Status, NodeError. May wait for a token's entry to be
         applied here, unless `auth.ready` says that it won't."""
         return self.auth.identify(caller)
+
+    def has_leader(self) -> bool:
+        """Whether this node knows of a leader."""
+        return self.inside.raft.lead != 0
+
+    def subscribe(self, key: bytes, range_end: bytes = b"", start_revision: int = 0) -> Subscription:
+        """The changes of a key or a range from a revision on, 0: those that come from here on (server/v3/subscription.py)."""
+        return self.watching.subscribe(key, range_end, start_revision)
 
     def request(self, request: InternalRaftRequest, timeout_s: float = REQUEST_S) -> Message:
         """Has a request go through the log and evaluated on every node; returns what it came to here.
@@ -239,9 +252,11 @@ class Etcd:
 
     def changes(self, changes: list[Change]) -> None:
         """A batch with these changes is in the engine."""
+        self.hub.applied(changes)
 
     def close(self) -> None:
         """The node has stopped."""
+        self.watching.close()
         self.leasing.close()
 
     def _leads(self) -> bool:

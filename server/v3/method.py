@@ -61,14 +61,39 @@ class Caller(NamedTuple):
 
 
 class Out(Protocol):
-    """The answers of a stream, for any thread. The head of the answer is sent with the first of them."""
+    """The answers of a stream: server.v3.stream.StreamConnection. The head of the answer is sent with the first of them.
 
-    def send(self, message: Any) -> None:
-        """One message: a line {"result": …}."""
+    `send`, `send_line`, `fail`, `end` and `job` are for any thread and don't wait; `room` is for any but the streams', the
+    rest for the streams' alone. on_room: called when it was full and isn't any more.
+    """
+
+    on_room: Callable[[], object] | None
+
+    def send(self, message: Any) -> bool:
+        """One message: a line {"result": …}. False if the stream is over."""
+
+    def send_line(self, line: bytes) -> bool:
+        """The same, for a line that is made already."""
+
+    def send_chunk(self, chunk: bytes) -> bool:
+        """The same, for a line that is a chunk already (server.v3.stream.chunk_of), where `chunked`."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the answer is in chunks: always, but for HTTP/1.0."""
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the client that no more should be sent before `on_room`."""
+
+    def room(self, timeout_s: float) -> bool:
+        """Waits until it isn't full; False if it still is, or the stream is over."""
+
+    def job(self, function: Callable[[], object]) -> None:
+        """Has a function run by a worker, after those that were given before. What it raises fails the stream."""
 
     def fail(self, status: Exception) -> None:
-        """A Status in place of the next message; the stream ends with it. As the first answer it is a whole one, as a method
-        that answers once would give it."""
+        """A Status in place of the next message; the stream ends with it."""
 
     def end(self) -> None:
         """The stream is complete: the answer ends in order."""

@@ -1,0 +1,211 @@
+"""The hub: no event lost, doubled or reordered, whatever comes between a change and a watcher.
+
+A script of steps, drawn from a seed, on a store in memory: batches of entries are applied, the streams' thread has its turns
+(here: calls that wait in a list), sinks are full and have room again, history is compacted, a snapshot jumps over entries that the
+hub is never told, clients come at any revision, go, and come back at the one after their last. At the end every client has all changes
+of its keys from its first revision on, in their order, each once; or it was told at the right place that they are compacted.
+"""
+
+import contextlib
+import os
+import random
+
+import pytest
+
+from server.mvcc_compaction import backlog, step
+from server.v3 import watch_hub
+from server.v3.watch_hub import Watcher, WatchHub
+from server.v3.watch_index import TO_THE_END
+from tests.server.v3.watch_world import World, entry_of
+
+SEED = int(os.environ.get("METCD_SEED", "0"))
+KEYS = [b"a", b"ab", b"b", b"c"]
+RANGES = [(b"a", None), (b"c", None), (b"a", b"b"), (b"a", b"c"), (b"b", TO_THE_END), (b"\0", TO_THE_END)]
+
+
+class Client:
+    """A sink, and what its watcher has seen."""
+
+    def __init__(self, key, stop, start, no_puts, no_deletes, prev_kv, narrow=False):
+        self.full = False
+        self.narrow = narrow  # full after each block
+        self.seen = []
+        self.told_compacted = None
+        self.start = start
+        self.watcher = Watcher(self, key, stop, prev_kv, no_puts, no_deletes)
+
+    def deliver(self, watcher, block):
+        assert watcher is self.watcher
+        assert not self.full
+        assert self.told_compacted is None
+        assert block.changes
+        assert block.changes[-1].main <= block.revision
+        if self.watcher.prev_kv:
+            assert len(block.prevs) == len(block.changes)
+        self.seen += block.changes
+        self.full = self.narrow
+
+    def compacted(self, watcher, revision):
+        assert self.told_compacted is None
+        self.told_compacted = revision
+
+    def wants(self, change):
+        key, stop = self.watcher.key, self.watcher.stop
+        inside = change.record.key == key if stop is None else key <= change.record.key < stop
+        return inside and not (self.watcher.no_deletes if change.deleted else self.watcher.no_puts)
+
+
+class Hub(World):
+    """A store, its hub and its clients."""
+
+    def __init__(self):
+        super().__init__()
+        self.clients = []
+        self.hub = WatchHub(self.views, self.revision, self.calls.append)
+
+    def begin(self, client):
+        self.clients.append(client)
+        current = self.hub.watch(client.watcher, client.start)
+        client.start = client.start or current + 1
+
+    def check(self, client):
+        wanted = [change for change in self.all if change.main >= client.start and client.wants(change)]
+        if client.told_compacted is None:
+            assert client.seen == wanted
+            return
+        assert client.told_compacted <= self.state.compacted
+        assert client.seen == wanted[: len(client.seen)]
+        missed = wanted[len(client.seen) :]
+        assert client.start < client.told_compacted or (missed and missed[0].main < client.told_compacted)
+
+
+WEIGHTS = {
+    "apply": 10, "turn": 8, "come": 4, "full": 2, "room": 3, "jump": 1, "compact": 1, "leave": 1, "restart": 2, "drain": 1,
+}  # fmt: skip
+
+
+def drawn(rng):
+    """A script of steps."""
+
+    def entry():
+        return entry_of(
+            [(rng.choice(KEYS), rng.choice([None, b"1", b"2"])) for _ in range(rng.choice([0, 1, 1, 1, 2, 4]))]
+        )
+
+    def how(what):
+        if what in ("apply", "jump"):
+            return [entry() for _ in range(rng.choice([1, 1, 2, 4]))]
+        if what == "come":
+            flags = [rng.random() < 0.2 for _ in range(4)]
+            return rng.choice(RANGES), rng.choice([99, -3, -2, -1, 0, 0, 1, 2, 5, 12]), *flags
+        return rng.randrange(10)
+
+    names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=rng.randrange(100))
+    return [(what, how(what)) for what in names]
+
+
+def play(script):
+    with contextlib.closing(Hub()) as world:
+        _play(world, script)
+
+
+def _play(world, script):
+    hub = world.hub
+    for what, how in script:
+        here = world.clients[how % len(world.clients)] if isinstance(how, int) and world.clients else None
+        if what == "apply":
+            hub.applied(world.write(*how))
+        elif what == "jump":  # a snapshot was loaded
+            world.write(*how)
+            hub.read(world.store)
+        elif what == "turn":
+            for _ in range(how % 3 + 1):
+                world.turn()
+        elif what == "drain":
+            world.drain()
+        elif what == "come":
+            (start_key, stop), back, *flags = how
+            start = max(1, world.state.revision + 1 - back) if back < 99 else 0
+            world.begin(Client(start_key, stop, start, *flags))
+        elif what == "compact":
+            target = world.state.revision - how
+            if target > world.state.compacted:
+                world.write(lambda writes: writes.compact(target))  # noqa: B023
+            while backlog(world.state):
+                world.write(lambda writes: step(writes, 3))
+        elif here is None:
+            continue
+        elif what == "full":
+            here.full = True
+        elif what == "room":
+            here.full = False
+            hub.resume(here)
+        elif what == "leave":
+            hub.cancel(here.watcher)
+            world.clients.remove(here)
+            assert here.seen == [c for c in world.all if c.main >= here.start and here.wants(c)][: len(here.seen)]
+        elif what == "restart" and here.told_compacted is None:
+            hub.cancel(here.watcher)
+            world.clients.remove(here)
+            watcher = here.watcher
+            goes_on = here.seen[-1].main + 1 if here.seen else here.start
+            again = Client(watcher.key, watcher.stop, goes_on, watcher.no_puts, watcher.no_deletes, watcher.prev_kv)
+            again.narrow = here.narrow
+            world.begin(again)
+            again.start, again.seen = here.start, here.seen
+    for client in world.clients:
+        client.full = client.narrow = False
+        hub.resume(client)
+    world.drain()
+    for client in world.clients:
+        world.check(client)
+    revision = hub.progress([client.watcher for client in world.clients if client.told_compacted is None])
+    assert revision == world.state.revision
+    for client in world.clients:
+        hub.cancel(client.watcher)
+    assert hub.metrics()["watchers"] == 0
+    hub.applied(world.write(entry_of([(b"a", b"3")])))
+    assert not world.calls, "nobody watches, and the node's thread is to pay nothing"
+
+
+@pytest.mark.parametrize("walk", range(4))
+def test_every_client_sees_every_change_once_and_in_order(walk):
+    for number in range(60):
+        _play_seed(f"{SEED} {walk} {number}")
+
+
+@pytest.mark.parametrize("walk", range(4))
+def test_the_same_with_a_deque_and_passes_of_few(walk, monkeypatch):
+    rng = random.Random(f"few {SEED} {walk}")
+    monkeypatch.setattr(watch_hub, "PENDING_MAX", rng.randrange(1, 6))
+    monkeypatch.setattr(watch_hub, "BATCH_REVISIONS", rng.randrange(1, 4))
+    monkeypatch.setattr(watch_hub, "PASS_WATCHERS", rng.randrange(1, 4))
+    for number in range(60):
+        _play_seed(f"few {SEED} {walk} {number}")
+
+
+def _play_seed(seed):
+    try:
+        play(drawn(random.Random(seed)))
+    except BaseException as error:
+        error.add_note(f"the walk of seed {seed!r}; METCD_SEED={SEED}")
+        raise
+
+
+def test_what_a_sink_has_no_room_for_is_read_again():
+    with contextlib.closing(Hub()) as world:
+        for _ in range(3):
+            world.write(entry_of([(b"a", b"1"), (b"b", b"1")]))
+        one = Client(b"a", None, 2, False, False, False, narrow=True)
+        two = Client(b"b", None, 2, False, False, False)
+        two.watcher.sink = one  # two watches of one stream
+        seen = []
+        one.deliver = lambda watcher, block: (seen.append((watcher, len(block.changes))), setattr(one, "full", True))
+        world.begin(one)
+        world.begin(two)
+        world.drain()
+        assert seen == [(one.watcher, 3)]
+        one.full = False
+        world.hub.resume(one)
+        world.drain()
+        assert seen == [(one.watcher, 3), (two.watcher, 3)]
