@@ -148,7 +148,7 @@ def range_of(view: View, request: RangeRequest) -> RangeResponse:
     more = 0 < request.limit < len(found)
     if more:
         del found[request.limit :]
-    kvs = [key_value(record, b"" if request.keys_only else record.value) for record in found]
+    kvs = [key_value(record, b"" if request.keys_only else None) for record in found]
     return RangeResponse(header=header, kvs=kvs, more=more, count=count)
 
 
@@ -196,15 +196,10 @@ def _passes(request: RangeRequest, record: Record) -> bool:
     )
 
 
-def key_value(record: Record, value: bytes) -> KeyValue:
-    """A version of a key, as clients are told of it; with this value."""
+def key_value(record: Record, value: bytes | None = None) -> KeyValue:
+    """A version as the answers have it; with this value in place of its own, if one is given."""
     return KeyValue(
-        key=record.key,
-        create_revision=record.create,
-        mod_revision=record.mod,
-        version=record.version,
-        value=value,
-        lease=record.lease,
+        record.key, record.create, record.mod, record.version, record.value if value is None else value, record.lease
     )
 
 
@@ -226,7 +221,7 @@ def put(writes: Writes, request: PutRequest) -> PutResponse:
         value = before.value if request.ignore_value else value
         lease = before.lease if request.ignore_lease else lease
     writes.put(request.key, value, lease)
-    prev_kv = key_value(before, before.value) if request.prev_kv and before is not None else None
+    prev_kv = key_value(before) if request.prev_kv and before is not None else None
     return PutResponse(header=ResponseHeader(revision=writes.revision), prev_kv=prev_kv)
 
 
@@ -239,5 +234,5 @@ def delete_range(writes: Writes, request: DeleteRangeRequest) -> DeleteRangeResp
         there = [] if record is None else [record]
     for each in there:
         writes.delete(each.key)
-    prev_kvs = [key_value(each, each.value) for each in there] if request.prev_kv else []
+    prev_kvs = [key_value(each) for each in there] if request.prev_kv else []
     return DeleteRangeResponse(header=ResponseHeader(revision=writes.revision), deleted=len(there), prev_kvs=prev_kvs)

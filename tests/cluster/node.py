@@ -16,6 +16,9 @@ bugs is none:
 | local-read   | reads what is applied here, and calls that linearizable                  | etcd before ReadIndex        |
 | lost-write   | acknowledges every 40th write and doesn't apply it, on all nodes alike   | an apply that skips an error |
 | double-apply | applies a retried request again, as if it were new (server/sessions)     | a store without sessions     |
+| lost-txn     | answers every 40th request of /v3 that it applies, and takes it back      | an apply that skips an error |
+
+The last one is found by the clients of /v3 alone (PLANTS_IN_V3).
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ from server import cli, waits
 from server.config import NodeConfig
 from server.proposals import Proposal
 from server.sessions import Serial, Sessions
+from server.v3.etcd import Etcd
 from server.verbs import nodes
 from tests.cluster.control import controlled_env
 
-__all__ = ["PLANTS", "main"]
+__all__ = ["PLANTS", "PLANTS_IN_V3", "main"]
 
 LOST_EVERY = 40
 
@@ -48,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tick", type=float, default=NodeConfig.tick_s, help="seconds (default: %(default)s, as metcd serve)"
     )
-    parser.add_argument("--plant", choices=sorted(PLANTS))
+    parser.add_argument("--plant", choices=sorted(PLANTS | PLANTS_IN_V3))
     parser.add_argument("words", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     nodes.NodeConfig = partial(NodeConfig, env=controlled_env(options.control), tick_s=options.tick)  # type: ignore
     if options.record:
         record(options.record)
     if options.plant:
-        PLANTS[options.plant]()
+        (PLANTS | PLANTS_IN_V3)[options.plant]()
         print(f"planted: {options.plant}", flush=True)
     return cli.main(options.words)
 
@@ -128,6 +132,20 @@ def double_apply() -> None:
     Sessions.admit = forgetful  # type: ignore[method-assign]
 
 
+def lost_txn() -> None:
+    """As lost_write, for what comes through /v3."""
+    evaluate = Etcd.evaluate
+
+    def lossy(self: Any, index: int, term: int, data: bytes, writes: Any) -> Any:
+        answer = evaluate(self, index, term, data, writes)
+        if index % LOST_EVERY == 0:
+            writes.undo()
+        return answer
+
+    Etcd.evaluate = lossy  # type: ignore[method-assign]
+
+
+PLANTS_IN_V3 = {"lost-txn": lost_txn}
 PLANTS: dict[str, Callable[[], None]] = {
     "early-ack": early_ack,
     "local-read": local_read,
