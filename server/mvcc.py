@@ -26,7 +26,7 @@ server/mvcc (kvstore.go, kvstore_txn.go, key_index.go).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from sortedcontainers import SortedList
@@ -56,7 +56,7 @@ from server.mvcc_rows import (
     state_row,
 )
 
-__all__ = ["Change", "Compacted", "FutureRevision", "Record", "Revision", "View", "Writes", "state_of"]
+__all__ = ["Change", "Compacted", "FutureRevision", "LeaseMoved", "Record", "Revision", "View", "Writes", "state_of"]
 
 _AFTER_USER = b"l"
 _AFTER_HISTORY = b"i"
@@ -85,7 +85,15 @@ def state_of(reader: Reader) -> State | None:
 
 
 class View:
-    """The keys of one moment, as an engine's snapshot has them; or of a store, for the thread that writes it."""
+    """The keys of one moment, as an engine's snapshot has them; or of a store, for the thread that writes it.
+
+    revision: the current main revision. compacted: the oldest that can be read; -1 if nothing was compacted.
+    """
+
+    revision: int
+    compacted: int
+    walked_to: Revision
+    owed: int
 
     def __init__(self, reader: Reader, state: State | None = None) -> None:
         """state: where revisions are, if it is known; else it is read. Raises DecodeError."""
@@ -95,19 +103,18 @@ class View:
         self.state = known or State()
 
     @property
-    def revision(self) -> int:
-        """The current main revision."""
-        return self.state.revision
+    def state(self) -> State:
+        """Where revisions are."""
+        return State(self.revision, self.compacted, self.walked_to, self.owed)
 
-    @property
-    def compacted(self) -> int:
-        """The oldest revision that can be read; -1 if nothing was compacted."""
-        return self.state.compacted
+    @state.setter
+    def state(self, state: State) -> None:
+        self.revision, self.compacted, self.walked_to, self.owed = state
 
     @property
     def walked(self) -> int:
         """Up to which compacted revision the rows that nobody needs are gone."""
-        return self.state.walked.main
+        return self.walked_to.main
 
     def get(self, key: bytes, revision: int = 0) -> Record | None:
         """The newest version of a key, or the newest up to `revision` if that is above 0; None if there is none.
@@ -258,6 +265,10 @@ class Writes(View):
         if self.begun and self.state != self._state_before:
             self._batch.put(REVISION, state_row(self.state))
 
+    def made(self) -> Sequence[Change]:
+        """All changes of the batch, in their order."""
+        return self.changes_made
+
     def compact(self, revision: int) -> None:
         """Revisions before this one can't be read from here on; the rows go later (server/mvcc_compaction.py).
 
@@ -267,7 +278,7 @@ class Writes(View):
             raise Compacted(self.compacted)
         if revision > self.revision:
             raise FutureRevision
-        self.state = self.state._replace(compacted=revision)
+        self.compacted = revision
 
     # ---- changes ----------------------------------------------------------------------------------------------------
 
@@ -294,7 +305,8 @@ class Writes(View):
         return before
 
     def carry_out(self, operations: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Puts, and deletes for None: simple operations, which may come before revisions have begun."""
+        """An entry of puts, and deletes for None: simple operations, which may come before revisions have begun."""
+        self.begin()
         if self.begun:
             for key, value in operations:
                 if value is None:
@@ -315,15 +327,14 @@ class Writes(View):
 
     def _next(self) -> Revision:
         """The revision of the next change."""
-        state = self.state
+        self.owed += 1
         if self.changed:
             self._sub += 1
-            self.state = state._replace(owed=state.owed + 1)
         else:
             self.changed = True
+            self.revision += 1
             self._sub = 0
-            self.state = state._replace(revision=state.revision + 1, owed=state.owed + 1)
-        return Revision(self.state.revision, self._sub)
+        return Revision(self.revision, self._sub)
 
     def _add(self, record: Record, before: Record | None) -> None:
         """Adds a change to the history: `record` has replaced `before`."""

@@ -43,13 +43,11 @@ def backlog(state: State) -> bool:
 
 def pay(writes: Writes, index: int) -> None:
     """Takes compaction on, if it is time at the entry of this index. The same on every node."""
-    owed = writes.state.owed
+    owed = writes.owed
     if index % EVERY and 2 * owed < STEP_ROWS_MAX:
         return
     rows = min(2 * owed + EVERY, STEP_ROWS_MAX)
-    if owed:
-        owed = max(0, owed - rows // 2) if backlog(writes.state) else 0
-        writes.state = writes.state._replace(owed=owed)
+    writes.owed = max(0, owed - rows // 2) if backlog(writes.state) else 0
     step(writes, rows)
 
 
@@ -72,5 +70,4 @@ def step(writes: Writes, rows: int = 0) -> None:
             record = read_newest(change.record.key, newest)
             if (record.mod, record.sub) == (change.main, change.sub):
                 writes.write(at, None)
-    walked = Revision(change.main, change.sub + 1) if len(found) == rows else Revision(state.compacted, 0)
-    writes.state = writes.state._replace(walked=walked)
+    writes.walked_to = Revision(change.main, change.sub + 1) if len(found) == rows else Revision(state.compacted, 0)

@@ -40,8 +40,12 @@ from engines.kvstore import Reader
 
 __all__ = [
     "BEFORE",
+    "CHANGE",
     "HISTORY",
+    "HISTORY_KEY",
+    "NEWEST",
     "NONE",
+    "PUT",
     "REVISION",
     "USER",
     "VERSION",
@@ -73,11 +77,11 @@ ESCAPE = b"="
 ESCAPED = (b"bitcask_tombstone", ESCAPE)
 PUT, DELETED = b"=\x01", b"=\x02"
 
-_NEWEST = struct.Struct("<2sQQIQq")
-_CHANGE = struct.Struct("<BIIQQqQI")
-_HISTORY_KEY = struct.Struct(">cQI")
+NEWEST = struct.Struct("<2sQQIQq")
+CHANGE = struct.Struct("<BIIQQqQI")
+HISTORY_KEY = struct.Struct(">cQI")
 _STATE = struct.Struct("<QqQIQ")
-_VALUE_AT = _NEWEST.size
+_VALUE_AT = NEWEST.size
 
 
 class Revision(NamedTuple):
@@ -151,12 +155,12 @@ def plain_row(value: bytes) -> bytes:
 def newest_row(record: Record) -> bytes:
     """The row of a key's newest version, which was put."""
     _, value, create, mod, version, lease, sub = record
-    return _NEWEST.pack(PUT, create, mod, sub, version, lease) + value
+    return NEWEST.pack(PUT, create, mod, sub, version, lease) + value
 
 
 def deleted_row(revision: Revision) -> bytes:
     """The row of a key that was deleted there."""
-    return _NEWEST.pack(DELETED, 0, *revision, 0, 0)
+    return NEWEST.pack(DELETED, 0, *revision, 0, 0)
 
 
 def plain_value(row: bytes) -> bytes | None:
@@ -176,9 +180,9 @@ def read_newest(key: bytes, row: bytes) -> Record:
     if row[1:2] not in (b"\x01", b"\x02"):
         return Record(key, row[1:], 1, 1, 1, 0, 0)
     try:
-        _, create, main, sub, version, lease = _NEWEST.unpack_from(row)
+        _, create, main, sub, version, lease = NEWEST.unpack_from(row)
     except struct.error:
-        raise DecodeError(f"the row of key {key[:40]!r} has {len(row)} bytes, and needs {_NEWEST.size}") from None
+        raise DecodeError(f"the row of key {key[:40]!r} has {len(row)} bytes, and needs {NEWEST.size}") from None
     return Record(key, row[_VALUE_AT:], create, main, version, lease, sub)
 
 
@@ -187,13 +191,13 @@ def read_newest(key: bytes, row: bytes) -> Record:
 
 def history_key(revision: Revision) -> bytes:
     """The key under which the change of this revision stands."""
-    return _HISTORY_KEY.pack(HISTORY, *revision)
+    return HISTORY_KEY.pack(HISTORY, *revision)
 
 
 def revision_at(key: bytes) -> Revision:
     """The revision of the change that stands under this key. Raises DecodeError."""
     try:
-        first, main, sub = _HISTORY_KEY.unpack(key)
+        first, main, sub = HISTORY_KEY.unpack(key)
         if first != HISTORY:
             raise DecodeError
         return Revision(main, sub)
@@ -204,16 +208,16 @@ def revision_at(key: bytes) -> Revision:
 def change_row(record: Record, prev: Revision, before: bytes = b"") -> bytes:
     """The row of the change that made this version. before: the value that it replaced, if `prev` is BEFORE."""
     key, value, create, _, version, lease, _ = record
-    head = _CHANGE.pack(1 if version else 0, len(key), len(before), create, version, lease, *prev)
+    head = CHANGE.pack(1 if version else 0, len(key), len(before), create, version, lease, *prev)
     return b"".join((head, key, before, value))
 
 
 def read_change(key: bytes, row: bytes) -> Change:
     """The change in a row of the history. Raises DecodeError. O(bytes)."""
     try:
-        _, main, sub = _HISTORY_KEY.unpack(key)
-        kind, key_size, before_size, create, version, lease, prev_main, prev_sub = _CHANGE.unpack_from(row)
-        key_at = _CHANGE.size
+        _, main, sub = HISTORY_KEY.unpack(key)
+        kind, key_size, before_size, create, version, lease, prev_main, prev_sub = CHANGE.unpack_from(row)
+        key_at = CHANGE.size
         value_at = key_at + key_size + before_size
         if value_at > len(row) or kind > 1:
             raise DecodeError(f"a change of kind {kind} whose value begins at byte {value_at} of {len(row)}")
@@ -225,6 +229,6 @@ def read_change(key: bytes, row: bytes) -> Change:
 
 def inline_value(row: bytes) -> bytes:
     """The value of before revisions that a change has replaced."""
-    _, key_size, before_size, *_ = _CHANGE.unpack_from(row)
-    at = _CHANGE.size + key_size
+    _, key_size, before_size, *_ = CHANGE.unpack_from(row)
+    at = CHANGE.size + key_size
     return row[at : at + before_size]

@@ -51,8 +51,9 @@ from server.digest import RunningDigest
 from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
 from server.evaluation import Evaluate, Evaluated, Request
 from server.limits import KEY_BYTES_MAX
-from server.mvcc import Change, View, Writes, state_of
+from server.mvcc import Change, LeaseMoved, View, Writes, state_of
 from server.mvcc_compaction import pay, step
+from server.mvcc_fast import new_writes
 from server.mvcc_rows import USER, State, plain_value
 from server.proposal_bytes import Proposal, decode_proposal, encode_proposal, kind_of_proposal
 from server.sessions import Sessions
@@ -169,12 +170,8 @@ class StateMachine:
         self._own_keys: Sequence[OwnKeys] = (self.sessions, self.digest, *own_keys)
         self._members_after: dict[int, ConfState] = {}  # of the membership changes that aren't applied yet
         self.evaluate: Evaluate = _evaluates_nothing
-        self.lease_moved: Callable[[bytes, int, int], object] | None = (
-            None  # a key, its lease before and after; 0: none
-        )
-        self.changes_taps: list[
-            Callable[[list[Change]], object]
-        ] = []  # told of a batch's changes once it is in the engine
+        self.lease_moved: LeaseMoved | None = None
+        self.changes_taps: list[Callable[[Sequence[Change]], object]] = []  # told of a batch once it is in the engine
         self._state: State | None = None  # where revisions are; None if they have not begun
         self._read_own_keys()
         self._writes = Writes(store, self._state, WriteBatch())
@@ -298,7 +295,7 @@ class StateMachine:
     def _new_batch(self) -> WriteBatch:
         """An empty batch, into which `_carry_out` puts."""
         batch = WriteBatch()
-        self._writes = Writes(self._store, self._state, batch, self.lease_moved)
+        self._writes = new_writes(self._store, self._state, batch, self.lease_moved)
         return batch
 
     def _carry_out(
@@ -309,12 +306,12 @@ class StateMachine:
         Sizes and types were checked when the operations were proposed. O(bytes), and a read of the engine for each key.
         """
         writes = self._writes
-        writes.begin()
         request = operations[0] if operations else None
         if not isinstance(request, Request):
             writes.carry_out(operations)  # type: ignore[arg-type]  # a Request is alone or not there
             pay(writes, entry.index)
             return outcome
+        writes.begin()
         writes.begin_revisions()
         if not request.data:
             step(writes)
@@ -338,9 +335,9 @@ class StateMachine:
         self.passed_over = {at for at in self.passed_over if at > entries[-1].index}
         for own in self._own_keys:
             own.written()
-        if writes.changes_made:
+        if changes := writes.made():
             for tap in self.changes_taps:
-                tap(writes.changes_made)
+                tap(changes)
 
     def note_members(self, index: int, conf_state: ConfState) -> None:
         """The committed membership change at `index`, which isn't applied yet, leads to these members."""

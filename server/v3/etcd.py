@@ -14,7 +14,7 @@ every five minutes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -250,7 +250,7 @@ class Etcd:
             self._compacting = oldest, now
             self._propose(Request(encode(InternalRaftRequest(own_compaction=CompactionRequest(oldest)))))
 
-    def changes(self, changes: list[Change]) -> None:
+    def changes(self, changes: Sequence[Change]) -> None:
         """A batch with these changes is in the engine."""
         self.hub.applied(changes)
 

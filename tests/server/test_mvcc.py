@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import CorruptionError
+from engines.kvstore import WriteBatch
 from engines.memory import MemoryStore
 from server.evaluation import Evaluated, Request
-from server.mvcc import Compacted, FutureRevision, Revision, View
+from server.mvcc import Compacted, FutureRevision, Revision, View, Writes
 from server.mvcc_compaction import EVERY, backlog
+from server.mvcc_fast import FastWrites
 from server.mvcc_rows import HISTORY, USER
 from server.statemachine import StateMachine
 from tests.server.mvcc_model import Model, Refused, Store, machine_on, request
@@ -111,6 +113,34 @@ def test_the_rows_are_the_same_on_every_engine_however_entries_are_divided_into_
                 other = machine_on("memory")
                 other.recover_from_snapshot(metadata, snapshot.scan())
             check(other.newest, model)
+
+
+@pytest.mark.parametrize("plain", [Writes, FastWrites])
+@given(happened=WHAT_HAPPENS)
+def test_the_fast_form_writes_the_same_rows_and_tells_the_same_changes(plain, happened):
+    """Of a batch each, as the state machine would have them; `plain` against itself shows that nothing else differs."""
+    rows, told = [], []
+    for form in (Writes, plain):
+        state, store = None, MemoryStore()
+        for what, content in happened:
+            batch = WriteBatch()
+            writes = form(store, state, batch)
+            if what == "simple":
+                for half in (content, content[::-1]):
+                    writes.carry_out([(key.encode(), None if value is None else value.encode()) for key, value in half])
+            else:
+                writes.begin()
+                writes.begin_revisions()
+                for word, *arguments in content if what == "request" else ():
+                    if word == "put":
+                        writes.put(arguments[0].encode(), arguments[1].encode(), arguments[2])
+            writes.end()
+            told += writes.made()
+            state = writes.state if writes.begun else None
+            rows.append((batch.operations, batch.size_bytes, state))
+            store.write(batch)
+    assert rows[: len(happened)] == rows[len(happened) :]
+    assert told[: len(told) // 2] == told[len(told) // 2 :]
 
 
 def kept(machine: StateMachine) -> list[tuple[bytes, bytes]]:
@@ -254,7 +284,7 @@ def test_taps_hear_of_changes_once_the_batch_is_in_the_engine():
         (3, 0, False, b"b"),
         (3, 1, True, b"a"),
     ]
-    assert changes == list(store.machine.newest.changes(Revision(0, 0)))
+    assert list(changes) == list(store.machine.newest.changes(Revision(0, 0)))
 
 
 def test_rows_of_a_later_version_are_not_opened():
