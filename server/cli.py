@@ -12,6 +12,8 @@
     metcd load FILE                                      lines as `metcd scan --ndjson` prints them
     metcd snapshot save FILE;  metcd snapshot restore FILE …;  metcd snapshot status FILE
                                                          the state of a cluster as a file, and a new cluster of it
+    metcd export --to URL;  metcd import --from URL      all keys and leases, to a real etcd and from one
+    metcd front --etcd URL,URL                           this interface over a real etcd cluster, without any state
     metcd check PATH;  metcd dump PATH;  metcd which PATH
                                                          the files of a store or of a node that isn't running
     metcd check --cluster                                whether all nodes of a cluster that runs have the same
@@ -39,7 +41,7 @@ from platform import python_version
 import engines
 from server.cluster import ClusterError
 from server.errors import NodeError
-from server.verbs import advise, bench, clients, dataset, files, leader, members, nodes, snapshots, trace
+from server.verbs import advise, bench, clients, dataset, etcds, files, leader, members, nodes, snapshots, trace
 from server.verbs.words import UsageError
 
 __all__ = ["main"]
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(word)
         return added
 
-    for module in (nodes, clients, leader, members, dataset, files, snapshots, bench, advise, trace):
+    for module in (nodes, clients, leader, members, dataset, files, snapshots, etcds, bench, advise, trace):
         module.add(verb)
     return parser
 

@@ -1,10 +1,12 @@
-"""One real etcd on loopback, asked through its JSON gateway."""
+"""Real etcds on loopback, asked through its JSON gateway."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +17,15 @@ import pytest
 
 from tests.server.local_nodes import eventually, free_ports
 
-__all__ = ["Etcd", "running_etcd"]
+__all__ = ["Etcd", "running_etcd", "running_etcds"]
 
 
 class Etcd:
-    """What can be asked of it. url: of its clients' port."""
+    """What can be asked of it. url: of its clients' port. process: to be stopped, or killed."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self.process = process
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def ask(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -48,20 +51,37 @@ class Etcd:
 @contextmanager
 def running_etcd(directory: Path) -> Iterator[Etcd]:
     """A member that is a cluster of its own, with an empty store; it ends with the `with`."""
+    with running_etcds(directory, 1) as (etcd,):
+        yield etcd
+
+
+@contextmanager
+def running_etcds(directory: Path, count: int) -> Iterator[list[Etcd]]:
+    """The members of a cluster with an empty store; they end with the `with`."""
     if shutil.which("etcd") is None:
         pytest.skip("etcd isn't installed: apt-get install etcd-server")
-    ports = free_ports(2)
-    client, peer = (f"http://127.0.0.1:{port}" for port in ports)
-    words = ["--data-dir", str(directory / "data"), "--listen-client-urls", client, "--advertise-client-urls", client]
-    words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "log", "wb") as log:
-        process = subprocess.Popen(["etcd", *words], stdout=log, stderr=log)
-    etcd = Etcd(ports[0])
-    try:
-        eventually("etcd answers", etcd.serves)
-        yield etcd
-    finally:
-        etcd.close()
-        process.terminate()
-        process.wait(60)
+    ports = free_ports(2 * count)
+    peers = {f"m{at}": f"http://127.0.0.1:{port}" for at, port in enumerate(ports[count:])}
+    members = ",".join(f"{name}={url}" for name, url in peers.items())
+    with contextlib.ExitStack() as ending:
+        etcds = []
+        for name, port in zip(peers, ports):
+            client, peer, own = f"http://127.0.0.1:{port}", peers[name], directory / name
+            own.mkdir(parents=True)
+            words = ["--name", name, "--data-dir", str(own / "data"), "--initial-cluster", members]
+            words += ["--listen-client-urls", client, "--advertise-client-urls", client]
+            words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+            log = ending.enter_context(open(own / "log", "wb"))
+            process = subprocess.Popen(["etcd", *words], stdout=log, stderr=log)
+            ending.callback(_end, process)
+            etcds.append(Etcd(port, process))
+            ending.callback(etcds[-1].close)
+        for etcd in etcds:
+            eventually("etcd answers", etcd.serves)
+        yield etcds
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    process.wait(60)
