@@ -16,8 +16,7 @@ What each call needs while authentication is on ("nobody" is a request without a
 | auth/user/get, auth/role/get                              | the role root, or that it is the user's own                  |
 | everything else                                           | the role root                                                |
 
-etcd 3.5.1 lets a client without a token compact, grant leases, list members and the keys on a lease, set alarms and move the
-leader; later versions have closed several of these. Here the default is to deny.
+The versions of etcd differ in how many calls need something, each later one in more. Here the default is to deny.
 
 Invariants:
 

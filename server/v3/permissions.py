@@ -20,9 +20,8 @@ Invariants:
 A permission has the three forms of a range in a request: one key (no range_end), [key, range_end), and from the key on
 (range_end is one zero byte). One that ends where it begins, or before, permits nothing.
 
-The versions of etcd differ here, always in the same direction. 3.5.1 looks at the operations of the outermost transaction
-only, so what a nested one does is permitted to everybody, and of a put within a transaction it checks neither prev_kv nor the
-lease. Later versions closed the first gap; here all of them are closed.
+The versions of etcd differ in how much of a transaction they look at, each later one at more. Here all of it counts: nested
+transactions, and of each put its prev_kv and its lease.
 
 Follows etcd's server/auth/range_perm_cache.go and server/etcdserver/apply_auth.go.
 """

@@ -131,7 +131,7 @@ def test_both_branches_of_a_transaction_count_with_all_that_a_put_needs(branch):
 @pytest.mark.parametrize("outer", ["success", "failure"])
 @pytest.mark.parametrize("inner", ["success", "failure"])
 def test_a_nested_transaction_is_no_way_around(outer, inner):
-    """etcd 3.5.1 looks at the outermost operations only: there a client without a token reads any key that way."""
+    """Whatever stands in it, at any depth, counts as if it stood alone."""
     secret = RequestOp(request_range=RangeRequest(b"s", b"t"))
     for _ in range(3):
         secret = RequestOp(request_txn=TxnRequest([Compare(key=b"c", range_end=b"d")], **{inner: [secret]}))
