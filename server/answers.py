@@ -27,6 +27,7 @@ __all__ = [
     "NDJSON",
     "NO_OPTIONS",
     "OCTETS",
+    "PLAIN_TEXT",
     "PROMETHEUS",
     "Answer",
     "Call",
@@ -105,13 +106,15 @@ class Serving(Protocol):
 class Answer(NamedTuple):
     """What is sent: headers are whole lines with CR LF; a body of blocks is sent as it comes. A tuple for speed.
 
-    endless: the blocks come for as long as somebody takes them, at no pace; the connection ends with them.
+    endless: the blocks come for as long as somebody takes them, at no pace; the connection ends with them. one_chunk: the
+    whole body is sent as one chunk.
     """
 
     status: int
     body: bytes | Iterator[bytes] = b""
     headers: bytes = b""
     endless: bool = False
+    one_chunk: bool = False
 
 
 Options = dict[str, Any]
@@ -154,6 +157,7 @@ JSON = b"Content-Type: application/json\r\n"
 NDJSON = b"Content-Type: application/x-ndjson\r\n"
 OCTETS = b"Content-Type: application/octet-stream\r\n"
 PROMETHEUS = b"Content-Type: text/plain; version=0.0.4\r\n"
+PLAIN_TEXT = b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
 NO_OPTIONS: Options = {}
 
 

@@ -14,13 +14,12 @@ Invariants:
    timeout for each recv, as sockets have it, would let it hold a thread for ever.)
 4. One recv that brings a whole request needs no system call for its deadline: the kernel's SO_RCVTIMEO is set only when
    a wait begins whose limit is another than the last one's.
-5. A body is kept in the pieces in which it comes: an announced length reserves nothing.
+5. A body is kept in the pieces in which it comes: an announced length reserves nothing, and a chunk's size neither.
 6. A connection that has to end, because the server stops or its place is needed, answers the requests that it has read
    and says `Connection: close` in the last answer: what a client sends after that was not looked at.
 
-A browser is a client too, and it runs what strangers wrote. A server that listens on this machine only answers to
-addresses and to localhost, since a stranger can make a name of his point here (DNS rebinding); and no server answers a
-page of another origin, whether the browser says so by an Origin or, where it sends none, by Sec-Fetch-Site: cross-site.
+A browser is a client too, and it runs what strangers wrote: server/strangers.py says what is refused. A request that a
+stream answers leaves with its connection, for the streams' thread (server/v3/streams.py).
 """
 
 from __future__ import annotations
@@ -38,7 +37,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
 
-from server.answers import Run
+from server.answers import Run, error_answer
+from server.body import body_of
 from server.feed_taps import Taps
 from server.limits import (
     ANSWER_BYTES_PER_S_MIN,
@@ -49,15 +49,20 @@ from server.limits import (
     HEAD_S,
     IDLE_S,
     SPARE_CONNECTIONS_MAX,
+    V3_BODY_BYTES_MAX,
 )
 from server.logs import logger
 from server.metrics import Histogram
-from server.request import HEAD_END, BadRequest, Fields, Request, is_local_name, parse_head
-from server.routes import Answer, Serving, about_the_node, error_answer, find_call, perform
+from server.request import HEAD_END, BadRequest, Request, parse_head
+from server.routes import Answer, Serving, about_the_node, find_call, perform
 from server.routes_page import may_watch, share
 from server.slots import BUSY, Place
+from server.strangers import Strangers
+from server.v3.method import Caller, Stream
+from server.v3.routes import call_of, constant
+from server.v3.status import Status
 
-__all__ = ["RECEIVE_BYTES", "STATUS_LINES", "Connection", "Limits", "check_origin", "encode_answer"]
+__all__ = ["RECEIVE_BYTES", "STATUS_LINES", "Connection", "Limits", "encode_answer"]
 
 RECEIVE_BYTES = 64 << 10
 VIEWER_BUFFER_BYTES = (
@@ -82,6 +87,7 @@ class Limits:
     reclaimed_idle_s: float = 1.0  # a connection that has been idle that long is closed when others need its place
     spare_head_s: float = 2.0  # how long a spare connection may take to ask its one question
     body_bytes: int = BODY_BYTES_MAX
+    v3_body_bytes: int = V3_BODY_BYTES_MAX
     head_s: float = HEAD_S
     body_s: float = BODY_S
     answer_s: float = ANSWER_S
@@ -103,6 +109,7 @@ class Port(Serving, Protocol):
     taps: Taps | None
     stopping: bool
     local_only: bool
+    strangers: Strangers
 
     def place_of(self, connection: socket.socket) -> Place: ...
     def leave_place(self, place: Place) -> None: ...
@@ -112,6 +119,9 @@ class Port(Serving, Protocol):
     def tell_of_garbage(self, host: str, why: str) -> None: ...
     def crowded(self) -> BadRequest: ...
     def cut_off(self) -> BadRequest: ...
+    def stream_head(self, request: Request, status: int, grpc: bool, keep_alive: bool) -> bytes: ...
+    def error_answer(self, request: Request, status: Status, keep_alive: bool) -> bytes: ...
+    def back(self, connection: socket.socket, received: bytes) -> None: ...
 
 
 class Connection(socketserver.BaseRequestHandler):
@@ -153,19 +163,26 @@ class Connection(socketserver.BaseRequestHandler):
             if request is None:
                 return False
             place.waits_since = BUSY
+            refused = None
             if request.fields.host != self._trusted_host or request.fields.from_page:
                 watches = request.fields.from_page and may_watch(request, self.server.feed.pages)
-                check_origin(request.fields, self.server.local_only, watches)
-                self._trusted_host = request.fields.host
-            call = find_call(request)
+                refused = self.server.strangers.check(request.fields, self.server.local_only, request.target, watches)
+                self._trusted_host = request.fields.host if refused is None else None
+            call = find_call(request) if refused is None else constant(refused)
             if place.spare and not about_the_node(call):
                 raise self.server.crowded()
-            length = request.fields.content_length
-            body = self._read_body(request, length) if length else b""
+            method = call.options.get("method") if call.options else None
+            if type(method) is Stream:
+                self._hand_to_streams(request, method, call.options["caller"])
+                return False
+            if method is not None:
+                call = call_of(call, self._client_gone)
+            body = self._read_body(request, method is not None)
         except BadRequest as error:
             answer = error_answer(error.status, error.sentence, error.headers)
             # only a request that is understood and has no body shows where the next one begins
-            unclear = request is None or bool(request.fields.content_length) or error.status == 411
+            has_body = request is None or bool(request.fields.content_length) or request.fields.chunked
+            unclear = has_body or error.status == 411
             if request is None and error.status in (400, 431):
                 self.server.tell_of_garbage(self.client_address[0], error.sentence)
         else:
@@ -176,6 +193,8 @@ class Connection(socketserver.BaseRequestHandler):
             if (taps := self.server.taps) is not None:
                 taps.answered(request.method, request.target, answer.status, took_s, answer.headers)
             unclear = False
+        if self.server.strangers.origins is not None and request is not None:
+            answer = self.server.strangers.dressed(answer, request.fields.origin)
         if request is not None and request.target.startswith(b"/_/"):
             answer = share(request, self.server.feed.pages, answer)
         if unclear or ((place.closing or self.server.stopping) and self._has_answered_all()):
@@ -222,27 +241,49 @@ class Connection(socketserver.BaseRequestHandler):
             assert request is not None
             return request
 
-    def _read_body(self, request: Request, length: int) -> bytes:
-        """The request's body. Raises BadRequest: 413 before anything is read, 408 at its deadline."""
-        if length > self._limits.body_bytes:
-            most = self._limits.body_bytes
+    def _read_body(self, request: Request, is_etcd_s: bool) -> bytes:
+        """The request's body. Raises BadRequest: 413 before anything is read, 400 for chunks that are none, 408 at its
+        deadline. is_etcd_s: of a method of etcd's, whose JSON is larger than what it says, and whose clients always hear a
+        100 Continue if they expect one."""
+        length, chunked = request.fields.content_length, request.fields.chunked
+        if not (length or chunked):
+            return b""
+        most = self._limits.v3_body_bytes if is_etcd_s else self._limits.body_bytes
+        if length and length > most:
             raise BadRequest(413, f"A body has at most {most:,} bytes, and this one has {length:,}.")
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
-        if len(body) == length:
-            return body
-        if request.fields.expects and not request.http_1_0:
+        is_here = not chunked and len(self._buffer) >= (length or 0)
+        if request.fields.expects and not request.http_1_0 and (is_etcd_s or not is_here):
             self._send(_CONTINUE)
-        deadline = time.monotonic() + self._limits.body_s
-        pieces = [body]
-        missing = length - len(body)
-        while missing > 0:
-            piece = self._receive_before(deadline, "body", self._limits.body_s)
-            pieces.append(piece)
-            missing -= len(piece)
-        if missing < 0:  # the next request has begun to arrive
-            self._buffer = pieces[-1][missing:]
-            pieces[-1] = pieces[-1][:missing]
-        return b"".join(pieces)
+        body = body_of(length, chunked)
+        pieces = [body.feed(self._buffer)]
+        size = len(pieces[0])
+        deadline = math.inf if body.over else time.monotonic() + self._limits.body_s
+        while not body.over:
+            pieces.append(body.feed(self._receive_before(deadline, "body", self._limits.body_s)))
+            size += len(pieces[-1])
+            if size > most:
+                raise BadRequest(413, f"A body has at most {most:,} bytes, and this one has more.")
+        self._buffer = body.rest  # the next request has begun to arrive
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _client_gone(self) -> bool:
+        """Whether the client has closed its side, or the server stops: nobody waits for the answer."""
+        try:
+            return not self.request.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def _hand_to_streams(self, request: Request, method: Stream, caller: Caller) -> None:
+        """The connection goes to the streams' thread. Raises BadRequest if there is no place for one more."""
+        if request.http_1_0:
+            raise BadRequest(400, "A stream is answered in chunks, which HTTP/1.0 doesn't have.")
+        if request.fields.expects:
+            self._send(_CONTINUE)
+        streams = self.server.node.etcd.streams
+        if not streams.adopt(self.request, self._buffer, request, method, caller, self.server):
+            raise BadRequest(503, "Too many streams are open already: try again later.", b"Retry-After: 1\r\n")
 
     def _receive_before(self, deadline: float, what: str, limit_s: float) -> bytes:
         """At least a byte. Raises BadRequest (408) at the deadline, _Late if the client has gone."""
@@ -336,29 +377,18 @@ class Connection(socketserver.BaseRequestHandler):
             dropped += len(data)
 
 
-def check_origin(fields: Fields, local_only: bool, watches: bool = False) -> None:
-    """Refuses what a stranger's page in a browser sends; watches: it is a page that may ask for this. Raises BadRequest (403)."""
-    host = fields.host
-    if host is not None and local_only and not is_local_name(host):
-        raise BadRequest(
-            403, "Only localhost or an IP address is accepted as Host: this server listens on this machine only."
-        )
-    if fields.from_page and not watches and fields.origin != b"http://" + (host or b""):
-        raise BadRequest(403, "Pages of another origin are not answered.")
-
-
 def encode_answer(request: Request | None, answer: Answer, keep_alive: bool) -> bytes:
     """The bytes of an answer; of one that comes in blocks the head. request: None for one that can't be read. O(bytes)."""
     parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
     body = answer.body
-    if isinstance(body, bytes):
-        if answer.status not in BODILESS:
-            parts.append(b"Content-Length: %d\r\n" % len(body))
-    elif request is None or not request.http_1_0:
+    is_whole, may_chunk = isinstance(body, bytes), request is None or not request.http_1_0
+    if may_chunk and (answer.one_chunk or not is_whole):
         parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif isinstance(body, bytes) and answer.status not in BODILESS:
+        parts.append(b"Content-Length: %d\r\n" % len(body))
     parts.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
     if isinstance(body, bytes) and (request is None or request.method != b"HEAD"):
-        parts.append(body)
+        parts.append(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if answer.one_chunk and may_chunk else body)
     return b"".join(parts)
 
 

@@ -18,7 +18,7 @@ What `http.server` does of its own accord, and what is done about it here (liste
 In the plain form each request is one straight line of code that blocks in the node, and reads like it. In the fast form
 the node has a loop, and connections begin there: simple requests stay in it, and the others get their thread.
 
-Left out: TLS, authentication, HTTP/2, compression.
+Left out: TLS, HTTP/2, compression.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server.addresses import url_of
-from server.answers import Run, error_answer
-from server.connection import STATUS_LINES, Connection, Limits
+from server.answers import Answer, Run, error_answer
+from server.connection import STATUS_LINES, Connection, Limits, encode_answer
 from server.feed import Feed
 from server.feed_taps import Taps
 from server.listener import Life, Listener
@@ -42,9 +42,12 @@ from server.loop import Loop
 from server.loop_calls import Begins, LoopNode
 from server.loop_clients import LoopClients, LoopConnection
 from server.metrics import Histogram, Metrics, describe, labelled
-from server.request import BadRequest
+from server.request import BadRequest, Request
 from server.routes import call_name
 from server.slots import Place, Slots
+from server.strangers import NOBODY, Strangers
+from server.v3 import unary
+from server.v3.status import Status
 
 __all__ = ["FrontEnd", "Limits"]
 
@@ -81,11 +84,13 @@ class FrontEnd(Listener):
         limits: Limits | None = None,
         pages: Sequence[str] = (),
         lab: str = "",
+        strangers: Strangers = NOBODY,
     ) -> None:
         """pages: URLs of other nodes, whose pages may watch this one, and which this one's page may watch. lab: that of
-        the lab, if there is one, which this one's page may call."""
+        the lab, if there is one, which this one's page may call. strangers: which other pages and names are let in."""
         self.node = node
         self.lab = lab
+        self.strangers = strangers
         self.taps: Taps | None = None
         self.limits = limits or Limits()
         self.stopping = False
@@ -117,6 +122,7 @@ class FrontEnd(Listener):
         self.stopping = True
         self.stop_accepting()
         self.feed.close()
+        self.node.etcd.streams.stop()
         self._close_refused(0)
         if self.end_connections(socket.SHUT_RD, grace_s):
             self.node.stop_waiting()
@@ -189,6 +195,27 @@ class FrontEnd(Listener):
         """A connection that was in the node's loop has ended there."""
         self.shutdown_request(connection)
         self.forget(connection)
+
+    def stream_head(self, request: Request, status: int, grpc: bool, keep_alive: bool) -> bytes:
+        """The head of a stream's answer. grpc: it has messages."""
+        answer = Answer(status, iter(()), unary.GRPC_JSON if grpc else unary.ERROR_JSON)
+        return encode_answer(request, self.strangers.dressed(answer, request.fields.origin), keep_alive)
+
+    def error_answer(self, request: Request, status: Status, keep_alive: bool) -> bytes:
+        """The whole answer to a stream's request that is none."""
+        answer = self.strangers.dressed(unary.error_answer(status), request.fields.origin)
+        return encode_answer(request, answer, keep_alive)
+
+    def back(self, connection: socket.socket, received: bytes) -> None:
+        """A stream has ended in order: its connection is served again, if there is a place for it."""
+        with contextlib.suppress(OSError):
+            address = connection.getpeername()
+            if not self.stopping and self.welcome(connection):
+                connection.setblocking(True)
+                self._received[connection] = received
+                super().serve(connection, address)
+                return
+        connection.close()
 
     def tell_of_garbage(self, host: str, why: str) -> None:
         """Counts what is no request, and says so once a minute: a scanner, or a program that took this port for its own."""

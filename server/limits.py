@@ -60,6 +60,7 @@ __all__ = [
     "UNCOMMITTED_BYTES_MAX",
     "UNTAKEN_BYTES_MAX",
     "USERS_MAX",
+    "V3_BODY_BYTES_MAX",
     "VIEWERS_MAX",
     "WATCHES_MAX",
     "Row",
@@ -70,6 +71,7 @@ __all__ = [
 KEY_BYTES_MAX = 32_767  # the engines' limit less the byte of the state machine's prefix
 BODY_BYTES_MAX = 3 << 19  # 1.5 MiB, as etcd's
 TXN_OPERATIONS_MAX = 128  # in each of its lists, as etcd's
+V3_BODY_BYTES_MAX = 8 << 20  # of etcd's JSON: 2 MiB are 2.7 in base64, and JSON may write a character in six
 REQUEST_LINE_BYTES_MAX = 296 << 10  # 3 keys of 3 * 32,767 bytes are 288 KiB; the rest is for the names around them
 FIELD_BYTES_MAX = 8 << 10
 FIELDS_BYTES_MAX = 64 << 10
@@ -143,6 +145,7 @@ TABLE = (
         f"{TXN_OPERATIONS_MAX} compares or operations in a list; an inner one has so many less",
         "400, as etcd says it",
     ),
+    Row("a body of etcd's JSON gateway", _mib(V3_BODY_BYTES_MAX), "413"),
     Row("a request line: three keys of a scan, percent-encoded", _kib(REQUEST_LINE_BYTES_MAX), "431"),
     Row(
         "a header field; all of them",

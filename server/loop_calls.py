@@ -24,11 +24,11 @@ from server.routes import DELETE, GET, PUT, answer_found, failure_answer, perfor
 from server.sessions import Serial
 from server.waits import Asked
 
-__all__ = ["Begins", "Begun", "LoopNode", "begin", "is_simple"]
+__all__ = ["Begins", "Begun", "LoopNode", "Serves", "Then", "begin", "is_simple"]
 
 TIMEOUT_S = 5.0  # as server/waits.py has it for a thread
 
-Then = Callable[[Answer], object]
+Then = Callable[[Answer | None], object]  # None: a thread is to begin the call again
 
 
 class Begins:
@@ -38,21 +38,23 @@ class Begins:
         self._proposals = proposals
         self._asked = asked
 
-    def write(self, operations: Sequence[Operation | Serial | Request], begun: Begun) -> None:
+    def write(
+        self, operations: Sequence[Operation | Serial | Request], begun: Begun, timeout_s: float = TIMEOUT_S
+    ) -> None:
         """What `Waits.propose` does, up to its wait. Raises the same; then `begun` is resolved by nobody."""
         self._asked.require_member()
         sequence, data = self._proposals.add(operations, begun)
-        begun.deadline = self._asked.now() + TIMEOUT_S
+        begun.deadline = self._asked.now() + timeout_s
         begun.forget = lambda: self._proposals.forget(sequence)
         self._asked.propose(Proposal(data, begun.deadline))
 
-    def read(self, begun: BegunRead, consistency: str = "linearizable") -> None:
+    def read(self, begun: Begun, consistency: str = "linearizable", timeout_s: float = TIMEOUT_S) -> None:
         """What `Waits.read_barrier` does, up to its wait; not for "stale", which waits for nothing. Raises the same; then
         `begun` is resolved by nobody."""
         self._asked.require_member()
         if self._asked.stopping():
             raise NodeStopped("the node has stopped")
-        begun.deadline = self._asked.now() + TIMEOUT_S
+        begun.deadline = self._asked.now() + timeout_s
         asked = self._asked.for_leases() if consistency == "lease" else self._asked
         asked.read(begun)
 
@@ -102,8 +104,8 @@ class Begun(Waiter):
         self.give_up()
         return failure_answer(self.too_late(), "a call in the loop")
 
-    def answer(self, outcome: Outcome) -> Answer:
-        """What the client is told."""
+    def answer(self, outcome: Outcome) -> Answer | None:
+        """What the client is told; None if nothing was done, and a thread is to begin it again."""
         raise NotImplementedError
 
     def too_late(self) -> NodeError:

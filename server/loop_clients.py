@@ -7,7 +7,8 @@
 
 What the plain form does in a thread of its own for each connection (server/connection.py) is done here in two halves: `begin`
 hands the write or the read to the node, and `resolve`, called by the node's thread when it knows the outcome, makes the
-answer and sends it. Only what is simple stays here: GET, PUT or DELETE of a key, HTTP/1.1, head and body in one piece.
+answer and sends it. Only what is simple stays here: GET, PUT or DELETE of a key, and of etcd's methods those that wait for
+nothing but the node; HTTP/1.1, head and body in one piece.
 Everything else, errors too, gets a thread with the bytes as they came, so that it is answered by the same code as in the
 plain form; tests/server/test_loop_clients.py compares the bytes of the two.
 
@@ -36,15 +37,17 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from server.answers import Answer, Call, Run
-from server.connection import RECEIVE_BYTES, Limits, check_origin, encode_answer
+from server.connection import RECEIVE_BYTES, Limits, encode_answer
 from server.feed_taps import Taps
 from server.listener import Life
 from server.loop import READABLE, WRITABLE, Loop
 from server.loop_calls import Begun, Serves, begin, is_simple
+from server.loop_v3 import begin_v3, is_simple_v3
 from server.metrics import Histogram
 from server.request import HEAD_END, BadRequest, Request, parse_head
 from server.routes import find_call
 from server.slots import BUSY, Place
+from server.strangers import Strangers
 
 __all__ = ["LoopClients", "LoopConnection"]
 
@@ -58,6 +61,7 @@ class Port(Serves, Protocol):
     taps: Taps | None
     stopping: bool
     local_only: bool
+    strangers: Strangers
 
     def place_of(self, connection: socket.socket) -> Place: ...
     def left_loop(self, connection: socket.socket) -> None: ...
@@ -101,6 +105,7 @@ class LoopConnection:
         self._trusted_host: bytes | None = None
         self._waiting: Begun | None = None  # for the node
         self._request: Request | None = None  # that is being answered,
+        self._request_bytes = b""  # as it came,
         self._begun = 0.0  # since when,
         self._times = Histogram()  # and what counts that
         self._unsent = b""  # of an answer for which the client wasn't ready
@@ -239,10 +244,14 @@ class LoopConnection:
             self.hand_over()
             return None
         self._place.waits_since = BUSY
-        self._buffer = buffer[end:]
         self._request = request
         self._times, self._begun = self._clients.latencies[call.route.run], time.monotonic()
-        begun = begin(self._port, call, buffer[body_at:end], self._resolved)
+        start = begin_v3 if call.options and "method" in call.options else begin
+        begun = start(self._port, call, buffer[body_at:end], self._resolved)
+        if begun is None:
+            self.hand_over()
+            return None
+        self._request_bytes, self._buffer = buffer[:end], buffer[end:]
         if isinstance(begun, Answer):
             return begun
         self._waiting = begun
@@ -252,21 +261,26 @@ class LoopConnection:
     def _simple_call(self, request: Request) -> Call | None:
         """What the request asks for, if that can be done here. Raises BadRequest."""
         fields = request.fields
-        if request.http_1_0 or self._place.closing or self._port.stopping:
+        if request.http_1_0 or self._place.closing or self._port.stopping or fields.chunked or fields.expects:
             return None
         if (fields.content_length or 0) > self._port.limits.body_bytes or request.method == b"HEAD":
             return None
         if fields.host != self._trusted_host or fields.from_page:
-            check_origin(fields, self._port.local_only)
+            if self._port.strangers.check(fields, self._port.local_only, request.target) is not None:
+                return None
             self._trusted_host = fields.host
         call = find_call(request)
-        return call if is_simple(call) else None
+        return call if is_simple(call) or is_simple_v3(call) else None
 
     # ---- answering -----------------------------------------------------------------------------------------------
 
-    def _resolved(self, answer: Answer) -> None:
-        """The node knows what became of the request that waits for it."""
+    def _resolved(self, answer: Answer | None) -> None:
+        """The node knows what became of the request that waits for it. None: nothing, and a thread is to go on with it."""
         self._waiting = None
+        if answer is None:
+            self._buffer = self._request_bytes + self._buffer
+            self.hand_over()
+            return
         self._answer(answer)
         if self._buffer:
             self._loop.call(self._serve)

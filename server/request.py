@@ -12,14 +12,15 @@ RFC 9112 section 11.2). So whatever is not one of these is refused with 400, and
 1. Lines end in CR LF, never in a bare CR or LF; no NUL and no other control byte; no continued lines (obs-fold).
 2. A method and a field's name are tokens; there is no space before a colon. A target has visible ASCII characters only.
 3. HTTP/1.1, whose requests name one Host; HTTP/1.0, whose connections end after one answer. No HTTP/0.9.
-4. Content-Length comes once, as decimal digits. Transfer-Encoding is not taken: alone it is answered 411, since the
-   client has to send a length instead; beside Content-Length it is an attack.
+4. Content-Length comes once, as decimal digits. Transfer-Encoding is "chunked" and nothing else, and HTTP/1.1's; beside
+   Content-Length it is an attack. Only etcd's paths take such a body (server/body.py): elsewhere it is answered 411, since
+   the client has to send a length instead.
 
 `http.server` parses with `email.parser`, takes "+2" and "0_2" for a Content-Length and the first of two, skips over a
 chunked body as if it were the next request, and answers HTTP/0.9; and its parser costs more than the rest of a request.
 
-Left out: the empty line that RFC 9112 section 2.2 allows before a request, for clients of the 1990s; fields of a body's
-trailer, since there is no chunked body. Follows RFC 9110 and 9112.
+Left out: the empty line that RFC 9112 section 2.2 allows before a request, for clients of the 1990s. Follows RFC 9110 and
+9112.
 """
 
 from __future__ import annotations
@@ -32,8 +33,19 @@ from urllib.parse import unquote_to_bytes
 
 from server.limits import FIELD_BYTES_MAX, FIELDS_BYTES_MAX, FIELDS_MAX, REQUEST_LINE_BYTES_MAX
 
-__all__ = ["HEAD_END", "BadRequest", "Fields", "Request", "is_local_name", "parse_head", "percent_decode", "read_head"]
+__all__ = [
+    "CHUNKED_SENTENCE",
+    "HEAD_END",
+    "BadRequest",
+    "Fields",
+    "Request",
+    "is_local_name",
+    "parse_head",
+    "percent_decode",
+    "read_head",
+]
 
+CHUNKED_SENTENCE = "A body must come with a Content-Length: chunked bodies are not accepted here."
 LINE_BYTES = 1 << 14  # that are read at once of a line
 LENGTH_DIGITS_MAX = 18  # more don't fit into 64 bits, and int() needn't see them
 
@@ -75,6 +87,13 @@ class Fields(NamedTuple):
     serial: bytes | None = None  # X-Metcd-Request
     html: bool = False  # Accept has text/html: a person's browser asks for a page
     known: bytes | None = None  # If-None-Match: what the client has already
+    chunked: bool = False  # Transfer-Encoding: chunked
+    authorization: bytes | None = None
+    token: bytes | None = (
+        None  # of a call of etcd's: Grpc-Metadata-Token, else Authorization, else that of the metadata
+    )
+    wants_leader: bool = False  # Grpc-Metadata-hasleader: true
+    timeout: bytes | None = None  # Grpc-Timeout
 
 
 class Request(NamedTuple):
@@ -115,6 +134,8 @@ def parse_head(buffer: bytes | bytearray, seen: int = 0) -> Request | None:
     http_1_0 = minor == b"0"
     if fields.host is None and not http_1_0:
         raise BadRequest(400, "An HTTP/1.1 request must have a Host field.")
+    if fields.chunked and http_1_0:
+        raise BadRequest(400, "HTTP/1.0 has no Transfer-Encoding.")
     if not target.startswith(b"/"):
         target = _origin_form(target)
     return Request(method, target, fields, not (fields.close or http_1_0), http_1_0, end + 4)
@@ -123,7 +144,7 @@ def parse_head(buffer: bytes | bytearray, seen: int = 0) -> Request | None:
 def read_head(readline: Callable[[int], bytes]) -> tuple[Request, bytes] | None:
     """The next head from a file, and its bytes, for ports where one at a time is enough; None if nothing comes.
 
-    Raises BadRequest as `parse_head` does, and what `readline` raises.
+    Raises BadRequest as `parse_head` does, 411 for a body in chunks, and what `readline` raises.
     """
     head = bytearray()
     while not head.endswith(HEAD_END):
@@ -135,6 +156,8 @@ def read_head(readline: Callable[[int], bytes]) -> tuple[Request, bytes] | None:
         head += line
         request = parse_head(head if not head.endswith(HEAD_END) else bytes(head), len(head) - len(line))
     assert request is not None
+    if request.fields.chunked:
+        raise BadRequest(411, CHUNKED_SENTENCE)
     return request, bytes(head)
 
 
@@ -190,13 +213,32 @@ def _parse_block(block: bytes) -> Fields:
     length = _content_length(heeded)
     origin = heeded.get(b"origin")
     from_page = origin is not None or heeded.get(b"sec-fetch-site", b"").lower() == b"cross-site"
-    serial, known = heeded.get(b"x-metcd-request"), heeded.get(b"if-none-match")
-    return Fields(length, host, origin, close, _expects(heeded), from_page, serial, html, known)
+    return Fields(
+        length,
+        host,
+        origin,
+        close,
+        _expects(heeded),
+        from_page,
+        heeded.get(b"x-metcd-request"),
+        html,
+        heeded.get(b"if-none-match"),
+        b"transfer-encoding" in heeded,
+        heeded.get(b"authorization"),
+        next((heeded[name] for name in _TOKENS if heeded.get(name)), None),
+        heeded.get(b"grpc-metadata-hasleader") == b"true",
+        heeded.get(b"grpc-timeout"),
+    )
 
 
 _HEEDED = frozenset(
-    (b"content-length", b"transfer-encoding", b"host", b"origin", b"expect", b"sec-fetch-site", b"x-metcd-request")
-)
+    (
+        b"content-length", b"transfer-encoding", b"host", b"origin", b"expect", b"sec-fetch-site", b"x-metcd-request",
+        b"authorization", b"grpc-metadata-token", b"grpc-metadata-authorization", b"grpc-metadata-hasleader",
+        b"grpc-timeout",
+    )
+)  # fmt: skip
+_TOKENS = (b"grpc-metadata-token", b"authorization", b"grpc-metadata-authorization")  # an empty one is none
 
 # A client's requests differ in their first line and hardly ever in the others. 256 blocks of at most 1 KiB.
 _CACHED_BLOCK_BYTES_MAX = 1024
@@ -223,7 +265,8 @@ def _content_length(heeded: dict[bytes, bytes]) -> int | None:
     if b"transfer-encoding" in heeded:
         if length is not None:
             raise BadRequest(400, "A request must not have both Content-Length and Transfer-Encoding.")
-        raise BadRequest(411, "A body must come with a Content-Length: chunked bodies are not accepted.")
+        if heeded[b"transfer-encoding"].lower() != b"chunked":
+            raise BadRequest(411, "The only Transfer-Encoding of a body is chunked.")
     if length is None:
         return None
     if not length.isdigit():

@@ -18,9 +18,12 @@ HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both 
     {"key":"aGVsbG8=","value":"d29ybGQ="}
     {"op":"put","key":"aGVsbG8=","value":"d29ybGQ="}        {"op":"delete","key":"aGVsbG8="}
 
-A path is the key, percent-decoded, without its first "/". Keys that begin with "_/" or "v3/" are reserved, however they
-are written: the second for etcd's JSON gateway. In a query "+" is a plus, as it is in a path. Unknown parameters are
-refused, because `?consistancy=stale` would otherwise get what it didn't ask for.
+    POST    /v3/…, /v3beta/…                                            etcd's JSON gateway (server/v3/routes.py)
+
+A path is the key, percent-decoded, without its first "/". Keys that begin with "_/", "v3/" or "v3beta/" are reserved, however
+they are written, and so are the keys that etcd has pages for (RESERVED_KEYS): a batch or the gateway can write those, and a
+scan or the gateway can read them. In a query "+" is a plus, as it is in a path. Unknown parameters are refused, because
+`?consistancy=stale` would otherwise get what it didn't ask for.
 
 Two steps, because what is wrong with a request is to be said before its body is read: `find_call` looks at the head
 alone and raises BadRequest, `perform` has the body and always answers. Neither knows sockets. What an error means:
@@ -78,13 +81,15 @@ from server.limits import KEY_BYTES_MAX
 from server.logs import logger
 from server.metrics import render
 from server.ndjson import BLOCK_BYTES, chained, lines_of
-from server.request import BadRequest, Request, percent_decode
+from server.request import CHUNKED_SENTENCE, BadRequest, Request, percent_decode
 from server.routes_digest import answer_digest, mark
 from server.routes_leader import hand_over
 from server.routes_members import MEMBER_ROUTES, answer_members
 from server.routes_page import PAGE, PAGE_FILES, PAGE_ROUTES
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
+from server.v3 import routes as v3
+from server.v3.services import TABLE
 
 __all__ = [
     "Answer",
@@ -98,8 +103,9 @@ __all__ = [
     "perform",
 ]
 
-RESERVED = (b"_/", b"v3/")
-_RESERVED_SENTENCE = "Paths that begin with /_/ or /v3/ are reserved, and there is nothing under this one."
+RESERVED = (b"_/", *(root[1:] for root in v3.ROOTS))
+RESERVED_KEYS = frozenset((b"v3", b"version", b"health", b"metrics"))  # whose paths are etcd's
+_RESERVED_SENTENCE = "Paths that begin with /_/ are reserved, and there is nothing under this one."
 RETRY_AFTER_S = 1  # an election takes that long
 
 _log = logger("http")
@@ -293,6 +299,8 @@ def about_the_node(call: Call) -> bool:
 def find_call(request: Request) -> Call:
     """What a request's head asks for. Raises BadRequest: 400, 404, 405, or 411 for a body without a length."""
     path, _, query = request.target.partition(b"?")
+    if path.startswith(b"/v3") and v3.is_ours(path):
+        return v3.find(TABLE, request, percent_decode(path), query)
     routes = ROUTES.get(path)
     key = b""
     if routes is None and path.startswith(b"/_/"):
@@ -301,9 +309,11 @@ def find_call(request: Request) -> Call:
     if routes is None:
         routes = KEY_ROUTES
         key = percent_decode(path[1:])
+        if key.startswith(b"v3") and v3.is_ours(b"/" + key):
+            return v3.find(TABLE, request, b"/" + key, query)
         if key.startswith(RESERVED):
             raise BadRequest(404, _RESERVED_SENTENCE, b"X-Metcd-Error: NoSuchPath\r\n")
-        fault = _key_fault(key)
+        fault = _key_fault(key) or ("there is etcd's own page at this one" if key in RESERVED_KEYS else None)
         if fault is not None and path == b"/" and request.fields.html:
             routes, fault = PAGE_FILES, None
         if fault is not None:
@@ -319,6 +329,8 @@ def find_call(request: Request) -> Call:
         options = {**options, "serial": serial_of(request.fields.serial)}
     if route is PAGE:
         options = {**options, "host": request.fields.host, "known": request.fields.known}
+    if request.fields.chunked:
+        raise BadRequest(411, CHUNKED_SENTENCE)
     if route.needs_length and request.fields.content_length is None:
         raise BadRequest(411, "This request must come with a Content-Length (curl sends one with -d, even with -d '').")
     return Call(route, key, options)
@@ -331,7 +343,7 @@ def _key_fault(key: bytes) -> str | None:
     if len(key) > KEY_BYTES_MAX:
         return f"a key has at most {KEY_BYTES_MAX:,} bytes, and this one has {len(key):,}"
     if key.startswith(RESERVED):
-        return "keys that begin with '_/' or 'v3/' are reserved"
+        return "keys that begin with '_/', 'v3/' or 'v3beta/' are reserved"
     return None
 
 

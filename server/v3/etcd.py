@@ -22,7 +22,7 @@ from engines.coding import DecodeError
 from engines.errors import StoreError
 from raft import RawNode, raftpb
 from server.config import NodeConfig
-from server.errors import NodeError
+from server.errors import NodeError, OutcomeUnknown
 from server.evaluation import Request
 from server.intake import Intake
 from server.lease_reads import BothReads
@@ -37,11 +37,12 @@ from server.v3 import status
 from server.v3.apply import apply
 from server.v3.auth import Around as AuthAround
 from server.v3.auth import Auth
+from server.v3.failures import DEADLINE, patiently
 from server.v3.leases import Leases
 from server.v3.leasing import Leasing
 from server.v3.messages import Message
 from server.v3.method import Caller
-from server.v3.rpc import CompactionRequest, InternalRaftRequest, ResponseHeader
+from server.v3.rpc import CompactionRequest, InternalRaftRequest, RequestHeader, ResponseHeader
 from server.v3.status import Code, Status
 from server.v3.subscription import Subscription
 from server.v3.watching import Watching
@@ -192,6 +193,19 @@ class Etcd:
     def take_compaction_on(self, timeout_s: float = REQUEST_S) -> None:
         """Has every node delete some of the rows that were compacted. Waits; raises NodeError."""
         self.inside.waits.request(b"", timeout_s)
+
+    def ask(self, caller: Caller, field: str, message: Message, timeout_s: float = REQUEST_S) -> Message:
+        """Has a caller's request go through the log, as member `field`; waits for a leader if there is none. Raises Status,
+        and NodeError as `request` does."""
+        who = RequestHeader(username=caller.username, auth_revision=caller.auth_revision)
+        asked = InternalRaftRequest(header=who)
+        setattr(asked, field, message)
+        try:
+            return patiently(lambda left_s: self.request(asked, left_s), caller, timeout_s)
+        except OutcomeUnknown:
+            if self.has_leader():
+                raise
+            raise Status(Code.UNKNOWN, DEADLINE) from None
 
     # ---- while applying -----------------------------------------------------------------------------------------
 

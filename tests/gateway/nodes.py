@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from server.config import NodeConfig
 from server.http import FrontEnd
 from server.node import Node
+from server.strangers import Strangers
 from tests.server.local_nodes import free_ports
 
 __all__ = ["Etcd", "Nodes", "Ours", "System"]
@@ -72,12 +73,16 @@ class Ours:
         self._directory = tempfile.mkdtemp(prefix="metcd-gateway-", dir=scratch())
         self.peer_ports = free_ports(count)
         peers = {at: ("127.0.0.1", port) for at, port in enumerate(self.peer_ports, 1)}
+        told = dict(zip(flags[::2], flags[1::2]))
+        hosts = frozenset(told.pop("--host-whitelist", "*").split(","))
+        strangers = Strangers(frozenset(told.pop("--cors", "*").split(",")), hosts)
+        assert not told, f"the runner doesn't know these flags: {told}"
         self._nodes: list[tuple[FrontEnd, Node] | None] = []
         for at in peers:
             engine = engines[(at - 1) % len(engines)]
             config = NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=TICK_S)
             node = Node(config)
-            front = FrontEnd(node, ("127.0.0.1", 0))
+            front = FrontEnd(node, ("127.0.0.1", 0), strangers=strangers)
             self._nodes.append((front, node))
         self.ports = [each[0].address[1] for each in self._nodes if each is not None]
         for each in self._nodes:

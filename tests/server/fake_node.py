@@ -36,6 +36,21 @@ class FakeMachine:
         return self.store.scan(start, stop, **options)
 
 
+class FakeEtcd:
+    """What is beside the keys: nothing, and no streams."""
+
+    class streams:
+        @staticmethod
+        def stop() -> None:
+            pass
+
+    class auth:
+        enabled = False
+
+    def has_leader(self) -> bool:
+        return True
+
+
 class FakeLoop(Loop):
     """A loop with a thread of its own, where a node's would be."""
 
@@ -105,6 +120,7 @@ class FakeNode:
         self.loop = loop
         self.begins: Any = FakeBegins(self)
         self.machine = FakeMachine()
+        self.etcd: Any = FakeEtcd()
         self.fails: Exception | None = None
         self.fails_once: Exception | None = None  # the next write's answer
         self.applies_before_failing = False

@@ -46,7 +46,13 @@ BAD_HEADS = {
     "length 2^63": (b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9223372036854775808\r\n\r\n", 413),
     "length of 5,000 digits": (b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\n" % (b"9" * 5000), 413),
     "no length": (b"PUT /a HTTP/1.1\r\nHost: localhost\r\n\r\n", 411),
-    "chunked": (b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+    "chunked": (b"PUT /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+    "two encodings": (b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 411),
+    "chunked by 1.0": (b"POST /v3/kv/put HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunks that are none": (
+        b"POST /v3/kv/put HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\n",
+        400,
+    ),
     "chunked and length": (
         b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         400,
@@ -168,6 +174,14 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(front):
         assert answer[0] == 413
         wire.send(b"x" * 200_000)
         assert wire.rest() == b""
+
+
+def test_a_body_of_etcd_s_is_limited_by_what_has_come_of_it(node):
+    """A chunk announces its own size, and nobody the whole."""
+    with serving(node, Limits(v3_body_bytes=100_000)) as front, Wire(front.address) as wire:
+        wire.send(b"POST /v3/kv/put HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire.send(b"10\r\n" + b"x" * 16 + b"\r\nfffffff\r\n" + b"x" * 200_000)
+        assert wire.answer()[0] == 413
 
 
 def test_a_body_of_the_largest_size_is_taken(front, wire):

@@ -68,7 +68,7 @@ def test_a_value_is_any_bytes(wire):
         ("/..%2f../etc/passwd", b"../../etc/passwd"),
         ("/a?wait=true", b"a"),
         ("/_", b"_"),
-        ("/v3", b"v3"),
+        ("/v3x", b"v3x"),
         ("http://127.0.0.1/abs?wait=true", b"abs"),
     ],
 )
@@ -84,9 +84,7 @@ def test_a_broken_escape_or_an_empty_key_is_400(wire, target):
     sentence(answer)
 
 
-@pytest.mark.parametrize(
-    "target", ["/_/hello", "/%5F/hello", "/_/", "/v3/kv/put", "/%76%33/x", "/_/member", "/_/leader"]
-)
+@pytest.mark.parametrize("target", ["/_/hello", "/%5F/hello", "/_/", "/_/member", "/_/leader"])
 def test_reserved_paths_hold_no_keys(node, wire, target):
     for method, body in (("GET", None), ("PUT", b"v"), ("DELETE", None), ("POST", b"")):
         with Wire(wire.socket.getpeername()) as other:
@@ -94,6 +92,24 @@ def test_reserved_paths_hold_no_keys(node, wire, target):
             assert answer[0] == 404
             assert "reserved" in sentence(answer)
     assert list(node.machine.scan()) == []
+
+
+@pytest.mark.parametrize("target", ["/v3/x", "/%76%33/x", "/v3beta/x", "/v3%2Fkv/nothing"])
+def test_paths_of_etcd_hold_no_keys(node, wire, target):
+    """What is answered there is etcd's 404, however the path is written."""
+    for method, body in (("GET", None), ("PUT", b"v"), ("DELETE", None), ("POST", b"")):
+        assert wire.ask(method, target, body)[::2] == (404, b"Not Found\n")
+    assert list(node.machine.scan()) == []
+
+
+@pytest.mark.parametrize("target", ["/version", "/health", "/metrics", "/%76ersion"])
+def test_keys_that_have_etcd_s_pages_are_not_written_by_their_path(node, wire, target):
+    """A batch can, and the gateway."""
+    assert "etcd" in sentence(wire.ask("DELETE", target))
+    with Wire(wire.socket.getpeername()) as other:
+        assert other.ask("PUT", target, b"v")[0] == 400
+    assert list(node.machine.scan()) == []
+    assert wire.ask("POST", "/_/batch", batch({"op": "put", "key": b64(b"version"), "value": ""}))[0] == 200
 
 
 def test_wait_false_answers_without_an_index(node, wire):
