@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -121,10 +121,11 @@ class LocalCluster:
         options: list[list[str]] | None = None,
         packages: str | None = None,
         log_format: str = "text",
+        more: Sequence[str] = (),
     ) -> None:
         """`engines`, `options`: one for each node. The ports of node 1 are `first_port` and the next; each further node's lie
         PORT_STEP above. packages: a directory whose packages the nodes run, in plain form; None for the installed ones.
-        Raises ClusterError if there are more than NODES_MAX, or no such ports."""
+        more: further words for each node's `serve`. Raises ClusterError if there are more than NODES_MAX, or no such ports."""
         if not 1 <= len(engines) <= NODES_MAX:
             raise ClusterError(f"a cluster on one machine has 1 to {NODES_MAX} nodes, not {len(engines)}")
         if (last_port := first_port + (len(engines) - 1) * PORT_STEP + 1) > PORT_MAX:
@@ -136,6 +137,7 @@ class LocalCluster:
         ]
         self.packages = packages
         self.log_format = log_format
+        self.more = more
         self.say: Callable[[str], None] = pass_on  # takes the nodes' lines
         self.lab: Faults | None = None
         self.secret_file = f"{data_dir}/peer-secret"
@@ -149,7 +151,7 @@ class LocalCluster:
         told = [word for option in node.options for word in ("--option", option)]
         words += ["--peer-secret-file", self.secret_file]
         words += ["--log-format", self.log_format] if self.log_format != "text" else []
-        words += self._page_with(node)
+        words += [*self._page_with(node), *self.more]
         own = [] if self.packages is None else ["env", f"PYTHONPATH={self.packages}", "METCD_PLAIN=1"]
         return [*own, *metcd_command(), *words, "--engine", node.engine, *told, "--data", node.data_dir]
 

@@ -10,11 +10,12 @@ from engines.env import Env, real_env
 from raft import READ_ONLY_LEASE_BASED, READ_ONLY_SAFE, Config, Storage
 from server.limits import UNCOMMITTED_BYTES_MAX
 
-__all__ = ["MESSAGE_BYTES_MAX", "Joining", "NodeConfig", "Peers", "raft_config"]
+__all__ = ["MESSAGE_BYTES_MAX", "RETENTION", "Joining", "NodeConfig", "Peers", "raft_config"]
 
 MESSAGE_BYTES_MAX = 1 << 20  # of entries in one MsgApp or MsgProp
 APPLY_BYTES_MAX = 2 << 20  # of entries that are applied at once; a tick may have to wait for so long
 INFLIGHT_MESSAGES_MAX = 256
+RETENTION = 100_000  # revisions; etcd keeps all, unless it is told
 
 Peers = dict[int, tuple[str, int]]  # node id → host and port of its peer listener
 
@@ -72,7 +73,7 @@ class NodeConfig:
     peer_secret: bytes = field(default=b"", repr=False)
     skip_entries: frozenset[int] = frozenset()
     listen_peer: tuple[str, int] | None = None
-    retention: int = 100_000
+    retention: int = RETENTION
     joining: Joining | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)

@@ -29,7 +29,7 @@ from server.cluster import (
     metcd_command,
     packages_and_engines,
 )
-from server.config import Joining, NodeConfig, Peers
+from server.config import RETENTION, Joining, NodeConfig, Peers
 from server.engine_options import engine_options, share_out
 from server.errors import NodeError, NodeRemoved
 from server.http import FrontEnd
@@ -44,7 +44,7 @@ from server.node import Node
 from server.routes_page import page_url
 from server.secret import SecretError, read_secret
 from server.transport import SecretMissing, require_secret
-from server.verbs.words import AddVerb, UsageError, port
+from server.verbs.words import AddVerb, UsageError, count, port
 
 __all__ = ["add", "peers_of", "stop_event"]
 
@@ -52,6 +52,7 @@ OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; ma
 LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
 SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
 PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, and their pages this node"
+RETENTION_HELP = f"how many revisions the leader keeps before it compacts the rest; 0: all (default: {RETENTION:,})"
 LOG_FORMATS = ("text", "json")
 LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
 SERVE_LAB_HELP = (
@@ -86,6 +87,7 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--cluster-token", default="", help="tells apart two clusters that begin with the same nodes")
     serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
     serve.add_argument("--page-with", metavar="URL,URL", help=PAGE_HELP)
+    serve.add_argument("--auto-compaction-retention", type=count, metavar="N", default=RETENTION, help=RETENTION_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
     serve.add_argument("--lab", metavar="URL", help=SERVE_LAB_HELP)
     serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
@@ -103,6 +105,7 @@ def add(verb: AddVerb) -> None:
         metavar="NAME=VALUE",
         help=f"{OPTION_HELP}, and goes to each node that has it",
     )
+    cluster.add_argument("--auto-compaction-retention", type=count, metavar="N", help=RETENTION_HELP)
     cluster.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
     cluster.add_argument("--port", type=port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
@@ -125,7 +128,7 @@ def _serve(options: argparse.Namespace) -> int:
             options.id, peers if options.cluster else {}, options.data, options.engine, listen_peer=listener,
             engine_options=engine_options(options.engine, options.option),
             cluster_token=options.cluster_token, peer_secret=_peer_secret(options, (listener or peers[options.id])[0]),
-            skip_entries=frozenset(options.skip_entry), joining=joining,
+            skip_entries=frozenset(options.skip_entry), joining=joining, retention=options.auto_compaction_retention,
         )  # fmt: skip
         node = Node(config if lab is None else dataclasses.replace(config, env=lab.env()))
     except SecretMissing as error:  # its members have it beyond this machine now, and only its engine knows that
@@ -259,7 +262,9 @@ def _cluster(options: argparse.Namespace) -> int:
     stop = stop_event()
     nodes = [names[at % len(names)] for at in range(count)]
     shares = share_out(nodes, options.option)
-    with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format) as cluster:
+    keep = options.auto_compaction_retention
+    more = [] if keep is None else ["--auto-compaction-retention", str(keep)]
+    with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format, more) as cluster:
         with _lab(cluster, options.port - 1) if options.lab else contextlib.nullcontext() as lab:
             cluster.start()
             cluster.wait_until_healthy(given_up=stop)
