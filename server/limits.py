@@ -41,6 +41,7 @@ __all__ = [
     "PEER_QUEUE_MESSAGES_MAX",
     "PROPOSALS_WAITING_MAX",
     "PROPOSAL_BYTES_MAX",
+    "RANGE_BYTES_MAX",
     "REMOVED_MAX",
     "REQUEST_LINE_BYTES_MAX",
     "ROLES_MAX",
@@ -70,6 +71,7 @@ __all__ = [
 
 KEY_BYTES_MAX = 32_767  # the engines' limit less the byte of the state machine's prefix
 BODY_BYTES_MAX = 3 << 19  # 1.5 MiB, as etcd's
+RANGE_BYTES_MAX = 256 << 20  # of keys and values in one answer of /v3/kv, and some for each version
 TXN_OPERATIONS_MAX = 128  # in each of its lists, as etcd's
 V3_BODY_BYTES_MAX = 8 << 20  # of etcd's JSON: 2 MiB are 2.7 in base64, and JSON may write a character in six
 REQUEST_LINE_BYTES_MAX = 296 << 10  # 3 keys of 3 * 32,767 bytes are 288 KiB; the rest is for the names around them
@@ -140,6 +142,7 @@ def _kib(size: int) -> str:
 TABLE = (
     Row("a key, wherever it stands", f"1 to {KEY_BYTES_MAX:,} bytes", "400"),
     Row("a body: a value, or a batch with all its operations", _mib(BODY_BYTES_MAX), "413, before it is read"),
+    Row("an answer of `/v3/kv`, all its keys and values", _mib(RANGE_BYTES_MAX), "429: ask with a limit"),
     Row(
         "a transaction of `/v3/kv/txn`",
         f"{TXN_OPERATIONS_MAX} compares or operations in a list; an inner one has so many less",

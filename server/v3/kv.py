@@ -25,19 +25,20 @@ Two things that etcd does and nobody would guess are kept: with a limit, a targe
 by key, and what it has left is sorted; and an order that is none of the three sorts nothing. A target that is none of the
 five is refused, as later releases of 3.5 do; 3.5.1 doesn't survive it.
 
-Left out: etcd's panic when a range is too large for a message; an answer may be as large as its range.
+Left out: ranges of any size. etcd's own limit is 2 GiB, of what gRPC carries; here an answer has RANGE_BYTES_MAX, those of a
+transaction all together (`Room`), so that no request takes the memory of the node.
 Follows etcd 3.5's server/etcdserver/apply.go and api/v3rpc/key.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from server.limits import KEY_BYTES_MAX
+from server.limits import KEY_BYTES_MAX, RANGE_BYTES_MAX
 from server.mvcc import Compacted, FutureRevision, Record, View, Writes
 from server.v3 import status
 from server.v3.rpc import (
@@ -53,6 +54,7 @@ from server.v3.rpc import (
 from server.v3.status import Status
 
 __all__ = [
+    "Room",
     "check_delete",
     "check_put",
     "check_range",
@@ -64,6 +66,7 @@ __all__ = [
     "stop_of",
 ]
 
+VERSION_BYTES = 128  # what one version takes beside its key and value, in the node's memory
 ASCEND, DESCEND = 1, 2  # RangeRequest.SortOrder; 0 is NONE
 KEY = 0  # RangeRequest.SortTarget
 TARGETS: dict[int, Callable[[Record], Any]] = {
@@ -122,13 +125,29 @@ def revisions_checked() -> Iterator[None]:
         raise Status(*status.FUTURE_REV) from None
 
 
+class Room:
+    """How many bytes the answer to one request may still have."""
+
+    def __init__(self, left: int = RANGE_BYTES_MAX) -> None:
+        self.left = left
+
+    def take(self, record: Record) -> None:
+        """One more version is in the answer. Raises Status if that is too much."""
+        self.left -= len(record.key) + len(record.value) + VERSION_BYTES
+        if self.left < 0:
+            raise Status(
+                status.Code.RESOURCE_EXHAUSTED,
+                f"an answer has at most {RANGE_BYTES_MAX:,} bytes of keys and values: ask for less, with a limit",
+            )
+
+
 # ---- range ----------------------------------------------------------------------------------------------------------
 
 
-def range_of(view: View, request: RangeRequest) -> RangeResponse:
+def range_of(view: View, request: RangeRequest, room: Room | None = None) -> RangeResponse:
     """The answer to a range, of this view. Raises Status for a revision that is gone or yet to come.
 
-    Requires: `check_range`. O(keys in the range); values only of what is answered, sorted or filtered.
+    room: what is left for it, if others are in the same answer. Requires: `check_range`. O(keys in the range); values only of what is answered, sorted or filtered.
     """
     header = ResponseHeader(revision=view.revision)
     with revisions_checked():
@@ -139,9 +158,9 @@ def range_of(view: View, request: RangeRequest) -> RangeResponse:
             found, count = ([], 0) if record is None else ([record], 1)
             found = [each for each in found if _passes(request, each)]
         elif request.limit <= 0 or request.sort_order or _filters(request):
-            found, count = _all(view, request)
+            found, count = _all(view, request, room or Room())
         else:
-            found, count = _first(view, request)
+            found, count = _first(view, request, room or Room())
     order = request.sort_order or (ASCEND if request.sort_target != KEY else 0)
     if order in (ASCEND, DESCEND):
         found.sort(key=TARGETS[request.sort_target], reverse=order == DESCEND)
@@ -152,22 +171,27 @@ def range_of(view: View, request: RangeRequest) -> RangeResponse:
     return RangeResponse(header=header, kvs=kvs, more=more, count=count)
 
 
-def _all(view: View, request: RangeRequest) -> tuple[list[Record], int]:
+def _all(view: View, request: RangeRequest, room: Room) -> tuple[list[Record], int]:
     """The records that pass the filters, in the order of their keys, and how many there were before."""
-    stop = stop_of(request.key, request.range_end)
-    records = list(view.range(request.key, stop, max(request.revision, 0)))
-    if not _filters(request):
-        return records, len(records)
-    return [record for record in records if _passes(request, record)], len(records)
+    found, count = [], 0
+    for record in view.range(request.key, stop_of(request.key, request.range_end), max(request.revision, 0)):
+        count += 1
+        if _passes(request, record):
+            room.take(record)
+            found.append(record)
+    return found, count
 
 
-def _first(view: View, request: RangeRequest) -> tuple[list[Record], int]:
+def _first(view: View, request: RangeRequest, room: Room) -> tuple[list[Record], int]:
     """One record more than the limit, if there are so many, and how many there are in all: the rest is only counted."""
     stop, revision = stop_of(request.key, request.range_end), max(request.revision, 0)
-    records = list(islice(view.range(request.key, stop, revision), request.limit + 1))
-    if len(records) <= request.limit:
-        return records, len(records)
-    return records, len(records) + view.count(records[-1].key + b"\0", stop, revision)
+    found = []
+    for record in islice(view.range(request.key, stop, revision), request.limit + 1):
+        room.take(record)
+        found.append(record)
+    if len(found) <= request.limit:
+        return found, len(found)
+    return found, len(found) + view.count(found[-1].key + b"\0", stop, revision)
 
 
 def _count(view: View, request: RangeRequest) -> int:
@@ -225,14 +249,23 @@ def put(writes: Writes, request: PutRequest) -> PutResponse:
     return PutResponse(header=ResponseHeader(revision=writes.revision), prev_kv=prev_kv)
 
 
-def delete_range(writes: Writes, request: DeleteRangeRequest) -> DeleteRangeResponse:
-    """Deletes what there is of a range. Requires: `check_delete`. O(keys in it)."""
+def delete_range(writes: Writes, request: DeleteRangeRequest, room: Room | None = None) -> DeleteRangeResponse:
+    """Deletes what there is of a range. room: as of `range_of`. Raises Status. Requires: `check_delete`. O(keys in it)."""
+    room = room or Room()
+    keys, prev_kvs = [], []
+    for record in _there(writes, request):
+        keys.append(record.key)
+        if request.prev_kv:
+            room.take(record)
+            prev_kvs.append(key_value(record))
+    for key in keys:
+        writes.delete(key)
+    return DeleteRangeResponse(header=ResponseHeader(revision=writes.revision), deleted=len(keys), prev_kvs=prev_kvs)
+
+
+def _there(writes: Writes, request: DeleteRangeRequest) -> Iterable[Record]:
+    """The versions in a range."""
     if request.range_end:
-        there = list(writes.range(request.key, stop_of(request.key, request.range_end)))
-    else:
-        record = writes.get(request.key)
-        there = [] if record is None else [record]
-    for each in there:
-        writes.delete(each.key)
-    prev_kvs = [key_value(each) for each in there] if request.prev_kv else []
-    return DeleteRangeResponse(header=ResponseHeader(revision=writes.revision), deleted=len(there), prev_kvs=prev_kvs)
+        return writes.range(request.key, stop_of(request.key, request.range_end))
+    record = writes.get(request.key)
+    return () if record is None else (record,)

@@ -12,8 +12,9 @@
 Invariants:
 
 1. All compares come first, whatever their depth: an inner transaction doesn't see what an outer one does before it.
-2. What is refused is refused by `possible`, before anything is written; but for what only the
-   operations before it bring about. Then who called takes back what was written: it is done as a whole, or not at all.
+2. What is refused is refused by `possible`, before anything is written; but for an answer that is too large, and for what
+   only the operations before it bring about. Then who called takes back what was written: it is done as a whole, or not at
+   all.
 3. A compare holds for a range if it holds for each key in it. A key or range that isn't there is compared as if all its
    numbers were 0; compares of its value never hold, not even "not equal".
 4. A transaction whose operations are ranges only is a read: it needs no entry in the log. One with an inner transaction is
@@ -162,7 +163,8 @@ def read(view: View, request: TxnRequest) -> TxnResponse:
     chosen = _choose(view, request)
     _possible_ranges(view, chosen)
     ranges = (each.request_range for each, _ in chosen.operations)
-    responses = [ResponseOp(response_range=kv.range_of(view, each)) for each in ranges if each is not None]
+    room = kv.Room()
+    responses = [ResponseOp(response_range=kv.range_of(view, each, room)) for each in ranges if each is not None]
     return TxnResponse(header=ResponseHeader(revision=view.revision), succeeded=chosen.succeeded, responses=responses)
 
 
@@ -177,7 +179,7 @@ def write(leases: Leases, writes: Writes, request: TxnRequest) -> TxnResponse:
     chosen = _choose(writes, request)
     _possible_puts(leases, writes, chosen)
     _possible_ranges(writes, chosen)
-    response = _perform(writes, chosen)
+    response = _perform(writes, chosen, kv.Room())
     response.header = ResponseHeader(revision=writes.revision)
     return response
 
@@ -228,18 +230,18 @@ def _possible_ranges(view: View, chosen: _Chosen) -> None:
             raise Status(*status.COMPACTED)
 
 
-def _perform(writes: Writes, chosen: _Chosen) -> TxnResponse:
+def _perform(writes: Writes, chosen: _Chosen, room: kv.Room) -> TxnResponse:
     """The response of an inner transaction has an empty header."""
     responses = []
     for operation, inner in chosen.operations:
         if inner is not None:
-            responses.append(ResponseOp(response_txn=_perform(writes, inner)))
+            responses.append(ResponseOp(response_txn=_perform(writes, inner, room)))
         elif operation.request_range is not None:
-            responses.append(ResponseOp(response_range=kv.range_of(writes, operation.request_range)))
+            responses.append(ResponseOp(response_range=kv.range_of(writes, operation.request_range, room)))
         elif operation.request_put is not None:
             responses.append(ResponseOp(response_put=kv.put(writes, operation.request_put)))
         elif operation.request_delete_range is not None:
-            deleted = kv.delete_range(writes, operation.request_delete_range)
+            deleted = kv.delete_range(writes, operation.request_delete_range, room)
             responses.append(ResponseOp(response_delete_range=deleted))
     return TxnResponse(header=ResponseHeader(), succeeded=chosen.succeeded, responses=responses)
 

@@ -18,6 +18,7 @@ REACHED_BY = {
     "a key, wherever it stands": "test_connection.py::test_a_longer_key_is_refused_in_the_same_words_everywhere",
     "a body: a value, or a batch with all its operations": "test_connection.py::test_a_body_that_is_too_large_is_refused_before_it_is_read",
     "a body of etcd's JSON gateway": "test_connection.py::test_a_body_of_etcd_s_is_limited_by_what_has_come_of_it",
+    "an answer of `/v3/kv`, all its keys and values": "v3/test_kv.py::test_an_answer_has_so_many_bytes_and_no_more",
     "a transaction of `/v3/kv/txn`": "v3/test_txn.py::test_so_many_operations_and_no_more",
     "a request line: three keys of a scan, percent-encoded": "test_request.py::test_most_fields_and_longest_lines_are_still_taken",
     "a header field; all of them": "test_request.py::test_all_fields_together_are_bounded",

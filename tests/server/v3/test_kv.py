@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from engines.kvstore import KVStore
 from engines.memory import MemoryStore
-from server.limits import KEY_BYTES_MAX
+from server.limits import KEY_BYTES_MAX, RANGE_BYTES_MAX
 from server.mvcc import Record, View
 from server.v3 import kv, status
 from server.v3.rpc import DeleteRangeRequest, PutRequest, RangeRequest
@@ -20,6 +21,10 @@ class CountingView(View):
     """How many versions were made, and how often the rest was only counted."""
 
     made = counted = 0
+
+    def __init__(self, store: KVStore) -> None:
+        super().__init__(store)
+        self.store = store
 
     def range(self, start: bytes, stop: bytes | None, revision: int = 0) -> Iterator[Record]:
         for record in super().range(start, stop, revision):
@@ -74,6 +79,26 @@ def test_a_key_that_no_engine_can_hold_is_refused_in_one_sentence() -> None:
     direct = Direct(MemoryStore())
     for path in ("kv/range", "kv/deleterange"):  # what can't be there is not there
         assert direct.ask(path, {"key": coded(longest * 2)}) == (200, {"header": {"revision": "1"}})
+
+
+def test_an_answer_has_so_many_bytes_and_no_more(hundred: CountingView, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a transaction, all its ranges together; and a delete with prev_kv, which then deletes nothing."""
+    everything = RangeRequest(key=b"0", range_end=b"\0")
+    most = sum(len(each.key) + len(each.value) + kv.VERSION_BYTES for each in kv.range_of(hundred, everything).kvs)
+    assert kv.range_of(hundred, everything, kv.Room(most)).count == 100
+    with pytest.raises(Status, match="ask for less, with a limit") as refused:
+        kv.range_of(hundred, everything, kv.Room(most - 1))
+    assert refused.value.code == Code.RESOURCE_EXHAUSTED
+    assert kv.range_of(hundred, RangeRequest(key=b"0", range_end=b"\0", limit=9), kv.Room(most - 1)).more
+    assert kv.Room().left == RANGE_BYTES_MAX
+    monkeypatch.setattr(kv.Room.__init__, "__defaults__", (most,))
+    direct = Direct(hundred.store)
+    body = {"key": coded(b"0"), "range_end": coded(b"\0")}
+    assert direct.ask("kv/txn", {"success": [{"request_range": body}]})[0] == 200
+    assert direct.ask("kv/txn", {"success": [{"request_range": body}, {"request_range": body}]})[0] == 429
+    monkeypatch.setattr(kv.Room.__init__, "__defaults__", (most - 1,))
+    assert direct.ask("kv/deleterange", body | {"prev_kv": True})[0] == 429
+    assert direct.ask("kv/deleterange", body)[1]["deleted"] == "100"
 
 
 def test_no_key_is_no_request() -> None:
