@@ -29,6 +29,12 @@ def test_lists_of_enums_are_packed_and_taken_either_way() -> None:
     assert wire.decode(rpc.WatchCreateRequest, bytes.fromhex("28 01 28 00")) == rpc.WatchCreateRequest(filters=[1, 0])
 
 
+def test_negative_numbers_take_ten_bytes_and_come_back() -> None:
+    for message in (rpc.Event(type=-1), rpc.LeaseGrantRequest(TTL=-1, ID=-(1 << 63))):
+        assert wire.decode(type(message), wire.encode(message)) == message
+    assert wire.encode(rpc.Event(type=-1)) == b"\x08" + b"\xff" * 9 + b"\x01"
+
+
 def test_a_member_of_a_oneof_may_be_zero_and_takes_the_place_of_the_others() -> None:
     compare = rpc.Compare(version=0)
     assert wire.decode(rpc.Compare, wire.encode(compare)) == compare
