@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from server.v3 import auth_service, kv_service, watch_service
+from server.v3 import auth_service, election_service, kv_service, lease_service, lock_service, watch_service
 from server.v3.routes import table_of
 
 __all__ = ["TABLE"]
 
-TABLE = table_of((kv_service.METHODS, watch_service.METHODS, auth_service.METHODS))
+TABLE = table_of(
+    (
+        kv_service.METHODS,
+        watch_service.METHODS,
+        lease_service.METHODS,
+        lock_service.METHODS,
+        election_service.METHODS,
+        auth_service.METHODS,
+    )
+)

@@ -4,7 +4,7 @@ Each grants a lease of LEASE_S at some node, asks for one of a few locks, and wh
 its protection: a transaction that compares the create revision of the lock's key. A second thread keeps its lease alive at
 another node meanwhile. Then it unlocks, or revokes the lease, or is gone without a word, and its lease has to end by itself.
 
-`judge` is told all changes of the store, in their order, as an engine has them after the round. With them:
+`judge` is told everything that has happened to the locks' keys, by a watch from the first revision on, after the round:
 
 1. mutual exclusion  Whoever was told that it holds a lock held it: at the revision of that answer its key is there, and is the
                      oldest of the lock's. So no two hold it at a revision; and nobody is told so before the holder before it has
@@ -21,6 +21,10 @@ An answer that didn't come says nothing. A client that isn't sure whether its le
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
+import json
+import math
 import random
 import threading
 import time
@@ -28,22 +32,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from server.mvcc import Change
 from tests.cluster.processes import until
 from tests.cluster.txn_load import Asked, NotDone, Refusal, Unknown
 
-__all__ = ["Claim", "Fenced", "LockLoad", "judge"]
+__all__ = ["LOCKS", "Claim", "Fenced", "LockLoad", "Step", "judge"]
 
 LEASE_S = 3
 WITNESS_S = 120  # longer than any round's faults
 LOCKS = (b"lock/a", b"lock/b")
 WITNESS = b"lock-witness"
 PROTECTED = b"lock-protected/"
+END = b"lock-the-end"
 KEEP_EVERY_S = 0.4
 HOLD_S = 0.3
 PAUSE_S = 0.02
 GONE_S = 60.0  # until every lease that nobody keeps alive has to be gone, on a busy machine
 CLIENTS = 4
+
+
+class Step(NamedTuple):
+    """A change of a lock's key: it was created or changed, and is that which was created at `created`; 0: it was deleted."""
+
+    revision: int
+    key: bytes
+    created: int
 
 
 class Claim(NamedTuple):
@@ -79,7 +91,7 @@ class _Lease:
 class LockLoad:
     """Clients at work, from `start` to `stop`, and what `judge` makes of it. failures: what they must not have been told."""
 
-    def __init__(self, urls: Mapping[int, str], seed: int) -> None:
+    def __init__(self, urls: Mapping[int, str], seed: int, began: float) -> None:
         """urls: of the nodes."""
         self.failures: list[BaseException] = []
         self.claims: list[Claim] = []
@@ -196,11 +208,10 @@ class LockLoad:
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
-    def expired(self, url: str) -> None:
-        """Returns when nothing of the leases is left that nobody keeps alive; the witness has to be there.
-
-        Raises Failed. Requires: it has stopped, and all nodes serve.
-        """
+    def judge(self, urls: Mapping[int, str]) -> str:
+        """What is wrong, in some lines; "" if nothing is. Returns when nothing of the leases is left that nobody keeps alive; the
+        witness has to be there. Raises Failed. Requires: it has stopped, and all nodes serve."""
+        url = next(iter(urls.values()))
         node = Asked(url)
 
         def alone() -> bool:
@@ -213,8 +224,10 @@ class LockLoad:
 
         try:
             until("the leases are gone that nobody keeps alive", alone, GONE_S)
+            node.ask("kv/put", {"key": coded(END)})
         finally:
             node.close()
+        return judge(_steps(url), self.claims, self.fenced)
 
     def save(self, directory: Path) -> None:
         """Leaves what was told in the directory of a round that failed."""
@@ -250,17 +263,33 @@ def _kept_alive(node: Asked, lease: _Lease) -> None:
         lease.until = 0.0
 
 
+def _steps(url: str) -> list[Step]:
+    """Everything that has happened to locks, from a watch that begins with the history."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=GONE_S)
+    create = {"create_request": {"key": coded(b"lock"), "range_end": coded(b"locl"), "start_revision": "1"}}
+    steps: list[Step] = []
+    with contextlib.closing(connection):
+        connection.request("POST", "/v3/watch", json.dumps(create))
+        answer = connection.getresponse()
+        while not steps or steps[-1].key != END:
+            result = json.loads(answer.readline())["result"]
+            for event in result.get("events", []):
+                kv = event["kv"]
+                created = 0 if event.get("type") == "DELETE" else int(kv["create_revision"])
+                steps.append(Step(int(kv["mod_revision"]), base64.b64decode(kv["key"]), created))
+    return steps
+
+
 # ---- judgement ------------------------------------------------------------------------------------------------------
 
 
-def judge(changes: Iterable[Change], claims: Iterable[Claim], fenced: Iterable[Fenced]) -> str:
-    """What is wrong with what the clients were told, in some lines; "" if nothing is. changes: all of the store's.
+def judge(steps: Iterable[Step], claims: Iterable[Claim], fenced: Iterable[Fenced]) -> str:
+    """What is wrong with what the clients were told, in some lines; "" if nothing is. steps: of all locks.
 
     A lock's holder at a revision is the oldest of its keys that are there after that revision's changes.
     """
-    asked = {(claim.lock, claim.revision) for claim in claims}
-    asked |= {(each.lock, each.revision) for each in fenced}
-    holders = _holders(changes, asked)
+    asked = {claim.revision for claim in claims} | {each.revision for each in fenced}
+    holders = _holders(steps, asked)
     complaints = []
     for claim in sorted(claims, key=lambda each: each.revision):
         holder = holders[claim.lock, claim.revision]
@@ -273,27 +302,24 @@ def judge(changes: Iterable[Change], claims: Iterable[Claim], fenced: Iterable[F
     return "\n".join(complaints)
 
 
-def _holders(
-    changes: Iterable[Change], asked: set[tuple[bytes, int]]
-) -> dict[tuple[bytes, int], tuple[bytes, int] | None]:
+def _holders(steps: Iterable[Step], asked: set[int]) -> dict[tuple[bytes, int], tuple[bytes, int] | None]:
     """Who holds which lock at these revisions: its key, and when that was created."""
-    wanted = sorted({revision for _, revision in asked})
+    wanted = sorted(asked, reverse=True)
     holders: dict[tuple[bytes, int], tuple[bytes, int] | None] = {}
     keys: dict[bytes, dict[bytes, int]] = {lock: {} for lock in LOCKS}
 
-    def note(before: int) -> None:
-        while wanted and wanted[0] < before:
-            revision = wanted.pop(0)
+    def note(before: float) -> None:
+        while wanted and wanted[-1] < before:
+            revision = wanted.pop()
             for lock, its in keys.items():
                 holders[lock, revision] = min(its.items(), key=lambda item: item[1], default=None)
 
-    for change in changes:
-        note(change.main)
-        lock = change.record.key.rpartition(b"/")[0]
-        if lock in keys:
-            if change.deleted:
-                keys[lock].pop(change.record.key, None)
-            else:
-                keys[lock][change.record.key] = change.record.create
-    note(1 << 62)
+    for step in steps:
+        note(step.revision)
+        its = keys.get(step.key.rpartition(b"/")[0], {})
+        if step.created:
+            its[step.key] = step.created
+        else:
+            its.pop(step.key, None)
+    note(math.inf)
     return holders

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from server.mvcc import Change, Record
-from tests.cluster.lock_load import LOCKS, Claim, Fenced, judge
+from tests.cluster.lock_load import LOCKS, Claim, Fenced, Step, judge
 
 LOCK = LOCKS[0]
 ONE, TWO = LOCK + b"/1", LOCK + b"/2"
 
 
-def put(revision: int, key: bytes, created: int = 0) -> Change:
-    record = Record(key, b"", created or revision, revision, 1, 7, 0)
-    return Change(revision, 0, False, record, None)
-
-
-def delete(revision: int, key: bytes, sub: int = 0) -> Change:
-    return Change(revision, sub, True, Record(key, b"", 0, revision, 0, 0, sub), None)
-
-
-HISTORY = [put(2, ONE), put(3, TWO), put(4, ONE, 2), delete(6, ONE), put(8, ONE), delete(9, ONE), delete(9, TWO, 1)]
+HISTORY = [
+    Step(2, ONE, 2), Step(3, TWO, 3), Step(4, ONE, 2), Step(6, ONE, 0),
+    Step(8, ONE, 8), Step(9, ONE, 0), Step(9, TWO, 0),
+]  # fmt: skip
 
 
 def test_a_lock_goes_from_one_holder_to_the_next() -> None:

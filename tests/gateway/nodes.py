@@ -45,6 +45,9 @@ class Nodes(Protocol):
     def kill(self, which: list[int], left: int) -> None:
         """Ends these nodes, and returns when node `left` has noticed that nobody leads."""
 
+    def pass_time(self, seconds: float) -> None:
+        """So many seconds pass for leases, if that can be done in less."""
+
 
 System = Callable[[int, list[str]], contextlib.AbstractContextManager[Nodes]]  # how many nodes, further flags
 
@@ -122,6 +125,12 @@ class Ours:
             self._stop(at)
         eventually("nobody leads any more", lambda: next(self._status())["leader"] == 0)
 
+    def pass_time(self, seconds: float) -> None:
+        for each in self._nodes:
+            if each is not None:
+                node = each[1]
+                node.later(lambda node=node: node.etcd.leasing.pass_time(seconds))  # type: ignore[misc]
+
     def _stop(self, at: int) -> None:
         each, self._nodes[at] = self._nodes[at], None
         assert each is not None
@@ -176,6 +185,9 @@ class Etcd:
             self._processes[at].send_signal(signal.SIGKILL)
             self._processes[at].wait()
         eventually("nobody leads any more", lambda: b"RAFT NO LEADER" in _get(self.ports[left], "/health"))
+
+    def pass_time(self, seconds: float) -> None:
+        """Nobody can."""
 
 
 def _get(port: int, path: str) -> bytes:

@@ -7,7 +7,8 @@ where nothing comes, and the end. Of requests `before`, the status; of those `af
 Waits of the recording are made shorter, or are conditions:
 
     nothing_for_seconds, not_even_a_head_for_seconds, none_within_seconds     QUIET_S, or less if less was recorded
-    sleep_seconds                 the next request is sent again until it is answered as recorded, for so long and GRACE_S more
+    sleep_seconds                 it passes for leases at once; the next request is sent again until it is answered as
+                                  recorded, for so long and GRACE_S more
     kill, then_wait_seconds       until the node that is left knows that nobody leads
 """
 
@@ -71,6 +72,7 @@ class Player:
         transcript, patience_s = self._transcript, 0.0
         for step in transcript.get("before", []):
             if "sleep_seconds" in step:
+                self._nodes.pass_time(step["sleep_seconds"])
                 patience_s = step["sleep_seconds"] + GRACE_S
             elif "kill" in step:
                 others = [at for at in range(len(self._nodes.ports)) if at != self._at]
@@ -87,6 +89,7 @@ class Player:
         patience_s = 0.0
         for step in transcript.get("after", []):
             if "sleep_seconds" in step:
+                self._nodes.pass_time(step["sleep_seconds"])
                 patience_s = step["sleep_seconds"] + GRACE_S
             else:
                 self._patiently("after", step["request"], step["response"], patience_s, brief=True)
