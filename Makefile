@@ -10,6 +10,7 @@
 #   make nightly                        the long run on three seeds, and the real systems; both in plain form; the author's check
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
+#   make clients                        etcd's own clients (curl, etcd3gw, tooz, Patroni) against three nodes on three engines
 #   make page                           the live page in a real browser: Debian's chromium
 #   make author                         the author's check: each chapter of the tutorial can fail, be passed, and find its bugs
 #   make book                           all pages and an API reference as a site, in book/site; links are checked
@@ -39,7 +40,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash chaos plain nightly pythons interop page author book bench bench-compare clean
+.PHONY: learn cluster test lint crash chaos plain nightly pythons interop clients page author book bench bench-compare clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -85,6 +86,7 @@ nightly:
 	$(MAKE) plain
 	$(MAKE) crash PLAIN=1
 	$(MAKE) interop PLAIN=1
+	$(MAKE) clients
 	$(MAKE) page
 	$(MAKE) author
 
@@ -95,6 +97,10 @@ pythons: $(VENV)/.installed
 # Here a test that is skipped, because something it needs is missing, is a failure.
 interop: $(VENV)/.installed-interop $(VENV)/.installed-npm
 	METCD_NO_SKIPS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/interop $(ARGS)
+
+# Unmodified, from PyPI and from Debian. `ARGS="--against etcd"` asks a real etcd for what they should get.
+clients: $(VENV)/.installed-clients
+	$(BIN)/python -m tests.clients $(ARGS)
 
 # In chromium, on three real nodes. Here, too, a test that is skipped is a failure. METCD_SCREENSHOTS=DIR keeps pictures.
 page: $(VENV)/.installed-browser
@@ -129,6 +135,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-interop: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group interop
+	@touch $@
+
+$(VENV)/.installed-clients: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group clients
 	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed

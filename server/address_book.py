@@ -38,7 +38,7 @@ Invariants:
 3. A removed id is remembered with its index, so that a node that comes back can be told. REMOVED_MAX of them are; the
    longest removed are forgotten first.
 
-Left out: names and URLs of clients, as etcd's member list has them. Follows etcd's server/etcdserver/api/membership.
+Left out: names and URLs of clients, which are the v3 interface's (server/v3/attributes.py). Follows etcd's server/etcdserver/api/membership.
 """
 
 from __future__ import annotations

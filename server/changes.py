@@ -15,7 +15,8 @@ Invariants:
    only if it isn't applied and none is under way, so it is applied once.
 3. No change is taken that leaves the cluster without a majority that answers: a voter is added or removed only if enough
    voters are heard for the majority that is needed then, and who isn't heard doesn't count. A member that is new to it all
-   comes as a learner, and becomes a voter when it has caught up (thesis 4.2.1).
+   comes as a learner, and becomes a voter when it has caught up (thesis 4.2.1). One exception: etcd's own call for it adds
+   the second voter to a cluster of one, which then waits for it (server/v3/cluster_service.py).
 4. A leader that is to be removed hands over first: then nobody waits for an election.
 
 Follows etcd's server/etcdserver/server.go (AddMember, PromoteMember, mayRemoveMember: the strict reconfiguration check).
@@ -63,11 +64,15 @@ AGAIN = 5
 
 
 class Wish(NamedTuple):
-    """What somebody wants: one of the kinds above, for this node; where it is, if it is added or moves."""
+    """What somebody wants: one of the kinds above, for this node; where it is, if it is added or moves.
+
+    alone: the only voter of a cluster, if it is asked, takes a second one without waiting for it, as etcd does (invariant 3).
+    """
 
     kind: str
     node: int
     address: tuple[str, int] | None = None
+    alone: bool = False
 
     def conf_change(self, book: Book, origin: int, sequence: int) -> ConfChangeV2:
         """The change that asks for it, as the book stands now."""
@@ -184,7 +189,7 @@ class Changes:
         raft = self._raft
         change = wish.conf_change(self._kept.book, self._origin, sequence)
         if raft.lead == self._node_id:
-            refused = self._take(change)
+            refused = self._take(change, wish.alone)
             if refused is not None:
                 waiter.resolve(refused)
         elif raft.lead:
@@ -248,8 +253,8 @@ class Changes:
             sentence = data[HEAD_BYTES:].decode(errors="replace")
             waiter.resolve(Again(sentence) if message.reject_hint == AGAIN else ChangeRefused(sentence))
 
-    def _take(self, change: ConfChangeV2) -> NodeError | None:
-        """Proposes a change as the leader; why not, if not."""
+    def _take(self, change: ConfChangeV2, alone: bool = False) -> NodeError | None:
+        """Proposes a change as the leader; why not, if not. alone: of the Wish."""
         head = BookChange.decode(change.context)
         if (head.origin, head.sequence) in self._kept.applied:
             return Again("it is applied here already, and will be there")
@@ -259,7 +264,7 @@ class Changes:
         if raft.lead_transferee:
             return Again("the leadership is being handed over: try again soon")
         try:
-            fault = self._fault(change, head)
+            fault = self._fault(change, head, alone)
             if fault:
                 return ChangeRefused(fault)
             self._raft.propose_conf_change(change)
@@ -271,7 +276,7 @@ class Changes:
 
     # ---- what the leader takes --------------------------------------------------------------------------------------
 
-    def _fault(self, change: ConfChangeV2, head: BookChange) -> str:
+    def _fault(self, change: ConfChangeV2, head: BookChange, alone: bool) -> str:
         """Why this change must not be made, in a sentence; "" if it may. Raises Again."""
         if len(change.changes) != 1 or len(head.records) > 1:
             return "a change is about one member"
@@ -297,7 +302,9 @@ class Changes:
         if record.admits:
             if member is not None:
                 return f"there is a node {node} already, at {netloc(*member.address)}: remove it first, or choose another id"
-            return "" if learner else self._quorum_at_risk({*self._voters(book), node}, f"node {node}")
+            if learner or (alone and self._voters(book) == {self._node_id}):
+                return ""
+            return self._quorum_at_risk({*self._voters(book), node}, f"node {node}")
         if member is None:
             return f"there is no node {node}"
         if member.learner != learner or record.number != member.number:

@@ -54,6 +54,7 @@ class NodeConfig:
     peer_secret: what all members prove to each other that they have; empty only on loopback.
     listen_peer: where this node listens for peers, if they reach it at another address than it has itself (NAT, a proxy).
     retention: how many revisions a leader keeps before it compacts by itself; 0: all (server/v3/etcd.py).
+    name, client_urls: what this node publishes of itself for member/list of the v3 interface; nothing if both are empty.
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """
 
@@ -74,6 +75,8 @@ class NodeConfig:
     skip_entries: frozenset[int] = frozenset()
     listen_peer: tuple[str, int] | None = None
     retention: int = RETENTION
+    name: str = ""
+    client_urls: tuple[str, ...] = ()
     joining: Joining | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
     env: Env = field(default_factory=real_env)

@@ -15,7 +15,7 @@ because each has one writer.
 
 1. A name that ends in `_total` is a counter, a Histogram is a histogram, all others are gauges.
 2. Units are base units and stand in the name: `_seconds`, `_bytes`. Every name gets the prefix `metcd_`, but for those of
-   Prometheus itself, which begin with `process_`.
+   Prometheus itself, which begin with `process_`, and for those that are etcd's, which begin with `etcd_`.
 3. A name may have labels: `labelled("peer_sent_bytes_total", peer=2)`. Their values come from a small set, never from a
    client: each one is a time series for ever.
 4. Every name is described, once. tests/server/test_metrics.py asks a whole node for those that aren't.
@@ -126,7 +126,7 @@ def render(parts: Iterable[Metrics]) -> bytes:
 
 
 def _family(name: str, values: list[tuple[str, int | float | Histogram]]) -> Iterator[str]:
-    full = name if name.startswith("process_") else f"metcd_{name}"
+    full = name if name.startswith(("process_", "etcd_")) else f"metcd_{name}"
     kind = "histogram" if isinstance(values[0][1], Histogram) else "counter" if name.endswith("_total") else "gauge"
     yield f"# HELP {full} {_texts.get(name, 'Not described.')}\n# TYPE {full} {kind}\n"
     for labels, value in values:

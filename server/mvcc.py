@@ -146,6 +146,10 @@ class View:
         rows = self._scan(history_key(Revision(*start)), _AFTER_HISTORY)
         return (read_change(key, row) for key, row in islice(rows, limit))
 
+    def rows(self) -> Iterator[Pair]:
+        """All rows of the engine, those of other tables among them, in the order of their keys; lazily."""
+        return self._reader.scan()
+
     def prev_of(self, change: Change) -> Record | None:
         """The version that a change replaced; None if there was none, or if compaction has passed it."""
         if change.prev is None:

@@ -157,7 +157,7 @@ class Node:
         self.etcd.attach(self, Inside(identity.cluster_id, *inside))
         self._alarm = self._intake.alarm = DivergenceAlarm(config.id, self.machine, self._raft, self.send)
         self.begins = Begins(self._proposals, asked)
-        self._streams = SnapshotStreams(self.later, self._storage.snapshot)
+        self.snapshots = SnapshotStreams(self.later, self._storage.snapshot)
         self._public = _Public("follower", 0, 0, 0)
         self._contact = Contact(config.id, peers, config.election_tick * config.tick_s, self._env.now())
         around = Around(self.members, self._roster, self.machine, self._contact, self.later, self._env.now)
@@ -248,7 +248,7 @@ class Node:
 
     def snapshot_stream(self) -> SnapshotStream:
         """What is applied here, as a snapshot file's bytes (server/snapshot_stream.py). Raises Overloaded, NodeStopped."""
-        return self._streams.open()
+        return self.snapshots.open()
 
     def change_members(self, wish: Wish, timeout_s: float = 8.0) -> int:
         """Changes the membership; returns the entry's index once applied here (server/changes.py). Raises NodeError."""
@@ -474,7 +474,7 @@ class Node:
             if kind in (_READ, _LEASE):
                 content.resolve(stopped)
         self._storage.stop_writing()
-        self._streams.stop()
+        self.snapshots.stop()
         self.etcd.close()
         self._transport.stop()
         self._storage.close()

@@ -55,6 +55,14 @@ class SnapshotStreams:
 
     def open(self) -> SnapshotStream:
         """A stream of what is applied now. Raises Overloaded, NodeStopped."""
+        return self._open(False)[0]
+
+    def measured(self) -> tuple[SnapshotMetadata, Iterator[bytes], int]:
+        """The same, and the bytes of all its blocks: all pairs are read once more, to count. Raises the same."""
+        (metadata, blocks), size = self._open(True)
+        return metadata, blocks, size
+
+    def _open(self, measured: bool) -> tuple[SnapshotStream, int]:
         if not self._places.acquire(blocking=False):
             raise Overloaded(
                 f"{SNAPSHOT_STREAMS_MAX} snapshots are being read already: try again later, or ask another node"
@@ -64,8 +72,9 @@ class SnapshotStreams:
         except BaseException:
             self._places.release()
             raise
-        blocks = self._blocks(snapshot)
-        return SnapshotStream(snapshot.metadata, _chained(next(blocks), blocks))  # begun, so that it is ended
+        blocks = self._blocks(snapshot, measured)
+        size = int.from_bytes(next(blocks), "big")  # begun, so that it is ended
+        return SnapshotStream(snapshot.metadata, _chained(next(blocks), blocks)), size
 
     def _taken(self) -> MachineSnapshot:
         """What the node's thread has taken. Raises Overloaded, NodeStopped."""
@@ -86,16 +95,22 @@ class SnapshotStreams:
             raise Overloaded("this node has no whole state just now: it loads a snapshot; ask another one")
         return snapshot
 
-    def _blocks(self, snapshot: MachineSnapshot) -> Iterator[bytes]:
+    def _blocks(self, snapshot: MachineSnapshot, measured: bool) -> Iterator[bytes]:
+        """How many bytes there are, 0 if they are not to be counted, and then these."""
         try:
             with snapshot.view:
-                offset = 0
-                for payload in records(snapshot.metadata, self._paced(snapshot.pairs())):
-                    block = encode_record(offset % BLOCK_BYTES, payload)
-                    offset += len(block)
-                    yield block
+                size = sum(map(len, self._encoded(snapshot))) if measured else 0
+                yield size.to_bytes(8, "big")
+                yield from self._encoded(snapshot)
         finally:
             self._places.release()
+
+    def _encoded(self, snapshot: MachineSnapshot) -> Iterator[bytes]:
+        offset = 0
+        for payload in records(snapshot.metadata, self._paced(snapshot.pairs())):
+            block = encode_record(offset % BLOCK_BYTES, payload)
+            offset += len(block)
+            yield block
 
     def _paced(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         pace = Pace(self._stopped)

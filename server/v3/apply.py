@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from server.mvcc import Writes
-from server.v3 import auth_entries, kv, lease_entries, txn
+from server.v3 import auth_entries, kv, lease_entries, standing, txn
+from server.v3.alarms import Alarms
 from server.v3.messages import Message
 from server.v3.rpc import (
     CompactionRequest,
@@ -63,6 +64,9 @@ class Tables(Protocol):
     def auth(self) -> Guard: ...
 
     @property
+    def alarms(self) -> Alarms: ...
+
+    @property
     def leases(self) -> txn.Leases: ...
 
     def header(self, revision: int, /) -> ResponseHeader: ...
@@ -85,6 +89,7 @@ def apply(tables: Tables, index: int, term: int, request: InternalRaftRequest, w
     message = getattr(request, field)
     if field not in OWN:
         tables.auth.check_entry(field, proposed, message)
+    tables.alarms.check_entry(field, message)
     return BRANCHES[field](tables, proposed, message, writes)
 
 
@@ -132,5 +137,8 @@ BRANCHES: Mapping[str, Branch] = {
     "lease_revoke": lease_entries.revoke,
     "lease_expire": lease_entries.expire,
     **auth_entries.BRANCHES,
+    "alarm": standing.alarm,
+    "cluster_member_attr_set": standing.member_attr_set,
+    "downgrade_info_set": standing.downgrade_info_set,
 }
 OWN = frozenset({"lease_expire", "own_compaction", "cluster_member_attr_set"})  # what nodes propose by themselves

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from engines.coding import DecodeError
 from engines.errors import StoreError
 from raft import RawNode, raftpb
+from server.address_book import AddressBook
 from server.config import NodeConfig
 from server.errors import NodeError, OutcomeUnknown
 from server.evaluation import Request
@@ -43,6 +44,7 @@ from server.v3.leasing import Leasing
 from server.v3.messages import Message
 from server.v3.method import Caller
 from server.v3.rpc import CompactionRequest, InternalRaftRequest, RequestHeader, ResponseHeader
+from server.v3.standing import Standing
 from server.v3.status import Code, Status
 from server.v3.subscription import Subscription
 from server.v3.watching import Watching
@@ -66,6 +68,8 @@ class Around(Protocol):
     def machine(self) -> StateMachine: ...
     @property
     def config(self) -> NodeConfig: ...
+    @property
+    def members(self) -> AddressBook: ...
     def read_barrier(self, consistency: str = "linearizable", timeout_s: float = 5.0) -> int: ...
     def later(self, call: Callable[[], object]) -> None: ...
     def send(self, messages: list[raftpb.Message]) -> None: ...
@@ -108,6 +112,8 @@ class Etcd:
         self._compacting: tuple[int, float] = 0, 0.0  # the revision to which this node proposed to compact, and when
         self.leasing = Leasing()
         self.leases: Leases = self.leasing.table
+        self.standing = Standing()
+        self.alarms, self.attributes = self.standing.alarms, self.standing.attributes
         self.auth = Auth(
             AuthAround(
                 now=lambda: self.inside.now(),
@@ -119,8 +125,8 @@ class Etcd:
         )
         self.watching = Watching(self)
         self.streams, self.hub, self.watches = self.watching.streams, self.watching.hub, self.watching.watches
-        self.own_keys: list[OwnKeys] = [self.leases, self.auth, self.hub]
-        self.tables: list[Table] = [self.leases, self.auth]
+        self.own_keys: list[OwnKeys] = [self.leases, self.auth, self.hub, *self.standing.own_keys]
+        self.tables: list[Table] = [self.leases, self.auth, self.alarms]
 
     def attach(self, node: Around, inside: Inside) -> None:
         """The node is there, with its state machine; it is about to start."""
@@ -128,7 +134,8 @@ class Etcd:
         node.machine.evaluate = self.evaluate
         node.machine.changes_taps.append(self.changes)
         self.watching.attach(node.machine)
-        self.leasing.attach(node, inside, lambda request: self._propose(Request(encode(request))))
+        self.leasing.attach(node, inside, self._propose_request)
+        self.standing.attach(node, self._propose_request)
 
     @property
     def node(self) -> Around:
@@ -244,6 +251,7 @@ class Etcd:
         """A tick of the node: a leader has revisions begin, has compaction go on while nobody writes, and leases expire."""
         self.leasing.tick()
         self.first()
+        self.standing.tick(self.inside.now(), self.inside.raft.lead)
         state = self.node.machine.revisions
         if state is None or not self._leads():
             return
@@ -275,6 +283,9 @@ class Etcd:
 
     def _leads(self) -> bool:
         return self.inside.raft.lead == self.node.id
+
+    def _propose_request(self, request: InternalRaftRequest) -> None:
+        self._propose(Request(encode(request)))
 
     def _propose(self, request: Request) -> None:
         """Proposes what nobody waits for. What is refused is tried again in its time."""

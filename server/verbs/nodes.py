@@ -53,6 +53,10 @@ LISTEN_HELP = "where it listens for the other nodes, if they reach it at another
 SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
 PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, and their pages this node"
 RETENTION_HELP = f"how many revisions the leader keeps before it compacts the rest; 0: all (default: {RETENTION:,})"
+ADVERTISE_HELP = (
+    "where clients reach it, for the list of members (default: --host, or its peers' name for it, and --port)"
+)
+NAME_BYTES_MAX = 200
 LOG_FORMATS = ("text", "json")
 LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
 SERVE_LAB_HELP = (
@@ -86,6 +90,8 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=OPTION_HELP)
     serve.add_argument("--cluster-token", default="", help="tells apart two clusters that begin with the same nodes")
     serve.add_argument("--skip-entry", type=int, action="append", default=[], metavar="INDEX", help=SKIP_HELP)
+    serve.add_argument("--name", help="what it is called in the list of members (default: node1 for --id 1)")
+    serve.add_argument("--advertise-client-urls", metavar="URL,URL", help=ADVERTISE_HELP)
     serve.add_argument("--page-with", metavar="URL,URL", help=PAGE_HELP)
     serve.add_argument("--auto-compaction-retention", type=count, metavar="N", default=RETENTION, help=RETENTION_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
@@ -129,6 +135,7 @@ def _serve(options: argparse.Namespace) -> int:
             engine_options=engine_options(options.engine, options.option),
             cluster_token=options.cluster_token, peer_secret=_peer_secret(options, (listener or peers[options.id])[0]),
             skip_entries=frozenset(options.skip_entry), joining=joining, retention=options.auto_compaction_retention,
+            name=_name(options), client_urls=_client_urls(options, peers[options.id][0]),
         )  # fmt: skip
         node = Node(config if lab is None else dataclasses.replace(config, env=lab.env()))
     except SecretMissing as error:  # its members have it beyond this machine now, and only its engine knows that
@@ -186,6 +193,20 @@ def _members(options: argparse.Namespace) -> tuple[Peers, Joining | None]:
     with Client([url_of(*_url(options.join, "--join"))], user=os.environ.get("METCD_USER")) as client:
         joining = joining_of(client.members(), options.id)
     return joining.members, joining
+
+
+def _name(options: argparse.Namespace) -> str:
+    name: str = options.name if options.name is not None else f"node{options.id}"
+    if not name.isprintable() or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise UsageError(f"--name is 1 to {NAME_BYTES_MAX} bytes of printable text")
+    return name
+
+
+def _client_urls(options: argparse.Namespace, known_as: str) -> tuple[str, ...]:
+    """What is told to clients. known_as: the host in this node's peer URL, for one that listens on all addresses."""
+    if options.advertise_client_urls:
+        return tuple(_page(url, "--advertise-client-urls") for url in options.advertise_client_urls.split(","))
+    return (url_of(known_as if options.host in ("0.0.0.0", "::") else options.host, options.port),)
 
 
 def _page(url: str, option: str) -> str:

@@ -74,7 +74,7 @@ class Ours:
     def __init__(self, count: int, flags: list[str], engines: list[str]) -> None:
         """engines: of the nodes in turn. flags: etcd's, as a transcript has them."""
         self._directory = tempfile.mkdtemp(prefix="metcd-gateway-", dir=scratch())
-        self.peer_ports = free_ports(count)
+        self.ports, self.peer_ports = free_ports(count), free_ports(count)
         peers = {at: ("127.0.0.1", port) for at, port in enumerate(self.peer_ports, 1)}
         told = dict(zip(flags[::2], flags[1::2]))
         hosts = frozenset(told.pop("--host-whitelist", "*").split(","))
@@ -83,17 +83,18 @@ class Ours:
         self._nodes: list[tuple[FrontEnd, Node] | None] = []
         for at in peers:
             engine = engines[(at - 1) % len(engines)]
-            config = NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=TICK_S)
-            node = Node(config)
-            front = FrontEnd(node, ("127.0.0.1", 0), strangers=strangers)
+            port = self.ports[at - 1]
+            said: dict[str, Any] = {"name": f"s{at}", "client_urls": (f"http://127.0.0.1:{port}",)}
+            node = Node(NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=TICK_S, **said))
+            front = FrontEnd(node, ("127.0.0.1", port), strangers=strangers)
             self._nodes.append((front, node))
-        self.ports = [each[0].address[1] for each in self._nodes if each is not None]
         for each in self._nodes:
             assert each is not None
             each[1].start()
             each[0].start()
         try:
             eventually("all nodes have a leader", lambda: self._agree() and self._answer())
+            eventually("all know of each other what they published", self._named)
         except BaseException:
             self.__exit__()
             raise
@@ -116,6 +117,10 @@ class Ours:
 
     def _answer(self) -> bool:
         return all(each[1].health()[0] for each in self._nodes if each is not None)
+
+    def _named(self) -> bool:
+        members = range(1, len(self._nodes) + 1)
+        return all(each[1].etcd.attributes.of(at).name for each in self._nodes if each is not None for at in members)
 
     def leader(self) -> int:
         return next(status["leader"] for status in self._status()) - 1
