@@ -37,6 +37,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
 
+from server.access import admit
 from server.answers import Run, error_answer
 from server.body import body_of
 from server.feed_taps import Taps
@@ -177,6 +178,8 @@ class Connection(socketserver.BaseRequestHandler):
                 return False
             if method is not None:
                 call = call_of(call, self._client_gone)
+            elif (auth := self.server.node.etcd.auth).enabled:
+                call = admit(auth, call, request.fields.authorization)
             body = self._read_body(request, method is not None)
         except BadRequest as error:
             answer = error_answer(error.status, error.sentence, error.headers)

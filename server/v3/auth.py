@@ -11,8 +11,8 @@ What each call needs while authentication is on ("nobody" is a request without a
 | auth/authenticate, maintenance/status                     | nothing                                                      |
 | kv/range, kv/put, kv/deleterange, kv/txn, watch           | the ranges that it touches (server/v3/permissions.py)        |
 | lease/revoke, lease/keepalive                             | to write all keys on the lease                               |
-| lease/timetolive with keys, lease/leases                  | to read all keys on the lease, or on each lease              |
-| lease/grant, lease/timetolive, kv/compaction, member/list, maintenance/alarm GET | to be a user                          |
+| lease/timetolive with keys                                | to read all keys on the lease                                |
+| lease/grant, lease/timetolive, lease/leases, kv/compaction, member/list, maintenance/alarm GET | to be a user            |
 | auth/user/get, auth/role/get                              | the role root, or that it is the user's own                  |
 | everything else                                           | the role root                                                |
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import quote_from_bytes
 
-from server.answers import PLAIN_TEXT, Answer, Call, Options, Route, Run, Serving
+from server.answers import PLAIN_TEXT, Answer, Call, Options, Right, Route, Run, Serving
 from server.request import Fields, Request
 from server.strangers import CORS_FIELDS
 from server.v3.method import Caller, Method, Stream
@@ -76,7 +76,7 @@ def _answer_v3_other(server: Serving, key: bytes, options: Options, body: bytes)
     return answered
 
 
-_OTHER = Route(_answer_v3_other)
+_OTHER = Route(_answer_v3_other, right=Right.OPEN)
 
 
 def constant(answered: Answer) -> Call:
