@@ -132,6 +132,10 @@ def _exchange(connection: http.client.HTTPConnection, asked: Exchange) -> Told:
         whole = False
     response = connection.getresponse()
     index, error_name = response.getheader("X-Metcd-Index", "0"), response.getheader("X-Metcd-Error", "")
+    if response.status == 404 and response.getheader("Content-Type", "").startswith("text/plain"):
+        error_name = (
+            "NoSuchPath"  # below /v3/ it is said in etcd's way, without our field: that is no key that is absent
+        )
     if asked.streamed and response.status == 200 and (response.length is None or response.length > STREAMED_BYTES):
         return Told(response.status, int(index), error_name, b"", response, connection)
     told = Told(response.status, int(index), error_name, response.read())
