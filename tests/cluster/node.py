@@ -33,6 +33,7 @@ from typing import Any
 
 from server import cli, waits
 from server.config import NodeConfig
+from server.evaluation import Request
 from server.proposals import Proposal
 from server.sessions import Serial, Sessions
 from server.v3.etcd import Etcd
@@ -71,7 +72,7 @@ def record(path: Path) -> None:
 
     def recording(self: Any, index: int, proposed: Any) -> Any:
         outcome, operations = admit(self, index, proposed)
-        if len(operations) == 1:
+        if len(operations) == 1 and not isinstance(operations[0], Request):
             key, value = operations[0]
             file.write(b"%d %b %b\n" % (index, key.hex().encode(), b"-" if value is None else value.hex().encode()))
         return outcome, operations
@@ -115,7 +116,8 @@ def lost_write() -> None:
 
     def lossy(self: Any, index: int, proposed: Any) -> Any:
         outcome, operations = admit(self, index, proposed)
-        return outcome, operations if index % LOST_EVERY else ()
+        lost = index % LOST_EVERY == 0 and operations and not isinstance(operations[0], Request)
+        return outcome, () if lost else operations
 
     Sessions.admit = lossy  # type: ignore[method-assign]
 

@@ -32,6 +32,7 @@ from tests.cluster.faults import FAULTS, Stage
 from tests.cluster.history import Op, applied_by, save
 from tests.cluster.keys import GROUPS
 from tests.cluster.processes import Cluster, Failed, until
+from tests.cluster.txn_load import TxnLoad
 from tests.cluster.verdict import Verdict, judge
 from tests.cluster.witness import patched
 
@@ -60,7 +61,7 @@ class Beside(Protocol):
 
 
 # each is made of: the nodes' URLs, the seed, and when the round began, by time.monotonic
-BESIDE: list[Callable[[Mapping[int, str], int, float], Beside]] = []
+BESIDE: list[Callable[[Mapping[int, str], int, float], Beside]] = [TxnLoad]
 
 
 class VoidRound(Failed):
