@@ -95,7 +95,10 @@ def apply(tables: Tables, index: int, term: int, request: InternalRaftRequest, w
 
 def field_of(request: InternalRaftRequest) -> str:
     """The name of the field that is set, the first in the order of BRANCHES; "" if none of them is."""
-    return next((field for field in BRANCHES if getattr(request, field) is not None), "")
+    for field in BRANCHES:  # the most frequent first
+        if getattr(request, field) is not None:
+            return field
+    return ""
 
 
 # ---- keys -----------------------------------------------------------------------------------------------------------
