@@ -20,7 +20,7 @@ as one likes, started and killed at any time. What stands for what:
 3. A scan sees one revision, page by page.
 4. Keys that begin with "_/" are nobody's here: a scan leaves them out.
 
-What is asked of a node itself (members, snapshots, the page, digests) is 501: etcdctl does that.
+What is asked of a node itself (members, snapshots, digests) is 501, and so is /v3: ask the etcd.
 """
 
 from __future__ import annotations
@@ -75,6 +75,18 @@ class _NoFeed(Feed):
         _not_here()
 
 
+class _NoEtcd(Etcd):
+    """What stands for a node's v3 interface: nothing is behind it, and nobody is asked who they are, because it has no users."""
+
+    @property
+    def node(self) -> NoReturn:
+        raise Status(Code.UNIMPLEMENTED, "this is a front to an etcd cluster: ask the etcd itself")
+
+    @property
+    def inside(self) -> NoReturn:
+        raise Status(Code.UNIMPLEMENTED, "this is a front to an etcd cluster: ask the etcd itself")
+
+
 class FrontNode:
     """What FrontEnd serves in place of a node. For any thread."""
 
@@ -85,7 +97,8 @@ class FrontNode:
         self._client = client
         self._asked = threading.local()  # the consistency that this thread's read_barrier asked for
         self._renewed: dict[int, float] = {}
-        self.etcd = Etcd()  # of no node: without users, so that nobody is asked who they are
+        self.etcd: Etcd = _NoEtcd()
+        self.etcd.streams.stop()  # it takes none
         self.machine: Machine = _FrontMachine(client, self._asked)
 
     # ---- reads ------------------------------------------------------------------------------------------------------

@@ -218,9 +218,9 @@ def _writer(cls: type[Message]) -> Callable[[Any], str]:
 
     def write(message: Any) -> str:
         parts = []
-        for (start, render, in_oneof), value in zip(plan, values(message)):
-            if value or (in_oneof and value is not None):
-                parts.append(start + render(value))
+        for field, value in zip(plan, values(message)):
+            if value or (value is not None and field[2]):
+                parts.append(field[0] + field[1](value))
         return "{" + ",".join(parts) + "}"
 
     _writers[cls] = write

@@ -262,7 +262,8 @@ def test_what_etcd_refuses_and_what_only_a_node_has_is_said(pair: tuple[Etcd, li
         )
         for path in ("/_/members", "/_/snapshot", "/_/feed", "/_/describe", "/_/explain?key=a"):
             assert asked(url, "GET", path)[0] == 501, path
-        assert asked(url, "POST", "/_/digest")[0] == 501
+        for path in ("/_/digest", "/v3/kv/range", "/v3/auth/status"):
+            assert asked(url, "POST", path, b'{"key":"Zm9v"}')[0] == 501, path
         assert asked(url, "GET", "/_/health")[0] == 200
         told = json.loads(asked(url, "GET", "/_/status")[2])
         assert [etcd["leads"] for etcd in told["etcd"]].count(True) == 1
