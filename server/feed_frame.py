@@ -32,7 +32,7 @@ class EntryKinds:
         self._known: OrderedDict[tuple[int, int], str] = OrderedDict()
 
     def of(self, entry: Entry) -> str:
-        """ "put", "delete", "batch", "session", "mark", "change", "empty"; "unreadable" for what no node of ours proposed."""
+        """ "put", "delete", "batch", "request", "session", "mark", "change", "empty"; "unreadable" for what no node of ours proposed."""
         place = entry.index, entry.term
         kind = self._known.get(place)
         if kind is None:

@@ -177,10 +177,9 @@ class StateMachine:
         self._writes = Writes(store, self._state, WriteBatch())
 
     def _read_own_keys(self) -> None:
-        for own in self._own_keys:
+        for read in (self._read_state, *(own.read for own in self._own_keys)):
             try:
-                own.read(self._store)
-                self._state = state_of(self._store)
+                read(self._store)
             except DecodeError as error:
                 raise CorruptionError(getattr(self._store, "path", "the store"), None, str(error)) from None
         applied = self._store.get(APPLIED)
@@ -199,6 +198,9 @@ class StateMachine:
         self.applied_index, self.applied_term = _APPLIED.unpack(applied)
         conf_state = self._store.get(CONF_STATE)
         self.conf_state = None if conf_state is None else ConfState.decode(conf_state)
+
+    def _read_state(self, store: KVStore) -> None:
+        self._state = state_of(store)
 
     def _check_cluster(self, found: bytes | None, where: str) -> None:
         if found is not None and self._cluster not in (b"", found):

@@ -55,9 +55,9 @@ def evaluate(index: int, term: int, data: bytes, writes: Writes) -> object:
     return came_to
 
 
-def machine_on(engine: str, store: KVStore | None = None) -> StateMachine:
+def machine_on(engine: str, store: KVStore | None = None, disk: SimEnv | None = None) -> StateMachine:
     """A state machine on a simulated disk, that evaluates the requests of these tests."""
-    found = store or engines.open("/disk/store", engine, env=SimEnv(), sync=False, **TINY.get(engine, {}))
+    found = store or engines.open("/disk/store", engine, env=disk or SimEnv(), sync=False, **TINY.get(engine, {}))
     machine = StateMachine(found)
     machine.evaluate = evaluate
     return machine

@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import engines
 from engines.errors import CorruptionError
 from engines.kvstore import WriteBatch
 from engines.memory import MemoryStore
+from engines.simenv import Policy, SimEnv
 from server.evaluation import Evaluated, Request
 from server.mvcc import Compacted, FutureRevision, Revision, View, Writes
 from server.mvcc_compaction import EVERY, backlog
 from server.mvcc_fast import FastWrites
 from server.mvcc_rows import HISTORY, USER
 from server.statemachine import StateMachine
+from tests.conformance.engine_table import TINY
 from tests.server.mvcc_model import Model, Refused, Store, machine_on, request
 
 ENGINES = ("memory", "lsm", "btree", "bitcask")
@@ -155,6 +158,30 @@ def grown(*entries: Any) -> Store:
         store.add(operations)
         store.apply()
     return store
+
+
+@pytest.mark.parametrize("engine", ["lsm", "btree", "bitcask"])
+def test_after_a_power_cut_keys_history_and_revision_are_of_the_applied_index(engine, rng):
+    """All of an entry's rows are in one batch with its index, those that compaction deletes, too."""
+    disk = SimEnv()
+    store, other = Store(machine_on(engine, disk=disk)), Store(machine_on("memory"))
+    rows_at = {0: []}
+    for each in range(60):
+        some = [(b"%d" % rng.randrange(6), rng.choice([None, b"v%d" % each])) for _ in range(rng.randrange(1, 4))]
+        revision = store.machine.revision
+        what = rng.choice([some, some, [request([("put", "a", "x", 0), ("compact", revision)])], [Request(b"")]])
+        for one in (store, other):
+            one.add(what)
+            one.apply()
+        rows_at[other.machine.applied_index] = list(other.machine.store.scan())
+    survived = set()
+    for policy in Policy:
+        with engines.open("/disk/store", engine, env=disk.crash(policy, rng), sync=False, **TINY[engine]) as found:
+            machine = StateMachine(found)
+            assert list(found.scan()) == rows_at[machine.applied_index]
+            assert machine.revision == View(found).revision
+            survived.add(machine.applied_index)
+    assert max(survived) > 0
 
 
 def test_a_refused_request_leaves_nothing_and_takes_no_revision():

@@ -11,6 +11,7 @@ from engines.memory import MemoryStore
 from engines.simenv import Policy, SimEnv
 from raft.raftpb import ENTRY_CONF_CHANGE, ConfState, Entry
 from server.errors import UndecodableEntry
+from server.evaluation import Request
 from server.sessions import MARK, OPENS, Serial
 from server.statemachine import (
     MAX_KEY_BYTES,
@@ -80,6 +81,17 @@ def test_arbitrary_bytes_decode_or_are_refused(data):
     assert encode_proposal(*proposal) == data
 
 
+@given(st.binary(max_size=40))
+def test_a_request_is_alone_in_its_proposal(data):
+    encoded = encode_proposal(1, 2, [Request(data)])
+    assert decode_proposal(encoded).operations == [Request(data)]
+    assert encoded[16:25] == b"\x01\0\0\0\x03" + len(data).to_bytes(4, "little")
+    with pytest.raises(DecodeError, match="3 only alone"):
+        decode_proposal(encode_proposal(1, 2, [Request(data), (b"a", b"1")]))
+    with pytest.raises(DecodeError):
+        decode_proposal(encoded[:-1])
+
+
 @given(OPERATIONS.filter(bool), st.data())
 def test_a_proposal_that_is_cut_or_extended_is_refused(operations, data):
     encoded = encode_proposal(1, 2, operations)
@@ -101,6 +113,7 @@ def test_a_proposal_that_is_cut_or_extended_is_refused(operations, data):
         ([Serial(17, 3), (b"a", None), (b"b", None)], "batch"),
         ([OPENS], "session"),
         ([MARK], "mark"),
+        ([Request(b"x")], "request"),
     ],
 )
 def test_a_proposal_has_a_kind_for_people(operations, kind):
@@ -109,7 +122,7 @@ def test_a_proposal_has_a_kind_for_people(operations, kind):
 
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_have_a_kind(data):
-    assert kind_of_proposal(data) in {"put", "delete", "batch", "session", "mark", "unreadable"}
+    assert kind_of_proposal(data) in {"put", "delete", "batch", "session", "mark", "request", "unreadable"}
 
 
 def test_apply_writes_pairs_and_index_in_one_batch(machine):
