@@ -257,6 +257,13 @@ def test_compaction_deletes_what_nobody_needs_and_keeps_the_deletion_at_its_revi
     assert left == [b"h" + (7).to_bytes(8) + bytes(4), b"kc"]
 
 
+def test_a_key_that_came_back_after_its_deletion_outlives_the_compaction_of_that():
+    store = grown([(b"a", b"1")], [(b"a", None)], [(b"a", b"2")], [request([("compact", 4)])], [Request(b"")])
+    [record] = store.machine.newest.range(b"", None)
+    assert (record.value, record.create, record.version) == (b"2", 4, 1)
+    assert not backlog(store.machine.revisions)
+
+
 @pytest.mark.parametrize("changes", [1, 40])
 def test_under_load_entries_pay_for_compaction_and_the_backlog_goes(changes):
     """EVERY entries, or fewer that change many keys, walk over twice as many changes as they made."""
