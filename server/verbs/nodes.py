@@ -43,6 +43,7 @@ from server.logs import logger, pass_on, print_line, write_json
 from server.node import Node
 from server.routes_page import page_url
 from server.secret import SecretError, read_secret
+from server.strangers import Strangers
 from server.transport import SecretMissing, require_secret
 from server.verbs.words import AddVerb, UsageError, count, port
 
@@ -57,6 +58,8 @@ ADVERTISE_HELP = (
     "where clients reach it, for the list of members (default: --host, or its peers' name for it, and --port)"
 )
 NAME_BYTES_MAX = 200
+CORS_HELP = "origins whose pages may call etcd's paths, '*' for any (default: none)"
+HOSTS_HELP = "names that clients may use for this server, '*' for any (default: localhost and addresses)"
 LOG_FORMATS = ("text", "json")
 LOG_HELP = "of what nodes log: lines for people, or a JSON object a line (default: %(default)s)"
 SERVE_LAB_HELP = (
@@ -98,6 +101,8 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--lab", metavar="URL", help=SERVE_LAB_HELP)
     serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
 
+    _add_strangers(serve)
+
     cluster = verb("cluster", _cluster, "run a cluster on this machine, until Ctrl-C")
     cluster.add_argument("--nodes", type=int, help="how many (default: 3, or as many as --engines)")
     cluster.add_argument(
@@ -116,6 +121,16 @@ def add(verb: AddVerb) -> None:
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
     cluster.add_argument("--port", type=port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
     cluster.add_argument("--lab", action="store_true", help=CLUSTER_LAB_HELP)
+    _add_strangers(cluster)
+
+
+def _add_strangers(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--cors", metavar="ORIGIN,ORIGIN", type=_names, help=CORS_HELP)
+    verb.add_argument("--host-whitelist", metavar="HOST,HOST", type=_names, help=HOSTS_HELP)
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -146,7 +161,8 @@ def _serve(options: argparse.Namespace) -> int:
         host, port = listener or peers[options.id]
         raise UsageError(f"peers can't be served on {netloc(host, port)}: {error.strerror}") from None
     try:
-        front = FrontEnd(node, (options.host, options.port), pages=pages, lab=lab_url)
+        strangers = Strangers(options.cors, options.host_whitelist)
+        front = FrontEnd(node, (options.host, options.port), pages=pages, lab=lab_url, strangers=strangers)
     except OSError as error:
         node.stop()
         raise UsageError(f"clients can't be served on {netloc(options.host, options.port)}: {error.strerror}") from None
@@ -285,6 +301,7 @@ def _cluster(options: argparse.Namespace) -> int:
     shares = share_out(nodes, options.option)
     keep = options.auto_compaction_retention
     more = [] if keep is None else ["--auto-compaction-retention", str(keep)]
+    more += _strangers_flags(options)
     with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format, more) as cluster:
         with _lab(cluster, options.port - 1) if options.lab else contextlib.nullcontext() as lab:
             cluster.start()
@@ -296,6 +313,11 @@ def _cluster(options: argparse.Namespace) -> int:
         for node, process in cluster.brought_back():
             print_line(f"node {node.id} was brought back by hand, and goes on as {process}: end it there")
     return 0
+
+
+def _strangers_flags(options: argparse.Namespace) -> list[str]:
+    told = {"--cors": options.cors, "--host-whitelist": options.host_whitelist}
+    return [word for flag, names in told.items() if names is not None for word in (flag, ",".join(sorted(names)))]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
     python -m tests.bench.http_load [--engines lsm,btree,bitcask] [--seconds 3] [--repeats 3] [--keys 1000]
     python -m tests.bench.http_load --against etcd --repeats 5      Debian's etcd beside them, and how many times as fast
+    python -m tests.bench.http_load --against etcd --v3             the same, ours asked through etcd's JSON gateway, too
     python -m tests.bench.http_load --against plain                 the same for our own nodes under METCD_PLAIN=1
 
 Starts a cluster in a temporary directory, finds the leader, and for each row asks it with 1, 16 and 64 keep-alive
@@ -139,11 +140,13 @@ def run(options: argparse.Namespace) -> dict[tuple[str, str, int], list[Run]]:
     runs: dict[tuple[str, str, int], list[Run]] = {}
     with tempfile.TemporaryDirectory(dir=options.directory) as directory, contextlib.ExitStack() as stack:
         names = options.engines.split(",")
-        systems = [stack.enter_context(ours("metcd", names, f"{directory}/metcd", options.port))[0]]
+        systems = [stack.enter_context(ours("metcd", names, f"{directory}/metcd", options.port, v3=options.v3))[0]]
         if options.against == "etcd":
             systems.append(stack.enter_context(etcd(f"{directory}/etcd", len(names))))
         elif options.against == "plain":
-            systems.append(stack.enter_context(ours("plain", names, f"{directory}/plain", plain=True))[0])
+            systems.append(
+                stack.enter_context(ours("plain", names, f"{directory}/plain", plain=True, v3=options.v3))[0]
+            )
         for system in systems:  # every key is there from now on
             measure(system, "PUT", 16, WARM_UP_S, options.keys)
         for repeat, row, clients, system in product(range(options.repeats), ROWS, CLIENTS, systems):
@@ -203,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--against", choices=["etcd", "plain"], help="another system that is measured in turn with ours"
     )
+    parser.add_argument("--v3", action="store_true", help="our nodes are asked through etcd's JSON gateway")
     parser.add_argument("--port", type=int, help="node 1's client port (default: any that is free)")
     parser.add_argument("--directory", help="where the data is for the time being (default: the system's)")
     options = parser.parse_args(arguments)

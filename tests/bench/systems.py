@@ -60,7 +60,9 @@ class System:
         return sum(spent), spent[self.leader - 1]
 
 
-class _Etcd(System):
+class _V3(System):
+    """Asked as etcd is: through the JSON gateway."""
+
     def asked(self, row: str, key: int) -> Asked:
         words = {"key": _base64(b"%016d" % key)}
         if row == "PUT":
@@ -86,11 +88,12 @@ def ours(
     directory: str,
     port: int | None = None,
     plain: bool = False,
+    v3: bool = False,
     kind: type[Cluster] = LocalCluster,  # type: ignore[assignment]  # mypy#3737
 ) -> Iterator[tuple[System, Cluster]]:
     """Our nodes, one on each of these engines, and the cluster that runs them. Client ports: from `port` on, or any.
 
-    plain: without accelerations. kind: what runs them.
+    plain: without accelerations. v3: asked through etcd's JSON gateway. kind: what runs them.
     """
     before = os.environ.get("METCD_PLAIN")
     with kind(engines, directory, port or cluster_port()) as cluster:
@@ -108,7 +111,8 @@ def ours(
 
         leader: int = eventually("a leader is known", look)
         processes = [cluster.processes[node.id].pid for node in cluster.nodes]
-        yield System(name, cluster.nodes[leader - 1].client_port, processes, leader), cluster
+        asked = _V3 if v3 else System
+        yield asked(name, cluster.nodes[leader - 1].client_port, processes, leader), cluster
 
 
 @contextlib.contextmanager
@@ -143,7 +147,7 @@ def etcd(directory: str, nodes: int = 3) -> Iterator[System]:
             return 0
 
         leader: int = eventually("etcd has a leader", look)
-        yield _Etcd("etcd", clients[leader - 1], [process.pid for process in processes], leader)
+        yield _V3("etcd", clients[leader - 1], [process.pid for process in processes], leader)
     finally:
         for process in processes:
             process.terminate()
