@@ -1,0 +1,182 @@
+"""The gateway over HTTP, on one real node in both forms: paths, heads and bodies, and that the loop answers as a thread does."""
+
+import json
+import re
+
+import pytest
+
+from server.config import NodeConfig
+from server.http import FrontEnd, Limits
+from server.node import Node
+from server.strangers import ANYBODY, Strangers
+from tests.server.fake_node import Wire
+from tests.server.local_nodes import eventually, free_ports
+
+HEAD = b"%b %b HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
+
+
+@pytest.fixture(scope="module", params=["plain", "loop"])
+def node(request, tmp_path_factory):
+    """One node that leads, in the plain form and in the fast one."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("METCD_PLAIN", "1" if request.param == "plain" else "")
+    node = Node(
+        NodeConfig(1, {1: ("127.0.0.1", free_ports(1)[0])}, str(tmp_path_factory.mktemp("node") / "data"), tick_s=0.01)
+    )
+    patch.undo()
+    assert (node.loop is None) == (request.param == "plain")
+    node.start()
+    eventually("it leads", lambda: node.health()[0])
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def wire(node):
+    front = FrontEnd(node, ("127.0.0.1", 0), Limits(), strangers=Strangers(frozenset((ANYBODY,))))
+    front.start()
+    with Wire(front.address) as wire:
+        yield wire
+    front.stop()
+
+
+def ask(wire, target, body=b"{}", fields=b"", method=b"POST"):
+    wire.send(HEAD % (method, target, fields, len(body), body))
+    return wire.answer(method == b"HEAD")
+
+
+def sentence(answer):
+    return json.loads(answer[2])["message"]
+
+
+def test_a_put_is_what_the_simple_path_reads_and_the_other_way_round(wire):
+    assert ask(wire, b"/v3/kv/put", b'{"key":"Zm9v","value":"YmFy"}')[0] == 200
+    assert wire.ask("GET", "/foo")[2] == b"bar"
+    assert wire.ask("PUT", "/foo", b"baz")[0] == 204
+    kvs = json.loads(ask(wire, b"/v3/kv/range", b'{"key":"Zm9v"}')[2])["kvs"]
+    assert (kvs[0]["value"], kvs[0]["version"]) == ("YmF6", "2")
+    assert ask(wire, b"/v3/kv/deleterange", b'{"key":"Zm9v"}')[0] == 200
+    assert wire.ask("GET", "/foo")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status", "location"),
+    [
+        (b"/v3/kv/nothing", b"POST", 404, None),
+        (b"/v3/kv/range/", b"POST", 404, None),
+        (b"/v3/kv", b"GET", 404, None),
+        (b"/v3/kv/range", b"GET", 405, None),
+        (b"/v3/kv/range", b"PUT", 405, None),
+        (b"/v3beta/kv/range", b"DELETE", 405, None),
+        (b"/v3/kv/range", b"OPTIONS", 200, None),
+        (b"/v3", b"POST", 301, "/v3/"),
+        (b"/v3", b"GET", 301, "/v3/"),
+        (b"/v3//kv/range?a=b", b"POST", 301, "/v3/kv/range?a=b"),
+        (b"/v3beta/./kv/range", b"POST", 301, "/v3/kv/range"),
+        (b"/v3/kv/../kv/range/", b"POST", 301, "/v3/kv/range/"),
+    ],
+)
+def test_paths_and_methods(wire, target, method, status, location):
+    """And the connection goes on, whatever was answered: the body was read."""
+    answer = ask(wire, target, b"{}", method=method)
+    assert (answer[0], answer[1].get("location")) == (status, location)
+    assert answer[1]["access-control-allow-origin"] == "*"
+    assert ask(wire, b"/v3/kv/range", b'{"key":"Zm9v"}')[0] == 200
+
+
+def test_a_key_s_path_may_be_percent_encoded(wire):
+    assert ask(wire, b"/v3/kv/%72ange", b'{"key":"Zm9v"}')[0] == 200
+    assert ask(wire, b"/%763/kv%2Frange?x=1", b'{"key":"Zm9v"}')[0] == 200
+
+
+def test_a_body_in_chunks(wire):
+    wire.send(
+        b"POST /v3/kv/range HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: Chunked\r\n\r\n"
+        b'5\r\n{"key\r\n9;x=y\r\n":"Zm9v"}\r\n0\r\nA: b\r\n\r\n'
+    )
+    assert wire.answer()[0] == 200
+    assert ask(wire, b"/v3/kv/range", b'{"key":"Zm9v"}')[0] == 200
+
+
+def test_who_expects_a_100_continue_gets_one(wire):
+    """Also where the body is there already, as Go's server does it."""
+    wire.send(HEAD % (b"POST", b"/v3/kv/range", b"Expect: 100-continue\r\n", 14, b'{"key":"Zm9v"}'))
+    assert wire.answer()[0] == 100
+    assert wire.answer()[0] == 200
+
+
+def test_a_connection_that_is_to_be_closed_says_so(wire):
+    assert ask(wire, b"/v3/kv/range", b'{"key":"Zm9v"}', b"Connection: close\r\n")[1]["connection"] == "close"
+    assert wire.rest() == b""
+
+
+@pytest.mark.parametrize("timeout", [b"5", b"m", b"1 S", b"-", b"1s", b"9" * 19 + b"S"])
+def test_a_timeout_that_is_none(wire, timeout):
+    answer = ask(wire, b"/v3/kv/range", b'{"key":"Zm9v"}', b"Grpc-Timeout: %b\r\n" % timeout)
+    assert answer[0] == 400
+    assert sentence(answer) == "invalid grpc-timeout: " + timeout.decode()
+
+
+@pytest.mark.parametrize("target", [b"/v3/kv/range", b"/v3/kv/put"])
+def test_a_timeout_that_is_over(wire, target):
+    answer = ask(wire, target, b'{"key":"Zm9v"}', b"Grpc-Timeout: -1m\r\n")
+    assert (answer[0], sentence(answer)) == (504, "context deadline exceeded")
+    assert ask(wire, target, b'{"key":"Zm9v"}', b"Grpc-Timeout: 1M\r\n")[0] == 200
+
+
+def test_more_than_grpc_takes_is_told_in_grpc_s_words(wire):
+    """Its own size, whatever the JSON around it is."""
+    answer = ask(wire, b"/v3/kv/range", b'{"key":"%b"}%b' % (b"YWFh" * 400_000, b" " * 1_000_000))
+    assert answer[0] == 200
+    answer = ask(wire, b"/v3/kv/range", b'{"key":"%b"}' % (b"YWFh" * 700_000))
+    assert answer[0] == 429
+    assert re.fullmatch(r"grpc: received message larger than max \(2100005 vs\. 2097152\)", sentence(answer))
+
+
+def test_an_answer_of_more_than_2_048_bytes_comes_in_a_chunk(wire):
+    """As Go's server sends it."""
+    for size, length in ((900, True), (1800, False)):
+        ask(wire, b"/v3/kv/put", b'{"key":"bGFyZ2U=","value":"%b"}' % (b"AAAA" * (size // 3)))
+        answer = ask(wire, b"/v3/kv/range", b'{"key":"bGFyZ2U="}')
+        assert ("content-length" in answer[1]) == length
+        assert len(json.loads(answer[2])["kvs"][0]["value"]) == size // 3 * 4
+
+
+REQUESTS = [
+    (b"/v3/kv/put", b'{"key":"YQ==","value":"YQ=="}', b""),
+    (b"/v3/kv/put", b'{"value":"YQ=="}', b""),
+    (b"/v3/kv/put", b'{"key":"YQ==","lease":"77"}', b""),
+    (b"/v3/kv/put", b'{"key":5}', b""),
+    (b"/v3/kv/put", b"", b""),
+    (b"/v3/kv/range", b'{"key":"YQ=="}', b""),
+    (b"/v3/kv/range", b'{"key":"YQ==","serializable":true}', b""),
+    (b"/v3/kv/range", b'{"key":"YQ==","range_end":"AA=="}', b""),
+    (b"/v3/kv/range", b'{"key":"YQ==","revision":"99999"}', b""),
+    (b"/v3/kv/range", b'{"key":"YQ=="}', b"Grpc-Metadata-hasleader: true\r\n"),
+    (b"/v3/kv/range", b'{"key":"YQ=="}', b"Authorization: nonsense\r\n"),
+    (b"/v3/kv/txn", b'{"success":[{"request_range":{"key":"YQ=="}}]}', b""),
+    (b"/v3/kv/txn", b'{"success":[{"request_put":{"key":"YQ=="}}]}', b""),
+    (b"/v3/kv/deleterange", b'{"key":"bm9uZQ=="}', b""),
+    (b"/v3/auth/status", b"{}", b""),
+]
+
+
+@pytest.mark.parametrize(("target", "body", "fields"), REQUESTS)
+def test_the_loop_answers_as_a_thread_does(node, wire, target, body, fields):
+    """The same bytes but for revision and time. A timeout is what makes a thread of a call that could begin in the loop."""
+
+    def answer(more):
+        found = ask(wire, target, body, fields + more)
+        headers = {name: value for name, value in found[1].items() if name not in ("date", "content-length")}
+        return found[0], headers, re.sub(rb'(_revision|revision|version|raft_term)":"[0-9]+"', b"", found[2])
+
+    assert answer(b"") == answer(b"Grpc-Timeout: 1H\r\n")
+
+
+def test_requests_that_were_sent_ahead_are_answered_in_their_order(wire):
+    ahead = [(b"/v3/kv/put", b'{"key":"cA==","value":"%b"}' % value) for value in (b"MQ==", b"Mg==")]
+    ahead += [(b"/v3/kv/range", b'{"key":"cA=="}'), (b"/v3/kv/range", b'{"key":"cA==","range_end":"AA=="}')]
+    wire.send(b"".join(HEAD % (b"POST", target, b"", len(body), body) for target, body in ahead))
+    answers = [json.loads(wire.answer()[2]) for _ in ahead]
+    assert "kvs" not in answers[0]
+    assert [each["value"] for answer in answers[2:] for each in answer["kvs"][:1]] == ["Mg==", "Mg=="]
