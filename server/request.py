@@ -94,6 +94,7 @@ class Fields(NamedTuple):
     )
     wants_leader: bool = False  # Grpc-Metadata-hasleader: true
     timeout: bytes | None = None  # Grpc-Timeout
+    override: bytes | None = None  # of a form: X-HTTP-Method-Override, in upper case
 
 
 class Request(NamedTuple):
@@ -228,14 +229,20 @@ def _parse_block(block: bytes) -> Fields:
         next((heeded[name] for name in _TOKENS if heeded.get(name)), None),
         heeded.get(b"grpc-metadata-hasleader") == b"true",
         heeded.get(b"grpc-timeout"),
+        _override(heeded),
     )
+
+
+def _override(heeded: dict[bytes, bytes]) -> bytes | None:
+    is_form = heeded.get(b"content-type", b"").startswith(b"application/x-www-form-urlencoded")
+    return heeded.get(b"x-http-method-override", b"").upper() or None if is_form else None
 
 
 _HEEDED = frozenset(
     (
         b"content-length", b"transfer-encoding", b"host", b"origin", b"expect", b"sec-fetch-site", b"x-metcd-request",
         b"authorization", b"grpc-metadata-token", b"grpc-metadata-authorization", b"grpc-metadata-hasleader",
-        b"grpc-timeout",
+        b"grpc-timeout", b"x-http-method-override", b"content-type",
     )
 )  # fmt: skip
 _TOKENS = (b"grpc-metadata-token", b"authorization", b"grpc-metadata-authorization")  # an empty one is none

@@ -9,13 +9,15 @@
 1. A query is ignored, and so are Content-Type and Accept: what a body is follows from the path alone.
 2. Each answer has the fields for browsers (server/strangers.py), and a known request body is read whatever is answered, so that
    the connection can be used again.
-3. What a head says of the call (`Caller`) is read here. A Grpc-Timeout that is none is an error of the call.
+3. What a head says of the call (`Caller`) is read here. A Grpc-Timeout that is none is an error of the call, and one of 0 is
+   none. A form's POST may say that it is another method.
 
 Follows grpc-gateway 1.16's runtime/mux.go and context.go, and Go's net/http ServeMux.
 """
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 import time
@@ -100,11 +102,11 @@ def find(table: dict[bytes, V3Call], request: Request, path: bytes, query: bytes
         return _OPTIONS
     if path.startswith(b"/v3beta/"):
         path = PREFIX + path[8:]
-    found = table.get(path)
+    found = table.get(path) or (table.get(path[:-1]) if path.endswith(b":") else None)  # an empty verb, to its router
     if found is None:
         clean = _clean(path)
         return _NOT_FOUND if clean == path else _moved(request, clean, query)
-    if request.method != b"POST":
+    if request.method != b"POST" or request.fields.override not in (None, b"POST"):
         return _NOT_ALLOWED
     fields = request.fields
     if fields.token is None and fields.timeout is None and not fields.wants_leader:
@@ -131,7 +133,7 @@ def _seconds(text: bytes) -> float:
     found = _TIMEOUT.fullmatch(text)
     if found is None:
         raise Status(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text.decode('latin-1')}")
-    return int(found[1]) * _UNITS_S[found[2]]
+    return int(found[1]) * _UNITS_S[found[2]] or math.inf  # 0 is none
 
 
 def _clean(path: bytes) -> bytes:

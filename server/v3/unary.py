@@ -12,6 +12,7 @@ Follows grpc-gateway 1.16's runtime/handler.go, and etcd's server/etcdserver/api
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from server.answers import JSON, Answer
@@ -57,6 +58,8 @@ def begin(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> tuple[Messa
     if len(body) > MESSAGE_BYTES_MAX and (size := len(encode(request))) > MESSAGE_BYTES_MAX:
         sentence = f"grpc: received message larger than max ({size} vs. {MESSAGE_BYTES_MAX})"
         raise Status(Code.RESOURCE_EXHAUSTED, sentence)
+    if caller.until != math.inf:
+        check(caller)
     if caller.wants_leader and not etcd.has_leader():
         raise Status(*NO_LEADER)
     if not isinstance(method, Call):
