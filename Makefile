@@ -7,6 +7,7 @@
 #   make crash                          the long power-cut run, and every test that is marked slow
 #   make plain                          the engines' tests again, without the accelerations
 #   make chaos                          rounds of faults on three real nodes, judged for linearizability; ROUNDS=100
+#   make gateway                        recorded answers of etcd's JSON gateway, and 100,000 mutated requests; REQUESTS=10000
 #   make nightly                        the long run on three seeds, and the real systems; both in plain form; the author's check
 #   make pythons                        how a store's life ends, on every Python from 3.11 on that is found
 #   make interop                        against the real systems whose formats these are
@@ -29,6 +30,7 @@ PYTHON ?= python3
 ARGS ?=
 DIR ?= my-metcd
 ROUNDS ?= 10
+REQUESTS ?= 100000
 WORKERS ?= 3
 FILES ?= $(shell df -k /dev/shm 2>/dev/null | awk '$$4 > 2000000 && $$6 == "/dev/shm" {print $$6}')
 VENV := .venv
@@ -40,7 +42,7 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
-.PHONY: learn cluster test lint crash chaos plain nightly pythons interop clients page author book bench bench-compare clean
+.PHONY: learn cluster test lint crash chaos plain gateway nightly pythons interop clients page author book bench bench-compare clean
 
 learn: $(VENV)/.installed
 	@if [ -d "$(DIR)/.course" ]; then \
@@ -72,6 +74,12 @@ crash: $(VENV)/.installed
 chaos: $(VENV)/.installed
 	$(BIN)/python -m tests.cluster --rounds $(ROUNDS) $(ARGS)
 
+# Each recorded situation on one node of each engine, and on three of three; then requests that nobody in his senses sends.
+gateway: $(VENV)/.installed
+	$(BIN)/python -m tests.gateway $(ARGS)
+	$(BIN)/python -m tests.gateway --nodes 3 --engines lsm,btree,bitcask $(ARGS)
+	$(BIN)/python -m tests.gateway.mutants --requests $(REQUESTS)
+
 # What `make test` asks of the engines, asked of their plain form.
 plain: $(VENV)/.installed
 	METCD_PLAIN=1 $(BIN)/python -m pytest -n $(WORKERS) tests/conformance tests/engines tests/lsm tests/btree tests/bitcask tests/crash $(ARGS)
@@ -82,6 +90,8 @@ nightly:
 	$(MAKE) crash METCD_SEED=1
 	$(MAKE) crash METCD_SEED=2
 	$(MAKE) chaos ROUNDS=60
+	$(MAKE) gateway
+	$(MAKE) gateway PLAIN=1 REQUESTS=20000
 	$(MAKE) interop
 	$(MAKE) plain
 	$(MAKE) crash PLAIN=1

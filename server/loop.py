@@ -154,7 +154,11 @@ class Loop(Inbox):
                 os.eventfd_read(self._wake)
         for _ in range(len(self._calls)):
             try:
-                self._calls.popleft()()
+                call = self._calls.popleft()
+            except IndexError:  # another thread took it back meanwhile
+                break
+            try:
+                call()
             except Exception:
                 logger("loop").exception("a call in the node's loop failed")
         self._turned_at = now = time.monotonic()

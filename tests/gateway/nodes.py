@@ -71,7 +71,7 @@ def eventually(what: str, look: Callable[[], Any]) -> Any:
 class Ours:
     """Nodes of this server, in this process."""
 
-    def __init__(self, count: int, flags: list[str], engines: list[str]) -> None:
+    def __init__(self, count: int, flags: list[str], engines: list[str], tick_s: float = TICK_S) -> None:
         """engines: of the nodes in turn. flags: etcd's, as a transcript has them."""
         self._directory = tempfile.mkdtemp(prefix="metcd-gateway-", dir=scratch())
         self.ports, self.peer_ports = free_ports(count), free_ports(count)
@@ -85,7 +85,7 @@ class Ours:
             engine = engines[(at - 1) % len(engines)]
             port = self.ports[at - 1]
             said: dict[str, Any] = {"name": f"s{at}", "client_urls": (f"http://127.0.0.1:{port}",)}
-            node = Node(NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=TICK_S, **said))
+            node = Node(NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=tick_s, **said))
             front = FrontEnd(node, ("127.0.0.1", port), strangers=strangers)
             self._nodes.append((front, node))
         for each in self._nodes:
@@ -135,6 +135,31 @@ class Ours:
             if each is not None:
                 node = each[1]
                 node.later(lambda node=node: node.etcd.leasing.pass_time(seconds))  # type: ignore[misc]
+
+    def ailments(self) -> Iterator[tuple[int, str]]:
+        """What is wrong with which node, after whatever was done to it."""
+        for at, each in enumerate(self._nodes, 1):
+            if each is None:
+                continue
+            front, node = each
+            if node.failure is not None or not node.alive():
+                yield at, f"has failed: {node.failure!r}"
+            elif not node.health()[0]:
+                yield at, "is not healthy"
+            elif b'"kvs"' not in (answer := self._written(front.address[1])):
+                yield at, f"doesn't write and read a key: {answer!r}"
+            try:
+                eventually("its connections have ended", lambda front=front: not front.threads)
+            except TimeoutError:
+                yield at, f"still serves {len(front.threads)} connections that have ended"
+
+    def _written(self, port: int) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection):
+            for path, body in (("put", '{"key":"AA==","value":"AA=="}'), ("range", '{"key":"AA=="}')):
+                connection.request("POST", f"/v3/kv/{path}", body)
+                answer = connection.getresponse().read()
+        return answer
 
     def _stop(self, at: int) -> None:
         each, self._nodes[at] = self._nodes[at], None

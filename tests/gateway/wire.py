@@ -85,6 +85,11 @@ class Answer:
             fields.append((name, value.strip()))
         return fields
 
+    @property
+    def rest(self) -> bytes:
+        """What came after what has been read."""
+        return self._buffer
+
     def comes(self, seconds: float) -> bool:
         """Whether anything comes within that time."""
         if not self._buffer:

@@ -197,3 +197,19 @@ def test_a_handler_that_fails_ends_its_connection_and_not_the_loop(caplog):
         with Wire(front.address) as other:
             assert other.ask("GET", "/k")[0] == 404
     loop.end()
+
+
+def test_a_call_that_another_thread_takes_back_meanwhile_fails_nobody(caplog):
+    """The thread that accepts connections does that when the loop seems to be away, and it may just have come back."""
+    loop = Loop()
+    called = []
+
+    def second() -> None:
+        called.append("second")
+
+    loop.call(lambda: called.append(loop.take_back(second)))
+    loop.call(second)
+    loop.wait(0.0)
+    assert called == [True]
+    assert not caplog.records
+    loop.close()
