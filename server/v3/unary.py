@@ -13,12 +13,13 @@ Follows grpc-gateway 1.16's runtime/handler.go, and etcd's server/etcdserver/api
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 from server.answers import JSON, Answer
 from server.strangers import CORS_FIELDS
 from server.v3.etcd import REQUEST_S, Etcd
-from server.v3.failures import check, patiently, status_of
+from server.v3.failures import DEADLINE, check, patiently, status_of
 from server.v3.jsonpb import parse, render
 from server.v3.messages import Message
 from server.v3.method import Call, Caller, Read, Write
@@ -48,7 +49,10 @@ def answer(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> Answer:
             return response_answer(_read(etcd, method, caller, request))
         return response_answer(etcd.ask(caller, method.field, request))
     except Exception as error:
-        return error_answer(status_of(error, isinstance(method, Read)))
+        status = status_of(error, isinstance(method, Read))
+        if caller.until <= time.monotonic():  # etcd's gateway looks at the time itself, whatever the server says of it
+            status = Status(Code.DEADLINE_EXCEEDED, DEADLINE)
+        return error_answer(status)
 
 
 def begin(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> tuple[Message, Unary]:
