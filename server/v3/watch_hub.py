@@ -3,7 +3,8 @@
     the node's thread                 the streams' thread
     ───────────────────               ──────────────────────────────────────────────────────────────────────────────
     applied: one batch ─▶ [deque] ──▶ each revision ─▶ index ─▶ synced watchers ──▶ sink.deliver(watcher, block)
-           (one append, one wake)                                   │      ▲
+       if somebody watches it                                       │      ▲
+      (one append, one wake)                                        │      │
                                                    its sink is full ▼      │ has read up to the view's revision
                                                                  parked ─▶ behind ◀── began in the past
                                                                             │  ▲
@@ -21,8 +22,8 @@ Invariants:
    becomes synced does so at the revision of a view, which is not below `processed`.
 3. What the deque can't hold (PENDING_MAX) is dropped, and so is what comes without passing through it, a snapshot from the
    leader: that is a gap, and after it every synced watcher is behind. So events are lost for nobody.
-4. The node's thread never waits, and pays nothing while nobody watches: it sets the current revision before it looks
-   whether somebody does, and who begins to watch says so before it looks at the current revision.
+4. The node's thread never waits, and pays nothing for what nobody watches: it sets the current revision before it looks
+   whether somebody does (`Watched`), and who begins to watch says so before it looks at the current revision.
 5. A watcher whose `next` is below the compacted revision is told so and ends.
 
 Left out: etcd's victims (responses that wait for a full channel), since the history has the same.
@@ -42,7 +43,7 @@ from engines.kvstore import KVStore, WriteBatch
 from raft.raftpb import Entry
 from server.metrics import Metrics, describe
 from server.mvcc import Change, Compacted, Record, Revision, View
-from server.v3.watch_index import WatchIndex
+from server.v3.watch_index import Watched, WatchIndex
 
 __all__ = ["Block", "Sink", "WatchHub", "Watcher"]
 
@@ -136,7 +137,8 @@ class WatchHub:
         self._arrived: deque[Sequence[Change]] = deque()
         self._given = self._taken = 0  # changes that were put into the deque, and that were taken from it
         self._given_bytes = self._taken_bytes = 0
-        self._active = False  # somebody watches
+        self._watched = Watched()
+        self._passed = 0  # all that is wanted of the revisions up to this one is in the deque, or was
         self._gap = False
         self._synced: WatchIndex[Watcher] = WatchIndex()
         self._behind: dict[Watcher, None] = {}
@@ -153,10 +155,16 @@ class WatchHub:
     # ---- the node's thread ---------------------------------------------------------------------------------------
 
     def applied(self, changes: Sequence[Change]) -> None:
-        """The changes of a batch, which is in the store. O(changes); nothing if nobody watches."""
-        if not self._active or not changes:
+        """The changes of a batch, which is in the store. O(changes); a look at each of them if nobody watches it."""
+        watched = self._watched
+        if not changes or not watched.somebody:
             return
-        size = sum(_size(change) for change in changes)
+        if any(watched.has(change.record.key) for change in changes):
+            self._append(changes)
+        self._passed = changes[-1].main
+
+    def _append(self, changes: Sequence[Change]) -> None:
+        size = sum(map(_size, changes))
         if (
             self._given + len(changes) - self._taken > PENDING_MAX
             or self._given_bytes + size - self._taken_bytes > PENDING_BYTES_MAX
@@ -181,7 +189,7 @@ class WatchHub:
         """Nothing."""
 
     def _note_gap(self) -> None:
-        if self._active and not self._gap:
+        if self._watched.somebody and not self._gap:
             self._gap = True
             self._call(self.take)
 
@@ -191,10 +199,11 @@ class WatchHub:
         """Begins to give a watcher the changes from revision `start` on; 0: those that come from here on. The current revision.
 
         What is older comes later, from a call of its own: so the caller can tell its client first."""
-        if not self._active:
-            self._active = True
-            self.processed = self._current()
+        if not self._watched.somebody:
+            self.processed = 0
+        self._watched.add(watcher.key, watcher.stop)
         current = self._current()
+        self.processed = self.processed or current
         if start == 0 or start > current:
             watcher.next = start or current + 1
             self._sync(watcher)
@@ -205,10 +214,13 @@ class WatchHub:
 
     def cancel(self, watcher: Watcher) -> None:
         """Gives a watcher nothing more; nothing to do if it has ended. O(log watchers)."""
+        if watcher.state == ENDED:
+            return
         self._take_out(watcher)
         watcher.state = ENDED
-        if not (self._synced or self._behind or self._parked):
-            self._active = self._gap = False
+        self._watched.remove(watcher.key, watcher.stop)
+        if not self._watched.somebody:
+            self._gap = False
             self._arrived.clear()
             self._taken, self._taken_bytes = self._given, self._given_bytes
 
@@ -222,7 +234,7 @@ class WatchHub:
         self.take()
         if any(watcher.state != SYNCED for watcher in watchers):
             return None
-        return self.processed if self._active else self._current()
+        return self.processed if self._watched.somebody else self._current()
 
     def _take_out(self, watcher: Watcher) -> None:
         if watcher.state == SYNCED:
@@ -252,11 +264,11 @@ class WatchHub:
 
     def take(self) -> None:
         """Gives the synced watchers what has been applied since."""
-        arrived = self._arrived
+        arrived, passed = self._arrived, self._passed
         while arrived:
             changes = arrived[0]
             self._taken += len(changes)
-            self._taken_bytes += sum(_size(change) for change in changes)
+            self._taken_bytes += sum(map(_size, changes))
             for main, block in _by_revision(changes):
                 if main > self.processed:
                     self._tell(main, block)
@@ -264,6 +276,8 @@ class WatchHub:
             arrived.popleft()  # only here, so that the node's thread doesn't call again meanwhile
         if self._gap:
             self._close_gap()
+        elif passed > self.processed:
+            self.processed = passed
 
     def _close_gap(self) -> None:
         """Synced watchers for which something is missing read it in the history."""

@@ -21,11 +21,13 @@ search trees" (1996).
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
+from collections import Counter
 from typing import Generic, TypeVar
 
 from server.limits import KEY_BYTES_MAX
 
-__all__ = ["TO_THE_END", "WatchIndex"]
+__all__ = ["TO_THE_END", "WatchIndex", "Watched"]
 
 TO_THE_END = b"\xff" * (KEY_BYTES_MAX + 1)  # a stop that comes after every key
 
@@ -151,3 +153,53 @@ def _measured(node: _Node[Watcher]) -> _Node[Watcher]:
         if child is not None and child.furthest > node.furthest:
             node.furthest = child.furthest
     return node
+
+
+class Watched:
+    """Which keys are watched by anybody: for one thread that says so, and another one that asks, without a lock.
+
+        ranges   [a, c)  [b, d)  [x, y)        bounds   a d x y        between the 1st and the 2nd, the 3rd and the 4th: watched
+
+    `has` may say yes of a key that isn't watched any more. It never says no of one that has been added before: what
+    it reads is replaced as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._keys: Counter[bytes] = Counter()
+        self._ranges: Counter[tuple[bytes, bytes]] = Counter()
+        self._bounds: list[bytes] = []
+        self.somebody = False
+
+    def add(self, key: bytes, stop: bytes | None) -> None:
+        """One more watches this. O(1), and for a range that is new O(ranges)."""
+        if stop is None:
+            self._keys[key] += 1
+        else:
+            self._ranges[key, stop] += 1
+            if self._ranges[key, stop] == 1:
+                self._merge()
+        self.somebody = True
+
+    def remove(self, key: bytes, stop: bytes | None) -> None:
+        """One less."""
+        where: Counter[object] = self._keys if stop is None else self._ranges  # type: ignore[assignment]
+        what = key if stop is None else (key, stop)
+        where[what] -= 1
+        if not where[what]:
+            del where[what]
+            if stop is not None:
+                self._merge()
+        self.somebody = bool(self._keys or self._ranges)
+
+    def has(self, key: bytes) -> bool:
+        """Whether somebody watches the key. O(log ranges)."""
+        return key in self._keys or (bool(self._bounds) and bisect_right(self._bounds, key) % 2 == 1)
+
+    def _merge(self) -> None:
+        bounds: list[bytes] = []
+        for start, stop in sorted(self._ranges):
+            if bounds and start <= bounds[-1]:
+                bounds[-1] = max(bounds[-1], stop)
+            else:
+                bounds += start, stop
+        self._bounds = bounds

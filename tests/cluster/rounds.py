@@ -34,6 +34,7 @@ from tests.cluster.keys import GROUPS
 from tests.cluster.processes import Cluster, Failed, until
 from tests.cluster.txn_load import TxnLoad
 from tests.cluster.verdict import Verdict, judge
+from tests.cluster.watch_load import WatchLoad
 from tests.cluster.witness import patched
 
 __all__ = ["BESIDE", "Beside", "Plan", "Report", "VoidRound", "play"]
@@ -137,6 +138,7 @@ def _play(plan: Plan, cluster: Cluster, report: Report, history: list[Op], besid
     load = Load(cluster.urls(), list(cluster.engines), plan.seed, began)
     urls = {node_id: cluster.url(node_id) for node_id in cluster.engines}
     beside += [make(urls, plan.seed, began) for make in BESIDE]
+    beside.append(WatchLoad(urls, cluster.urls()))
 
     def say(sentence: str) -> None:
         report.told.append(f"{time.monotonic() - began:7.2f} s  {sentence}")

@@ -9,6 +9,8 @@ of its keys from its first revision on, in their order, each once; or it was tol
 import contextlib
 import os
 import random
+import sys
+import threading
 
 import pytest
 
@@ -209,3 +211,85 @@ def test_what_a_sink_has_no_room_for_is_read_again():
         world.hub.resume(one)
         world.drain()
         assert seen == [(one.watcher, 3), (two.watcher, 3)]
+
+
+def test_nothing_is_lost_beside_a_thread_that_writes():
+    """The order in which a watcher says that it is there and looks at the revision, and in which the writer does, decides."""
+    rng = random.Random(f"beside {SEED}")
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(20e-6)
+    with contextlib.closing(Hub()) as world:
+        over = threading.Event()
+
+        def write():
+            own = random.Random(f"writer {SEED}")
+            for _ in range(1500):
+                keys = own.sample(KEYS, own.choice([1, 1, 2]))
+                world.hub.applied(world.write(entry_of([(key, b"1") for key in keys])))
+            over.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            here, left = [], []
+            while not over.is_set():
+                for _ in range(rng.randrange(4)):
+                    world.turn()
+                if len(here) < 5:
+                    client = Client(*rng.choice(RANGES), rng.choice([0, 0, 1, world.revision()]), False, False, False)
+                    world.begin(client)
+                    here.append(client)
+                elif rng.random() < 0.1:
+                    gone = here.pop(rng.randrange(len(here)))
+                    world.hub.cancel(gone.watcher)
+                    world.clients.remove(gone)
+                    left.append(gone)
+        finally:
+            writer.join()
+            sys.setswitchinterval(before)
+        world.drain()
+        for client in world.clients:
+            world.check(client)
+        for gone in left:
+            wanted = [change for change in world.all if change.main >= gone.start and gone.wants(change)]
+            assert gone.seen == wanted[: len(gone.seen)]
+        assert world.hub.progress([]) == world.revision()
+
+
+def test_a_change_that_comes_while_a_watcher_looks_at_the_revision_is_not_lost():
+    with contextlib.closing(Hub()) as world:
+
+        def racing():
+            revision = world.state.revision
+            if not world.all:
+                world.hub.applied(world.write(entry_of([(b"a", b"1")])))
+            return revision
+
+        world.hub = WatchHub(world.views, racing, world.calls.append)
+        client = Client(b"a", None, 0, False, False, False)
+        world.begin(client)
+        world.drain()
+        assert [change.main for change in client.seen] == [2]
+
+
+def test_a_change_that_comes_while_the_deque_is_emptied_is_not_lost():
+    with contextlib.closing(Hub()) as world:
+
+        class Racing(WatchHub):
+            @property
+            def _passed(self):
+                if self.processed and len(world.all) < 3:
+                    self.applied(world.write(entry_of([(b"a", b"1")])))
+                return self.passed
+
+            @_passed.setter
+            def _passed(self, revision):
+                self.passed = revision
+
+        world.hub = Racing(world.views, world.revision, world.calls.append)
+        client = Client(b"a", None, 0, False, False, False)
+        world.begin(client)
+        world.hub.take()
+        world.hub.take()
+        world.drain()
+        assert [change.main for change in client.seen] == [2, 3, 4]
