@@ -12,6 +12,7 @@
     POST    /_/leader/<id>                                              200 once that node leads (server/routes_leader.py)
     GET     /_/page, /_/feed, /_/describe, /_/explain, /_/bytes         the live page (server/routes_page.py)
     GET     /_/status, /_/health, /_/metrics                            200; health: 503 if the cluster doesn't answer
+    GET     /health, /version, /metrics                                 as etcd answers them (server/v3/monitoring.py)
 
 HEAD is answered wherever GET is. A line of a scan, and a line of a batch (both NDJSON, bytes in base64):
 
@@ -88,6 +89,8 @@ from server.routes_members import MEMBER_ROUTES, answer_members
 from server.routes_page import PAGE, PAGE_FILES, PAGE_ROUTES
 from server.routes_sessions import open_session, serial_of, writer
 from server.routes_snapshot import answer_snapshot
+from server.strangers import CORS_FIELDS
+from server.v3 import monitoring
 from server.v3 import routes as v3
 from server.v3.services import TABLE
 
@@ -237,6 +240,12 @@ def _metrics(server: Serving, key: bytes, options: Options, body: bytes) -> Answ
     return Answer(200, render([server.node.metrics(), server.metrics()]), PROMETHEUS)
 
 
+def _etcd_page(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
+    """/health, /version and /metrics as etcd has them (server/v3/monitoring.py)."""
+    answer = monitoring.about_the_node(server, options["verb"], key, options["query"])
+    return answer._replace(headers=CORS_FIELDS + answer.headers)
+
+
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +276,7 @@ _RANGE: Parameters = {b"start": bytes, b"stop": bytes, b"prefix": bytes, b"limit
 GET, PUT = Route(answer_get, _READ, right=Right.READ), Route(_put, _WAIT, True, True, Right.WRITE)
 DELETE = Route(_delete, _WAIT, writes=True, right=Right.WRITE)
 KEY_ROUTES = {b"GET": GET, b"PUT": PUT, b"DELETE": DELETE}
+ETCD_PAGE = Route(_etcd_page, right=Right.OPEN)
 ROUTES = {
     b"/_/scan": {b"GET": Route(_scan, {**_RANGE, **_READ}, right=Right.READ)},
     b"/_/batch": {b"POST": Route(_batch, {}, True, True, Right.WRITE)},
@@ -293,7 +303,7 @@ def call_name(run: Run) -> str:
 
 def about_the_node(call: Call) -> bool:
     """True for what tells of the node itself, and is answered when there is room for nothing else."""
-    return call.route.run in (_status, _health, _metrics)
+    return call.route.run in (_status, _health, _metrics, _etcd_page)
 
 
 def find_call(request: Request) -> Call:
@@ -313,6 +323,8 @@ def find_call(request: Request) -> Call:
             return v3.find(TABLE, request, b"/" + key, query)
         if key.startswith(RESERVED):
             raise BadRequest(404, _RESERVED_SENTENCE, b"X-Metcd-Error: NoSuchPath\r\n")
+        if b"/" + key in monitoring.PATHS and request.method not in (b"PUT", b"DELETE"):
+            return Call(ETCD_PAGE, b"/" + key, {"verb": request.method, "query": query})
         fault = _key_fault(key) or ("there is etcd's own page at this one" if key in RESERVED_KEYS else None)
         if fault is not None and path == b"/" and request.fields.html:
             routes, fault = PAGE_FILES, None

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from server.v3 import auth_service, election_service, kv_service, lease_service, lock_service, watch_service
+from server.v3 import (
+    auth_service,
+    cluster_service,
+    election_service,
+    kv_service,
+    lease_service,
+    lock_service,
+    maintenance_service,
+    watch_service,
+)
 from server.v3.routes import table_of
 
 __all__ = ["TABLE"]
@@ -15,5 +24,7 @@ TABLE = table_of(
         lock_service.METHODS,
         election_service.METHODS,
         auth_service.METHODS,
+        cluster_service.METHODS,
+        maintenance_service.METHODS,
     )
 )
