@@ -38,13 +38,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from server.body import body_of
-from server.limits import (
-    ANSWER_BYTES_PER_S_MIN,
-    ANSWER_S,
-    BODY_BYTES_MAX,
-    BODY_S,
-    STREAM_QUEUE_BYTES_MAX,
-)
+from server.limits import ANSWER_BYTES_PER_S_MIN, ANSWER_S, BODY_BYTES_MAX, BODY_S, STREAM_QUEUE_BYTES_MAX
 from server.logs import logger
 from server.loop import READABLE, WRITABLE
 from server.request import BadRequest, Request
@@ -263,11 +257,15 @@ class StreamConnection:
         if self._over:
             return False
         chunk = chunk_of(line) if self._chunked else line
-        if self._around.in_thread():
+        if self._nothing_before():
             return self.send_chunk(chunk)
         with self._guard:
             self._coming += len(chunk)
         return self._around.call(lambda: self._arrived(chunk))
+
+    def _nothing_before(self) -> bool:
+        """Whether this is the streams' thread, and it may go on at once: nothing that another one has sent is on its way."""
+        return not self._coming and self._around.in_thread()
 
     def send_chunk(self, chunk: bytes) -> bool:
         """Sends a message that is a chunk already (`chunk_of`, where `chunked`)."""
@@ -280,19 +278,18 @@ class StreamConnection:
 
     @property
     def chunked(self) -> bool:
-        """Whether lines are sent as chunks: always, but for HTTP/1.0."""
-        return self._chunked
+        return self._chunked  # see server.v3.method.Out
 
     def fail(self, status: Exception) -> None:
         """Ends the stream with an error. For any thread."""
-        if self._around.in_thread():
+        if self._nothing_before():
             self._fail(status)
         else:
             self._around.call(lambda: self._fail(status))
 
     def end(self) -> None:
         """Ends the stream in order, once all is sent. For any thread."""
-        if self._around.in_thread():
+        if self._nothing_before():
             self._end()
         else:
             self._around.call(self._end)

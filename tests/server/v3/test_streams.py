@@ -264,6 +264,23 @@ def test_jobs_answer_in_the_order_of_their_requests(streams, node):
         client.until(answer(16) * 200)
 
 
+def test_an_end_comes_after_what_a_worker_has_sent_before(streams, node):
+    for _ in range(50):
+        node.ended.clear()
+        with Client(streams, *sized(16)) as client:
+            assert node.ended.wait(WAIT_S)
+            out = node.opened[-1].out
+            sent = threading.Event()
+            turn = threading.Event()
+            streams.call(
+                lambda turn=turn, out=out: (turn.wait(WAIT_S), out.end())
+            )  # the streams' thread is busy meanwhile
+            out.job(lambda out=out, sent=sent: (out.send(rpc.WatchResponse(watch_id=17)), sent.set()))
+            assert sent.wait(WAIT_S)
+            turn.set()
+            client.until(answer(17) + b"0\r\n\r\n")
+
+
 def test_a_stream_that_wants_a_leader_is_refused_without_one(node):
     node.leader = False
     streams = Streams(node)
