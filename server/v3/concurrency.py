@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 
 from server.errors import NodeError
 from server.mvcc import Compacted
-from server.v3 import status
+from server.v3 import status, txn
 from server.v3.failures import check, patiently, status_of
-from server.v3.kv import range_of
+from server.v3.kv import check_range, range_of
 from server.v3.lease_service import grant
 from server.v3.method import CHECK_S, Caller
 from server.v3.rpc import (
@@ -113,6 +113,7 @@ class Client:
     def txn(self, compare: Compare, success: list[RequestOp], failure: list[RequestOp] | None = None) -> TxnResponse:
         """A transaction. Raises Status, NodeError."""
         request = TxnRequest(compare=[compare], success=success, failure=failure or [])
+        txn.check(request)
         response: TxnResponse = self._etcd.ask(self._caller, "txn", request)
         return response
 
@@ -122,6 +123,7 @@ class Client:
 
     def range(self, request: RangeRequest) -> RangeResponse:
         """A linearizable range. Raises Status, NodeError."""
+        check_range(request)
         patiently(self._etcd.barrier, self._caller, REQUEST_S)
         with self._etcd.view() as view:
             self._etcd.auth.check_range(self._caller, request.key, request.range_end)

@@ -84,7 +84,8 @@ def proclaim(etcd: Any, caller: Caller, request: ProclaimRequest) -> ProclaimRes
     """The leader says something else. Raises Status."""
 
     def run() -> ProclaimResponse:
-        return ProclaimResponse(header=_proclaim(Client(etcd, caller), _required(request.leader), request.value).header)
+        client, leader = _resumed(etcd, caller, request.leader)
+        return ProclaimResponse(header=_proclaim(client, leader, request.value).header)
 
     return as_client(run)
 
@@ -101,7 +102,7 @@ def resign(etcd: Any, caller: Caller, request: ResignRequest) -> ResignResponse:
     """The leader leads no longer; no error if it hasn't for some time. Raises Status."""
 
     def run() -> ResignResponse:
-        return ResignResponse(header=_resign(Client(etcd, caller), _required(request.leader)).header)
+        return ResignResponse(header=_resign(*_resumed(etcd, caller, request.leader)).header)
 
     return as_client(run)
 
@@ -111,10 +112,13 @@ def _resign(client: Client, leader: LeaderKey) -> TxnResponse:
     return client.txn(created_at(leader.key, leader.rev), [delete])
 
 
-def _required(leader: LeaderKey | None) -> LeaderKey:
+def _resumed(etcd: Any, caller: Caller, leader: LeaderKey | None) -> tuple[Client, LeaderKey]:
+    """What a leader goes on with. One that names no lease gets a new one, as every candidate does; etcd's session makes it."""
     if leader is None:
         raise Status(*LEADER_MISSING)
-    return leader
+    client = Client(etcd, caller)
+    leader.lease = client.session(leader.lease)
+    return client, leader
 
 
 def leader(etcd: Any, caller: Caller, request: LeaderRequest) -> LeaderResponse:

@@ -97,6 +97,12 @@ class LeaseKeeper:
                 self.expired += 1
                 self._expire(lease, self._granted(lease).entry, self._term)
 
+    def in_order(self) -> list[int]:
+        """All leases: those that expire first come first, or where this node doesn't lead, those that were granted first. For
+        any thread. O(n log n)."""
+        deadlines, table = self._deadlines.copy(), self._leases.all()
+        return sorted(table, key=lambda lease: (deadlines.get(lease, 0.0), table[lease].entry))
+
     def remaining(self, lease: int) -> int | None:
         """Whole seconds until a lease expires, 0 if it has; None if there is none. Requires: this node leads."""
         deadline = self._deadlines.get(lease)

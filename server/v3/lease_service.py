@@ -19,7 +19,6 @@ the loops that ask the leader, v3_server.go.
 from __future__ import annotations
 
 import queue
-import threading
 from collections import deque
 from typing import Any
 
@@ -96,60 +95,52 @@ def timetolive(etcd: Any, caller: Caller, request: LeaseTimeToLiveRequest) -> Le
 
 
 def leases(etcd: Any, view: Any, caller: Caller, request: LeaseLeasesRequest) -> LeaseLeasesResponse:
-    """All leases that this node knows, in the order of their ids. O(leases)."""
+    """All leases that this node knows. O(n log n)."""
     etcd.auth.check_known(caller)
-    found = [LeaseStatus(ID=lease) for lease in etcd.leases.ids()]
+    found = [LeaseStatus(ID=lease) for lease in etcd.leasing.keeper.in_order()]
     return LeaseLeasesResponse(header=etcd.header(view.revision), leases=found)
 
 
 class KeepAlive:
-    """One keepalive stream: requests in the order of the body, one after the other."""
+    """One keepalive stream: requests in the order of the body, one after the other. For the streams' thread.
+
+    What is answered in the node's thread comes back to this one first: an end that it sent by itself would overtake it.
+    """
 
     def __init__(self, etcd: Any, caller: Caller, out: Out) -> None:
         self._etcd = etcd
         self._caller = caller
         self._who: Caller | None = None  # the same, once it is known who that is
         self._out = out
-        self._guard = threading.Lock()
         self._waiting: deque[int] = deque()  # leases, the first one being asked for
         self._ended = self._over = False
 
     def received(self, message: LeaseKeepAliveRequest) -> None:
         """A request of the client."""
-        with self._guard:
-            if self._over:
-                return
-            if len(self._waiting) >= KEEPALIVES_MAX:
-                self._over = True
-                self._out.fail(Status(*status.TOO_MANY_REQUESTS))
-                return
-            self._waiting.append(message.ID)
-            if len(self._waiting) > 1:
-                return
-        self._ask()
+        if self._over:
+            return
+        if len(self._waiting) >= KEEPALIVES_MAX:
+            self._fail(Status(*status.TOO_MANY_REQUESTS))
+            return
+        self._waiting.append(message.ID)
+        if len(self._waiting) == 1:
+            self._ask()
 
     def ended(self) -> None:
         """The client asks for nothing more."""
-        with self._guard:
-            self._ended = True
-            if self._waiting or self._over:
-                return
-            self._over = True
-        self._out.end()
+        self._ended = True
+        if not (self._waiting or self._over):
+            self._end()
 
     def closed(self) -> None:
         """The client has gone."""
-        with self._guard:
-            self._over = True
-            self._waiting.clear()
+        self._over = True
 
     def _ask(self) -> None:
         """Has the first of the waiting leases kept alive."""
-        try:
-            lease = self._waiting[0]
-        except IndexError:  # the client has gone
+        if self._over:
             return
-        etcd = self._etcd
+        etcd, lease = self._etcd, self._waiting[0]
         if self._who is None and not etcd.auth.ready(self._caller):
             self._out.job(self._identify)
             return
@@ -158,38 +149,42 @@ class KeepAlive:
             if etcd.auth.enabled:
                 etcd.auth.check_lease_write(who, lease)
         except Status as error:
-            self._over = True
-            self._out.fail(error)
+            self._fail(error)
             return
         header = etcd.header(etcd.node.machine.revision)
 
         def answered(outcome: Known | Status) -> None:
-            self._answered(LeaseKeepAliveResponse(header=header, ID=lease), outcome)
+            response = LeaseKeepAliveResponse(header=header, ID=lease)
+            etcd.streams.call(lambda: self._answered(response, outcome))
 
         etcd.leasing.calls.renew(lease, who.left_s(LEASE_CALL_S), answered)
 
     def _identify(self) -> None:
         """Waits until it is known whose token that is, in a worker."""
         self._who = self._etcd.identify(self._caller)
-        self._ask()
+        self._etcd.streams.call(self._ask)
 
     def _answered(self, response: LeaseKeepAliveResponse, outcome: Known | Status) -> None:
-        with self._guard:
-            if self._over:
-                return
-            if isinstance(outcome, Status):
-                self._over = True
-                self._out.fail(outcome)
-                return
-            response.TTL = outcome.seconds
-            self._out.send(response)
-            self._waiting.popleft()
-            if not self._waiting:
-                if self._ended:
-                    self._over = True
-                    self._out.end()
-                return
-        self._ask()
+        if self._over:
+            return
+        if isinstance(outcome, Status):
+            self._fail(outcome)
+            return
+        response.TTL = outcome.seconds
+        self._out.send(response)
+        self._waiting.popleft()
+        if self._waiting:
+            self._ask()
+        elif self._ended:
+            self._end()
+
+    def _fail(self, error: Status) -> None:
+        self._over = True
+        self._out.fail(error)
+
+    def _end(self) -> None:
+        self._over = True
+        self._out.end()
 
 
 def keepalive(etcd: Any, caller: Caller, out: Out) -> Incoming:

@@ -92,6 +92,10 @@ class Leases:
         """All leases, ascending. O(n log n)."""
         return sorted(self._granted.copy())
 
+    def all(self) -> dict[int, Granted]:
+        """All leases."""
+        return self._granted.copy()
+
     def granted(self, lease: int) -> Granted | None:
         """What was granted; None if there is no such lease."""
         return self._granted.get(lease)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from server.config import NodeConfig
 from tests.cluster.faults import FAULTS
-from tests.cluster.node import PLANTS, PLANTS_IN_V3
+from tests.cluster.node import ALL
 from tests.cluster.processes import Failed
 from tests.cluster.rounds import Plan, Report, VoidRound, play
 
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tick", type=float, default=NodeConfig.tick_s, help="seconds of a Raft tick (default: %(default)s)"
     )
-    parser.add_argument(
-        "--plant", choices=sorted(PLANTS | PLANTS_IN_V3), default="", help="a bug that the round must find"
-    )
+    parser.add_argument("--plant", choices=sorted(ALL), default="", help="a bug that the round must find")
     parser.add_argument("--directory", type=Path, help="where failed rounds are kept (default: a temporary one)")
     parser.add_argument("--list", action="store_true", help="the faults, and nothing else")
     options = parser.parse_args(arguments)

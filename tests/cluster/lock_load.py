@@ -37,17 +37,17 @@ from tests.cluster.txn_load import Asked, NotDone, Refusal, Unknown
 
 __all__ = ["LOCKS", "Claim", "Fenced", "LockLoad", "Step", "judge"]
 
-LEASE_S = 3
+LEASE_S = 2
 WITNESS_S = 120  # longer than any round's faults
-LOCKS = (b"lock/a", b"lock/b")
+LOCKS = (b"lock/a", b"lock/b", b"lock/c")
 WITNESS = b"lock-witness"
 PROTECTED = b"lock-protected/"
 END = b"lock-the-end"
 KEEP_EVERY_S = 0.4
-HOLD_S = 0.3
+HOLD_S = 0.1
 PAUSE_S = 0.02
 GONE_S = 60.0  # until every lease that nobody keeps alive has to be gone, on a busy machine
-CLIENTS = 4
+CLIENTS = 6
 
 
 class Step(NamedTuple):
@@ -146,9 +146,10 @@ class LockLoad:
             answer = nodes[0].ask("lock/lock", {"name": coded(lock), "lease": lease.id})
             self._hold(nodes[2], lease, lock, answer, rng)
             choice = rng.random()
-            if choice < 0.5:
+            if choice < 0.6:
                 nodes[0].ask("lock/unlock", {"key": answer["key"]})
-            elif choice < 0.7:
+            elif choice < 0.85:
+                lease.let_go.set()
                 nodes[0].ask("lease/revoke", {"ID": lease.id})
             else:
                 self.lost += 1

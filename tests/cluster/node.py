@@ -17,13 +17,16 @@ bugs is none:
 | lost-write   | acknowledges every 40th write and doesn't apply it, on all nodes alike   | an apply that skips an error |
 | double-apply | applies a retried request again, as if it were new (server/sessions)     | a store without sessions     |
 | lost-txn     | answers every 40th request of /v3 that it applies, and takes it back      | an apply that skips an error |
+| open-lock    | gives a lock to everybody who asks                                        | a queue that nobody looks at |
+| deaf-keeper  | answers keepalives, and lets the leases end as if there had been none     | a clock that runs too fast   |
 
-The last one is found by the clients of /v3 alone (PLANTS_IN_V3).
+The last three are found by clients of /v3 alone: of its transactions (PLANTS_IN_V3), of its locks (PLANTS_IN_LOCKS).
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -36,11 +39,13 @@ from server.config import NodeConfig
 from server.evaluation import Request
 from server.proposals import Proposal
 from server.sessions import Serial, Sessions
+from server.v3.concurrency import Client
 from server.v3.etcd import Etcd
+from server.v3.lease_keeper import LeaseKeeper
 from server.verbs import nodes
 from tests.cluster.control import controlled_env
 
-__all__ = ["PLANTS", "PLANTS_IN_V3", "main"]
+__all__ = ["ALL", "PLANTS", "PLANTS_IN_LOCKS", "PLANTS_IN_V3", "main"]
 
 LOST_EVERY = 40
 
@@ -53,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tick", type=float, default=NodeConfig.tick_s, help="seconds (default: %(default)s, as metcd serve)"
     )
-    parser.add_argument("--plant", choices=sorted(PLANTS | PLANTS_IN_V3))
+    parser.add_argument("--plant", choices=sorted(ALL))
     parser.add_argument("words", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     nodes.NodeConfig = partial(NodeConfig, env=controlled_env(options.control), tick_s=options.tick)  # type: ignore
     if options.record:
         record(options.record)
     if options.plant:
-        (PLANTS | PLANTS_IN_V3)[options.plant]()
+        ALL[options.plant]()
         print(f"planted: {options.plant}", flush=True)
     return cli.main(options.words)
 
@@ -147,13 +152,35 @@ def lost_txn() -> None:
     Etcd.evaluate = lossy  # type: ignore[method-assign]
 
 
+def open_lock() -> None:
+    """Nobody waits for those who came before."""
+    Client.wait_until_first = lambda self, prefix, revision: None  # type: ignore[method-assign]
+
+
+def deaf_keeper() -> None:
+    """A keepalive is answered, and the lease ends when it would have without it."""
+    renew = LeaseKeeper.renew
+
+    def deaf(self: Any, lease: int, renewed: Any) -> None:
+        deadline = self._deadlines.get(lease)
+        renew(self, lease, renewed)
+        if deadline is not None and lease in self._deadlines:
+            self._deadlines[lease] = deadline
+            heapq.heappush(self._queue, (deadline, lease))
+
+    LeaseKeeper.renew = deaf  # type: ignore[method-assign]
+
+
 PLANTS_IN_V3 = {"lost-txn": lost_txn}
+PLANTS_IN_LOCKS = {"open-lock": open_lock, "deaf-keeper": deaf_keeper}
 PLANTS: dict[str, Callable[[], None]] = {
     "early-ack": early_ack,
     "local-read": local_read,
     "lost-write": lost_write,
     "double-apply": double_apply,
 }
+
+ALL = PLANTS | PLANTS_IN_V3 | PLANTS_IN_LOCKS
 
 if __name__ == "__main__":
     sys.exit(main())

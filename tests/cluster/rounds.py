@@ -31,6 +31,7 @@ from tests.cluster.clients import Load, pairs_of
 from tests.cluster.faults import FAULTS, Stage
 from tests.cluster.history import Op, applied_by, save
 from tests.cluster.keys import GROUPS
+from tests.cluster.lock_load import LockLoad
 from tests.cluster.processes import Cluster, Failed, until
 from tests.cluster.txn_load import TxnLoad
 from tests.cluster.verdict import Verdict, judge
@@ -62,7 +63,7 @@ class Beside(Protocol):
 
 
 # each is made of: the nodes' URLs, the seed, and when the round began, by time.monotonic
-BESIDE: list[Callable[[Mapping[int, str], int, float], Beside]] = [TxnLoad]
+BESIDE: list[Callable[[Mapping[int, str], int, float], Beside]] = [TxnLoad, LockLoad]
 
 
 class VoidRound(Failed):

@@ -200,6 +200,15 @@ def test_another_table_is_begun_anew() -> None:
     assert late.keeper.remaining(77) == 10
 
 
+def test_leases_are_listed_as_they_expire_or_where_nobody_knows_as_they_were_granted() -> None:
+    sim = Sim(2)
+    sim.grant(9, 60)
+    sim.grant(3, 60)
+    sim.grant(5, 10)
+    assert sim.members[0].keeper.in_order() == [5, 9, 3]
+    assert sim.members[1].keeper.in_order() == [9, 3, 5]
+
+
 def test_renewals_leave_no_memory() -> None:
     sim = Sim(1)
     sim.grant(77, 10)

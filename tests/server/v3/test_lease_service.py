@@ -44,7 +44,8 @@ class Etcd:
         self.enabled = self.waits_for_token = False
         calls = SimpleNamespace(renew=lambda lease, timeout_s, answered: self.asked.append((lease, answered)))
         self.leasing = SimpleNamespace(calls=calls)
-        self.auth = self
+        self.auth = self.streams = self
+        self.calls: list[Any] = []
         self.node = SimpleNamespace(machine=self)
 
     def ready(self, caller: Caller) -> bool:
@@ -60,9 +61,20 @@ class Etcd:
         assert caller.username == "one"
         raise Status(*status.PERMISSION_DENIED)
 
+    def call(self, function: Any) -> bool:
+        self.calls.append(function)
+        return True
+
+    def turn(self) -> None:
+        """A turn of the streams' thread."""
+        while self.calls:
+            self.calls.pop(0)()
+
     def answer(self, outcome: Any) -> int:
+        """The leader has answered, in the node's thread; and the streams' thread has its turn."""
         lease, answered = self.asked.pop(0)
         answered(outcome)
+        self.turn()
         return int(lease)
 
 
@@ -97,6 +109,17 @@ def test_a_stream_goes_on_until_its_body_ends() -> None:
     assert out.lines == [(1, 77, 60)] * 2
     keepalive.ended()
     assert out.lines[-1] == "end"
+
+
+def test_an_end_never_overtakes_an_answer_of_the_node() -> None:
+    """The node's thread answers before the streams' thread finds that the body has ended."""
+    etcd, out, keepalive = stream()
+    keepalive.received(request(77))
+    _, answered = etcd.asked.pop()
+    answered(Known(60, 60))
+    keepalive.ended()
+    etcd.turn()
+    assert out.lines == [(1, 77, 60), "end"]
 
 
 def test_no_request_is_no_answer() -> None:
@@ -135,6 +158,8 @@ def test_a_token_that_is_new_is_waited_for_by_a_worker() -> None:
     etcd, out, keepalive = stream()
     etcd.waits_for_token = True
     keepalive.received(request(77))
+    etcd.waits_for_token = False
+    etcd.turn()
     etcd.answer(Known(60, 60))
     assert out.lines == [(1, 77, 60)]
 

@@ -154,6 +154,30 @@ def test_a_candidate_that_gives_up_takes_its_key_along(node: Node) -> None:
     assert keys(node) == [b"e/10"]
 
 
+def test_a_leader_that_names_no_lease_gets_a_new_one(node: Node) -> None:
+    """As a candidate does; what it says hangs on that from then on."""
+    led = campaign(node.etcd, NOBODY, CampaignRequest(name=b"e", lease=16, value=b"1")).leader
+    led.lease = 0
+    proclaim(node.etcd, NOBODY, ProclaimRequest(leader=led, value=b"2"))
+    assert led.lease not in (0, 16)
+    assert node.etcd.leases.keys_in(node.machine.store, led.lease) == [b"e/10"]
+    assert node.etcd.leases.keys_in(node.machine.store, 16) == []
+
+
+def test_what_is_wrong_in_itself_is_refused_before_it_is_proposed(node: Node) -> None:
+    index = node.machine.applied_index
+    for wrong in (
+        lambda: proclaim(node.etcd, NOBODY, ProclaimRequest(leader=LeaderKey(lease=16))),
+        lambda: resign(node.etcd, NOBODY, ResignRequest(leader=LeaderKey(lease=16))),
+        lambda: unlock(node.etcd, NOBODY, UnlockRequest()),
+        lambda: lock(node.etcd, NOBODY, LockRequest(name=b"n" * 33_000, lease=16)),
+    ):
+        with pytest.raises(Status, match="key") as refused:
+            wrong()
+        assert refused.value.code == 2
+    assert node.machine.applied_index == index
+
+
 class Out:
     """What an observer is told."""
 
