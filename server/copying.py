@@ -113,6 +113,8 @@ class Copying:
         self._verify(mark)
         if self.report.verified:
             self._write([rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=MARK))])
+        else:  # the next run looks at every key again
+            self._write([_put(MARK, _Mark(mark.source, mark.revision, b"\0").encode())])
         return self.report
 
     def _begin(self, header: rpc.ResponseHeader) -> _Mark:

@@ -10,10 +10,11 @@ What became of a `tell` decides between two errors, and etcd's answers don't say
     no answer; code 14 "timed out"; code 2, 4 "context deadline exceeded"; any other  OutcomeUnknown
 
 1. A call that may have been carried out is never sent a second time.
-2. A node that doesn't answer an `ask` within TRY_S isn't waited for longer: another one is asked.
-3. The URL that answered last is asked first. Connections are kept, one for each call that is on its way at the same time.
+2. A node that doesn't answer an `ask` within TRY_S isn't waited for longer while there is another one to be asked.
+3. A user's token that has expired is replaced, and the call sent again: it was refused.
+4. The URL that answered last is asked first. Connections are kept, one for each call that is on its way at the same time.
 
-It works against etcd 3.4 and later, and against our own nodes. Left out: TLS and users; streams, but for the one message that
+It works against etcd 3.4 and later, and against our own nodes. Left out: TLS; streams, but for the one message that
 lease/keepalive answers.
 """
 
@@ -53,11 +54,15 @@ _REFUSED = {
 }  # fmt: skip
 
 
-class EtcdClient:
-    """For any thread. close() when nobody calls any more."""
+_OTHER_TOKEN = {status.INVALID_AUTH_TOKEN, status.AUTH_OLD_REVISION, status.USER_EMPTY, status.AUTH_USER_EMPTY}
 
-    def __init__(self, urls: Sequence[str], timeout_s: float = 10.0) -> None:
-        """urls: "http://host:port" of nodes of one cluster. timeout_s: for each call. Raises ValueError for a bad URL."""
+
+class EtcdClient:
+    """For any thread. A context manager; or close() when nobody calls any more."""
+
+    def __init__(self, urls: Sequence[str], timeout_s: float = 10.0, user: str | None = None) -> None:
+        """urls: "http://host:port" of nodes of one cluster. timeout_s: for each call. user: "name:password", for a cluster that
+        asks who calls. Raises ValueError for a bad URL, or a user without a password."""
         if not urls:
             raise ValueError("no URL of an etcd is given")
         self.urls = list(urls)
@@ -66,7 +71,15 @@ class EtcdClient:
         self._free: list[list[http.client.HTTPConnection]] = [[] for _ in urls]
         self._guard = threading.Lock()
         self._first = 0  # asked first
+        self._user = _name_and_password(user) if user is not None else None
+        self._token: str | None = None  # of the user; "" while the cluster asks nobody who calls
         self.outcomes: Counter[str] = Counter()  # of single sendings, for metrics
+
+    def __enter__(self) -> EtcdClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Closes the connections that are free."""
@@ -89,14 +102,46 @@ class EtcdClient:
         return self._judged(self._send(at, path, render(request), time.monotonic() + TRY_S), response)
 
     def _call(self, path: str, request: rpc.Message, response: type[M], repeats: bool) -> M:
+        """A call with the user's token. What is refused for the token alone has done nothing, and is sent with a new one."""
         body, deadline = render(request), time.monotonic() + self._timeout_s
+        if self._user is None:
+            return self._sent(path, body, response, repeats, deadline)
+        if self._token is None:
+            self._authenticate(deadline)
+        try:
+            return self._sent(path, body, response, repeats, deadline)
+        except Status as refused:
+            if (refused.code, refused.sentence) not in _OTHER_TOKEN:
+                raise
+        self._authenticate(deadline)
+        return self._sent(path, body, response, repeats, deadline)
+
+    def _authenticate(self, deadline: float) -> None:
+        """A token for the user. Raises what a call raises."""
+        assert self._user is not None
+        self._token = ""  # none is sent for this
+        asked = render(rpc.AuthenticateRequest(*self._user))
+        try:
+            token = self._sent("auth/authenticate", asked, rpc.AuthenticateResponse, True, deadline).token
+        except Status as refused:
+            if (refused.code, refused.sentence) != status.AUTH_NOT_ENABLED:
+                self._token = None
+                raise
+            return
+        except BaseException:
+            self._token = None
+            raise
+        self._token = token
+
+    def _sent(self, path: str, body: bytes, response: type[M], repeats: bool, deadline: float) -> M:
+        """The answer of the first node that gives one."""
         why = ""
         order = [(self._first + step) % len(self.urls) for step in range(len(self.urls))]
         for at in order:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            try_s = min(left, TRY_S) if repeats and len(order) > 1 else left
+            try_s = min(left, TRY_S) if repeats and at != order[-1] else left
             try:
                 answer = self._judged(self._send(at, path, body, time.monotonic() + try_s), response)
             except NoLeader as error:
@@ -124,7 +169,8 @@ class EtcdClient:
             self._end(connection, "not sent")
             raise NoLeader(f"it can't be reached: {error}") from None
         try:
-            told = send(connection, Exchange("POST", f"/v3/{path}", body), deadline)
+            fields = {"Authorization": self._token} if self._token else {}
+            told = send(connection, Exchange("POST", f"/v3/{path}", body, fields), deadline)
         except NotSent as error:
             self._end(connection, "not sent")
             raise NoLeader(str(error)) from None
@@ -147,9 +193,16 @@ class EtcdClient:
         said = _sentence(told)
         if said in _NOTHING_DONE or said.sentence.startswith(_NOT_DIALED):
             raise NoLeader(said.sentence)
-        if said.code in _REFUSED:
+        if said.code in _REFUSED or said in _OTHER_TOKEN:
             raise Status(*said)
         raise OutcomeUnknown(said.sentence)
+
+
+def _name_and_password(user: str) -> tuple[str, str]:
+    name, colon, password = user.partition(":")
+    if not colon:
+        raise ValueError("a user is given as name:password")
+    return name, password
 
 
 def _message(body: bytes, response: type[M]) -> M:

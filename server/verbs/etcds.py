@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import getpass
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from server.verbs.words import AddVerb, UsageError, port
 __all__ = ["add"]
 
 OURS = os.environ.get("METCD_ENDPOINTS", DEFAULT_ENDPOINTS)
+USER_HELP = "where authentication is on; the password is asked for if it isn't there"
 TIMEOUT_HELP = "seconds for each request (default: %(default)s)"
 
 
@@ -40,23 +42,28 @@ def add(verb: AddVerb) -> None:
     front.add_argument("--host", default="127.0.0.1", help="for clients (default: %(default)s)")
     front.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
     front.add_argument("--timeout", type=float, default=10.0, help=TIMEOUT_HELP)
+    front.add_argument("--user", metavar="NAME[:PASSWORD]", help=USER_HELP)
     for each in (out, into):
+        for side in ("from", "to"):
+            each.add_argument(f"--{side}-user", metavar="NAME[:PASSWORD]", help=f"of --{side}: {USER_HELP}")
         each.add_argument("--timeout", type=float, default=10.0, help=TIMEOUT_HELP)
         each.add_argument("--json", action="store_true", help="for programs: what was done, as one JSON object")
 
 
-def etcd_of(urls: str, option: str, timeout_s: float) -> EtcdClient:
-    """A client of the etcd that an option names. Raises UsageError."""
+def etcd_of(urls: str, option: str, user: str | None, timeout_s: float) -> EtcdClient:
+    """A client of the etcd that an option names, for a user. Raises UsageError."""
+    if user and ":" not in user:
+        user = f"{user}:{getpass.getpass(f'password of {user}: ')}"
     try:
-        return EtcdClient(urls.split(","), timeout_s)
+        return EtcdClient(urls.split(","), timeout_s, user or None)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
 
 
 def _copy(options: argparse.Namespace) -> int:
     """0 if both sides are the same at the end; 1 if they aren't; 2, by an exception, if it can't be made."""
-    source = etcd_of(options.source, "--from", options.timeout)
-    target = etcd_of(options.to, "--to", options.timeout)
+    source = etcd_of(options.source, "--from", options.from_user, options.timeout)
+    target = etcd_of(options.to, "--to", options.to_user, options.timeout)
     try:
         report = Copying(source, target, lambda line: print(f"metcd: {line}", file=sys.stderr)).run()
     except (CopyRefused, Status) as refused:
@@ -91,7 +98,7 @@ def _lines(report: Report) -> list[str]:
 
 
 def _front(options: argparse.Namespace) -> int:
-    etcd = etcd_of(options.etcd, "--etcd", options.timeout)
+    etcd = etcd_of(options.etcd, "--etcd", options.user, options.timeout)
     stop = stop_event()
     try:
         front = Front(FrontNode(etcd), (options.host, options.port))

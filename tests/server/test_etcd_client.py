@@ -24,6 +24,8 @@ class Gateway(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.asked: list[str] = []
+        self.tokens: list[str | None] = []
+        self.token = ""  # what it gives out, and takes; none is asked for while this is ""
         self.answer: tuple[int, bytes] | None = (200, b'{"header":{"revision":"7"}}')  # None: not before `ending`
         self.ending = threading.Event()
 
@@ -36,11 +38,16 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(gateway, Gateway)
         self.rfile.read(int(self.headers["Content-Length"]))
         gateway.asked.append(self.path)
+        gateway.tokens.append(self.headers.get("Authorization"))
         if gateway.answer is None:
             gateway.ending.wait()
             self.close_connection = True
             return
         code, body = gateway.answer
+        if self.path == "/v3/auth/authenticate":
+            code, body = 200, json.dumps({"token": gateway.token}).encode()
+        elif gateway.token and self.headers.get("Authorization") != gateway.token:
+            code, body = refusing(status.INVALID_AUTH_TOKEN)
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -67,7 +74,7 @@ def gateways() -> Iterator[list[Gateway]]:
 
 @pytest.fixture
 def client(gateways: list[Gateway]) -> Iterator[EtcdClient]:
-    asking = EtcdClient([gateway.url for gateway in gateways], timeout_s=0.6)
+    asking = EtcdClient([gateway.url for gateway in gateways], timeout_s=30)
     yield asking
     asking.close()
 
@@ -139,22 +146,26 @@ def test_what_etcd_refuses_is_raised_with_its_sentence(
     assert gateways[1].asked == []
 
 
-def test_no_answer_at_all_is_unknown_for_a_write(gateways: list[Gateway], client: EtcdClient) -> None:
+SILENCE_S = 0.3
+
+
+def test_no_answer_at_all_is_unknown_for_a_write(gateways: list[Gateway]) -> None:
     gateways[0].answer = None
-    with pytest.raises(OutcomeUnknown, match="it doesn't answer"):
+    urls = [gateway.url for gateway in gateways]
+    with EtcdClient(urls, SILENCE_S) as client, pytest.raises(OutcomeUnknown, match="it doesn't answer"):
         put(client)
     assert [len(gateway.asked) for gateway in gateways] == [1, 0]
 
 
-def test_a_read_asks_the_next_node_in_time(
+def test_no_answer_at_all_sends_a_read_to_the_next_node(
     gateways: list[Gateway], client: EtcdClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.etcd_client.TRY_S", 0.1)
+    monkeypatch.setattr("server.etcd_client.TRY_S", 0.05)
     gateways[0].answer = None
     assert get(client).header == rpc.ResponseHeader(revision=7)
     gateways[1].answer = None
-    with pytest.raises(NoLeader):
-        get(client)
+    with EtcdClient([gateway.url for gateway in gateways], SILENCE_S) as impatient, pytest.raises(NoLeader):
+        get(impatient)
 
 
 def test_nobody_there_is_no_leader_whatever_is_asked(gateways: list[Gateway]) -> None:
@@ -192,6 +203,18 @@ def test_an_answer_that_is_no_json_is_no_answer(
         gateway.answer = (200, b"<html>")
     with pytest.raises((OutcomeUnknown, NoLeader), match="can't be read"):
         call(client)
+
+
+def test_a_user_gets_a_token_and_another_one_when_that_has_expired(gateways: list[Gateway]) -> None:
+    gateways[0].token = "first"
+    with EtcdClient([gateways[0].url], user="root:pass:word") as client:
+        put(client)
+        gateways[0].token = "second"
+        put(client)
+        put(client)
+    assert gateways[0].tokens == [None, "first", "first", None, "second", "second"]
+    with pytest.raises(ValueError, match="name:password"):
+        EtcdClient([gateways[0].url], user="root")
 
 
 def test_urls_are_those_of_nodes() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ from server.cli import main
 from server.client import Client
 from server.copying import MARK, Copying
 from server.etcd_client import EtcdClient
-from server.front import Front, FrontNode
 from server.v3 import rpc
 from tests.interop.etcd_member import Etcd, running_etcd, running_etcds
+from tests.server.gateways import asked, front_over, serving
 from tests.server.local_nodes import eventually
 
 
@@ -40,8 +38,12 @@ def everything(etcd: Etcd) -> dict[bytes, tuple[bytes, int]]:
     }
 
 
+def all_of(etcds: list[Etcd]) -> list[str]:
+    return [etcd.url for etcd in etcds]
+
+
 def urls(etcds: list[Etcd]) -> str:
-    return ",".join(etcd.url for etcd in etcds)
+    return ",".join(all_of(etcds))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,27 @@ def test_an_import_is_the_same_in_the_other_direction(
     assert main(["import", "--from", urls(source), "--to", target.url]) == 0
     assert "verified: both sides have 40 keys, sha256 " in capsys.readouterr().out
     assert everything(target) == everything(source[0])
+
+
+@pytest.mark.parametrize("engine", ["lsm", "btree", "bitcask", "memory"])
+def test_from_ours_to_etcd_and_back_into_ours(
+    pair: tuple[Etcd, list[Etcd]], tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was copied out and in again hashes as it did; so do keys that the simple routes wrote."""
+    _, etcds = pair
+    with serving(tmp_path / "one", engine) as one, serving(tmp_path / "two", engine) as two:
+        with Client([one]) as client, EtcdClient([one]) as gateway:
+            client.batch([(b"simple/%d" % at, b"\xff" * at) for at in range(300)])
+            gateway.tell("lease/grant", rpc.LeaseGrantRequest(ID=77, TTL=600), rpc.LeaseGrantResponse)
+            gateway.tell("kv/put", rpc.PutRequest(key=b"leased", value=b"v", lease=77), rpc.PutResponse)
+        assert main(["export", "--from", one, "--to", urls(etcds), "--json"]) == 0
+        assert main(["import", "--from", urls(etcds), "--to", two, "--json"]) == 0
+        out, into = map(json.loads, capsys.readouterr().out.splitlines())
+        assert out["keys"] == into["keys"] == 301
+        assert out["sha256"] == into["target_sha256"]
+        assert everything(etcds[1])[b"leased"] == (b"v", 77)
+        with Client([two]) as client:
+            assert client.get(b"simple/299") == b"\xff" * 299
 
 
 class Killed(Exception):
@@ -182,32 +205,9 @@ def test_a_copy_is_refused_where_it_would_do_harm(
 # ---- the front ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def front_over(etcds: list[Etcd], timeout_s: float = 10.0) -> Iterator[str]:
-    client = EtcdClient([etcd.url for etcd in etcds], timeout_s)
-    front = Front(FrontNode(client), ("127.0.0.1", 0))
-    front.start()
-    try:
-        yield "http://{}:{}".format(*front.address)
-    finally:
-        front.stop()
-        client.close()
-
-
-def asked(url: str, method: str, path: str, body: bytes | None = None, **fields: str) -> tuple[int, str, bytes]:
-    """Status, X-Metcd-Index and body."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-    try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in fields.items()})
-        answer = connection.getresponse()
-        return answer.status, answer.getheader("X-Metcd-Index", ""), answer.read()
-    finally:
-        connection.close()
-
-
 def test_a_client_of_ours_notices_no_difference(pair: tuple[Etcd, list[Etcd]]) -> None:
     _, etcds = pair
-    with front_over(etcds) as url, Client([url]) as client:
+    with front_over(all_of(etcds)) as url, Client([url]) as client:
         client.put(b"hello", b"world")
         assert client.get(b"hello") == b"world"
         assert client.get(b"hello", consistency="stale") in (b"world", None)
@@ -225,7 +225,7 @@ def test_a_client_of_ours_notices_no_difference(pair: tuple[Etcd, list[Etcd]]) -
 
 def test_a_scan_of_many_pages_sees_one_revision(pair: tuple[Etcd, list[Etcd]]) -> None:
     _, etcds = pair
-    with front_over(etcds) as url, Client([url]) as client:
+    with front_over(all_of(etcds)) as url, Client([url]) as client:
         for part in range(12):
             client.batch([(b"k%05d" % (part * 100 + at), b"v") for at in range(100)])
         pairs = client.scan()
@@ -237,7 +237,7 @@ def test_a_scan_of_many_pages_sees_one_revision(pair: tuple[Etcd, list[Etcd]]) -
 
 def test_a_request_of_a_session_is_carried_out_once_by_whichever_front(pair: tuple[Etcd, list[Etcd]]) -> None:
     _, etcds = pair
-    with front_over(etcds) as one, front_over(etcds) as other:
+    with front_over(all_of(etcds)) as one, front_over(all_of(etcds)) as other:
         session = json.loads(asked(one, "POST", "/_/sessions")[2])["session"]
         status, index, _ = asked(one, "PUT", "/a", b"1", X_Metcd_Request=f"{session}/1")
         assert status == 204
@@ -253,7 +253,7 @@ def test_a_request_of_a_session_is_carried_out_once_by_whichever_front(pair: tup
 
 def test_what_etcd_refuses_and_what_only_a_node_has_is_said(pair: tuple[Etcd, list[Etcd]]) -> None:
     _, etcds = pair
-    with front_over(etcds) as url:
+    with front_over(all_of(etcds)) as url:
         many = b"".join(b'{"op":"put","key":"%b","value":""}\n' % b64(b"k%d" % at).encode() for at in range(129))
         status, _, body = asked(url, "POST", "/_/batch", many)
         assert (status, json.loads(body)["error"]) == (
@@ -273,7 +273,7 @@ def test_what_etcd_refuses_and_what_only_a_node_has_is_said(pair: tuple[Etcd, li
 
 def test_another_member_is_asked_when_one_dies_and_without_a_majority_nothing_is_claimed(tmp_path: Path) -> None:
     """503: nothing was done. 504: unknown. A stale read is answered by whoever is left."""
-    with running_etcds(tmp_path, 3) as etcds, front_over(etcds) as url:
+    with running_etcds(tmp_path, 3) as etcds, front_over(all_of(etcds)) as url:
         assert asked(url, "PUT", "/a", b"1")[0] == 204
         etcds[0].process.send_signal(signal.SIGSTOP)
         assert eventually("a read is answered by another member", lambda: asked(url, "GET", "/a")[2] == b"1")
@@ -288,3 +288,24 @@ def test_another_member_is_asked_when_one_dies_and_without_a_majority_nothing_is
         assert asked(url, "GET", "/a?consistency=stale") == (200, "", b"3")
         etcds[0].process.kill()
         assert eventually("nobody is there", lambda: asked(url, "PUT", "/a", b"5")[0] == 503)
+
+
+def test_where_authentication_is_on_a_user_is_needed_and_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_etcd(tmp_path / "source") as source, running_etcd(tmp_path / "target") as target:
+        put(source, b"a", b"1")
+        for path, body in (("user/add", {"name": "root", "password": "secret"}), ("role/add", {"name": "root"})):
+            target.ask(f"auth/{path}", body)
+        target.ask("auth/user/grant", {"user": "root", "role": "root"})
+        assert target.ask("auth/enable", {})[0] == 200
+        words = ["export", "--from", source.url, "--to", target.url]
+        assert main(words) == 2
+        assert main([*words, "--to-user", "root:wrong"]) == 2
+        nobody, wrong = capsys.readouterr().err.splitlines()
+        assert "user name is empty" in nobody
+        assert "authentication failed" in wrong
+        assert main([*words, "--from-user", "root:any", "--to-user", "root:secret"]) == 0
+        with EtcdClient([target.url], user="root:secret") as client:
+            found = client.ask("kv/range", rpc.RangeRequest(key=b"a"), rpc.RangeResponse)
+            assert found.kvs[0].value == b"1"

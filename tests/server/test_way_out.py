@@ -1,0 +1,173 @@
+"""Copies between two of our own clusters, and the front over one: what tests/interop asks of a real etcd, in small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.cli import main
+from server.client import Client
+from server.copying import MARK, Copying, CopyRefused
+from server.etcd_client import EtcdClient
+from server.v3 import rpc
+from tests.server.gateways import asked, front_over, serving
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[tuple[EtcdClient, EtcdClient]]:
+    """A source and a target, on two engines."""
+    with serving(tmp_path / "source", "lsm") as source, serving(tmp_path / "target", "btree") as target:
+        clients = EtcdClient([source]), EtcdClient([target])
+        yield clients
+        for client in clients:
+            client.close()
+
+
+def put(client: EtcdClient, key: bytes, value: bytes, lease: int = 0) -> None:
+    client.tell("kv/put", rpc.PutRequest(key=key, value=value, lease=lease), rpc.PutResponse)
+
+
+def everything(client: EtcdClient) -> dict[bytes, tuple[bytes, int]]:
+    """All keys with their values and leases."""
+    asked = rpc.RangeRequest(key=b"\0", range_end=b"\0")
+    return {pair.key: (pair.value, pair.lease) for pair in client.ask("kv/range", asked, rpc.RangeResponse).kvs}
+
+
+def fill(client: EtcdClient) -> None:
+    client.tell("lease/grant", rpc.LeaseGrantRequest(ID=77, TTL=600), rpc.LeaseGrantResponse)
+    for at in range(150):
+        put(client, b"k%03d\xff" % at, b"v" * at, 77 if at % 10 == 0 else 0)
+
+
+class Killed(Exception):
+    """In place of the end of a process."""
+
+
+class Mortal(EtcdClient):
+    """A client whose process ends when it has written so often."""
+
+    writes = 0
+
+    def tell(self, path: str, request: rpc.Message, response: type[Any]) -> Any:
+        self.writes -= path == "kv/txn"
+        if self.writes < 0:
+            raise Killed
+        return super().tell(path, request, response)
+
+
+def test_a_copy_has_all_keys_and_leases_and_says_so(
+    both: tuple[EtcdClient, EtcdClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = both
+    fill(source)
+    assert main(["export", "--from", source.urls[0], "--to", target.urls[0], "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["keys"], report["leases"], report["written"], report["verified"]) == (150, 1, 150, True)
+    assert everything(target) == everything(source)
+    granted = target.ask("lease/timetolive", rpc.LeaseTimeToLiveRequest(ID=77), rpc.LeaseTimeToLiveResponse)
+    assert granted.grantedTTL == 600
+    with pytest.raises(CopyRefused, match="the target has 150 keys"):
+        Copying(source, target, print).run()
+    with pytest.raises(CopyRefused, match="the same cluster"):
+        Copying(source, source, print).run()
+
+
+def test_a_copy_that_was_killed_goes_on_and_deletes_what_the_source_has_no_longer(
+    both: tuple[EtcdClient, EtcdClient],
+) -> None:
+    source, target = both
+    fill(source)
+    mortal = Mortal(target.urls)
+    mortal.writes = 3
+    with pytest.raises(Killed):
+        Copying(source, mortal, print).run()
+    mortal.close()
+    assert MARK in everything(target)
+    source.tell("lease/revoke", rpc.LeaseRevokeRequest(ID=77), rpc.LeaseRevokeResponse)
+    gone = rpc.DeleteRangeRequest(key=b"k001\xff")
+    last = source.tell("kv/deleterange", gone, rpc.DeleteRangeResponse)
+    assert last.header is not None
+    compacting = rpc.CompactionRequest(revision=last.header.revision)
+    source.tell("kv/compaction", compacting, rpc.CompactionResponse)
+    report = Copying(source, target, print).run()
+    assert (report.resumed, report.verified, report.deleted) == (True, True, 1)
+    assert everything(target) == everything(source)
+
+
+class Meddled(EtcdClient):
+    """A client beside which somebody else writes, after the second transaction."""
+
+    writes = 0
+
+    def tell(self, path: str, request: rpc.Message, response: type[Any]) -> Any:
+        answer = super().tell(path, request, response)
+        self.writes += path == "kv/txn"
+        if self.writes == 2:
+            self.writes += 1
+            put(self, b"b", b"meddled")
+        return answer
+
+
+def test_somebody_who_writes_to_the_target_meanwhile_is_noticed(both: tuple[EtcdClient, EtcdClient]) -> None:
+    """And the next run makes it right."""
+    source, target = both
+    put(source, b"a", b"1")
+    meddled = Meddled(target.urls)
+    report = Copying(source, meddled, print).run()
+    meddled.close()
+    assert (report.keys, report.target_keys, report.verified) == (1, 2, False)
+    report = Copying(source, target, print).run()
+    assert (report.resumed, report.deleted, report.verified) == (True, 1, True)
+    assert everything(target) == everything(source) == {b"a": (b"1", 0)}
+
+
+def test_the_front_answers_as_a_node_does(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node, front_over([node]) as front:
+        for url in (node, front):  # the sessions of a front are keys, which a scan of the node shows
+            with Client([url]) as ours:
+                ours.put(b"hello", b"world")
+                assert ours.get(b"hello") == b"world"
+                ours.batch([(b"k%d" % at, b"") for at in range(9)])
+                ours.batch([(b"k0", b"first"), (b"k1", None), (b"k0", b"last")])
+                assert ours.get(b"k0", consistency="stale") == b"last"
+                ours.delete(b"hello")
+                assert ours.get(b"hello") is None
+                keys = [key for key, _ in ours.scan()]
+                assert keys == [b"k%d" % at for at in range(9) if at != 1]
+                assert [key for key, _ in ours.scan(reverse=True)] == keys[::-1]
+                assert [key for key, _ in ours.scan(prefix=b"k", start=b"k4", limit=2)] == [b"k4", b"k5"]
+
+
+def test_a_request_of_a_session_is_carried_out_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node, front_over([node]) as url:
+        session = json.loads(asked(url, "POST", "/_/sessions")[2])["session"]
+        first = asked(url, "PUT", "/a", b"1", X_Metcd_Request=f"{session}/1")
+        assert first[0] == 204
+        assert asked(url, "PUT", "/a", b"2")[0] == 204
+        assert asked(url, "PUT", "/a", b"1", X_Metcd_Request=f"{session}/1")[:2] == first[:2]
+        assert asked(url, "GET", "/a")[2] == b"2"
+        assert asked(url, "DELETE", "/a", X_Metcd_Request=f"{session}/2")[0] == 204
+        assert asked(url, "PUT", "/a", b"1", X_Metcd_Request=f"{session}/1")[0] == 409
+        assert asked(url, "PUT", "/a", b"1", X_Metcd_Request=f"{session + 1}/1")[0] == 410
+
+
+def test_what_only_a_node_has_is_not_here(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node, front_over([node]) as url:
+        for path in ("/_/members", "/_/snapshot", "/_/feed", "/_/describe"):
+            assert asked(url, "GET", path)[0] == 501, path
+        for path in ("/_/digest", "/v3/kv/range", "/v3/auth/status"):
+            assert asked(url, "POST", path, b'{"key":"Zm9v"}')[0] == 501, path
+        assert asked(url, "GET", "/_/health")[0] == 200
+
+
+def test_a_front_without_an_etcd_says_that_nothing_was_done() -> None:
+    with front_over(["http://127.0.0.1:1"]) as url:
+        assert asked(url, "PUT", "/a", b"1")[0] == 503
+        assert asked(url, "GET", "/a")[0] == 503
+        assert asked(url, "GET", "/_/health")[0] == 503
+        told = json.loads(asked(url, "GET", "/_/status")[2])
+        assert "can't be reached" in told["etcd"][0]["error"]
