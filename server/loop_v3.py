@@ -22,8 +22,7 @@ from server.v3.failures import DEADLINE, status_of
 from server.v3.messages import Message
 from server.v3.method import Caller, Read, Write
 from server.v3.status import REQUEST_TOO_LARGE, Code, Status
-from server.v3.unary import begin, error_answer, internal_of, response_answer
-from server.v3.wire import encode
+from server.v3.unary import begin, entry_of, error_answer, response_answer
 
 __all__ = ["begin_v3", "is_simple_v3"]
 
@@ -112,7 +111,7 @@ def begin_v3(server: Serves, call: Call, body: bytes, then: Then) -> Answer | Be
         assert isinstance(method, Write)
         if not etcd.has_leader():
             return None
-        data = encode(internal_of(method, caller, request))
+        data = entry_of(method, caller, request)
         if len(data) > BODY_BYTES_MAX:
             return error_answer(Status(*REQUEST_TOO_LARGE))
         write = BegunV3Write(then, etcd)

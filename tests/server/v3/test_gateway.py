@@ -9,6 +9,17 @@ from server.config import NodeConfig
 from server.http import FrontEnd, Limits
 from server.node import Node
 from server.strangers import ANYBODY, Strangers
+from server.v3.method import Caller, Write
+from server.v3.rpc import (
+    AuthUserGrantRoleRequest,
+    DeleteRangeRequest,
+    InternalRaftRequest,
+    PutRequest,
+    RequestHeader,
+    TxnRequest,
+)
+from server.v3.unary import entry_of
+from server.v3.wire import encode
 from tests.server.fake_node import Wire
 from tests.server.local_nodes import eventually, free_ports
 
@@ -180,6 +191,24 @@ def test_the_loop_answers_as_a_thread_does(node, wire, target, body, fields):
         return found[0], headers, re.sub(rb'(_revision|revision|version|raft_term)":"[0-9]+"', b"", found[2])
 
     assert answer(b"") == answer(b"Grpc-Timeout: 1H\r\n")
+
+
+@pytest.mark.parametrize("who", [Caller(), Caller("t", "alice", 7), Caller("t", "é" * 100, 1 << 40)])
+@pytest.mark.parametrize(
+    ("field", "request_"),
+    [
+        ("put", PutRequest(b"k", b"v" * 300, 77)),
+        ("delete_range", DeleteRangeRequest(b"")),
+        ("txn", TxnRequest()),
+        ("auth_user_grant_role", AuthUserGrantRoleRequest("a", "b")),
+    ],
+)
+def test_an_entry_that_is_put_together_is_the_one_that_is_encoded(who, field, request_):
+    """What the loop proposes and what a thread proposes are the same bytes."""
+    asked = InternalRaftRequest(header=RequestHeader(username=who.username, auth_revision=who.auth_revision))
+    setattr(asked, field, request_)
+    method = Write("x", type(request_), lambda request: None, field)
+    assert entry_of(method, who, request_) == encode(asked)
 
 
 def test_requests_that_were_sent_ahead_are_answered_in_their_order(wire):
