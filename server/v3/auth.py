@@ -27,6 +27,7 @@ Invariants:
 3. A read is checked before it is evaluated, and `settled` after: if anything changed meanwhile, nothing is answered.
 4. The wrong token is an error even while authentication is off, and an absent one is nobody; both as in etcd 3.5.1.
 
+Left out: a watch is permitted when it is created, and goes on when the right is taken away, as in etcd.
 Follows etcd's server/auth/store.go, server/etcdserver/apply_auth.go and v3_server.go.
 """
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from server import cli
 from server.client import Client
 from server.config import NodeConfig
 from server.errors import NodeError
@@ -303,6 +304,26 @@ def test_the_client_sends_a_name_and_a_password(served: Served):
         wrong.get(b"p/client")
     with pytest.raises(ValueError, match="name:password"):
         Client([served.url], user="reader")
+
+
+def test_the_verbs_send_it_too(
+    served: Served, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    def run(*words: str) -> int:
+        return cli.main([*words, "--endpoints", served.url])
+
+    assert run("put", "p/verb", "1", "--user", "writer:writer") == 0
+    capfdbinary.readouterr()
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "reader" if "reader" in prompt else "")
+    assert run("get", "p/verb", "--user", "reader") == 0
+    assert capfdbinary.readouterr().out.strip() == b"1"
+    assert run("get", "p/verb") == 2
+    assert b"Authentication is on" in capfdbinary.readouterr().err
+    assert run("snapshot", "save", str(tmp_path / "file"), "--user", "reader:reader") == 2
+    assert b"may not do that" in capfdbinary.readouterr().err
+    monkeypatch.setenv("METCD_USER", "root:root")
+    assert run("snapshot", "save", str(tmp_path / "file")) == 0
+    assert run("check", "--cluster") == 0
 
 
 def test_what_is_refused_is_said_in_one_sentence_with_a_challenge(served: Served):
