@@ -30,10 +30,11 @@ from __future__ import annotations
 from server.mvcc import Writes
 from server.mvcc_rows import BEFORE, USER, Revision, State, history_key, read_change, read_newest
 
-__all__ = ["EVERY", "STEP_ROWS_MAX", "backlog", "pay", "step"]
+__all__ = ["EVERY", "OWED_MAX", "STEP_ROWS_MAX", "backlog", "pay", "step"]
 
 EVERY = 64
 STEP_ROWS_MAX = 1024  # some 30 ms on the slowest engine
+OWED_MAX = STEP_ROWS_MAX // 2
 
 
 def backlog(state: State) -> bool:
@@ -44,7 +45,7 @@ def backlog(state: State) -> bool:
 def pay(writes: Writes, index: int) -> None:
     """Takes compaction on, if it is time at the entry of this index. The same on every node."""
     owed = writes.owed
-    if index % EVERY and 2 * owed < STEP_ROWS_MAX:
+    if index % EVERY and owed < OWED_MAX:
         return
     rows = min(2 * owed + EVERY, STEP_ROWS_MAX)
     writes.owed = max(0, owed - rows // 2) if backlog(writes.state) else 0

@@ -11,20 +11,30 @@ this one, of which 2 are the engine's for the second row (tests/bench/apply_cost
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from functools import cached_property
+from typing import overload
 
 from engines.env import plain_everywhere
-from engines.kvstore import Reader, WriteBatch
+from engines.kvstore import Operation, Reader, WriteBatch
 from server.mvcc import LeaseMoved, Writes
-from server.mvcc_rows import CHANGE, HISTORY, HISTORY_KEY, NEWEST, PUT, USER, Change, Record, Revision, State
+from server.mvcc_rows import CHANGE, HISTORY, HISTORY_KEY, NEWEST, PUT, USER, Change, State, read_change
 
 __all__ = ["FastWrites", "new_writes"]
 
-_ROWS_BYTES = len(USER) + HISTORY_KEY.size + CHANGE.size + NEWEST.size
+_KEYS_BYTES = len(USER) + HISTORY_KEY.size
+
+_unpack, _pack, _pack_change, _pack_key = NEWEST.unpack_from, NEWEST.pack, CHANGE.pack, HISTORY_KEY.pack
 
 
 class FastWrites(Writes):
     """Writes whose simple puts take less. Same rows, same changes."""
+
+    def __init__(
+        self, reader: Reader, state: State | None, batch: WriteBatch, lease_moved: LeaseMoved | None = None
+    ) -> None:
+        super().__init__(reader, state, batch, lease_moved)
+        self._stored = reader.get
+        self._operations = batch.operations
 
     def carry_out(self, operations: Iterable[tuple[bytes, bytes | None]]) -> None:
         """As Writes has it."""
@@ -32,36 +42,33 @@ class FastWrites(Writes):
             super().carry_out(operations)
             return
         self.changed = False
-        written, get, batch = self._written, self._reader.get, self._batch
-        add, told = batch.operations.append, self.changes_made.append
-        unpack, pack, pack_change, pack_key = NEWEST.unpack_from, NEWEST.pack, CHANGE.pack, HISTORY_KEY.pack
+        written = self._written
         for key, value in operations:
             at = USER + key
-            row = written[at] if at in written else get(at)
-            if value is None or row is None or not row.startswith(PUT):
+            row = written[at] if at in written else self._stored(at)
+            if row is None or value is None or not row.startswith(PUT):
                 self._one(key, value)
                 continue
-            _, create, before_main, before_sub, version, lease = unpack(row)
+            _, create, before_main, before_sub, version, lease = _unpack(row)
             if lease:
                 self._one(key, value)
                 continue
             if self.changed:
-                self._sub += 1
+                self._sub = sub = self._sub + 1
             else:
                 self.changed = True
                 self.revision += 1
-                self._sub = 0
+                self._sub = sub = 0
             self.owed += 1
-            main, sub = self.revision, self._sub
+            main = self.revision
             version += 1
-            row = pack(PUT, create, main, sub, version, 0) + value
-            history_at = pack_key(HISTORY, main, sub)
-            change = pack_change(1, len(key), 0, create, version, 0, before_main, before_sub) + key + value
-            add((at, row))
-            add((history_at, change))
-            written[at], written[history_at] = row, change
-            batch.size_bytes += 2 * (len(key) + len(value)) + _ROWS_BYTES
-            told((key, value, create, main, version, sub, before_main, before_sub))  # type: ignore[arg-type]
+            written[at] = row = _pack(PUT, create, main, sub, version, 0) + value
+            change_at = _pack_key(HISTORY, main, sub)
+            written[change_at] = change = b"".join(
+                (_pack_change(1, len(key), 0, create, version, 0, before_main, before_sub), key, value)
+            )
+            self._operations += ((at, row), (change_at, change))
+            self._batch.size_bytes += len(row) + len(change) + len(key) + _KEYS_BYTES
 
     def _one(self, key: bytes, value: bytes | None) -> None:
         """Puts or deletes one key in the plain form."""
@@ -71,41 +78,32 @@ class FastWrites(Writes):
             self.put(key, value)
 
     def made(self) -> Sequence[Change]:
-        """As Writes has it, but made when somebody looks: if nobody watches, nobody does."""
-        return _Later(self.changes_made)
+        """As Writes has it, but read from the batch when somebody looks: if nobody watches, nobody does."""
+        return _Later(self._operations)
 
 
 class _Later(Sequence[Change]):
-    """Changes, some of them still as the fast form notes them."""
+    """The changes among a batch's operations."""
 
-    def __init__(self, noted: Sequence[Any]) -> None:
-        self._noted = noted
-        self._made: list[Change] | None = None
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self._operations = operations
 
+    @cached_property
     def _all(self) -> list[Change]:
-        if self._made is None:
-            self._made = [each if isinstance(each, Change) else _change(*each) for each in self._noted]
-        return self._made
+        return [read_change(key, row) for key, row in self._operations if row is not None and key.startswith(HISTORY)]
 
     def __len__(self) -> int:
-        return len(self._noted)
+        return len(self._all)
 
     @overload
     def __getitem__(self, at: int) -> Change: ...
     @overload
     def __getitem__(self, at: slice) -> list[Change]: ...
     def __getitem__(self, at: int | slice) -> Change | list[Change]:
-        return self._all()[at]
+        return self._all[at]
 
     def __iter__(self) -> Iterator[Change]:
-        return iter(self._all())
-
-
-def _change(
-    key: bytes, value: bytes, create: int, main: int, version: int, sub: int, before_main: int, before_sub: int
-) -> Change:
-    record = Record(key, value, create, main, version, 0, sub)
-    return Change(main, sub, False, record, Revision(before_main, before_sub))
+        return iter(self._all)
 
 
 def new_writes(reader: Reader, state: State | None, batch: WriteBatch, lease_moved: LeaseMoved | None) -> Writes:

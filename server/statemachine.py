@@ -52,7 +52,7 @@ from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
 from server.evaluation import Evaluate, Evaluated, Request
 from server.limits import KEY_BYTES_MAX
 from server.mvcc import Change, LeaseMoved, View, Writes, state_of
-from server.mvcc_compaction import pay, step
+from server.mvcc_compaction import EVERY, OWED_MAX, pay, step
 from server.mvcc_fast import new_writes
 from server.mvcc_rows import USER, State, plain_value
 from server.proposal_bytes import Proposal, decode_proposal, encode_proposal, kind_of_proposal
@@ -311,7 +311,8 @@ class StateMachine:
         request = operations[0] if operations else None
         if not isinstance(request, Request):
             writes.carry_out(operations)  # type: ignore[arg-type]  # a Request is alone or not there
-            pay(writes, entry.index)
+            if writes.owed >= OWED_MAX or not entry.index % EVERY:
+                pay(writes, entry.index)
             return outcome
         writes.begin()
         writes.begin_revisions()
@@ -332,12 +333,14 @@ class StateMachine:
         for own in self._own_keys:
             own.put(batch, entries, self)
         self._store.write(batch, sync=False)
+        before = self.revision
         self._state = writes.state if writes.begun else None
         self._members_after = {at: state for at, state in self._members_after.items() if at > entries[-1].index}
         self.passed_over = {at for at in self.passed_over if at > entries[-1].index}
         for own in self._own_keys:
             own.written()
-        if changes := writes.made():
+        if writes.revision != before:
+            changes = writes.made()
             for tap in self.changes_taps:
                 tap(changes)
 
