@@ -5,6 +5,7 @@
     snap/      every snapshot file
     engine     the store: it has applied no entry that the log hasn't, and whatever the log no longer has is in it,
                or in a snapshot                                                             server/storage.py
+               its keys and their history tell the same                                     server/mvcc_check.py
 
 So an engine that was lost, and a log that was lost, are found even where each file by itself is whole. Which engine it
 was: the identity says it; in a directory of an earlier version, which has none, the files do. The memory engine leaves
@@ -26,6 +27,7 @@ from raft.raftpb import SnapshotMetadata
 from server import snapshot
 from server.errors import DirectoryRefused
 from server.identity import FILE_NAME, Identity, read_identity
+from server.mvcc_check import check_rows
 from server.statemachine import StateMachine
 from server.store_check import check_store, nobodys, opened_to_read
 from server.wal import Promised
@@ -184,6 +186,8 @@ def _applied(node: _Node, engine: str) -> tuple[int, int] | None:
     try:
         with opened_to_read(f"{node.path}/engine", engine, node.env) as store:
             machine = StateMachine(store, cluster)
+            if not node.found:  # else the rows can't be better than the files
+                node.found += [f"{node.path}/engine: {sentence}" for sentence in check_rows(store)]
             return machine.applied_index, machine.applied_term
     except (StoreError, DirectoryRefused) as error:
         if str(error) not in node.found:  # as it is if the store can't be opened at all
