@@ -5,7 +5,7 @@ The runner plays them, too, and says so if one of them passes: then it is none a
 
 from __future__ import annotations
 
-__all__ = ["EXCEPTIONS"]
+__all__ = ["EXCEPTIONS", "OF_ONE_NODE"]
 
 EXCEPTIONS: dict[str, str] = {
     "bad-path-root": "outside of /v3/ a path is a key: POST of one is 405",
@@ -15,3 +15,6 @@ EXCEPTIONS: dict[str, str] = {
     "livez": "outside of /v3/ a path is a key: GET of one that isn't there is our own 404",
     "readyz": "outside of /v3/ a path is a key: GET of one that isn't there is our own 404",
 }
+
+OF_ONE_NODE = frozenset({"member-add-same-url", "member-list", "member-list-linearizable", "status"})
+"""Situations that say how many nodes there are: on more of them etcd answers otherwise, too, and they aren't played there."""
