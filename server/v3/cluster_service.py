@@ -11,7 +11,8 @@ What the leader refuses comes with a sentence of ours. A client of etcd is told 
 at before, and once more after a refusal, for what etcd would have said; what is left then is that too few members answer.
 
 Departures from etcd 3.5.1: changes need the role root while authentication is on, and the list a user. A member with
-several peer URLs, or with https ones, is refused as etcd refuses URLs that can't be read.
+several peer URLs, or with https ones, is refused as etcd refuses URLs that can't be read. A learner whose URL is updated stays
+one in the list.
 Headers have no revision, as etcd's haven't. Follows etcd's api/v3rpc/member.go.
 """
 
@@ -27,9 +28,11 @@ from server.v3 import rpc, status
 from server.v3.method import Call, Caller, Method
 from server.v3.status import Sentence, Status
 
-__all__ = ["LEARNERS_MAX", "METHODS", "members_of"]
+__all__ = ["LEARNERS_MAX", "METHODS", "NOT_ENOUGH_STARTED", "members_of"]
 
 LEARNERS_MAX = 1  # as etcd 3.5 has it; POST /_/members takes more
+# 3.5.1 has forgotten the code of this one, so that clients get "unknown"
+NOT_ENOUGH_STARTED = Sentence(2, status.MEMBER_NOT_ENOUGH_STARTED.sentence)
 TRIES = 5  # of an id, while others are added
 
 
@@ -51,13 +54,14 @@ def _list(etcd: Any, caller: Caller, request: rpc.MemberListRequest) -> rpc.Memb
 
 
 def _add(etcd: Any, caller: Caller, request: rpc.MemberAddRequest) -> rpc.MemberAddResponse:
-    address = _address(request.peerURLs)
+    addresses = _addresses(request.peerURLs)
     _root(etcd, caller)
     for _ in range(TRIES):
         etcd.barrier()
         book: Book = etcd.node.members.book
-        if any(member.address == address for member in book.members.values()):
+        if any(member.address in addresses for member in book.members.values()):
             raise Status(*status.PEER_URL_EXIST)
+        address = _only(addresses)
         if request.isLearner and sum(member.learner for member in book.members.values()) >= LEARNERS_MAX:
             raise Status(*status.TOO_MANY_LEARNERS)
         node = max([*book.members, *book.removed], default=0) + 1
@@ -81,9 +85,11 @@ def _remove(etcd: Any, caller: Caller, request: rpc.MemberRemoveRequest) -> rpc.
 
 
 def _update(etcd: Any, caller: Caller, request: rpc.MemberUpdateRequest) -> rpc.MemberUpdateResponse:
-    address = _address(request.peerURLs)
     _root(etcd, caller)
-    _change(etcd, Wish(MOVE, request.ID, address), _fault_of_move)
+    etcd.barrier()
+    if request.ID not in etcd.node.members.book.members:
+        raise Status(*status.MEMBER_NOT_FOUND)
+    _change(etcd, Wish(MOVE, request.ID, _only(_addresses(request.peerURLs))), _fault_of_move)
     return rpc.MemberUpdateResponse(etcd.header(0), members_of(etcd))
 
 
@@ -115,7 +121,7 @@ def _fault_of_removal(book: Book, wish: Wish) -> Sentence | None:
     if wish.node not in book.members:
         return status.MEMBER_NOT_FOUND
     last = [node for node, member in book.members.items() if not member.learner] == [wish.node]
-    return status.MEMBER_NOT_ENOUGH_STARTED if last else None
+    return NOT_ENOUGH_STARTED if last else None
 
 
 def _fault_of_move(book: Book, wish: Wish) -> Sentence | None:
@@ -131,12 +137,22 @@ def _fault_of_promotion(book: Book, wish: Wish) -> Sentence | None:
     return None if book.members[wish.node].learner else status.MEMBER_NOT_LEARNER
 
 
-def _address(urls: list[str]) -> tuple[str, int]:
+def _addresses(urls: list[str]) -> list[tuple[str, int]]:
+    """Where these URLs lead, at least one. Raises Status."""
     try:
-        [url] = urls
-        return parse_url(url)
+        found = [parse_url(url) for url in urls]
     except ValueError:
-        raise Status(*status.MEMBER_BAD_URLS) from None
+        found = []
+    if not found:
+        raise Status(*status.MEMBER_BAD_URLS)
+    return found
+
+
+def _only(addresses: list[tuple[str, int]]) -> tuple[str, int]:
+    """The one address that a member has here. Raises Status."""
+    if len(addresses) != 1:
+        raise Status(*status.MEMBER_BAD_URLS)
+    return addresses[0]
 
 
 METHODS: list[Method] = [

@@ -5,7 +5,7 @@
     GET /version    {"etcdserver":"3.5.1","etcdcluster":"3.5.0"}: what this server answers as
     /metrics        Prometheus's text, by any method: etcd's names, where they mean the same, and then all of ours
 
-1. Another method than GET is 405 with etcd's plain text. Parameters that aren't known are passed over, as etcd does.
+1. Another method than GET is 405 with etcd's plain text; OPTIONS is 200, for browsers. Parameters that aren't known are passed over, as etcd does.
 2. /health also says false, with the reason of "no leader", until this node has published what it is: etcd serves no client
    before that. GET /_/health is our own, and says more.
 3. While authentication is on, these three stay open, as etcd's are: they tell nothing of what is stored.
@@ -90,6 +90,8 @@ def about_the_node(server: Serving, method: bytes, path: bytes, query: bytes) ->
     """
     if path == b"/metrics":
         return Answer(200, _metrics(server), PROMETHEUS)
+    if method == b"OPTIONS":
+        return Answer(200)
     if method != b"GET":
         return Answer(405, b"Method Not Allowed\n", b"Allow: GET\r\n" + ERROR_TEXT)
     if path == b"/version":

@@ -75,6 +75,7 @@ def test_a_learner_comes_gets_another_url_and_goes(cluster: Named) -> None:
     assert [member.ID for member in added.members] == [1, 2, 3, 4] and added.members[3] == added.member
     assert refused(node, "add", rpc.MemberAddRequest([url(second)], isLearner=True)) == status.TOO_MANY_LEARNERS
     assert refused(node, "add", rpc.MemberAddRequest([url(first)])) == status.PEER_URL_EXIST
+    assert refused(node, "add", rpc.MemberAddRequest([url(second), url(first)])) == status.PEER_URL_EXIST
     assert refused(node, "promote", rpc.MemberPromoteRequest(4)) == status.LEARNER_NOT_READY
     assert refused(node, "promote", rpc.MemberPromoteRequest(1)) == status.MEMBER_NOT_LEARNER
     moved = ask(node, "update", rpc.MemberUpdateRequest(4, [url(second)]))
@@ -95,6 +96,7 @@ def test_a_learner_comes_gets_another_url_and_goes(cluster: Named) -> None:
         ("promote", rpc.MemberPromoteRequest(77), status.MEMBER_NOT_FOUND),
         ("remove", rpc.MemberRemoveRequest(77), status.MEMBER_NOT_FOUND),
         ("update", rpc.MemberUpdateRequest(77, ["http://127.0.0.1:1"]), status.MEMBER_NOT_FOUND),
+        ("update", rpc.MemberUpdateRequest(), status.MEMBER_NOT_FOUND),
         ("add", rpc.MemberAddRequest(), status.MEMBER_BAD_URLS),
         ("add", rpc.MemberAddRequest(["https://127.0.0.1:1"]), status.MEMBER_BAD_URLS),
         ("add", rpc.MemberAddRequest(["http://127.0.0.1:1", "http://127.0.0.1:2"]), status.MEMBER_BAD_URLS),
@@ -108,7 +110,7 @@ def test_what_is_refused(cluster: Named, call: str, request_: Any, expected: Any
 def test_a_cluster_of_one_takes_a_second_voter_as_etcd_does(alone: Any) -> None:
     """And has no majority then until it comes: what /_/members refuses."""
     port = free_ports(1)[0]
-    assert refused(alone, "remove", rpc.MemberRemoveRequest(1)) == status.MEMBER_NOT_ENOUGH_STARTED
+    assert refused(alone, "remove", rpc.MemberRemoveRequest(1)) == cluster_service.NOT_ENOUGH_STARTED
     with pytest.raises(ChangeRefused, match="not heard"):
         alone.change_members(Wish("add", 2, ("127.0.0.1", port)))
     added = ask(alone, "add", rpc.MemberAddRequest([url(port)]))

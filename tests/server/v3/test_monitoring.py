@@ -89,6 +89,10 @@ def test_only_get(path: bytes, method: bytes) -> None:
     assert (status, body) == (405, b"Method Not Allowed\n") and headers.startswith(b"Allow: GET\r\n")
 
 
+def test_browsers_that_ask_beforehand() -> None:
+    assert get(Fake(), b"/health", b"OPTIONS") == (200, b"", b"")
+
+
 def test_version() -> None:
     assert get(Fake(), b"/version?anything") == (
         200, b'{"etcdserver":"3.5.1","etcdcluster":"3.5.0"}', b"Content-Type: application/json\r\n",
