@@ -134,6 +134,11 @@ class LeaseCalls:
 
     # ---- for any thread ---------------------------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for an answer."""
+        return len(self._calls)
+
     def renew(self, lease: int, timeout_s: float, answered: Answered) -> None:
         """Keeps a lease alive; `answered` is called in the node's thread, with GONE if there is no such lease."""
         self._begin(RENEW, lease, timeout_s, answered)

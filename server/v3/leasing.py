@@ -16,6 +16,7 @@ from raft.raftpb import Message
 from server.config import NodeConfig
 from server.intake import Intake
 from server.lease_reads import BothReads
+from server.metrics import Metrics, describe
 from server.statemachine import StateMachine
 from server.v3.lease_calls import Around, Leading, LeaseCalls
 from server.v3.lease_keeper import LeaseKeeper
@@ -23,6 +24,14 @@ from server.v3.leases import Leases
 from server.v3.rpc import InternalRaftRequest, LeaseExpireRequest
 
 __all__ = ["LEASE_TTL_MIN_S", "Leasing"]
+
+describe(
+    {
+        "leases": "Leases that were granted and have not ended.",
+        "lease_expiries_total": "Expiries of leases that this node has proposed as the leader.",
+        "lease_calls_waiting": "Keepalives and questions about leases that wait for the leader's word.",
+    }
+)
 
 LEASE_TTL_MIN_S = 2  # etcd's with its own timings: one and a half election timeouts, in whole seconds
 
@@ -89,6 +98,14 @@ class Leasing:
     def close(self) -> None:
         """The node has stopped."""
         self.calls.close()
+
+    def metrics(self) -> Metrics:
+        """Leases, and what is asked about them. For any thread."""
+        return {
+            "leases": len(self.table),
+            "lease_expiries_total": self.keeper.expired,
+            "lease_calls_waiting": self.calls.waiting,
+        }
 
     def new_id(self) -> int:
         """An id for a lease whose client names none: 1 to 2^63 - 1. For any thread."""
