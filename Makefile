@@ -79,6 +79,7 @@ gateway: $(VENV)/.installed
 	$(BIN)/python -m tests.gateway $(ARGS)
 	$(BIN)/python -m tests.gateway --nodes 3 --engines lsm,btree,bitcask $(ARGS)
 	$(BIN)/python -m tests.gateway.mutants --requests $(REQUESTS)
+	$(BIN)/python -m pytest -q -m slow tests/server/v3/test_fast_json.py tests/server/v3/test_fast_wire.py
 
 # What `make test` asks of the engines, asked of their plain form.
 plain: $(VENV)/.installed

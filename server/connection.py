@@ -55,7 +55,7 @@ from server.limits import (
 from server.logs import logger
 from server.metrics import Histogram
 from server.request import HEAD_END, BadRequest, Request, parse_head
-from server.routes import Answer, Serving, about_the_node, find_call, perform
+from server.routes import Answer, Call, Serving, about_the_node, perform
 from server.routes_page import may_watch, share
 from server.slots import BUSY, Place
 from server.strangers import Strangers
@@ -117,6 +117,7 @@ class Port(Serving, Protocol):
     def received(self, connection: socket.socket) -> bytes: ...
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
+    def find_call(self, request: Request) -> Call: ...
     def tell_of_garbage(self, host: str, why: str) -> None: ...
     def crowded(self) -> BadRequest: ...
     def cut_off(self) -> BadRequest: ...
@@ -169,7 +170,7 @@ class Connection(socketserver.BaseRequestHandler):
                 watches = request.fields.from_page and may_watch(request, self.server.feed.pages)
                 refused = self.server.strangers.check(request.fields, self.server.local_only, request.target, watches)
                 self._trusted_host = request.fields.host if refused is None else None
-            call = find_call(request) if refused is None else constant(refused)
+            call = self.server.find_call(request) if refused is None else constant(refused)
             if place.spare and not about_the_node(call):
                 raise self.server.crowded()
             method = call.options.get("method") if call.options else None

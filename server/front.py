@@ -20,7 +20,7 @@ as one likes, started and killed at any time. What stands for what:
 3. A scan sees one revision, page by page.
 4. Keys that begin with "_/" are nobody's here: a scan leaves them out.
 
-What is asked of a node itself (members, snapshots, digests) is 501, and so is /v3: ask the etcd.
+All else (members, snapshots, the page, etcd's own paths) is 501: ask the etcd.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from typing import Any, NoReturn
 
 from engines.bounds import scan_bounds
 from engines.kvstore import Operation, Pair, Snapshot
-from server.answers import Machine
+from server.answers import Call, Machine
 from server.errors import NodeError, NumberPassed, Overloaded, SessionExpired, TooLarge
 from server.etcd_client import EtcdClient
-from server.feed import Feed
 from server.health import Health
 from server.http import FrontEnd
 from server.metrics import Metrics, describe, labelled
-from server.request import BadRequest
+from server.request import BadRequest, Request
+from server.routes import call_name
 from server.sessions import MARK, OPENS, Serial
 from server.v3 import rpc, status
 from server.v3.etcd import Etcd
@@ -54,6 +54,7 @@ PAGE_KEYS = 500
 SESSION_PREFIX = b"_/session/"
 SESSION_TTL_S = 24 * 3600
 SESSION_RENEWED_S = 3600.0  # how often this front renews a session's lease at most
+SERVED = {"get", "put", "delete", "scan", "batch", "open_session", "status", "health", "metrics"}  # routes' functions
 RENEWALS_MAX = 10_000  # that are remembered; then all are forgotten, which costs a renewal each
 
 _NUMBER = struct.Struct(">Q")  # big-endian: etcd compares values as bytes
@@ -63,28 +64,13 @@ describe({"front_sent_total": "What the front sent to etcd, by the status that c
 
 
 class Front(FrontEnd):
-    """The front end of a FrontNode: that of a node, without the live page's feed."""
+    """The front end of a FrontNode: that of a node, which answers what SERVED names."""
 
-    def __init__(self, node: FrontNode, address: tuple[str, int]) -> None:
-        super().__init__(node, address)
-        self.feed = _NoFeed(node, self, [])
-
-
-class _NoFeed(Feed):
-    def join(self) -> Iterator[bytes]:
-        _not_here()
-
-
-class _NoEtcd(Etcd):
-    """What stands for a node's v3 interface: nothing is behind it, and nobody is asked who they are, because it has no users."""
-
-    @property
-    def node(self) -> NoReturn:
-        raise Status(Code.UNIMPLEMENTED, "this is a front to an etcd cluster: ask the etcd itself")
-
-    @property
-    def inside(self) -> NoReturn:
-        raise Status(Code.UNIMPLEMENTED, "this is a front to an etcd cluster: ask the etcd itself")
+    def find_call(self, request: Request) -> Call:
+        call = super().find_call(request)
+        if call_name(call.route.run) not in SERVED:
+            _not_here()
+        return call
 
 
 class FrontNode:
@@ -97,8 +83,7 @@ class FrontNode:
         self._client = client
         self._asked = threading.local()  # the consistency that this thread's read_barrier asked for
         self._renewed: dict[int, float] = {}
-        self.etcd: Etcd = _NoEtcd()
-        self.etcd.streams.stop()  # it takes none
+        self.etcd = Etcd()  # of no node: nobody is asked who they are, because it has no users
         self.machine: Machine = _FrontMachine(client, self._asked)
 
     # ---- reads ------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from server.addresses import url_of
-from server.answers import Answer, Run, error_answer
+from server.answers import Answer, Call, Run, error_answer
 from server.connection import STATUS_LINES, Connection, Limits, encode_answer
 from server.feed import Feed
 from server.feed_taps import Taps
@@ -43,7 +43,7 @@ from server.loop_calls import Begins, LoopNode
 from server.loop_clients import LoopClients, LoopConnection
 from server.metrics import Histogram, Metrics, describe, labelled
 from server.request import BadRequest, Request
-from server.routes import call_name
+from server.routes import call_name, find_call
 from server.slots import Place, Slots
 from server.strangers import NOBODY, Strangers
 from server.v3 import unary
@@ -216,6 +216,10 @@ class FrontEnd(Listener):
                 super().serve(connection, address)
                 return
         connection.close()
+
+    def find_call(self, request: Request) -> Call:
+        """What a request asks for (server/routes.py); in a front to an etcd, fewer are answered. Raises BadRequest."""
+        return find_call(request)
 
     def tell_of_garbage(self, host: str, why: str) -> None:
         """Counts what is no request, and says so once a minute: a scanner, or a program that took this port for its own."""

@@ -14,6 +14,7 @@ from server.client import Client
 from server.copying import MARK, Copying, CopyRefused
 from server.etcd_client import EtcdClient
 from server.v3 import rpc
+from server.v3.services import TABLE
 from tests.server.gateways import asked, front_over, serving
 
 
@@ -157,9 +158,18 @@ def test_a_request_of_a_session_is_carried_out_once(tmp_path: Path) -> None:
 
 def test_what_only_a_node_has_is_not_here(tmp_path: Path) -> None:
     with serving(tmp_path / "node") as node, front_over([node]) as url:
-        for path in ("/_/members", "/_/snapshot", "/_/feed", "/_/describe"):
+        for path in (
+            "/_/members",
+            "/_/snapshot",
+            "/_/feed",
+            "/_/describe",
+            "/_/page",
+            "/health",
+            "/version",
+            "/metrics",
+        ):
             assert asked(url, "GET", path)[0] == 501, path
-        for path in ("/_/digest", "/v3/kv/range", "/v3/auth/status"):
+        for path in ("/_/digest", "/_/leader/1", "/v3/watch", *(path.decode() for path in TABLE)):
             assert asked(url, "POST", path, b'{"key":"Zm9v"}')[0] == 501, path
         assert asked(url, "GET", "/_/health")[0] == 200
 
