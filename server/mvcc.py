@@ -35,6 +35,7 @@ from engines.coding import DecodeError
 from engines.kvstore import Pair, Reader, WriteBatch
 from server.mvcc_rows import (
     BEFORE,
+    DELETED,
     NONE,
     REVISION,
     USER,
@@ -136,8 +137,11 @@ class View:
         return (record for record in found if record is not None)
 
     def count(self, start: bytes, stop: bytes | None, revision: int = 0) -> int:
-        """How many keys `range` would give. Raises the same."""
-        return sum(1 for _ in self.range(start, stop, revision))
+        """How many keys `range` would give. Raises the same. O(keys); of the newest revision, no version is decoded."""
+        if self._checked(revision) < self.revision:
+            return sum(1 for _ in self.range(start, stop, revision))
+        rows = self._scan(USER + start, _AFTER_USER if stop is None else USER + stop)
+        return sum(not row.startswith(DELETED) for _, row in rows)
 
     def changes(self, start: Revision, limit: int | None = None) -> Iterator[Change]:
         """The changes from the revision `start` on, in their order; at most `limit`. Raises Compacted at the call."""

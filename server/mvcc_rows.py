@@ -41,6 +41,7 @@ from engines.kvstore import Reader
 __all__ = [
     "BEFORE",
     "CHANGE",
+    "DELETED",
     "HISTORY",
     "HISTORY_KEY",
     "NEWEST",

@@ -31,7 +31,7 @@ from server.limits import BODY_BYTES_MAX
 from server.logs import logger
 from server.mvcc import Change, View, Writes
 from server.mvcc_compaction import backlog
-from server.mvcc_rows import State
+from server.mvcc_rows import Revision, State
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
 from server.v3 import status
@@ -54,7 +54,7 @@ from server.waits import Waits
 __all__ = ["Around", "Etcd", "Inside", "Table"]
 
 COMPACT_AGAIN_S = 10.0  # the same for a compaction
-BEGIN_AGAIN_S = 2.0  # after which a leader proposes again that revisions begin
+BEGIN_AGAIN_S = 2.0  # after which a leader proposes again that revisions begin, or a step of compaction
 IDLE_TICKS = 2  # without a new revision, and compaction is taken on
 REQUEST_S = 7.0  # etcd's own timeout of a request: 5 s, and two election timeouts
 
@@ -109,6 +109,7 @@ class Etcd:
         self._idle = 0  # ticks without a new revision
         self._seen = 0
         self._begun_at: tuple[int, float] | None = None  # the term in which this node proposed to begin, and when
+        self._stepped: tuple[Revision | None, float] = None, 0.0  # from where the last step was proposed, and when
         self._compacting: tuple[int, float] = 0, 0.0  # the revision to which this node proposed to compact, and when
         self.leasing = Leasing()
         self.leases: Leases = self.leasing.table
@@ -257,9 +258,17 @@ class Etcd:
             return
         self._idle = self._idle + 1 if state.revision == self._seen else 0
         self._seen = state.revision
-        if self._idle >= IDLE_TICKS and backlog(state):
+        if self._idle >= IDLE_TICKS and backlog(state) and self._may_step(state):
             self._propose(Request(b""))
         self._compact(state)
+
+    def _may_step(self, state: State) -> bool:
+        """Whether the step of compaction that was proposed last has been applied, or is taken for lost: one at a time."""
+        now, (walked, at) = self.inside.now(), self._stepped
+        if state.walked == walked and now < at + BEGIN_AGAIN_S:
+            return False
+        self._stepped = state.walked, now
+        return True
 
     def _compact(self, state: State) -> None:
         """Proposes to compact, once there are so many revisions more than are to be kept."""

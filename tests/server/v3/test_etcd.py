@@ -90,6 +90,23 @@ def test_the_leader_compacts_by_itself_and_goes_on_while_nobody_writes(tmp_path,
             assert [change.main for change in view.changes(Revision(oldest, 0))] == list(range(oldest, 62))
 
 
+def test_one_step_of_compaction_is_on_its_way_at_a_time(tmp_path, monkeypatch):
+    """A disk that stands still would find one for each tick."""
+    monkeypatch.setattr("server.v3.etcd.BEGIN_AGAIN_S", 1000.0)
+    with LocalCluster(tmp_path, ("memory",), retention=0) as cluster:
+        node = cluster.leader()
+        for number in range(10):
+            cluster.put(node, b"a", b"%d" % number)
+        proposed: list[object] = []
+        monkeypatch.setattr(node.etcd, "_propose", proposed.append)
+        node.etcd.request(InternalRaftRequest(compaction=CompactionRequest(revision=9)))
+        for _ in range(5):
+            done = threading.Event()
+            node.later(lambda done=done: (node.etcd.tick(), done.set()))
+            assert done.wait(10)
+        assert [request.data for request in proposed if not request.data] == [b""]
+
+
 def test_without_retention_nothing_is_compacted(tmp_path):
     with LocalCluster(tmp_path, ("memory",), retention=0) as cluster:
         node = cluster.leader()
