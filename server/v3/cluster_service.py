@@ -23,8 +23,10 @@ from typing import Any
 from server.address_book import Book, Member
 from server.addresses import parse_url, url_of
 from server.changes import ADD, LEARNER, MOVE, PROMOTE, REMOVE, Wish
-from server.errors import ChangeRefused
+from server.errors import ChangeRefused, NoLeader
 from server.v3 import rpc, status
+from server.v3.etcd import REQUEST_S
+from server.v3.failures import confirmed
 from server.v3.method import Call, Caller, Method
 from server.v3.status import Sentence, Status
 
@@ -49,7 +51,7 @@ def _described(etcd: Any, node: int, member: Member) -> rpc.Member:
 def _list(etcd: Any, caller: Caller, request: rpc.MemberListRequest) -> rpc.MemberListResponse:
     etcd.auth.check_known(etcd.auth.identify(caller))
     if request.linearizable:
-        etcd.barrier()
+        confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
     return rpc.MemberListResponse(etcd.header(0), members_of(etcd))
 
 
@@ -57,7 +59,10 @@ def _add(etcd: Any, caller: Caller, request: rpc.MemberAddRequest) -> rpc.Member
     addresses = _addresses(request.peerURLs)
     _root(etcd, caller)
     for _ in range(TRIES):
-        etcd.barrier()
+        try:
+            etcd.barrier(REQUEST_S)
+        except NoLeader:  # for one that isn't known etcd doesn't wait here
+            raise Status(*status.UNHEALTHY) from None
         book: Book = etcd.node.members.book
         if any(member.address in addresses for member in book.members.values()):
             raise Status(*status.PEER_URL_EXIST)
@@ -80,13 +85,14 @@ def _add(etcd: Any, caller: Caller, request: rpc.MemberAddRequest) -> rpc.Member
 
 def _remove(etcd: Any, caller: Caller, request: rpc.MemberRemoveRequest) -> rpc.MemberRemoveResponse:
     _root(etcd, caller)
+    confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
     _change(etcd, Wish(REMOVE, request.ID), _fault_of_removal)
     return rpc.MemberRemoveResponse(etcd.header(0), members_of(etcd))
 
 
 def _update(etcd: Any, caller: Caller, request: rpc.MemberUpdateRequest) -> rpc.MemberUpdateResponse:
     _root(etcd, caller)
-    etcd.barrier()
+    confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
     if request.ID not in etcd.node.members.book.members:
         raise Status(*status.MEMBER_NOT_FOUND)
     _change(etcd, Wish(MOVE, request.ID, _only(_addresses(request.peerURLs))), _fault_of_move)
@@ -95,6 +101,7 @@ def _update(etcd: Any, caller: Caller, request: rpc.MemberUpdateRequest) -> rpc.
 
 def _promote(etcd: Any, caller: Caller, request: rpc.MemberPromoteRequest) -> rpc.MemberPromoteResponse:
     _root(etcd, caller)
+    confirmed(etcd.barrier, caller, REQUEST_S, status.NO_LEADER)
     _change(etcd, Wish(PROMOTE, request.ID), _fault_of_promotion)
     return rpc.MemberPromoteResponse(etcd.header(0), members_of(etcd))
 
@@ -104,8 +111,7 @@ def _root(etcd: Any, caller: Caller) -> None:
 
 
 def _change(etcd: Any, wish: Wish, fault_of: Any) -> None:
-    """Has the members changed. Raises Status, and NodeError as `change_members` does."""
-    etcd.barrier()
+    """Has the members changed. Raises Status, and NodeError as `change_members` does. Requires: after a barrier."""
     fault: Sentence | None = fault_of(etcd.node.members.book, wish)
     if fault is None:
         try:

@@ -31,7 +31,7 @@ from server.v3 import status
 from server.v3.method import CHECK_S, Caller
 from server.v3.status import Code, Status
 
-__all__ = ["DEADLINE", "check", "patiently", "status_of"]
+__all__ = ["DEADLINE", "check", "confirmed", "patiently", "status_of"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,14 @@ def check(caller: Caller) -> None:
         raise Status(Code.DEADLINE_EXCEEDED, DEADLINE)
     if caller.gone():
         raise Status(Code.CANCELED, "context canceled")
+
+
+def confirmed(barrier: Callable[[float], object], caller: Caller, most_s: float, sentence: status.Sentence) -> None:
+    """Returns once `barrier` has, which is called as `patiently` does. Raises Status: `sentence` if nobody confirms it in time."""
+    try:
+        patiently(barrier, caller, most_s)
+    except NoLeader:
+        raise Status(*sentence) from None
 
 
 def patiently(attempt: Callable[[float], T], caller: Caller, most_s: float) -> T:

@@ -27,6 +27,8 @@ from typing import Any
 from server.errors import NodeError, NodeStopped, NoLeader, Overloaded
 from server.mvcc import Compacted, FutureRevision
 from server.v3 import rpc, status
+from server.v3.etcd import REQUEST_S
+from server.v3.failures import confirmed
 from server.v3.hashes import hash_of_keys, hash_of_rows
 from server.v3.method import CHECK_S, Call, Caller, Method, Out, Stream, Write
 from server.v3.status import Status
@@ -196,7 +198,7 @@ def _downgrade(etcd: Any, caller: Caller, request: rpc.DowngradeRequest) -> rpc.
     action = rpc.DowngradeRequest.DowngradeAction
     if request.action not in (action.VALIDATE, action.ENABLE, action.CANCEL):
         raise Status(status.Code.UNKNOWN, "etcdserver: unknown method")
-    etcd.barrier()
+    confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
     enabled = etcd.alarms.downgrade != ""
     if request.action == action.CANCEL:
         if not enabled:
