@@ -40,6 +40,7 @@ from tests.bench.systems import Asked, System, etcd, ours
 KEY = b"watched"
 WRITERS = 16
 SETTLE_S = 20.0
+OPENING = 64  # streams that are opened at a time
 VALUE = re.compile(rb'"value":"([A-Za-z0-9+/=]+)"')
 
 
@@ -171,18 +172,21 @@ def _read(pipe: multiprocessing.connection.Connection, port: int, shape: str, wa
     asked = b"POST /v3/watch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     poll = select.epoll()
     connections = {}
-    for _ in range(streams):
-        connection = socket.create_connection(("127.0.0.1", port))
-        connection.sendall(asked)
-        connections[connection.fileno()] = connection
-        poll.register(connection.fileno(), select.EPOLLIN)
     created = 0
+    kept: dict[int, bytes] = {}  # of each stream, a line that isn't whole
     while created < (watchers if streams else 0):
+        while len(connections) < min(streams, created + OPENING):
+            connection = socket.create_connection(("127.0.0.1", port))
+            connection.sendall(asked)
+            connections[connection.fileno()] = connection
+            poll.register(connection.fileno(), select.EPOLLIN)
         for descriptor, _ in poll.poll(SETTLE_S):
-            created += connections[descriptor].recv(1 << 16).count(b'"created":true')
+            data = connections[descriptor].recv(1 << 16)
+            assert data, "a stream was refused"
+            *lines, kept[descriptor] = (kept.pop(descriptor, b"") + data).split(b"\n")
+            created += sum(b'"created":true' in line for line in lines)
     pipe.send("ready")
     latencies: list[float] = []
-    kept: dict[int, bytes] = {}
     poll.register(pipe.fileno(), select.EPOLLIN)
     told = False
     while True:
@@ -200,10 +204,8 @@ def _read(pipe: multiprocessing.connection.Connection, port: int, shape: str, wa
             last = data.rfind(b"\n") + 1
             if last < len(data):
                 kept[descriptor] = data[last:]
-            if not told or latencies is not None:
-                for value in VALUE.findall(data, 0, last):
-                    with contextlib.suppress(ValueError):
-                        latencies.append(now - float(base64.b64decode(value)))
+            for value in VALUE.findall(data, 0, last):
+                latencies.append(now - float(base64.b64decode(value)))
     pipe.send(latencies)
     while True:  # the writers' rate is measured with all that comes taken
         for descriptor, _ in poll.poll(SETTLE_S):
