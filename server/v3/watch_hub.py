@@ -157,7 +157,7 @@ class WatchHub:
     def applied(self, changes: Sequence[Change]) -> None:
         """The changes of a batch, which is in the store. O(changes); a look at each of them if nobody watches it."""
         watched = self._watched
-        if not changes or not watched.somebody:
+        if not watched.somebody or not changes:
             return
         if any(watched.has(change.record.key) for change in changes):
             self._append(changes)

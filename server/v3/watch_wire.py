@@ -12,7 +12,8 @@ Invariants:
 2. A block's parts are kept in the block, and go with it; of whole chunks CHUNKS_MAX at most, for the watch_ids that many
    streams share (0, as most clients have it).
 
-What the fast form buys: for a thousand watchers of one key, each a stream of its own, 0.4 µs for each of them in place of 26.
+What the fast form buys: of an event that a thousand watchers want, 0.1 µs for each of them in place of 22; where each has a watch_id
+of its own, 0.4 in place of 39.
 Follows etcd's server/etcdserver/api/v3rpc/watch.go.
 """
 
