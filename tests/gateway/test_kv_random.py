@@ -29,7 +29,7 @@ def test_a_short_sequence(rng: random.Random) -> None:
 def test_a_long_sequence(engine: str, seed: int, tmp_path: Path) -> None:
     with engines.open(tmp_path / "store", engine, sync=False) as store:
         statuses = _compare(Direct(store, LEASES), random.Random(f"{seed} {engine}"), REQUESTS)
-    assert statuses == {200, 400, 404}
+    assert {200, 400} <= statuses
 
 
 def _compare(direct: Direct, rng: random.Random, requests: int) -> set[int]:
