@@ -12,6 +12,7 @@ Exit code 1 if one differs that isn't in tests/gateway/exceptions.py, or if one 
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from tests.gateway.runner import QUIET_S, Difference, play
 from tests.gateway.transcripts import load, names
 
 __all__ = ["main", "outcome"]
+
+ATTEMPTS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,13 +85,18 @@ def _ours(count: int, flags: list[str], engines: list[str], first: int, least: i
 
 def outcome(name: str, system: System, quiet_s: float = QUIET_S) -> str | None:
     """The first difference, in words; None if the situation passes."""
-    try:
-        play(name, system, quiet_s)
-    except Difference as difference:
-        return str(difference)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+    for attempt in range(ATTEMPTS):
+        try:
+            play(name, system, quiet_s)
+        except Difference as difference:
+            return str(difference)
+        except Exception as error:
+            is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not is_taken or attempt == ATTEMPTS - 1:  # a port that was free a moment ago
+                return f"{type(error).__name__}: {error}"
+        else:
+            return None
+    raise AssertionError
 
 
 if __name__ == "__main__":

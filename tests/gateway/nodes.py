@@ -81,18 +81,17 @@ class Ours:
         strangers = Strangers(frozenset(told.pop("--cors", "*").split(",")), hosts)
         assert not told, f"the runner doesn't know these flags: {told}"
         self._nodes: list[tuple[FrontEnd, Node] | None] = []
-        for at in peers:
-            engine = engines[(at - 1) % len(engines)]
-            port = self.ports[at - 1]
-            said: dict[str, Any] = {"name": f"s{at}", "client_urls": (f"http://127.0.0.1:{port}",)}
-            node = Node(NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=tick_s, **said))
-            front = FrontEnd(node, ("127.0.0.1", port), strangers=strangers)
-            self._nodes.append((front, node))
-        for each in self._nodes:
-            assert each is not None
-            each[1].start()
-            each[0].start()
         try:
+            for at in peers:
+                engine = engines[(at - 1) % len(engines)]
+                port = self.ports[at - 1]
+                said: dict[str, Any] = {"name": f"s{at}", "client_urls": (f"http://127.0.0.1:{port}",)}
+                config = NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=tick_s, **said)
+                self._nodes.append(_serving(Node(config), port, strangers))
+            for each in self._nodes:
+                assert each is not None
+                each[1].start()
+                each[0].start()
             eventually("all nodes have a leader", lambda: self._agree() and self._answer())
             eventually("all know of each other what they published", self._named)
         except BaseException:
@@ -166,6 +165,14 @@ class Ours:
         assert each is not None
         each[0].stop(0.0)
         each[1].stop()
+
+
+def _serving(node: Node, port: int, strangers: Strangers) -> tuple[FrontEnd, Node]:
+    try:
+        return FrontEnd(node, ("127.0.0.1", port), strangers=strangers), node
+    except BaseException:
+        node.stop()
+        raise
 
 
 class Etcd:
