@@ -38,7 +38,7 @@ __all__ = ["Verdict", "play"]
 ANSWER_S = 0.1  # how long an answer may take before the next request is sent by somebody else: locks, watches
 CLIENTS = 8
 CHANGES = re.compile(
-    "/v3/(cluster/member/(add|remove|update|promote)|maintenance/transfer-leadership|auth/(enable|disable))"
+    "/v3/(cluster/member/(add|remove|update|promote)|maintenance/(transfer-leadership|alarm)|auth/(enable|disable))"
 )
 SLOW = re.compile(
     "/v3/(watch|lock/lock|election|lease/keepalive|maintenance/(snapshot|defragment)|auth/(authenticate|user))"
@@ -115,7 +115,7 @@ def mutated(rng: random.Random) -> bytes:
     if rng.random() < 0.1:
         data = _bytes_changed(rng, data)
     if CHANGES.match(path):
-        data = b"[" + data  # no object, whatever follows
+        return _framed(rng, path.encode(), b"[" + data, whole=True)  # no object, whatever follows
     target = path.encode()
     if rng.random() < 0.1:
         target = _bytes_changed(rng, target).replace(b" ", b"") or b"/"
@@ -157,7 +157,8 @@ def _bytes_changed(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
-def _framed(rng: random.Random, target: bytes, data: bytes) -> bytes:
+def _framed(rng: random.Random, target: bytes, data: bytes, whole: bool = False) -> bytes:
+    """The request with a head. whole: its bytes stay as they are."""
     method = rng.choice((b"GET", b"PUT", b"HEAD", b"OPTIONS", b"DELETE", b"post")) if rng.random() < 0.03 else b"POST"
     fields = ["Host: localhost"]
     if rng.random() < 0.1:
@@ -170,7 +171,7 @@ def _framed(rng: random.Random, target: bytes, data: bytes) -> bytes:
         fields += rng.sample(FIELDS, rng.choice((1, 1, 2)))
     head = b"%b %b HTTP/1.1\r\n" % (method, target) + "".join(f"{field}\r\n" for field in fields).encode() + b"\r\n"
     request = head + data
-    return _bytes_changed(rng, request) if rng.random() < 0.03 else request
+    return _bytes_changed(rng, request) if rng.random() < 0.03 and not whole else request
 
 
 def _parts(data: bytes, size: int) -> list[bytes]:
