@@ -169,12 +169,17 @@ def answer_describe(server: Serving, key: bytes, options: Options, body: bytes) 
 
 
 def answer_explain(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    """What a get of the key touches now, as the engine tells it (engines/telling.py)."""
+    """What a get of the key touches now, as the engine tells it (engines/telling.py).
+
+    found and value_bytes are those of the user's value: the engine counts the row, which a deleted key has, too.
+    """
     asked = options.get("key")
     if not asked:
         raise BadRequest(400, "The query must say which key: /_/explain?key=hello.")
     watched = server.node.watched
-    explained = watched.store.explain(USER + asked)
+    explained, value = watched.store.explain(USER + asked), server.node.machine.lookup(asked)
+    if explained["told"]:
+        explained |= {"found": value is not None, "value_bytes": None if value is None else len(value)}
     told = {
         "engine": watched.engine,
         "key": asked.decode("utf-8", "backslashreplace"),

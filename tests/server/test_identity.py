@@ -266,7 +266,7 @@ def test_an_engine_that_is_ahead_of_its_log_is_refused(engine, tmp_path):
     shutil.rmtree(directory.path)
     directory.live_on(2)
     replace_by(directory, ahead, ("engine",))
-    with pytest.raises(DirectoryRefused, match="the engine has applied entry 21, but the log ends at 3"):
+    with pytest.raises(DirectoryRefused, match="the engine has applied entry 22, but the log ends at 4"):
         directory.start()
 
 
@@ -280,7 +280,7 @@ def test_an_engine_of_another_history_is_refused(engine, tmp_path):
     directory.live_on(3)
     replace_by(directory, other, ("engine",))
     with pytest.raises(
-        DirectoryRefused, match="entry 3, the last that the engine has applied, is of term 2 in the log"
+        DirectoryRefused, match="entry 4, the last that the engine has applied, is of term 2 in the log"
     ):
         directory.start()
 

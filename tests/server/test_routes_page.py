@@ -173,6 +173,8 @@ def test_explain_tells_what_a_get_touches(wire):
     assert (told["engine"], told["key"], told["sentence"]) == ("lsm", "a b", "")
     assert told["explain"]["found"] and told["explain"]["value_bytes"] == 5 and told["explain"]["steps"]
     assert not json.loads(wire.ask("GET", "/_/explain?key=absent")[2])["explain"]["found"]
+    assert wire.ask("DELETE", "/a%20b")[0] == 204  # its row stays until a compaction
+    assert not json.loads(wire.ask("GET", "/_/explain?key=a%20b")[2])["explain"]["found"]
     assert wire.ask("GET", "/_/explain")[0] == wire.ask("GET", "/_/explain?key=")[0] == 400
 
 
