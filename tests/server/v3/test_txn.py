@@ -9,7 +9,7 @@ import pytest
 
 from engines.memory import MemoryStore
 from server.limits import TXN_OPERATIONS_MAX
-from server.v3 import txn
+from server.v3 import kv, txn
 from server.v3.rpc import Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest
 from server.v3.status import Status
 from tests.gateway.kv_direct import Direct
@@ -94,6 +94,20 @@ def test_so_many_operations_and_no_more() -> None:
     ):  # fmt: skip
         with pytest.raises(Status, match="too many operations in txn request"):
             txn.check(request)
+
+
+def test_what_is_refused_half_way_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no room in an answer is known when it is read, after a put of the same transaction."""
+    direct = Direct(MemoryStore())
+    direct.ask("kv/put", {"key": coded(b"a"), "value": coded(b"old")})
+    rows = list(direct.machine.store.scan(b"h", b"l"))
+    monkeypatch.setattr(kv.Room.__init__, "__defaults__", (10,))
+    put = RequestOp(request_put=PutRequest(key=b"b", value=b"v" * 20))
+    read = RequestOp(request_range=RangeRequest(key=b"b", range_end=b"c"))
+    with pytest.raises(Status, match="bytes of keys and values"):
+        direct.do("txn", TxnRequest(success=[put, read]))
+    assert list(direct.machine.store.scan(b"h", b"l")) == rows
+    assert direct.ask("kv/put", {"key": coded(b"c")})[1] == {"header": {"revision": "3"}}
 
 
 def test_a_result_that_is_none_of_the_four_holds() -> None:
