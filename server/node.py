@@ -313,7 +313,7 @@ class Node:
             "is_leader": int(public.leader == self.id),
             "inbox_events": self._inbox.waiting(),
             **merged(self.machine, self._storage, self._contact, self._loop, self._intake, self._alarm),
-            **merged(self._proposals, self._reads, self._transport, self.etcd.leasing, logs),
+            **merged(self._proposals, self._reads, self._transport, self.etcd, logs),
             **engine_metrics(self.config.engine, self.machine.store.stats()),
             **process_metrics(),
         }

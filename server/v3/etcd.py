@@ -1,7 +1,7 @@
 """One node's part of the v3 interface: its tables, its services, and what the node tells them.
 
     the node's thread ──▶ tick, changes                  the log ──▶ evaluate: one request, on every node
-    a service, any thread ──▶ request (through the log), view and barrier (a read), later
+    a service, any thread ──▶ request (through the log), view and barrier (a read)
 
 Revisions begin with the first request in the log (server/mvcc.py). So a leader proposes an empty one before anything else
 if there was none; the same is how it takes compaction on while nobody writes, and it proposes to compact by itself once
@@ -29,6 +29,7 @@ from server.intake import Intake
 from server.lease_reads import BothReads
 from server.limits import BODY_BYTES_MAX
 from server.logs import logger
+from server.metrics import Metrics
 from server.mvcc import Change, View, Writes
 from server.mvcc_compaction import backlog
 from server.mvcc_rows import Revision, State
@@ -53,8 +54,8 @@ from server.waits import Waits
 
 __all__ = ["Around", "Etcd", "Inside", "Table"]
 
-COMPACT_AGAIN_S = 10.0  # the same for a compaction
 BEGIN_AGAIN_S = 2.0  # after which a leader proposes again that revisions begin, or a step of compaction
+COMPACT_AGAIN_S = 10.0  # the same for what compacts
 IDLE_TICKS = 2  # without a new revision, and compaction is taken on
 REQUEST_S = 7.0  # etcd's own timeout of a request: 5 s, and two election timeouts
 
@@ -99,7 +100,8 @@ class Table(Protocol):
 
 
 class Etcd:
-    """What one node has for the v3 interface. `first`, `tick` and `changes` are for the node's thread, the rest for any."""
+    """What one node has for the v3 interface. `evaluate`, `first`, `tick`, `changes` and `close` are for the node's thread,
+    the rest for any."""
 
     def __init__(self, retention: int = 0) -> None:
         """retention: how many revisions the leader keeps; 0: all."""
@@ -181,8 +183,8 @@ class Etcd:
     def request(self, request: InternalRaftRequest, timeout_s: float = REQUEST_S) -> Message:
         """Has a request go through the log and evaluated on every node; returns what it came to here.
 
-        Raises Status if it was refused then, or is too large for a request; NodeError as `Waits.propose` does: NoLeader, Overloaded, NodeStopped,
-        TooLarge, OutcomeUnknown. Waits.
+        Raises Status if it was refused then, or is too large for a request; NodeError as `Waits.propose` does: NoLeader,
+        Overloaded, NodeStopped, TooLarge, OutcomeUnknown. Waits.
         """
         data = encode(request)
         if len(data) > BODY_BYTES_MAX:
@@ -220,16 +222,21 @@ class Etcd:
     def evaluate(self, index: int, term: int, data: bytes, writes: Writes) -> object:
         """Evaluates one request of the log (server/evaluation.py): a response, or a Status.
 
-        A failure of ours changes nothing, on any node; that of a disk or of memory is this node's, and goes on to end it.
+        A failure of ours changes nothing, on any node. That of a disk, of memory, or a row here that can't be read, is this
+        node's alone: it goes on to end the node, for the others do what it could only refuse.
         """
+        try:
+            request = decode(InternalRaftRequest, data)
+        except DecodeError as error:
+            return Status(Code.INTERNAL, str(error))
         for table in self.tables:
             table.begin()
         refused: Exception
         try:
-            return apply(self, index, term, decode(InternalRaftRequest, data), writes)
-        except (Status, DecodeError) as error:
-            refused = error if isinstance(error, Status) else Status(Code.INTERNAL, str(error))
-        except (StoreError, OSError, MemoryError, RecursionError):
+            return apply(self, index, term, request, writes)
+        except Status as error:
+            refused = error
+        except (StoreError, DecodeError, OSError, MemoryError, RecursionError):
             raise
         except Exception as error:
             logger().exception("the request of entry %d can't be evaluated, and has done nothing", index)
@@ -284,6 +291,10 @@ class Etcd:
     def changes(self, changes: Sequence[Change]) -> None:
         """A batch with these changes is in the engine."""
         self.hub.applied(changes)
+
+    def metrics(self) -> Metrics:
+        """Leases, streams and watches."""
+        return {**self.leasing.metrics(), **self.watching.metrics()}
 
     def close(self) -> None:
         """The node has stopped."""

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
+from engines.coding import DecodeError
 from server.errors import NodeError
 from server.mvcc import Revision
-from server.mvcc_rows import HISTORY
+from server.mvcc_rows import HISTORY, PUT, USER
 from server.v3.apply import apply
 from server.v3.etcd import Etcd
 from server.v3.rpc import CompactionRequest, InternalRaftRequest, PutRequest
@@ -67,6 +68,25 @@ def test_a_failure_of_ours_while_evaluating_changes_nothing_and_ends_no_node(tmp
         assert cluster.values() == {b"a": b"1", b"b": b"1"}
         assert cluster.leader().machine.revision == 3
         assert any("can't be evaluated" in line for line in lines)
+
+
+def test_a_row_that_cannot_be_read_ends_its_node_and_no_other(tmp_path, lines):
+    """The others do what this one could only refuse; so it must not go on as if it had done the same."""
+    with LocalCluster(tmp_path, THREE) as cluster:
+        cluster.put(cluster.leader(), b"a", b"1")
+        cluster.converged()
+        leader, hurt = cluster.leader(), cluster.follower()
+        hurt.machine.store.put(USER + b"a", PUT)  # a row that is cut off
+        leader.etcd.request(InternalRaftRequest(put=PutRequest(key=b"a", value=b"2")))
+        assert hurt.stopped.wait(10)
+        assert isinstance(hurt.failure, DecodeError)
+        assert leader.machine.lookup(b"a") == b"2"
+        assert any("stops, because of DecodeError" in line for line in lines)
+
+
+def test_metrics_of_leases_streams_and_watches_are_among_the_nodes(tmp_path):
+    with LocalCluster(tmp_path, ("memory",)) as cluster:
+        assert {"leases", "streams", "watchers", "watch_events_total"} <= cluster.leader().metrics().keys()
 
 
 def test_the_leader_compacts_by_itself_and_goes_on_while_nobody_writes(tmp_path, monkeypatch):
