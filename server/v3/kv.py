@@ -32,6 +32,7 @@ Follows etcd 3.5's server/etcdserver/apply.go and api/v3rpc/key.go.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -186,7 +187,8 @@ def _first(view: View, request: RangeRequest, room: Room) -> tuple[list[Record],
     """One record more than the limit, if there are so many, and how many there are in all: the rest is only counted."""
     stop, revision = stop_of(request.key, request.range_end), max(request.revision, 0)
     found = []
-    for record in islice(view.range(request.key, stop, revision), request.limit + 1):
+    most = min(request.limit, sys.maxsize - 1) + 1  # islice takes no more, and a client may send the greatest int64
+    for record in islice(view.range(request.key, stop, revision), most):
         room.take(record)
         found.append(record)
     if len(found) <= request.limit:

@@ -51,6 +51,11 @@ def test_a_limit_makes_one_version_more_and_counts_the_rest(hundred: CountingVie
     assert (hundred.made, hundred.counted) == (4, 1)
 
 
+def test_the_greatest_limit_that_json_has_is_none(hundred: CountingView) -> None:
+    answer = kv.range_of(hundred, RangeRequest(key=b"0", range_end=b"\0", limit=(1 << 63) - 1))
+    assert (len(answer.kvs), answer.more, answer.count) == (100, False, 100)
+
+
 def test_counting_makes_none(hundred: CountingView) -> None:
     assert kv.range_of(hundred, RangeRequest(key=b"0", range_end=b"\0", count_only=True)).count == 100
     assert kv.range_of(hundred, RangeRequest(key=b"007", count_only=True)).count == 1
