@@ -32,7 +32,7 @@ from engines.kvstore import KVStore, WriteBatch
 from server.v3 import rpc, status, wire
 from server.v3.status import Status
 
-__all__ = ["ALARMS_MAX", "ALARM_ROW", "DOWNGRADE_ROW", "Alarms", "State"]
+__all__ = ["ALARMS_MAX", "ALARM_ROW", "DOWNGRADE_ROW", "Alarms", "State", "kind_name"]
 
 ALARM_ROW = b"malarm"
 DOWNGRADE_ROW = b"mdowngrade"
@@ -133,6 +133,14 @@ class Alarms:
     def written(self) -> None:
         """The batch is in the engine."""
         self._kept = self._next
+
+
+def kind_name(kind: int) -> str:
+    """The name of an alarm's kind; of one that has none, the number, as Go prints it: any kind can be raised."""
+    try:
+        return rpc.AlarmType(kind).name
+    except ValueError:
+        return str(kind)
 
 
 def _put(batch: WriteBatch, key: bytes, row: bytes) -> None:

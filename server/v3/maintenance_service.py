@@ -27,6 +27,7 @@ from typing import Any
 from server.errors import NodeError, NodeStopped, NoLeader, Overloaded
 from server.mvcc import Compacted, FutureRevision
 from server.v3 import rpc, status
+from server.v3.alarms import kind_name
 from server.v3.etcd import REQUEST_S
 from server.v3.failures import confirmed
 from server.v3.hashes import hash_of_keys, hash_of_rows
@@ -48,7 +49,7 @@ _VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(\.[0-9]{1,9}([-+][0-9A-Za-z.+
 def alarm_text(member: int, kind: int) -> str:
     """An alarm as protobuf's text format has it, with the space at its end."""
     fields = [f"memberID:{member} "] if member else []
-    return "".join([*fields, f"alarm:{rpc.AlarmType(kind).name} "])
+    return "".join([*fields, f"alarm:{kind_name(kind)} "])
 
 
 def _status(etcd: Any, caller: Caller, request: rpc.StatusRequest) -> rpc.StatusResponse:
@@ -220,8 +221,7 @@ def _downgrade(etcd: Any, caller: Caller, request: rpc.DowngradeRequest) -> rpc.
 
 def _set_downgrade(etcd: Any, caller: Caller, version: str) -> None:
     wanted = rpc.DowngradeInfoSetRequest(bool(version), version)
-    who = rpc.RequestHeader(username=caller.username, auth_revision=caller.auth_revision)
-    etcd.request(rpc.InternalRaftRequest(header=who, downgrade_info_set=wanted))
+    etcd.ask(caller, "downgrade_info_set", wanted)
 
 
 METHODS: list[Method] = [

@@ -24,7 +24,8 @@ from server.answers import Answer
 from server.errors import NodeError
 from server.metrics import Metrics, describe, labelled, render
 from server.request import percent_decode
-from server.v3 import rpc, status
+from server.v3 import status
+from server.v3.alarms import kind_name
 from server.v3.version import CLUSTER_VERSION, SERVER_VERSION
 
 __all__ = ["PATHS", "Serving", "about_the_node", "etcd_metrics"]
@@ -117,8 +118,8 @@ def _pairs(query: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _why_unhealthy(etcd: Any, options: list[tuple[bytes, bytes]]) -> str:
     excluded = {text.decode("ascii", "replace") for name, text in options if name == b"exclude"}
     for _, kind in etcd.alarms.raised:
-        if rpc.AlarmType(kind).name not in excluded:
-            return f"ALARM {rpc.AlarmType(kind).name}"
+        if (name := kind_name(kind)) not in excluded:
+            return f"ALARM {name}"
     if not etcd.inside.raft.lead or not etcd.standing.published:
         return "RAFT NO LEADER"
     if (b"serializable", b"true") not in options:

@@ -87,6 +87,7 @@ def test_an_alarm_is_everywhere_and_told_by_status(cluster: LocalCluster) -> Non
 def test_an_alarm_in_protobufs_text() -> None:
     assert alarm_text(0, CORRUPT) == "alarm:CORRUPT "
     assert alarm_text(8211, NOSPACE) == "memberID:8211 alarm:NOSPACE "
+    assert alarm_text(1, 7) == "memberID:1 alarm:7 "
 
 
 def test_who_has_the_same_has_the_same_hashes(cluster: LocalCluster) -> None:
