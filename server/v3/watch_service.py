@@ -32,10 +32,9 @@ from server.v3.watch_wire import chunks_of_block, lines_of_block
 
 __all__ = ["METHODS", "Watches"]
 
-PROGRESS_S = (
-    600.0  # etcd's --experimental-watch-progress-notify-interval; up to a tenth more, so that they don't come at once
-)
+PROGRESS_S = 600.0  # etcd's --experimental-watch-progress-notify-interval; and up to a tenth: not all come at once
 SWEEP_S = 0.5
+REQUESTS_MAX = 10_000  # of one stream that wait for an authentication
 NO_WATCH = -1  # the watch_id of what is about no watch
 EMPTY_RANGE = "mvcc: watcher range is empty"
 DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -129,7 +128,9 @@ class WatchStream:
     # ---- what the client says ------------------------------------------------------------------------------------
 
     def received(self, message: WatchRequest) -> None:
-        """See server.v3.method.Incoming."""
+        """See server.v3.method.Incoming. Raises Status if too many wait for an authentication."""
+        if len(self._requests) >= REQUESTS_MAX:
+            raise Status(*TOO_MANY_REQUESTS)
         self._requests.append(message)
         self._serve()
 
@@ -137,7 +138,8 @@ class WatchStream:
         """The client asks for nothing more; it has its watches."""
 
     def closed(self) -> None:
-        """All of them end."""
+        """All of them end, and what waits for an authentication doesn't begin."""
+        self._requests.clear()
         for watcher in self._watchers.values():
             self._etcd.hub.cancel(watcher)
         self._etcd.watches.count -= len(self._watchers)

@@ -7,7 +7,7 @@ import pytest
 
 from server.v3 import rpc, watch_service
 from server.v3.method import Caller
-from server.v3.status import INVALID_AUTH_TOKEN, PERMISSION_DENIED, Status
+from server.v3.status import INVALID_AUTH_TOKEN, PERMISSION_DENIED, TOO_MANY_REQUESTS, Status
 from server.v3.watch_hub import WatchHub
 from server.v3.watch_service import METHODS, Watches
 from tests.server.v3.watch_world import World, entry_of
@@ -226,6 +226,27 @@ def test_what_comes_while_a_token_is_looked_up_waits_in_its_order(node):
     out.jobs.pop()()
     node.drain()
     assert [told(message)[0] for message in out.sent] == ["created canceled", "created"]
+
+
+def test_a_client_that_goes_while_its_token_is_looked_up_leaves_no_watch(node):
+    node.auth.known_here = False
+    stream, out = node.open("alice")
+    stream.received(create(b"a"))
+    stream.closed()
+    out.jobs.pop()()
+    node.drain()
+    assert (node.watches.count, node.hub.metrics()["watchers"], out.sent) == (0, 0, [])
+
+
+def test_what_waits_for_a_token_is_bounded(node, monkeypatch):
+    monkeypatch.setattr(watch_service, "REQUESTS_MAX", 3)
+    node.auth.known_here = False
+    stream, _ = node.open("alice")
+    for _ in range(3):
+        stream.received(create(b"a"))
+    with pytest.raises(Status) as refused:
+        stream.received(create(b"a"))
+    assert refused.value.args == TOO_MANY_REQUESTS
 
 
 def test_there_are_no_more_than_so_many_watches(node, monkeypatch):
