@@ -38,6 +38,7 @@ class Services(Protocol):
     def auth(self) -> Auth: ...
     def header(self, revision: int, /) -> rpc.ResponseHeader: ...
     def request(self, request: rpc.InternalRaftRequest, /) -> Message: ...
+    def ask(self, caller: Caller, field: str, message: Message, /) -> Message: ...
     def barrier(self) -> object: ...
 
 
@@ -50,10 +51,6 @@ class Viewed(Protocol):
 
 def _nothing(request: Any) -> None:
     """Everything that may be wrong with it depends on the table, and is said when its entry is applied."""
-
-
-def _header_of(caller: Caller) -> rpc.RequestHeader:
-    return rpc.RequestHeader(username=caller.username, auth_revision=caller.auth_revision)
 
 
 # ---- passwords and tokens -------------------------------------------------------------------------------------------
@@ -93,7 +90,7 @@ def _add_user(etcd: Services, caller: Caller, request: rpc.AuthUserAddRequest) -
     no_password = request.options is not None and request.options.no_password
     record = "" if no_password or not request.name else text_of(etcd.auth.passwords.record(request.password))
     user = rpc.AuthUserAddRequest(request.name, options=request.options, hashedPassword=record)
-    return etcd.request(rpc.InternalRaftRequest(header=_header_of(caller), auth_user_add=user))
+    return etcd.ask(caller, "auth_user_add", user)
 
 
 def _change_password(etcd: Services, caller: Caller, request: rpc.AuthUserChangePasswordRequest) -> Message:
@@ -102,7 +99,7 @@ def _change_password(etcd: Services, caller: Caller, request: rpc.AuthUserChange
     etcd.auth.check_root(caller)
     record = text_of(etcd.auth.passwords.record(request.password)) if request.password else ""
     user = rpc.AuthUserChangePasswordRequest(request.name, hashedPassword=record)
-    return etcd.request(rpc.InternalRaftRequest(header=_header_of(caller), auth_user_change_password=user))
+    return etcd.ask(caller, "auth_user_change_password", user)
 
 
 # ---- reads ----------------------------------------------------------------------------------------------------------

@@ -23,16 +23,15 @@ from typing import Any
 
 from server.mvcc import View
 from server.v3 import kv, txn
+from server.v3.failures import check, patiently
 from server.v3.method import Call, Caller, Method, Read, Write
 from server.v3.rpc import (
     CompactionRequest,
     CompactionResponse,
     DeleteRangeRequest,
-    InternalRaftRequest,
     PutRequest,
     RangeRequest,
     RangeResponse,
-    RequestHeader,
     TxnRequest,
     TxnResponse,
 )
@@ -71,11 +70,10 @@ def _is_light_txn(request: TxnRequest) -> bool:
 
 
 def _compaction(etcd: Any, caller: Caller, request: CompactionRequest) -> CompactionResponse:
-    known = etcd.identify(caller)
-    who = RequestHeader(username=known.username, auth_revision=known.auth_revision)
-    response: CompactionResponse = etcd.request(InternalRaftRequest(header=who, compaction=request))
+    response: CompactionResponse = etcd.ask(etcd.identify(caller), "compaction", request)
     while request.physical and not etcd.is_deleted(request.revision):
-        etcd.take_compaction_on(caller.left_s(STEP_S))
+        check(caller)
+        patiently(etcd.take_compaction_on, caller, STEP_S)
     return response
 
 

@@ -11,8 +11,8 @@ Invariants:
 
 1. A record is made, and a password checked, in the thread of the connection that asks: never while an entry is applied, never
    in the node's thread. What goes through Raft is the record.
-2. At most WORKERS at a time, each with at most COST_MAX_BYTES: others wait for their turn, and after TURN_S are told that
-   there are too many. That is also the limit to guessing, for a password, or for all of them together.
+2. At most PASSWORD_CHECKS_MAX at a time: others wait for their turn, and after TURN_S are told that there are too
+   many. That is also the limit to guessing, for a password, or for all of them together.
 3. Who isn't a user is told so after the same work as who gives a wrong password: the time doesn't tell who exists.
 4. A record that can't be read, or that asks for more work than this module would, matches no password. So does the empty
    record, which stands for no password at all.

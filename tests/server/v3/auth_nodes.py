@@ -9,6 +9,7 @@ from server.v3 import rpc, wire
 from server.v3.auth import Around, Auth
 from server.v3.auth_entries import BRANCHES
 from server.v3.auth_service import METHODS
+from server.v3.messages import Message
 from server.v3.method import Call, Caller, Read, Write
 from server.v3.passwords import Passwords
 from server.v3.status import Status
@@ -113,6 +114,10 @@ class Here:
 
     def request(self, request: rpc.InternalRaftRequest) -> Any:
         return self._nodes.request(self._node, request)
+
+    def ask(self, caller: Caller, field: str, message: Message) -> Any:
+        who = rpc.RequestHeader(username=caller.username, auth_revision=caller.auth_revision)
+        return self.request(rpc.InternalRaftRequest(header=who, **{field: message}))  # type: ignore[arg-type]
 
     def barrier(self) -> None:
         self._nodes.catch_up(self._node)

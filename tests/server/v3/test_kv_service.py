@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from server.v3 import kv_service
+from server.errors import NoLeader
+from server.v3 import auth_service, kv_service, rpc
 from server.v3.method import Call, Caller, Read, Write
 from server.v3.rpc import CompactionRequest, Compare, PutRequest, RangeRequest, RequestOp, TxnRequest
 from server.v3.status import Status
@@ -37,6 +39,33 @@ def test_a_transaction_that_only_reads_is_a_read() -> None:
     assert isinstance(method, Write)
     assert method.reads(TxnRequest(success=[ONE], failure=[MANY]))
     assert not method.reads(TxnRequest(success=[ONE], failure=[PUT]))
+
+
+@pytest.mark.parametrize("path, request_", [
+    ("kv/compaction", CompactionRequest(revision=1)),
+    ("auth/user/add", rpc.AuthUserAddRequest("alice", "secret")),
+    ("auth/user/changepw", rpc.AuthUserChangePasswordRequest("bob", "secret")),
+])  # fmt: skip
+def test_a_call_that_goes_through_the_log_waits_for_a_leader_like_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, request_: Any
+) -> None:
+    """An election is on: nothing was done, and it is asked for once more."""
+    method = {**METHODS, **{each.path: each for each in auth_service.METHODS}}[path]
+    assert isinstance(method, Call)
+    with LocalCluster(tmp_path, ["memory"]) as nodes:
+        etcd = nodes.leader().etcd
+        added = rpc.AuthUserAddRequest("bob", options=rpc.UserAddOptions(no_password=True))
+        etcd.request(rpc.InternalRaftRequest(auth_user_add=added))
+        asked = etcd.inside.waits.request
+        refusals = iter([NoLeader("an election is on")])
+
+        def once_without_a_leader(data: bytes, timeout_s: float) -> object:
+            for refusal in refusals:
+                raise refusal
+            return asked(data, timeout_s)
+
+        monkeypatch.setattr(etcd.inside.waits, "request", once_without_a_leader)
+        assert method.run(etcd, Caller(), request_).header is not None
 
 
 def test_a_physical_compaction_is_answered_when_its_rows_are_gone(tmp_path: Path) -> None:
