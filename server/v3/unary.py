@@ -13,6 +13,7 @@ Follows grpc-gateway 1.16's runtime/handler.go, and etcd's server/etcdserver/api
 from __future__ import annotations
 
 import math
+import threading
 import time
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = ["ERROR_JSON", "GRPC_JSON", "Unary", "answer", "begin", "entry_of", "e
 Unary = Write | Read | Call
 
 MESSAGE_BYTES_MAX = 2 << 20  # what etcd's gRPC server takes: 1.5 MiB and 512 KiB for what is around them
+LARGE_BYTES = 256 << 10  # of a body
+_one_at_a_time = threading.Lock()  # JSON of nothing but brackets takes a hundred times its bytes, until it is refused
 UNCHUNKED_BYTES_MAX = 2048  # up to which Go's server sends a Content-Length by itself
 
 GRPC_JSON = CORS_FIELDS + JSON + b"Grpc-Metadata-Content-Type: application/grpc\r\n"
@@ -60,7 +63,11 @@ def answer(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> Answer:
 def begin(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> tuple[Message, Unary]:
     """The request in a body, looked at as far as it can be by itself, and the method that it is: a Write that changes nothing
     is a Read. Raises Status."""
-    request = parse(method.request, body)
+    if len(body) > LARGE_BYTES:
+        with _one_at_a_time:
+            request = parse(method.request, body)
+    else:
+        request = parse(method.request, body)
     if len(body) > MESSAGE_BYTES_MAX and (size := len(encode(request))) > MESSAGE_BYTES_MAX:
         sentence = f"grpc: received message larger than max ({size} vs. {MESSAGE_BYTES_MAX})"
         raise Status(Code.RESOURCE_EXHAUSTED, sentence)
