@@ -8,8 +8,9 @@ else and deleted at the end. It says which cluster it comes from, at which revis
 
 1. All is read at one revision, whatever is written to the source meanwhile; what comes later isn't copied, and is told.
 2. A page and the mark that says so are written in one transaction or after each other in this order, so that a run that is
-   killed is gone on with where it was. If the source has compacted that revision since, the copy begins again at a newer one,
-   and writes what differs: that includes deleting what the source doesn't have.
+   killed is gone on with where it was. If the source has compacted that revision since, also during the comparison, the copy
+   begins again at the current one, REVISIONS_MAX times at most, and writes what differs: that includes deleting what the
+   source doesn't have.
 3. A lease keeps its ID and begins anew with its whole time, as it does when a cluster gets another leader. It is kept alive as
    long as the copying takes. Keys of leases that have ended are left out: the source is about to delete them.
 4. The end is a comparison: both sides are read once more, counted and hashed, key, value and lease.
@@ -43,6 +44,7 @@ ATTEMPTS = (
     20  # of each call, while a cluster has no leader; also of a write whose outcome is unknown: it does no harm twice
 )
 PAUSE_S = 0.5
+REVISIONS_MAX = 5  # at which one run copies, as the source compacts one after the other
 LEASE_RENEWALS = 3  # in the time of a lease
 
 M = TypeVar("M", bound=rpc.Message)
@@ -101,16 +103,18 @@ class Copying:
         """Copies, compares, and says so. Raises CopyRefused, Status, NodeError; then it can be run again."""
         header = _header(_ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse))
         mark = self._begin(header)
-        self._copy_leases()
-        try:
-            self._copy_keys(mark)
-        except Status as refused:
-            if (refused.code, refused.sentence) != status.COMPACTED:
-                raise
-            mark = _Mark(mark.source, header.revision, b"\0")
+        for left in reversed(range(REVISIONS_MAX)):
+            self._copy_leases()
+            try:
+                self._copy_keys(mark)
+                self._verify(mark)
+                break
+            except Status as refused:
+                if (refused.code, refused.sentence) != status.COMPACTED or not left:
+                    raise
+            newest = _header(_ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse))
+            mark = _Mark(mark.source, newest.revision, b"\0")
             self._told(f"the source has compacted that revision: once more, at revision {mark.revision:,}")
-            self._copy_keys(mark)
-        self._verify(mark)
         if self.report.verified:
             self._write([rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=MARK))])
         else:  # the next run looks at every key again
@@ -147,8 +151,9 @@ class Copying:
     # ---- leases -----------------------------------------------------------------------------------------------------
 
     def _copy_leases(self) -> None:
-        """Grants in the target what lives in the source, with the same IDs; what an earlier run has granted and has ended in
-        the source since then, ends with its keys. Raises CopyRefused."""
+        """Grants in the target what lives in the source, with the same IDs; what was granted before, by this run or an earlier
+        one, and has ended in the source since then, ends with its keys. Raises CopyRefused."""
+        granted, self._leases, self._renew_at = self._leases, {}, {}
         listed = _ask(self._source, "lease/leases", rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
         for lease in listed.leases:
             granted_s = self._granted_s(self._source, lease.ID)
@@ -156,14 +161,14 @@ class Copying:
                 continue  # it has ended meanwhile
             if self._granted_s(self._target, lease.ID) <= 0:
                 self._grant(lease.ID, granted_s)
-            elif not self.report.resumed:
+            elif not (self.report.resumed or lease.ID in granted):
                 raise CopyRefused(
                     f"the target has no keys, but a lease {lease.ID:x}, as the source has: nothing was copied"
                 )
             self._leases[lease.ID] = granted_s
             self._renew_at[lease.ID] = 0.0
         self.report.leases = len(self._leases)
-        if self.report.resumed:
+        if self.report.resumed or granted:
             present = _ask(self._target, "lease/leases", rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
             for lease in present.leases:
                 if lease.ID not in self._leases:

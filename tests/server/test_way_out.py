@@ -99,6 +99,36 @@ def test_a_copy_that_was_killed_goes_on_and_deletes_what_the_source_has_no_longe
     assert everything(target) == everything(source)
 
 
+class Compacting(EtcdClient):
+    """A source that gets another key and lease, and compacts what came before, ahead of the page of this number."""
+
+    def __init__(self, urls: list[str], page: int) -> None:
+        super().__init__(urls)
+        self._pages_left = page
+
+    def ask(self, path: str, request: rpc.Message, response: type[Any]) -> Any:
+        if isinstance(request, rpc.RangeRequest) and request.revision:
+            self._pages_left -= 1
+            if self._pages_left == 0:
+                self.tell("lease/grant", rpc.LeaseGrantRequest(ID=78, TTL=600), rpc.LeaseGrantResponse)
+                last = self.tell("kv/put", rpc.PutRequest(key=b"new", lease=78), rpc.PutResponse)
+                compacting = rpc.CompactionRequest(revision=last.header.revision)
+                self.tell("kv/compaction", compacting, rpc.CompactionResponse)
+        return super().ask(path, request, response)
+
+
+@pytest.mark.parametrize("page", [1, 3], ids=["while copying", "while comparing"])
+def test_a_source_that_compacts_meanwhile_is_copied_at_a_newer_revision(
+    both: tuple[EtcdClient, EtcdClient], page: int
+) -> None:
+    source, target = both
+    fill(source)
+    with Compacting(source.urls, page) as compacting:
+        report = Copying(compacting, target, print).run()
+    assert (report.verified, report.keys, report.leases) == (True, 151, 2)
+    assert everything(target) == everything(source)
+
+
 class Meddled(EtcdClient):
     """A client beside which somebody else writes, after the second transaction."""
 
