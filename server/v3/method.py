@@ -76,11 +76,7 @@ class Out(Protocol):
         """The same, for a line that is made already."""
 
     def send_chunk(self, chunk: bytes) -> bool:
-        """The same, for a line that is a chunk already (server.v3.stream.chunk_of), where `chunked`."""
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the answer is in chunks: always, but for HTTP/1.0."""
+        """The same, for a line that is a chunk already (server.v3.chunks.chunk_of)."""
 
     @property
     def full(self) -> bool:
@@ -93,7 +89,7 @@ class Out(Protocol):
         """Has a function run by a worker, after those that were given before. What it raises fails the stream."""
 
     def fail(self, status: Exception) -> None:
-        """A Status in place of the next message; the stream ends with it."""
+        """What ends the stream, in place of the next message: a Status, or what becomes one (server.v3.failures.status_of)."""
 
     def end(self) -> None:
         """The stream is complete: the answer ends in order."""

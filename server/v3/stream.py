@@ -22,6 +22,8 @@ Invariants:
    listening for the watches that it has.
 5. A stream that has ended in order gives its connection back, if the client may use it again.
 
+Left out: HTTP/1.0, which has no chunks (server/connection.py refuses it).
+
 Follows grpc-gateway 1.16's runtime/handler.go, and Go's net/http/server.go for the shape of chunks.
 """
 
@@ -44,6 +46,7 @@ from server.loop import READABLE, WRITABLE
 from server.request import BadRequest, Request
 from server.v3.chunks import LAST_CHUNK, chunk_of, line_of
 from server.v3.documents import Documents
+from server.v3.failures import status_of
 from server.v3.jobs import Jobs
 from server.v3.jsonpb import parse
 from server.v3.method import Caller, Incoming, Stream
@@ -110,7 +113,7 @@ class StreamConnection:
         self._around, self._socket, self._request, self._port = around, connection, request, port
         self._descriptor = connection.fileno()
         self._watched = 0
-        self._body = body_of(request.fields.content_length, getattr(request.fields, "chunked", False))
+        self._body = body_of(request.fields.content_length, request.fields.chunked)
         self._documents = Documents(method.request, BODY_BYTES_MAX) if method.many else None
         self._whole: list[bytes] = []  # the body of a method that takes one message
         self._whole_bytes = 0
@@ -118,7 +121,6 @@ class StreamConnection:
         self._incoming: Incoming | None = None
         self._opened = False
         self._queue: deque[bytes | memoryview] = deque()
-        self._chunked = not request.http_1_0
         self._head_sent = self._over = self._finishing = self._soon = self._blocked = self._was_full = False
         self._dropped = -1  # bytes since the end, while it lingers
         self.deadline = math.inf  # for what it does at the moment
@@ -211,7 +213,6 @@ class StreamConnection:
         self._asked = self._opened = True
         keep_alive = self._request.keep_alive and self._body.over
         self._head_sent = True
-        self._chunked = False
         self._push(self._port.error_answer(self._request, status, keep_alive))
         self._finish_when_sent()
 
@@ -256,7 +257,7 @@ class StreamConnection:
         """Sends a message that is a line already. For any thread."""
         if self._over:
             return False
-        chunk = chunk_of(line) if self._chunked else line
+        chunk = chunk_of(line)
         if self._nothing_before():
             return self.send_chunk(chunk)
         with self._guard:
@@ -268,17 +269,13 @@ class StreamConnection:
         return not self._coming and self._around.in_thread()
 
     def send_chunk(self, chunk: bytes) -> bool:
-        """Sends a message that is a chunk already (`chunk_of`, where `chunked`)."""
+        """Sends a message that is a chunk already (`chunk_of`)."""
         if self._over:
             return False
         if not self._head_sent:
             self._send_head(200, True)
         self._push(chunk)
         return True
-
-    @property
-    def chunked(self) -> bool:
-        return self._chunked  # see server.v3.method.Out
 
     def fail(self, status: Exception) -> None:
         """Ends the stream with an error. For any thread."""
@@ -336,13 +333,10 @@ class StreamConnection:
     def _fail(self, status: Exception) -> None:
         if self._over:
             return
-        if not isinstance(status, Status):
-            _log.error("a stream failed", exc_info=status)
-            status = Status(Code.INTERNAL, "the server failed at this stream")
+        status = status_of(status, reads=True)
         if not self._head_sent:
             self._send_head(status.http_status, False)
-        line = status.stream_line()
-        self._push(chunk_of(line) if self._chunked else line)
+        self._push(chunk_of(status.stream_line()))
         self._end()
 
     def _end(self) -> None:
@@ -350,8 +344,7 @@ class StreamConnection:
             return
         if not self._head_sent:
             self._send_head(200, False)
-        if self._chunked:
-            self._push(LAST_CHUNK)
+        self._push(LAST_CHUNK)
         self._finish_when_sent()
 
     def _finish_when_sent(self) -> None:

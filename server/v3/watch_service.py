@@ -28,7 +28,7 @@ from server.v3.rpc import ResponseHeader, WatchCancelRequest, WatchCreateRequest
 from server.v3.status import COMPACTED, PERMISSION_DENIED, TOO_MANY_REQUESTS, Sentence, Status
 from server.v3.watch_hub import Block, Watcher, WatchHub
 from server.v3.watch_index import TO_THE_END
-from server.v3.watch_wire import chunks_of_block, lines_of_block
+from server.v3.watch_wire import chunks_of_block
 
 __all__ = ["METHODS", "Watches"]
 
@@ -58,10 +58,7 @@ class Out(Protocol):
 
     @property
     def full(self) -> bool: ...
-    @property
-    def chunked(self) -> bool: ...
     def send(self, message: Any) -> bool: ...
-    def send_line(self, line: bytes) -> bool: ...
     def send_chunk(self, chunk: bytes) -> bool: ...
     def job(self, function: Any) -> None: ...
 
@@ -252,12 +249,8 @@ class WatchStream:
     def deliver(self, watcher: StreamWatcher, block: Block) -> None:
         """Sends events."""
         watcher.quiet = False
-        if self._out.chunked:
-            for chunk in chunks_of_block(block, watcher, self._etcd.header):
-                self._out.send_chunk(chunk)
-        else:
-            for line in lines_of_block(block, watcher, self._etcd.header):
-                self._out.send_line(line)
+        for chunk in chunks_of_block(block, watcher, self._etcd.header):
+            self._out.send_chunk(chunk)
 
     def compacted(self, watcher: StreamWatcher, revision: int) -> None:
         """Ends a watch that wants what isn't there any more."""

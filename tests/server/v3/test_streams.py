@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from server.errors import NoLeader
 from server.request import parse_head
 from server.v3 import rpc, stream
 from server.v3.chunks import chunk_of
 from server.v3.method import Caller, Stream
-from server.v3.status import NO_LEADER, Code, Status
+from server.v3.status import NO_LEADER, TIMEOUT, Code, Status
 from server.v3.streams import Streams
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
@@ -100,13 +101,13 @@ def streams(node):
 class Client:
     """The other end of a stream."""
 
-    def __init__(self, streams, head=b"", received=b"", method=MANY, caller=CALLER, chunked=False, http_1_0=False):
+    def __init__(self, streams, head=b"", received=b"", method=MANY, caller=CALLER, chunked=False):
         ours, theirs = socket.socketpair()
         self.socket, self.port = ours, Port()
         ours.settimeout(WAIT_S)
         request = parse_head(b"POST /v3/watch HTTP/1.1\r\nHost: x\r\n%b\r\n" % head)
         fields = SimpleNamespace(content_length=request.fields.content_length, chunked=chunked)
-        request = request._replace(fields=fields, http_1_0=http_1_0)
+        request = request._replace(fields=fields)
         self.taken = streams.adopt(theirs, received, request, method, caller, self.port)
         if not self.taken:
             theirs.close()
@@ -366,10 +367,17 @@ def test_a_node_that_stops_says_so(node):
     streams.stop()
 
 
-def test_http_1_0_gets_lines_without_chunks(streams, node):
-    head, body = sized(1, 14)
-    with Client(streams, b"Connection: close\r\n" + head, body, http_1_0=True) as client:
-        assert client.rest().endswith(b'\r\n\r\n{"result":{"watch_id":"1"}}\n')
+def test_what_a_node_refuses_a_worker_is_no_fault_of_ours(streams, node, lines):
+    """A token's entry that nobody confirms, say: etcd's clients come again after a code 14, and not after a 13."""
+    with Client(streams, *sized(1)) as client:
+        client.until(answer(1))
+
+        def unconfirmed():
+            raise NoLeader("nobody confirms it")
+
+        node.opened[0].out.job(unconfirmed)
+        client.until(Status(*TIMEOUT).stream_line())
+    assert lines == []
 
 
 def test_a_large_message_and_its_newline_are_two_chunks():

@@ -38,15 +38,14 @@ class Out:
     def __init__(self):
         self.sent, self.jobs = [], []
         self.full = False
-        self.chunked = False  # lines are easier to read here
         self.on_room = None
 
     def send(self, message):
         self.sent.append(message)
         return True
 
-    def send_line(self, line):
-        self.sent.append(line)
+    def send_chunk(self, chunk):
+        self.sent.append(chunk)
         return True
 
     def job(self, function):
