@@ -116,6 +116,12 @@ class Auth(Users):
             raise Status(*status.INVALID_AUTH_TOKEN)
         return caller._replace(username=username, auth_revision=table.revision)
 
+    def reidentify(self, caller: Caller) -> Caller:
+        """A caller that was identified before, for a call that lasts: anew if users or roles have changed since then, so that
+        a change which is nothing to it doesn't end it. Raises Status if its token isn't valid any more. Doesn't wait."""
+        changed = caller.auth_revision and caller.auth_revision != self.table.revision
+        return self.identify(caller) if changed else caller
+
     def _username(self, table: Table, token: str) -> str | None:
         held = self.tokens.find(token)
         if held is None or not table.enabled:

@@ -98,11 +98,18 @@ class Client:
     def __init__(self, etcd: Any, caller: Caller) -> None:
         """Raises Status if the caller isn't who it says."""
         self._etcd = etcd
-        self._caller = etcd.identify(caller)
+        self._identified = etcd.identify(caller)
+
+    @property
+    def _caller(self) -> Caller:
+        """Who asks, by the users and roles that there are now: it may have waited for long. Raises Status."""
+        known: Caller = self._etcd.auth.reidentify(self._identified)
+        self._identified = known
+        return known
 
     def alone(self) -> Client:
         """The same when the caller doesn't wait any more: for what is to be tidied up."""
-        return Client(self._etcd, self._caller._replace(until=math.inf, gone=lambda: False))
+        return Client(self._etcd, self._identified._replace(until=math.inf, gone=lambda: False))
 
     def session(self, lease: int) -> int:
         """The lease of a candidate: its own, or a new one."""
@@ -124,11 +131,12 @@ class Client:
     def range(self, request: RangeRequest) -> RangeResponse:
         """A linearizable range. Raises Status, NodeError."""
         check_range(request)
-        patiently(self._etcd.barrier, self._caller, REQUEST_S)
+        patiently(self._etcd.barrier, self._identified, REQUEST_S)
+        caller = self._caller
         with self._etcd.view() as view:
-            self._etcd.auth.check_range(self._caller, request.key, request.range_end)
+            self._etcd.auth.check_range(caller, request.key, request.range_end)
             response = range_of(view, request)
-            self._etcd.auth.settled(self._caller)
+            self._etcd.auth.settled(caller)
         response.header = self._etcd.header(view.revision)
         return response
 
@@ -157,7 +165,7 @@ class Client:
                 found = changes.next(CHECK_S)
                 if found is not None and any(change.deleted for change in found):
                     return
-                check(self._caller)
+                check(self._identified)
                 if not self._etcd.node.alive():
                     raise Status(*status.STOPPED)
         except Compacted:

@@ -145,7 +145,7 @@ class KeepAlive:
             self._out.job(self._identify)
             return
         try:
-            who = self._who = self._who or etcd.identify(self._caller)
+            who = self._who = etcd.auth.reidentify(self._who or etcd.identify(self._caller))
             if etcd.auth.enabled:
                 etcd.auth.check_lease_write(who, lease)
         except Status as error:

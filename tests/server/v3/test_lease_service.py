@@ -41,7 +41,8 @@ class Etcd:
     def __init__(self) -> None:
         self.asked: list[tuple[int, Any]] = []
         self.revision = 1
-        self.enabled = self.waits_for_token = False
+        self.enabled = self.waits_for_token = self.permitted = False
+        self.auth_revision = 1
         calls = SimpleNamespace(renew=lambda lease, timeout_s, answered: self.asked.append((lease, answered)))
         self.leasing = SimpleNamespace(calls=calls)
         self.auth = self.streams = self
@@ -52,14 +53,20 @@ class Etcd:
         return not self.waits_for_token
 
     def identify(self, caller: Caller) -> Caller:
-        return caller._replace(username="one")
+        return caller._replace(username="one", auth_revision=self.auth_revision)
+
+    def reidentify(self, caller: Caller) -> Caller:
+        return self.identify(caller)
 
     def header(self, revision: int) -> ResponseHeader:
         return ResponseHeader(revision=revision)
 
     def check_lease_write(self, caller: Caller, lease: int) -> None:
         assert caller.username == "one"
-        raise Status(*status.PERMISSION_DENIED)
+        if caller.auth_revision != self.auth_revision:
+            raise Status(*status.AUTH_OLD_REVISION)
+        if not self.permitted:
+            raise Status(*status.PERMISSION_DENIED)
 
     def call(self, function: Any) -> bool:
         self.calls.append(function)
@@ -162,6 +169,15 @@ def test_a_token_that_is_new_is_waited_for_by_a_worker() -> None:
     etcd.turn()
     etcd.answer(Known(60, 60))
     assert out.lines == [(1, 77, 60)]
+
+
+def test_a_stream_goes_on_when_users_change() -> None:
+    etcd, out, keepalive = stream()
+    etcd.enabled = etcd.permitted = True
+    for etcd.auth_revision in (1, 2):
+        keepalive.received(request(77))
+        etcd.answer(Known(60, 60))
+    assert out.lines == [(1, 77, 60)] * 2
 
 
 def test_who_may_not_write_its_keys_keeps_no_lease_alive() -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from server.node import Node
+from server.v3 import auth_service
 from server.v3.election_service import campaign, leader, observe, proclaim, resign
 from server.v3.lease_service import grant
 from server.v3.lock_service import lock, unlock
-from server.v3.method import Caller
+from server.v3.method import Call, Caller
 from server.v3.rpc import (
     CampaignRequest,
     CompactionRequest,
@@ -50,10 +51,10 @@ def node(tmp_path: Path) -> Iterator[Node]:
 class Begun:
     """A call in a thread of its own, whose client may go away."""
 
-    def __init__(self, run: Callable[..., Any], node: Node, request: Any) -> None:
+    def __init__(self, run: Callable[..., Any], node: Node, request: Any, caller: Caller = NOBODY) -> None:
         self.outcome: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.gone = threading.Event()
-        caller = NOBODY._replace(gone=self.gone.is_set)
+        caller = caller._replace(gone=self.gone.is_set)
         self._thread = threading.Thread(target=self._run, args=(run, node.etcd, caller, request))
         self._thread.start()
 
@@ -78,9 +79,9 @@ def revoke(node: Node, lease: int) -> None:
     node.etcd.request(InternalRaftRequest(lease_revoke=LeaseRevokeRequest(ID=lease)))
 
 
-def begin(run: Callable[..., Any], node: Node, request: Any, key: bytes) -> Begun:
+def begin(run: Callable[..., Any], node: Node, request: Any, key: bytes, caller: Caller = NOBODY) -> Begun:
     """A call that has put its key."""
-    begun = Begun(run, node, request)
+    begun = Begun(run, node, request, caller)
     eventually("it is in the queue", lambda: key in keys(node))
     return begun
 
@@ -134,6 +135,37 @@ def test_a_history_that_is_gone_makes_nobody_wait_for_ever(node: Node) -> None:
 
     node.etcd.subscribe = late  # type: ignore[method-assign]
     assert lock(node.etcd, NOBODY, LockRequest(name=b"l", lease=32)).key == b"l/20"
+
+
+def test_who_waits_for_a_lock_goes_on_waiting_when_users_change(node: Node) -> None:
+    """Who isn't a user any more is refused when it would be its turn, and its key goes with its lease."""
+    methods = {each.path: each for each in auth_service.METHODS}
+
+    def tell(path: str, caller: Caller, **fields: Any) -> Any:
+        method: Any = methods[path]
+        request = method.request(**fields)
+        if isinstance(method, Call):
+            return method.run(node.etcd, caller, request)
+        return node.etcd.ask(node.etcd.identify(caller), method.field, request)
+
+    for name in ("root", "alice"):
+        tell("auth/user/add", NOBODY, name=name, password=name)
+        tell("auth/user/grant", NOBODY, user=name, role="root")
+    tell("auth/enable", NOBODY)
+    root, alice = (
+        Caller(tell("auth/authenticate", NOBODY, name=name, password=name).token) for name in ("root", "alice")
+    )
+    first = lock(node.etcd, root, LockRequest(name=b"l", lease=16))
+    second = begin(lock, node, LockRequest(name=b"l", lease=32), b"l/20", alice)
+    tell("auth/user/add", root, name="bob", password="bob")
+    third = begin(lock, node, LockRequest(name=b"l", lease=48), b"l/30", alice)
+    unlock(node.etcd, root, UnlockRequest(key=first.key))
+    assert second.end().key == b"l/20"
+    tell("auth/user/delete", root, name="alice")
+    unlock(node.etcd, root, UnlockRequest(key=b"l/20"))
+    refused = third.end()
+    assert (refused.code, refused.sentence) == (2, "etcdserver: invalid auth token")
+    assert keys(node) == [b"l/30"]
 
 
 def test_a_node_that_stops_lets_nobody_wait(tmp_path: Path) -> None:
