@@ -12,6 +12,7 @@ be asked of no cluster, or of one that says no.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import os
@@ -150,7 +151,7 @@ def _changed(rng: random.Random, value: Any) -> Any:
         for _ in range(rng.choice((3, 80))):
             value = rng.choice(({"request_txn": {"success": [value]}}, [value], {"success": [value]}))
         return value
-    return rng.choice(ODD)
+    return copy.deepcopy(rng.choice(ODD))
 
 
 def _bytes_changed(rng: random.Random, data: bytes) -> bytes:
@@ -221,8 +222,9 @@ class Client:
     def run(self, count: int) -> None:
         """So many requests."""
         for _ in range(count):
+            request = mutated(self._rng)
             try:
-                self._one(mutated(self._rng))
+                self._one(request)
             except NothingComes:
                 self._verdict.statuses["no answer in time"] += 1
                 self._close()
