@@ -17,6 +17,16 @@ EXCEPTIONS: dict[str, str] = {
 }
 
 OF_ONE_NODE = frozenset(
-    {"alarm-status", "auth-root", "member-add-same-url", "member-list", "member-list-linearizable", "status"}
+    {
+        "alarm-status",
+        "auth-off-token-status",
+        "auth-permission-denied",
+        "auth-root",
+        "lease-leases-order",
+        "member-add-same-url",
+        "member-list",
+        "member-list-linearizable",
+        "status",
+    }
 )
-"""Situations that say how many nodes there are: on more of them etcd answers otherwise, too, and they aren't played there."""
+"""Situations that say how many nodes there are, or that who answers leads: on more of them etcd answers otherwise, too."""
