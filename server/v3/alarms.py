@@ -7,7 +7,7 @@ All of it goes through Raft, and is the same on every node.
 
 They hold for the whole cluster, whichever node they are of, until all of their kind are deactivated. In etcd a node raises
 NOSPACE by itself beyond its quota, and CORRUPT when its hashes differ from the others'. Here nodes have no quota, and one that
-differs stops by itself (server/divergence.py): alarms are raised by whoever may.
+differs stops by itself (server/divergence.py): alarms are raised by clients. The simple routes know of none.
 
     malarm        one row: a protobuf AlarmResponse with all of them, by member and kind; no row if there is none
     mdowngrade    the version to which somebody wants to go back, in ASCII; no row if nobody does. Nothing follows from it

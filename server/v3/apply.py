@@ -9,8 +9,7 @@
    state machine, the tables by their `undo`.
 3. A branch follows from the entry and from what is in the store. It asks no clock, no chance, and not which node it is on;
    only the header of its response says who answers.
-4. A field that this program doesn't know is refused before it is proposed (server/v3/etcd.py). Should one come out of the
-   log all the same, it does nothing.
+4. A field that this program doesn't know does nothing, should one come out of the log.
 
 Left out: requests that etcd sends through Raft to read (a range, the list of users): here they are reads.
 Follows etcd 3.5's server/etcdserver/apply.go and apply_auth.go.

@@ -43,7 +43,7 @@ from server.v3.permissions import Need, needs_of_delete, needs_of_put, needs_of_
 from server.v3.rpc import DeleteRangeRequest, PutRequest, TxnRequest
 from server.v3.status import Status
 from server.v3.tokens import Held, Tokens, index_of
-from server.v3.users import ROOT, Table, Users
+from server.v3.users import Table, Users
 
 __all__ = ["Around", "Auth", "Who"]
 
@@ -71,7 +71,7 @@ class Around(NamedTuple):
     leased_now: Callable[[int], Iterable[bytes]]
 
 
-class _Inside(NamedTuple):
+class _User(NamedTuple):
     username: str
     auth_revision: int
 
@@ -129,11 +129,6 @@ class Auth(Users):
         user = table.users.get(held.username)
         return held.username if user is not None and user.password == held.password else None
 
-    def inside(self) -> Who:
-        """Who asks if the node does, of its own accord: root, or nobody while authentication is off."""
-        table = self.table
-        return _Inside(ROOT, table.revision) if table.enabled else _Inside("", 0)
-
     def password_of(self, name: str, password: str) -> Held | None:
         """What a token would be given against, if the password is the user's; None if it isn't. One hash, or Status if too
         many are being checked (server/v3/passwords.py)."""
@@ -153,7 +148,7 @@ class Auth(Users):
             self._known.add(name, password, held.password)
             if user is None or user.password != held.password:  # it was changed while it was checked
                 return None
-        return _Inside(name, table.revision)
+        return _User(name, table.revision)
 
     # ---- whether he may ---------------------------------------------------------------------------------------------
 
@@ -271,7 +266,7 @@ def _known(auth: Auth, who: Who, request: Any) -> None:
 
 
 def _nothing(auth: Auth, who: Who, request: Any) -> None:
-    """Whoever has the password may have a token; it was checked before the entry was proposed."""
+    """The password was checked before the entry was proposed."""
 
 
 def _alarm(auth: Auth, who: Who, request: Any) -> None:

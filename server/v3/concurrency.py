@@ -5,7 +5,7 @@
     l/77     created at 9   ◀── waits until l/10 is gone
 
 A candidate puts a key <name>/<lease in hex>, which hangs on its lease, unless it is there already; and waits until no key
-with the same beginning was created before its own. It waits for one key only, the newest of those: so whoever goes wakes
+with the same beginning was created before its own. It waits for one key only, the newest of those: so one that goes wakes
 one, and the holders follow in the order of their keys. All of it are ordinary transactions, reads and watches, which any
 client could make by itself: nothing of the server's knows of locks.
 

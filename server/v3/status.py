@@ -35,7 +35,6 @@ __all__ = [
     "AUTH_OLD_REVISION",
     "AUTH_USER_EMPTY",
     "BAD_LEADER_TRANSFEREE",
-    "CLUSTER_VERSION_UNAVAILABLE",
     "COMPACTED",
     "CORRUPT",
     "DOWNGRADE_IN_PROCESS",
@@ -54,7 +53,6 @@ __all__ = [
     "LEASE_PROVIDED",
     "LEASE_TTL_TOO_LARGE",
     "MEMBER_BAD_URLS",
-    "MEMBER_EXIST",
     "MEMBER_NOT_ENOUGH_STARTED",
     "MEMBER_NOT_FOUND",
     "MEMBER_NOT_LEARNER",
@@ -77,12 +75,10 @@ __all__ = [
     "ROOT_USER_NOT_EXIST",
     "STOPPED",
     "TIMEOUT",
-    "TIMEOUT_DUE_TO_CONNECTION_LOST",
     "TIMEOUT_DUE_TO_LEADER_FAIL",
     "TOO_MANY_LEARNERS",
     "TOO_MANY_OPS",
     "TOO_MANY_REQUESTS",
-    "TTL_ZERO",
     "UNHEALTHY",
     "USER_ALREADY_EXIST",
     "USER_EMPTY",
@@ -212,11 +208,9 @@ TOO_MANY_REQUESTS = Sentence(8, "etcdserver: too many requests")
 LEASE_NOT_FOUND = Sentence(5, "etcdserver: requested lease not found")
 LEASE_EXIST = Sentence(9, "etcdserver: lease already exists")
 LEASE_TTL_TOO_LARGE = Sentence(11, "etcdserver: too large lease TTL")
-TTL_ZERO = Sentence(3, "etcdserver: ttl is 0")
 
 # ---- members --------------------------------------------------------------------------------------------------------
 
-MEMBER_EXIST = Sentence(9, "etcdserver: member ID already exist")
 PEER_URL_EXIST = Sentence(9, "etcdserver: Peer URLs already exists")
 MEMBER_NOT_ENOUGH_STARTED = Sentence(9, "etcdserver: re-configuration failed due to not enough started members")
 MEMBER_BAD_URLS = Sentence(3, "etcdserver: given member URLs are invalid")
@@ -257,14 +251,12 @@ NOT_CAPABLE = Sentence(14, "etcdserver: not capable")
 STOPPED = Sentence(14, "etcdserver: server stopped")
 TIMEOUT = Sentence(14, "etcdserver: request timed out")
 TIMEOUT_DUE_TO_LEADER_FAIL = Sentence(14, "etcdserver: request timed out, possibly due to previous leader failure")
-TIMEOUT_DUE_TO_CONNECTION_LOST = Sentence(14, "etcdserver: request timed out, possibly due to connection lost")
 UNHEALTHY = Sentence(14, "etcdserver: unhealthy cluster")
 CORRUPT = Sentence(15, "etcdserver: corrupt cluster")
 BAD_LEADER_TRANSFEREE = Sentence(9, "etcdserver: bad leader transferee")
 
 # ---- downgrades -----------------------------------------------------------------------------------------------------
 
-CLUSTER_VERSION_UNAVAILABLE = Sentence(14, "etcdserver: cluster version not found during downgrade")
 WRONG_DOWNGRADE_VERSION_FORMAT = Sentence(3, "etcdserver: wrong downgrade target version format")
 INVALID_DOWNGRADE_TARGET_VERSION = Sentence(3, "etcdserver: invalid downgrade target version")
 DOWNGRADE_IN_PROCESS = Sentence(9, "etcdserver: cluster has a downgrade job in progress")

@@ -253,7 +253,6 @@ def test_every_entry_needs_a_right_and_what_has_no_row_is_roots(field):
     assert nobody == (None if field == "authenticate" else status.USER_EMPTY)
     assert _sentence(auth.check_entry, field, alice, entry) == (None if field in ENTRIES else status.PERMISSION_DENIED)
     assert _sentence(auth.check_entry, field, _who(nodes, root), entry) is None
-    assert _sentence(auth.check_entry, field, auth.inside(), entry) is None
     assert _sentence(Nodes().auths[0].check_entry, field, NOBODY, entry) is None
 
 
@@ -265,12 +264,6 @@ def test_entries_that_reach_too_far_are_denied(field, entry):
         _sentence(auth.check_entry, field, _who(nodes, login(nodes, "alice", "q")), entry) == status.PERMISSION_DENIED
     )
     assert _sentence(auth.check_entry, field, _who(nodes, root), entry) is None
-
-
-def test_the_node_itself_is_root_while_it_is_on_and_nobody_else():
-    assert (Nodes().auths[0].inside().username, Nodes().auths[0].inside().auth_revision) == ("", 0)
-    nodes, _ = ready()
-    assert nodes.auths[0].inside().username == "root"
 
 
 def test_maintenance_refuses_in_its_own_words():
