@@ -32,6 +32,9 @@ def status_lines(answers: Sequence[tuple[str, Status | str]]) -> list[str]:
         if isinstance(answer, str):
             rows.append(("-", f"{url} is unreachable: {answer}"))
             continue
+        if answer.get("front"):  # it has no log, no engine and no peers
+            rows.extend(("-", f"{url} is a front: {line}") for line in front_lines(answer["etcd"]))
+            continue
         rows.append(status_row(answer, committed))
         if answer.get("kept_out"):
             below.append(f"node {answer['id']} is kept out: {answer['kept_out']}")
@@ -54,6 +57,18 @@ def status_row(status: Status, committed: int) -> tuple[str, ...]:
         byte_size(status.get("stats", {}).get("disk_bytes", 0)),
         links(status.get("connected", {})),
     )
+
+
+def front_lines(members: Sequence[Status]) -> list[str]:
+    """What a front (`server/front.py`) said of each member of its etcd."""
+    lines = []
+    for member in members:
+        said = member.get("error") or (
+            f"etcd {member['version']}, {'leader' if member['leads'] else 'follower'}, "
+            f"term {member['term']:,}, revision {member['revision']:,}"
+        )
+        lines.append(f"{member['url']}: {said}")
+    return lines
 
 
 def links(connected: Mapping[str, bool]) -> str:

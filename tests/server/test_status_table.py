@@ -35,6 +35,19 @@ def test_the_table_has_a_row_for_each_node_and_a_line_for_what_is_wrong():
     ]
 
 
+def test_a_front_is_no_node_and_tells_of_its_etcd():
+    etcd = [
+        {"url": "http://e:1", "member_id": 7, "version": "3.4.23", "leads": True, "leader": 7, "term": 2, "revision": 1669},
+        {"url": "http://e:2", "member_id": 8, "version": "3.4.23", "leads": False, "leader": 7, "term": 2, "revision": 1668},
+        {"url": "http://e:3", "error": "it can't be reached: [Errno 111] Connection refused"},
+    ]  # fmt: skip
+    assert status_lines([("http://f:1", {"front": True, "etcd": etcd})])[1:] == [
+        "-     http://f:1 is a front: http://e:1: etcd 3.4.23, leader, term 2, revision 1,669",
+        "-     http://f:1 is a front: http://e:2: etcd 3.4.23, follower, term 2, revision 1,668",
+        "-     http://f:1 is a front: http://e:3: it can't be reached: [Errno 111] Connection refused",
+    ]
+
+
 @pytest.mark.parametrize(
     ("size", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_440_000, "1.4 MB"), (999_600, "1.0 MB"), (123_456_789, "123 MB"), (5 * 10**15, "5000 TB")],
