@@ -38,7 +38,17 @@ class _Held:
         self.fd = os.open(path, (os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT) | os.O_CLOEXEC, 0o600)
 
     def close(self) -> None:
-        """Closes the descriptor; twice is fine. Only the last descriptor of a forked family unlocks."""
+        """Unlocks and closes; twice is fine.
+
+        Without the first, a child that was forked and has not run yet, or is about to run another program, would keep the
+        lock until it closes the descriptor that it has inherited.
+        """
+        if getattr(self, "fd", -1) >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        self.forget()
+
+    def forget(self) -> None:
+        """Closes the descriptor in a forked child, which unlocks nothing while the parent has it."""
         fd, self.fd = getattr(self, "fd", -1), -1
         if fd >= 0:
             os.close(fd)
@@ -77,7 +87,7 @@ def _drop_locks_in_child() -> None:
     global _held_lock
     _held_lock = threading.RLock()
     for held in list(_held.values()):
-        held.close()
+        held.forget()
     _held.clear()
 
 

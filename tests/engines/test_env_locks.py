@@ -209,3 +209,22 @@ def test_a_look_at_a_locked_file_gives_no_lock_up(env: RealEnv, tmp_path: Path, 
     lock.close()
     assert another_process_tries(path, kind) == "got it"
     assert path not in [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_descriptor_that_a_child_has_inherited_keeps_nobody_out(env: RealEnv, tmp_path: Path, kind: LockKind) -> None:
+    """A child that was forked and has not run yet has closed nothing; a copy of the descriptor stands for its own."""
+    path = str(tmp_path / "LOCK")
+    lock = env.lock(path, kind)
+    inherited = [
+        os.dup(int(descriptor))
+        for descriptor in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{descriptor}") and os.readlink(f"/proc/self/fd/{descriptor}") == path
+    ]
+    assert inherited
+    lock.close()
+    try:
+        assert another_process_tries(path, kind) == "got it"
+    finally:
+        for descriptor in inherited:
+            os.close(descriptor)
