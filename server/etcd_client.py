@@ -217,7 +217,7 @@ def _message(body: bytes, response: type[M]) -> M:
 
 
 def _sentence(told: Told) -> Sentence:
-    """The code and sentence of an error; code 12 if whoever answered isn't a v3 gateway."""
+    """The code and sentence of an error; code 12 if who answered isn't a v3 gateway."""
     try:
         error = json.loads(told.body)
         return Sentence(int(error["code"]), str(error["message"]))

@@ -178,7 +178,7 @@ class LeaseCalls:
             if known:
                 self._answer(sequence, Known(seconds, granted))
             else:
-                call.asked_at = None  # the next tick asks whoever leads then
+                call.asked_at = None  # the next tick asks who leads then
 
     def close(self) -> None:
         """The node stops: nobody is told anything any more."""

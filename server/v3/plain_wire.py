@@ -33,7 +33,7 @@ _SIZED = (Kind.BYTES, Kind.STRING, Kind.MESSAGE)
 
 
 def encode_plain(message: Message) -> bytes:
-    """The message in protobuf. Requires: each value is of its field's type, which whoever filled the message guarantees.
+    """The message in protobuf. Requires: each value is of its field's type; who filled the message guarantees it.
 
     O(bytes).
     """

@@ -63,7 +63,7 @@ class Subscription:
         return changes
 
     def close(self) -> None:
-        """Ends it; whoever waits is told. Twice is fine; for any thread."""
+        """Ends it; who waits is told. Twice is fine; for any thread."""
         with self._guard:
             self._closed = True
             self._guard.notify_all()

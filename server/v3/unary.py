@@ -4,7 +4,7 @@
              │         │              │                      │           │     └─▶ through Raft ───────────────────┘
              └─────────┴──────────────┴──── Status ──────────┴───────────┴─────────────▶ {"error": …, "code": …, "message": …}
 
-The order is etcd's, and it shows: a request that is wrong in itself is told so, whoever sent it. In a connection's thread
+The order is etcd's, and it shows: a request that is wrong in itself is told so, no matter who sent it. In a connection's thread
 `answer` does all of it. In the node's loop (server/loop_calls.py) the same parts are done in two halves, around the wait.
 
 Follows grpc-gateway 1.16's runtime/handler.go, and etcd's server/etcdserver/api/v3rpc/interceptor.go.
