@@ -27,11 +27,12 @@ from engines.env import plain_everywhere
 from server.mvcc import Change, Record
 from server.v3.chunks import chunk_of, line_of
 from server.v3.jsonpb import render
-from server.v3.rpc import Event, KeyValue, ResponseHeader, WatchResponse
+from server.v3.kv import key_value
+from server.v3.rpc import Event, ResponseHeader, WatchResponse
 from server.v3.watch_hub import Block
 from server.v3.wire import encode
 
-__all__ = ["FRAGMENT_BYTES", "chunks_of_block", "fast_chunks", "key_value", "lines_of_block", "plain_chunks"]
+__all__ = ["FRAGMENT_BYTES", "chunks_of_block", "fast_chunks", "lines_of_block", "plain_chunks"]
 
 FRAGMENT_BYTES = (3 << 19) + (512 << 10)  # etcd's --max-request-bytes and what it adds to it
 CHUNKS_MAX = 16
@@ -45,18 +46,6 @@ class Wants(Protocol):
     watch_id: int
     prev_kv: bool
     fragment: bool
-
-
-def key_value(record: Record) -> KeyValue:
-    """A version of a key, as messages have it."""
-    return KeyValue(
-        key=record.key,
-        create_revision=record.create,
-        mod_revision=record.mod,
-        version=record.version,
-        value=record.value,
-        lease=record.lease,
-    )
 
 
 def lines_of_block(block: Block, wants: Wants, headers: Headers) -> list[bytes]:
