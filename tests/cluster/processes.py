@@ -228,6 +228,12 @@ class Cluster:
             self._gone(node_id)
         return node_id not in self.running
 
+    def require_running(self, node_id: int) -> None:
+        """Raises Failed, with the last that it wrote down, if a node has ended by itself."""
+        if self.ended(node_id):
+            last = self.log(node_id).read_text(errors="replace").rstrip().rpartition("\n")[2]
+            raise Failed(f"node {node_id} has ended: {last}")
+
     def wipe(self, node_id: int) -> None:
         """Empties the directory of a node that isn't running."""
         assert node_id not in self.running

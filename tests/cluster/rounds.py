@@ -206,9 +206,10 @@ def _rate(load: Load, plan: Plan, wait) -> float:  # type: ignore[no-untyped-def
 def _recover(cluster: Cluster, timeout_s: float) -> None:
     """Returns when a write through every node is acknowledged. Raises Failed."""
     for node_id in cluster.engines:
-        # a key of no client's: what is written here is nobody's business
-        until(
-            f"node {node_id} takes a write after the healing",
-            lambda each=node_id: cluster.ask(each, f"/recovered/{each}", "PUT")[0] == 204,
-            timeout_s,
-        )
+
+        def takes_a_write(each: int = node_id) -> bool:
+            cluster.require_running(each)
+            # a key of no client's: what is written here is nobody's business
+            return cluster.ask(each, f"/recovered/{each}", "PUT")[0] == 204
+
+        until(f"node {node_id} takes a write after the healing", takes_a_write, timeout_s)

@@ -14,8 +14,7 @@ from server.errors import NodeError
 from server.lab import Lab
 from server.lab_port import LabPort
 from tests.page.browsing import PHONE, expect
-from tests.server.local_nodes import eventually
-from tests.server.test_lab import lab_cluster_port
+from tests.server.local_nodes import cluster_port, eventually
 
 ENGINES = ["lsm", "btree", "bitcask"]
 
@@ -23,7 +22,7 @@ ENGINES = ["lsm", "btree", "bitcask"]
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalCluster, Lab, LabPort]]:
     """A cluster with a lab, as `metcd cluster --lab` has it."""
-    port = lab_cluster_port()
+    port = cluster_port()
     with LocalCluster(ENGINES, str(tmp_path_factory.mktemp("cluster")), port) as cluster:
         cluster.say = lambda line: None
         with Lab(cluster, port - 1) as lab:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import random
+import functools
 import socket
 import threading
 import time
@@ -19,41 +18,34 @@ from server.errors import NodeError
 from server.mvcc_rows import USER, plain_value
 from server.node import Node
 
-FIRST_PORT, WORKERS_MAX, PORTS_OF_A_WORKER = 14_000, 8, 750  # up to 20,000
+# Ports of tests lie below 32,768, from where on the system gives them to outgoing connections: which process takes which,
+# for itself, and for node 1 of `metcd cluster`, whose nodes 2 and 3 have theirs 10,000 and 20,000 higher
+PROCESSES_MAX = 24
+HELD_PORT = 13_000
+FREE_PORT, FREE_PORTS = 14_000, 250
+CLUSTER_PORT, CLUSTER_PORTS = 10_000, 111
 PATIENCE_S = 30.0  # how long a test waits for what should happen within moments, before it says that it doesn't
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, and that nobody else is given meanwhile.
+    """Ports that were free a moment ago, and that no other process which asks here is given meanwhile.
 
-    They lie below those that the system gives to outgoing connections (from 32,768 on), each worker of a parallel run
-    takes them from a range of its own, and none is given twice.
+    One that this process was given before comes again when all others were.
     """
     ports = []
     while len(ports) < count:
-        port = next(_ports)
+        port = next(_free_ports)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             ports.append(port)
     return ports
 
 
-def _own_ports() -> Iterator[int]:
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS_MAX
-    first, size = FIRST_PORT + worker * PORTS_OF_A_WORKER, PORTS_OF_A_WORKER
-    begin = random.Random(os.getpid()).randrange(size)  # another run may be going on
-    while True:
-        yield from (first + (begin + at) % size for at in range(size))
-
-
-_ports = _own_ports()
-
-
 def cluster_port() -> int:
-    """A port for node 1 of `metcd cluster`, so that all ports of three nodes are free; they lie below 32,768, too."""
+    """A port for node 1 of `metcd cluster`, so that all ports of three nodes are free, and so is the one below it."""
 
     def look() -> int:
-        port = free_ports(1)[0] - 4_000
+        port = next(_cluster_ports)
         try:
             processes.LocalCluster(["memory"] * 3, "unused", port).require_free_ports()
         except processes.ClusterError:
@@ -61,6 +53,36 @@ def cluster_port() -> int:
         return port
 
     return int(eventually("six ports are free", look))
+
+
+@functools.cache
+def _own_number() -> int:
+    """This process's number, below PROCESSES_MAX, which no other process of this machine has while this one lives: it
+    holds a port for it, of which there is one for each."""
+    for number in range(PROCESSES_MAX):
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", HELD_PORT + number))
+        except OSError:
+            held.close()
+        else:
+            _held.append(held)
+            return number
+    raise RuntimeError(f"{PROCESSES_MAX} processes of tests have all ports: end some that are left of earlier runs")
+
+
+_held: list[socket.socket] = []
+
+
+def _own(first: int, size: int, step: int) -> Iterator[int]:
+    """This process's ports of the `size` from `first` on that there are for each, for ever."""
+    begin = first + _own_number() * size
+    while True:
+        yield from range(begin, begin + size, step)
+
+
+_free_ports = _own(FREE_PORT, FREE_PORTS, 1)
+_cluster_ports = _own(CLUSTER_PORT + 1, CLUSTER_PORTS, 3)
 
 
 def loopbacks() -> list[str]:

@@ -1,10 +1,8 @@
 """The lab of a real cluster: three processes that are cut off, paused, killed, started and slowed down, and none is left."""
 
-import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -245,7 +243,7 @@ def test_a_node_that_ends_by_itself_can_be_started(cluster, lab):
 
 def test_a_node_takes_part_when_it_has_been_told_and_not_before(tmp_path):
     """A line that is none changes nothing of that."""
-    port, peer = lab_cluster_port(), lab_cluster_port()
+    port, peer = cluster_port(), cluster_port()
     words = [
         "serve",
         "--id",
@@ -274,18 +272,6 @@ def test_a_node_takes_part_when_it_has_been_told_and_not_before(tmp_path):
         assert process.wait(PATIENCE_S) == 0
 
 
-def lab_cluster_port():
-    """A port for node 1, so that the one below it, the lab's, is free as well."""
-
-    def look():
-        port = cluster_port()
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port - 1))
-            return port
-
-    return eventually("seven ports are free", look)
-
-
 def processes_with(word):
     """The command lines and environments of the processes of this machine in which the word stands, by pid."""
     found = {}
@@ -301,7 +287,7 @@ def processes_with(word):
 
 
 def test_the_command_prints_the_token_once_and_a_kill_leaves_no_process_behind_not_a_paused_one_either(tmp_path):
-    data, port = str(tmp_path / "data"), lab_cluster_port()
+    data, port = str(tmp_path / "data"), cluster_port()
     words = ["cluster", "--lab", "--data", data, "--port", str(port), "--engines", "memory", "--nodes", "3"]
     lines = []
     with subprocess.Popen(
