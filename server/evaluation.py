@@ -33,4 +33,4 @@ class Evaluated(NamedTuple):
 Evaluate = Callable[[int, int, bytes, Writes], object]
 """Index and term of the entry, the request's bytes, and the keys, to be read and changed: a response, or an exception that
 is returned, not raised: what was written before that is taken back. The same on every node, as it follows from its
-arguments and what earlier entries did."""
+arguments and what earlier entries did. What it raises ends the node, but for an UndecodableEntry that is to be passed over."""

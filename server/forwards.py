@@ -42,6 +42,7 @@ from server.evaluation import Request
 from server.limits import KEY_BYTES_MAX, PROPOSAL_BYTES_MAX
 from server.sessions import Serial
 from server.statemachine import MAX_VALUE_BYTES, decode_proposal
+from server.v3.apply import field_of
 from server.v3.rpc import InternalRaftRequest
 from server.v3.wire import decode
 
@@ -162,12 +163,16 @@ def sift(message: Message, now: float) -> Sifted:
 
 
 def request_fault(data: bytes) -> str:
-    """Why a request must not get into a log, or "". O(bytes)."""
+    """Why a request must not get into a log, or "". One without bytes is the state machine's. O(bytes)."""
     try:
-        decode(InternalRaftRequest, data)
+        request = decode(InternalRaftRequest, data)
     except ValueError as error:
         return f"a request can't be read: {error}"
-    return ""
+    return (
+        ""
+        if field_of(request) or not data
+        else "a request has one of the fields that are known here, and this has none"
+    )
 
 
 def fault(entry: Entry) -> str:

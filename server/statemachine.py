@@ -319,12 +319,23 @@ class StateMachine:
         if not request.data:
             step(writes)
             return Evaluated(None)
-        answer = self.evaluate(entry.index, entry.term, request.data, writes)
+        answer = self._evaluated(entry, request)
         if isinstance(answer, Exception):
             writes.undo()
             writes.begin_revisions()
         pay(writes, entry.index)
         return Evaluated(answer)
+
+    def _evaluated(self, entry: Entry, request: Request) -> object:
+        """What a request comes to: a response or an exception; the latter as well for one that is passed over. Raises
+        UndecodableEntry for one that this version doesn't know, and whatever else ends the node."""
+        try:
+            return self.evaluate(entry.index, entry.term, request.data, self._writes)
+        except UndecodableEntry as error:
+            if entry.index not in self._skip_entries:
+                raise
+            self.passed_over.add(entry.index)
+            return error
 
     def _write(self, batch: WriteBatch, entries: Sequence[Entry]) -> None:
         """Writes the batch that applies these entries, unsynced, and with it what else they change among our own keys."""

@@ -10,7 +10,7 @@ NOSPACE by itself beyond its quota, and CORRUPT when its hashes differ from the 
 differs stops by itself (server/divergence.py): alarms are raised by clients. The simple routes know of none.
 
     malarm        one row: a protobuf AlarmResponse with all of them, by member and kind; no row if there is none
-    mdowngrade    the version to which somebody wants to go back, in ASCII; no row if nobody does. Nothing follows from it
+    mdowngrade    the version to which somebody wants to go back; no row if nobody does. Nothing follows from it
 
 Invariants:
 
@@ -117,7 +117,7 @@ class Alarms:
         try:
             alarms = [] if row is None else wire.decode(rpc.AlarmResponse, row).alarms
             raised = tuple((each.memberID, each.alarm) for each in alarms)
-            self._kept = State(raised, "" if version is None else version.decode("ascii"))
+            self._kept = State(raised, "" if version is None else version.decode())
         except (wire.DecodeError, UnicodeDecodeError) as error:
             raise CodingError(f"the rows of alarms can't be read: {error}") from None
         self._next = self._before = self._kept
@@ -128,7 +128,7 @@ class Alarms:
         if now.raised != kept.raised:
             _put(batch, ALARM_ROW, wire.encode(rpc.AlarmResponse(alarms=_members(now.raised))))
         if now.downgrade != kept.downgrade:
-            _put(batch, DOWNGRADE_ROW, now.downgrade.encode("ascii"))
+            _put(batch, DOWNGRADE_ROW, now.downgrade.encode())
 
     def written(self) -> None:
         """The batch is in the engine."""

@@ -9,7 +9,9 @@
    state machine, the tables by their `undo`.
 3. A branch follows from the entry and from what is in the store. It asks no clock, no chance, and not which node it is on;
    only the header of its response says who answers.
-4. A field that this program doesn't know does nothing, should one come out of the log.
+4. A field that this program doesn't know stops the node, should one come out of the log: another version may know it. The
+   leader refuses it, should a node forward one (server/forwards.py).
+5. Any other exception than Status is none of the request's own, and stops the node, too (server/v3/etcd.py).
 
 Left out: requests that etcd sends through Raft to read (a range, the list of users): here they are reads.
 Follows etcd 3.5's server/etcdserver/apply.go and apply_auth.go.
@@ -21,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from server.errors import UndecodableEntry
 from server.mvcc import Writes
 from server.v3 import auth_entries, kv, lease_entries, standing, txn
 from server.v3.alarms import Alarms
@@ -34,7 +37,6 @@ from server.v3.rpc import (
     ResponseHeader,
     TxnRequest,
 )
-from server.v3.status import Code, Status
 
 __all__ = ["BRANCHES", "OWN", "Branch", "Proposed", "Tables", "apply", "field_of"]
 
@@ -76,13 +78,13 @@ Branch = Callable[[Any, Proposed, Any, Writes], Message]
 
 
 def apply(tables: Tables, index: int, term: int, request: InternalRaftRequest, writes: Writes) -> Message:
-    """Does what an entry asks for; the response to it. Raises Status.
+    """Does what an entry asks for; the response to it. Raises Status; UndecodableEntry if it is of no kind that is known.
 
     index, term: of the entry. writes: has begun this entry. For the thread that applies.
     """
     field = field_of(request)
     if field not in BRANCHES:
-        raise Status(Code.UNIMPLEMENTED, f"a request of the kind {field!r} is unknown here")
+        raise UndecodableEntry(index, term, "its request has none of the fields that are known here")
     who = request.header
     proposed = Proposed(index, term) if who is None else Proposed(index, term, who.username, who.auth_revision)
     message = getattr(request, field)

@@ -19,11 +19,10 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from engines.coding import DecodeError
-from engines.errors import StoreError
 from raft import RawNode, raftpb
 from server.address_book import AddressBook
 from server.config import NodeConfig
-from server.errors import NodeError, OutcomeUnknown
+from server.errors import NodeError, OutcomeUnknown, UndecodableEntry
 from server.evaluation import Request
 from server.intake import Intake
 from server.lease_reads import BothReads
@@ -222,28 +221,25 @@ class Etcd:
     def evaluate(self, index: int, term: int, data: bytes, writes: Writes) -> object:
         """Evaluates one request of the log (server/evaluation.py): a response, or a Status.
 
-        A failure of ours changes nothing, on any node. That of a disk, of memory, or a row here that can't be read, is this
-        node's alone: it goes on to end the node, for the others do what it could only refuse.
+        Only a Status is what the request comes to, on every node. Anything else that is raised ends the node: it may have met
+        this one alone (a row that can't be read, memory, a bug), and the others do what this one could only refuse.
+        Raises UndecodableEntry for a request that this version of the program doesn't know; another version may.
         """
         try:
             request = decode(InternalRaftRequest, data)
         except DecodeError as error:
-            return Status(Code.INTERNAL, str(error))
+            raise UndecodableEntry(index, term, str(error)) from None
         for table in self.tables:
             table.begin()
-        refused: Exception
         try:
             return apply(self, index, term, request, writes)
-        except Status as error:
-            refused = error
-        except (StoreError, DecodeError, OSError, MemoryError, RecursionError):
+        except Status as refused:
+            for table in self.tables:
+                table.undo()
+            return refused
+        except Exception:
+            logger().exception("the request of entry %d can't be evaluated, so the node stops", index)
             raise
-        except Exception as error:
-            logger().exception("the request of entry %d can't be evaluated, and has done nothing", index)
-            refused = Status(Code.INTERNAL, f"{type(error).__name__}: {error}")
-        for table in self.tables:
-            table.undo()
-        return refused
 
     # ---- for the node's thread ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import pytest
 from engines.errors import StoreError
 from raft.raftpb import ENTRY_CONF_CHANGE, MSG_HEARTBEAT, MSG_PROP, DecodeError, Entry, Message
 from server.errors import NoLeader, Overloaded
+from server.evaluation import Request
 from server.forwards import (
     NO_LEADER,
     OVERLOADED,
@@ -24,6 +25,8 @@ from server.forwards import (
 )
 from server.frames import decode_frame, encode_frame
 from server.statemachine import encode_proposal
+from server.v3.rpc import InternalRaftRequest, PutRequest
+from server.v3.wire import encode
 
 ENTRIES = [Entry(0, 0, data=encode_proposal(7, number, [(b"k", b"v")])) for number in range(4)]
 SENDERS_CLOCK, RECEIVERS_CLOCK = 5_000.0, 77.0
@@ -102,6 +105,8 @@ def test_a_leader_sorts_what_is_forwarded():
         (Entry(0, 0, data=encode_proposal(1, 1, [(b"", None)])), "1 to 32,767 bytes"),
         (Entry(0, 0, data=encode_proposal(1, 1, [(b"k" * 32_768, None)])), "1 to 32,767 bytes"),
         (Entry(0, 0, data=encode_proposal(1, 1, [(b"k", bytes(PROPOSAL_BYTES_MAX))])), "at most 4,259,840 bytes"),
+        (Entry(0, 0, data=encode_proposal(1, 1, [Request(b"\xff")])), "can't be read"),
+        (Entry(0, 0, data=encode_proposal(1, 1, [Request(encode(InternalRaftRequest(ID=7)))])), "this has none"),
     ],
 )
 def test_what_no_node_could_apply_is_at_fault(entry, why):
@@ -111,6 +116,8 @@ def test_what_no_node_could_apply_is_at_fault(entry, why):
 def test_what_every_node_can_apply_is_not():
     for key in (b"k", b"k" * 32_767):
         assert fault(Entry(0, 0, data=encode_proposal(1, 1, [(key, b""), (key, None)]))) == ""
+    for data in (b"", encode(InternalRaftRequest(put=PutRequest(b"k")))):
+        assert fault(Entry(0, 0, data=encode_proposal(1, 1, [Request(data)]))) == ""
 
 
 @pytest.mark.parametrize(("why", "kind"), [(NO_LEADER, NoLeader), (OVERLOADED, Overloaded), (99, NoLeader)])

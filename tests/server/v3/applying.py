@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from engines.kvstore import KVStore
 from raft.raftpb import Entry
 from server.evaluation import Evaluated, Request
 from server.proposal_bytes import encode_proposal
 from server.statemachine import StateMachine
 from server.v3 import wire
-from server.v3.rpc import InternalRaftRequest
+from server.v3.etcd import Etcd
+from server.v3.rpc import InternalRaftRequest, ResponseHeader
+from server.v3.tokens import Tokens
 
-__all__ = ["applied"]
+__all__ = ["Alone", "applied", "machine_of"]
+
+
+class Alone(Etcd):
+    """What a node has for the v3 interface, without the node."""
+
+    def header(self, revision: int) -> ResponseHeader:
+        return ResponseHeader(revision=revision)
+
+
+def machine_of(store: KVStore) -> tuple[Alone, StateMachine]:
+    """A state machine with all of its tables, without a node."""
+    etcd = Alone()
+    etcd.auth.tokens = Tokens(lambda: 0.0)
+    machine = StateMachine(store, own_keys=etcd.own_keys)
+    machine.evaluate, machine.lease_moved = etcd.evaluate, etcd.leases.moved
+    return etcd, machine
 
 
 def applied(machine: StateMachine, request: InternalRaftRequest | bytes) -> Any:

@@ -52,22 +52,23 @@ def test_a_request_is_evaluated_on_every_node_and_answered_by_the_one_that_was_a
         assert cluster.values() == {b"a": b"2"}
 
 
-def test_a_failure_of_ours_while_evaluating_changes_nothing_and_ends_no_node(tmp_path, lines, monkeypatch):
+def test_a_bug_that_one_node_meets_while_evaluating_ends_that_node_and_no_other(tmp_path, lines, monkeypatch):
+    """If it became a refusal, that node would go on with other content than the rest."""
     with LocalCluster(tmp_path) as cluster:
         cluster.put(cluster.leader(), b"a", b"1")
+        leader, hurt = cluster.leader(), cluster.follower()
 
         def fails(etcd, index, term, request, writes):
-            apply(etcd, index, term, request, writes)
-            raise AttributeError("a bug")
+            assert etcd is not hurt.etcd, "a bug"
+            return apply(etcd, index, term, request, writes)
 
         monkeypatch.setattr("server.v3.etcd.apply", fails)
-        with pytest.raises(Status, match="a bug") as refused:
-            cluster.leader().etcd.request(InternalRaftRequest(put=PutRequest(key=b"a", value=b"2")))
-        assert refused.value.code == Code.INTERNAL
-        cluster.put(cluster.leader(), b"b", b"1")
-        assert cluster.values() == {b"a": b"1", b"b": b"1"}
-        assert cluster.leader().machine.revision == 3
-        assert any("can't be evaluated" in line for line in lines)
+        leader.etcd.request(InternalRaftRequest(put=PutRequest(key=b"a", value=b"2")))
+        assert hurt.stopped.wait(10)
+        assert isinstance(hurt.failure, AssertionError)
+        assert leader.machine.lookup(b"a") == b"2"
+        assert any("stops, because of AssertionError: a bug" in line for line in lines)
+        assert any("can't be evaluated, so the node stops" in line for line in lines)
 
 
 def test_a_row_that_cannot_be_read_ends_its_node_and_no_other(tmp_path, lines):
