@@ -115,6 +115,7 @@ def test_a_hash_of_who_has_gone_is_not_finished(cluster: LocalCluster) -> None:
 
 
 def test_defragmenting_keeps_everything(cluster: LocalCluster) -> None:
+    cluster.converged()
     for node in cluster.nodes.values():
         before = list(node.machine.scan())
         assert ask(node, "defragment", rpc.DefragmentRequest()) == rpc.DefragmentResponse()
