@@ -1,4 +1,4 @@
-"""The fast form of simple operations: one loop for the puts of an entry, instead of a call for each step of each put.
+"""The fast form of a simple put: one function, instead of a call for each of its steps.
 
 A put of a key that is there, without a lease, is what a load of puts is made of: its row is read, its two new rows are
 packed, and both go into the batch. Everything else is done as server/mvcc.py has it: a new key, one that was deleted or is
@@ -38,44 +38,45 @@ class FastWrites(Writes):
 
     def carry_out(self, operations: Iterable[tuple[bytes, bytes | None]]) -> None:
         """As Writes has it."""
-        if not self.begun or self._order is not None:
+        if not self.begun:
             super().carry_out(operations)
             return
         self.changed = False
-        written = self._written
         for key, value in operations:
-            at = USER + key
-            row = written[at] if at in written else self._stored(at)
-            if row is None or value is None or not row.startswith(PUT):
-                self._one(key, value)
-                continue
-            _, create, before_main, before_sub, version, lease = _unpack(row)
-            if lease:
-                self._one(key, value)
-                continue
-            if self.changed:
-                self._sub = sub = self._sub + 1
-            else:
-                self.changed = True
-                self.revision += 1
-                self._sub = sub = 0
-            self.owed += 1
-            main = self.revision
-            version += 1
-            written[at] = row = _pack(PUT, create, main, sub, version, 0) + value
-            change_at = _pack_key(HISTORY, main, sub)
-            written[change_at] = change = b"".join(
-                (_pack_change(1, len(key), 0, create, version, 0, before_main, before_sub), key, value)
-            )
-            self._operations += ((at, row), (change_at, change))
-            self._batch.size_bytes += len(row) + len(change) + len(key) + _KEYS_BYTES
+            if value is None:
+                self.delete(key)
+            elif not self.replace(key, value):
+                self.put(key, value)
 
-    def _one(self, key: bytes, value: bytes | None) -> None:
-        """Puts or deletes one key in the plain form."""
-        if value is None:
-            self.delete(key)
+    def replace(self, key: bytes, value: bytes) -> bool:
+        """Puts a key that is there, without a lease, as `put` does; False if it isn't, and then nothing was done.
+
+        Requires: revisions have begun. An entry begins with `changed` False. O(bytes), a read of the engine.
+        """
+        at = USER + key
+        written = self._written
+        row = written[at] if at in written else self._stored(at)
+        if row is None or self._order is not None or not row.startswith(PUT):
+            return False
+        _, create, before_main, before_sub, version, lease = _unpack(row)
+        if lease:
+            return False
+        if self.changed:
+            self._sub += 1
         else:
-            self.put(key, value)
+            self.changed = True
+            self.revision += 1
+            self._sub = 0
+        self.owed += 1
+        main, sub = self.revision, self._sub
+        version += 1
+        written[at] = row = _pack(PUT, create, main, sub, version, 0) + value
+        change_at = _pack_key(HISTORY, main, sub)
+        head = _pack_change(1, len(key), 0, create, version, 0, before_main, before_sub)
+        written[change_at] = change = b"".join((head, key, value))
+        self._operations += ((at, row), (change_at, change))
+        self._batch.size_bytes += len(row) + len(change) + len(key) + _KEYS_BYTES
+        return True
 
     def made(self) -> Sequence[Change]:
         """As Writes has it, but read from the batch when somebody looks: if nobody watches, nobody does."""

@@ -32,11 +32,12 @@ from engines.kvstore import Operation
 from server.evaluation import Request
 from server.sessions import MARK, OPENS, Serial
 
-__all__ = ["Proposal", "decode_proposal", "encode_proposal", "kind_of_proposal"]
+__all__ = ["Proposal", "decode_proposal", "decode_put", "encode_proposal", "kind_of_proposal"]
 
 _HEADER = struct.Struct("<QQI")
 _DELETE = struct.Struct("<BI")
 _PUT = struct.Struct("<BII")
+_ONE_PUT = struct.Struct("<QQIBII")  # the header, and the beginning of a put
 _SERIAL = struct.Struct("<BQQ")
 _REQUEST = struct.Struct("<BI")
 
@@ -106,6 +107,17 @@ def decode_proposal(data: bytes) -> Proposal:
     if at != size:
         raise DecodeError(f"the last operation ends at byte {at}, but the proposal has {size}")
     return Proposal(origin, sequence, operations)
+
+
+def decode_put(data: bytes) -> tuple[int, int, bytes, bytes] | None:
+    """Origin, sequence, key and value of a proposal that puts one key, and nothing else; None for any other. O(bytes)."""
+    if len(data) < _ONE_PUT.size:
+        return None
+    origin, sequence, count, kind, key_size, value_size = _ONE_PUT.unpack_from(data)
+    value_at = _ONE_PUT.size + key_size
+    if count != 1 or kind != 1 or value_at + value_size != len(data):
+        return None
+    return origin, sequence, data[_ONE_PUT.size : value_at], data[value_at:]
 
 
 def kind_of_proposal(data: bytes) -> str:

@@ -70,6 +70,7 @@ __all__ = [
     "OwnKeys",
     "Proposal",
     "StateMachine",
+    "applied_bytes",
     "applied_of",
     "cluster_bytes",
     "decode_proposal",
@@ -130,6 +131,11 @@ class MachineSnapshot(NamedTuple):
 def applied_of(value: bytes) -> tuple[int, int]:
     """Index and term in the value of APPLIED; (0, 0) for what is none."""
     return _APPLIED.unpack(value) if len(value) == _APPLIED.size else (0, 0)
+
+
+def applied_bytes(index: int, term: int) -> bytes:
+    """The value of APPLIED."""
+    return _APPLIED.pack(index, term)
 
 
 def cluster_bytes(cluster_id: int) -> bytes:

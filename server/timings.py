@@ -27,6 +27,7 @@ from server.feed_taps import Taps
 from server.marked_views import Views
 from server.metrics import Histogram, Metrics, describe
 from server.statemachine import Applied, OwnKeys, StateMachine
+from server.statemachine_fast import FastMachine
 from server.storage import NodeStorage
 
 __all__ = ["TimedMachine", "TimedStorage"]
@@ -59,7 +60,7 @@ describe(
 )
 
 
-class TimedMachine(StateMachine):
+class TimedMachine(FastMachine):
     """A state machine that knows how long its batches took, and keeps views of marks (server/marked_views.py)."""
 
     def __init__(

@@ -15,7 +15,8 @@ import time
 import engines
 from raft.raftpb import ConfState, Entry
 from server.evaluation import Request
-from server.statemachine import StateMachine, encode_proposal
+from server.statemachine import encode_proposal
+from server.statemachine_fast import FastMachine
 
 
 def measure(engine: str, batch: int, puts: int, before: bool) -> float:
@@ -34,7 +35,7 @@ def measure(engine: str, batch: int, puts: int, before: bool) -> float:
         ]
 
     with tempfile.TemporaryDirectory() as directory, engines.open(f"{directory}/engine", engine, sync=False) as store:
-        machine = StateMachine(store)
+        machine = FastMachine(store)
         machine.apply([entry() if before else entry(Request(b""))], ConfState((1,)))
         for entries in batches(3000):
             machine.apply(entries)

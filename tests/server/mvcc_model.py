@@ -17,6 +17,7 @@ from raft.raftpb import ConfState, Entry
 from server.evaluation import Request
 from server.mvcc import Compacted, FutureRevision, Record, Writes
 from server.statemachine import StateMachine, encode_proposal
+from server.statemachine_fast import FastMachine
 from tests.conformance.engine_table import TINY
 
 __all__ = ["Model", "Refused", "Store", "evaluate", "machine_on", "request"]
@@ -55,10 +56,12 @@ def evaluate(index: int, term: int, data: bytes, writes: Writes) -> object:
     return came_to
 
 
-def machine_on(engine: str, store: KVStore | None = None, disk: SimEnv | None = None) -> StateMachine:
+def machine_on(
+    engine: str, store: KVStore | None = None, disk: SimEnv | None = None, form: type[StateMachine] = FastMachine
+) -> StateMachine:
     """A state machine on a simulated disk, that evaluates the requests of these tests."""
     found = store or engines.open("/disk/store", engine, env=disk or SimEnv(), sync=False, **TINY.get(engine, {}))
-    machine = StateMachine(found)
+    machine = form(found)
     machine.evaluate = evaluate
     return machine
 
@@ -78,7 +81,8 @@ class Store:
     def apply(self) -> list[object]:
         """Applies all that were added, as one batch: what they came to."""
         entries, self.entries = self.entries, []
-        return [applied.outcome for applied in self.machine.apply(entries, ALONE)] if entries else []
+        changed = ALONE if self.machine.conf_state is None else None
+        return [applied.outcome for applied in self.machine.apply(entries, changed)] if entries else []
 
 
 class Model:

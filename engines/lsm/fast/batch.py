@@ -1,4 +1,4 @@
-"""The record of a batch, with the lengths below 128 made once. In place of wal.encode_batch."""
+"""The record of a batch, with the lengths of short keys and values made once. In place of wal.encode_batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["encode_batch", "encode_delete", "encode_put"]
 
 _pack_put: Final = struct.Struct("<QIBB").pack  # the beginning of a batch of one put of a key below 128 bytes
 _pack_header: Final = struct.Struct("<QI").pack
-_ONE_BYTE: Final = [bytes((i,)) for i in range(128)]  # a varint below 128
+_LENGTH: Final = [put_varint(i) for i in range(1024)]  # of a value
 _PUT: Final = [bytes((VALUE, i)) for i in range(128)]  # kind and length of a short key
 _DELETE: Final = [bytes((DELETION, i)) for i in range(128)]
 
@@ -22,7 +22,7 @@ _DELETE: Final = [bytes((DELETION, i)) for i in range(128)]
 def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
     """In place of wal.encode_batch: the same bytes for the same operations, of any length. O(bytes).
 
-    For each put of a batch of 100: 0.25 µs -> 0.12 µs. A varint below 128 is that byte, so most of them are made once.
+    For each put of a batch of 100: 0.25 µs -> 0.12 µs. Most lengths are made once.
     """
     parts = [_pack_header(sequence, len(operations))]
     append = parts.append
@@ -33,7 +33,7 @@ def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
             continue
         head = _PUT[size] if size < 128 else b"\x01" + put_varint(size)
         size = len(value)
-        append(head + key + (_ONE_BYTE[size] if size < 128 else put_varint(size)) + value)
+        append(head + key + (_LENGTH[size] if size < 1024 else put_varint(size)) + value)
     return b"".join(parts)
 
 
@@ -46,7 +46,7 @@ def encode_put(sequence: int, key: bytes, value: bytes) -> bytes:
     if len(key) >= 128:
         return encode_batch(sequence, ((key, value),))
     head = _pack_put(sequence, 1, VALUE, len(key))
-    return head + key + (_ONE_BYTE[size] if size < 128 else put_varint(size)) + value
+    return head + key + (_LENGTH[size] if size < 1024 else put_varint(size)) + value
 
 
 def encode_delete(sequence: int, key: bytes) -> bytes:
