@@ -7,7 +7,7 @@
                                │                        ◀═══════════ ANSWER ════════════════┘
                                └─ none ─▶ again in a tick, until the call's time is over: no leader
 
-A question goes through neither log nor disk. It is a message between nodes as Raft's are, on the same connections, behind
+A question goes through neither log nor disk. It is a message between nodes as Raft's are, on the same connections, after
 the same handshake and secret, of a type that Raft has for itself and never sends (server/guards.py); one entry for each:
 
     ASK      1 kind    8 origin    8 sequence    8 lease

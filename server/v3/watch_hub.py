@@ -6,22 +6,22 @@
        if somebody watches it                                       │      ▲
       (one append, one wake)                                        │      │
                                                    its sink is full ▼      │ has read up to the view's revision
-                                                                 parked ─▶ behind ◀── began in the past
+                                                                 parked ─▶ unsynced ◀── began in the past
                                                                             │  ▲
                                                                  a pass over the history in a view: BATCH_REVISIONS at most
 
-A synced watcher has been given everything up to `processed`, and gets what comes from the node. One that is behind reads
-the history, as all others at about the same place in one pass. A watcher that is too slow is never given half of anything:
+A synced watcher has been given everything up to `processed`, and gets what comes from the node. An unsynced one
+reads the history, as all others at about the same place in one pass. A watcher that is too slow is never given half of anything:
 its sink says that it is full, the watcher notes at which revision, and reads the history from there when the sink has room.
 
 Invariants:
 
-1. `watcher.next` is the first revision that it has not been given, while it is behind or parked. While it is synced it has
+1. `watcher.next` is the first revision that it has not been given, while it is unsynced or parked. While it is synced it has
    been given all that it wants below max(next, processed + 1).
 2. What is given to a watcher is whole revisions, ascending, each once: a change below `next` isn't given again, and who
    becomes synced does so at the revision of a view, which is not below `processed`.
 3. What the deque can't hold (PENDING_MAX) is dropped, and so is what comes without passing through it, a snapshot from the
-   leader: that is a gap, and after it every synced watcher is behind. So events are lost for nobody.
+   leader: that is a gap, and after it every watcher is unsynced. So events are lost for nobody.
 4. The node's thread never waits, and pays nothing for what nobody watches: it sets the current revision before it looks
    whether somebody does (`Watched`), and who begins to watch says so before it looks at the current revision.
 5. A watcher whose `next` is below the compacted revision is told so and ends.
@@ -57,7 +57,7 @@ CHANGE_BYTES = 128  # what a change costs beside its key and its value
 describe(
     {
         "watchers": "Watches that are open.",
-        "watchers_behind": "Watches that read the history, or wait until their client has taken what it was sent.",
+        "watchers_unsynced": "Watches that read the history, or wait until their client has taken what it was sent.",
         "watch_events_total": "Events that were given to watchers.",
         "watch_gaps_total": "How often synced watchers had to read the history, because more was applied than may wait.",
     }
@@ -118,7 +118,7 @@ class Watcher:
         self.state = ENDED
 
 
-ENDED, SYNCED, BEHIND, PARKED = range(4)
+ENDED, SYNCED, UNSYNCED, PARKED = range(4)
 
 Views = Callable[[], AbstractContextManager[View]]
 
@@ -141,7 +141,7 @@ class WatchHub:
         self._passed = 0  # all that is wanted of the revisions up to this one is in the deque, or was
         self._gap = False
         self._synced: WatchIndex[Watcher] = WatchIndex()
-        self._behind: dict[Watcher, None] = {}
+        self._unsynced: dict[Watcher, None] = {}
         self._parked: dict[Sink, dict[Watcher, None]] = {}
         self._scheduled = False  # a pass
         self.processed = 0  # all changes up to this revision have been given to the synced
@@ -209,7 +209,7 @@ class WatchHub:
             self._sync(watcher)
         else:
             watcher.next = start
-            self._fall_behind(watcher)
+            self._unsync(watcher)
         return current
 
     def cancel(self, watcher: Watcher) -> None:
@@ -227,10 +227,10 @@ class WatchHub:
     def resume(self, sink: Sink) -> None:
         """A sink that was full has room."""
         for watcher in self._parked.pop(sink, ()):
-            self._fall_behind(watcher)
+            self._unsync(watcher)
 
     def progress(self, watchers: Iterable[Watcher]) -> int | None:
-        """The revision up to which these watchers have been given everything; None if one of them is behind."""
+        """The revision up to which these watchers have been given everything; None if one of them is unsynced."""
         self.take()
         if any(watcher.state != SYNCED for watcher in watchers):
             return None
@@ -239,8 +239,8 @@ class WatchHub:
     def _take_out(self, watcher: Watcher) -> None:
         if watcher.state == SYNCED:
             self._synced.remove(watcher.key, watcher.stop, watcher)
-        elif watcher.state == BEHIND:
-            del self._behind[watcher]
+        elif watcher.state == UNSYNCED:
+            del self._unsynced[watcher]
         elif watcher.state == PARKED:
             parked = self._parked[watcher.sink]
             del parked[watcher]
@@ -251,9 +251,9 @@ class WatchHub:
         watcher.state = SYNCED
         self._synced.add(watcher.key, watcher.stop, watcher)
 
-    def _fall_behind(self, watcher: Watcher) -> None:
-        watcher.state = BEHIND
-        self._behind[watcher] = None
+    def _unsync(self, watcher: Watcher) -> None:
+        watcher.state = UNSYNCED
+        self._unsynced[watcher] = None
         self._schedule()
 
     def _park(self, watcher: Watcher) -> None:
@@ -293,7 +293,7 @@ class WatchHub:
             if first <= current:
                 self._take_out(watcher)
                 watcher.next = first
-                self._fall_behind(watcher)
+                self._unsync(watcher)
         self.processed = max(self.processed, current)
 
     def _tell(self, main: int, changes: Sequence[Change]) -> None:
@@ -357,21 +357,22 @@ class WatchHub:
     def _catch_up(self) -> None:
         """One pass over a part of the history, and the next one scheduled: in between, others have their turn."""
         self._scheduled = False
-        if self._behind:
+        if self._unsynced:
             try:
                 with self._views() as view:
                     self._sort_out(view)
-                    if self._behind:
+                    if self._unsynced:
                         self._pass(view)
             except StoreClosed:
                 return
-        if self._behind:
+        if self._unsynced:
             self._schedule()
 
     def _sort_out(self, view: View) -> None:
-        """Those behind who have read everything, want what is gone, or whose sink is full are behind no more."""
+        """Unsynced watchers that have read everything become synced, those that want what is gone end, those whose sink is full are
+        parked."""
         revision, oldest = view.revision, view.compacted
-        for watcher in list(self._behind):
+        for watcher in list(self._unsynced):
             if watcher.next > revision:
                 self._take_out(watcher)
                 self._sync(watcher)
@@ -384,14 +385,14 @@ class WatchHub:
 
     def _pass(self, view: View) -> None:
         """Reads from where the one is who has waited longest; everybody whose place is in what was read comes along."""
-        longest = next(iter(self._behind))
+        longest = next(iter(self._unsynced))
         first = longest.next
         try:
             changes, last = _read(view, first)
         except Compacted:
             return  # `_sort_out` has looked: this is a view that can't be, and the next one tells
         index: WatchIndex[Watcher] = WatchIndex()
-        along = [watcher for watcher in self._behind if first <= watcher.next <= last][:PASS_WATCHERS]
+        along = [watcher for watcher in self._unsynced if first <= watcher.next <= last][:PASS_WATCHERS]
         for watcher in along:
             index.add(watcher.key, watcher.stop, watcher)
         waiting = set()
@@ -409,7 +410,7 @@ class WatchHub:
                     blocks[since] = Block([changes[at] for at in numbers[since:]], view.revision)
                 self._deliver(watcher, blocks[since], view)
         for watcher in along:
-            if watcher.state != BEHIND:  # it was cancelled by what it was given
+            if watcher.state != UNSYNCED:  # it was cancelled by what it was given
                 continue
             self._take_out(watcher)
             if watcher not in waiting:
@@ -417,16 +418,16 @@ class WatchHub:
             if watcher.next > view.revision:
                 self._sync(watcher)
             else:
-                self._fall_behind(watcher)  # at the end of those who wait
+                self._unsync(watcher)  # at the end of those who wait
 
     # ---- for any thread ------------------------------------------------------------------------------------------
 
     def metrics(self) -> Metrics:
-        """How many watch, how many of them are behind, and what they were given."""
-        behind = len(self._behind) + sum(map(len, list(self._parked.values())))
+        """How many watch, how many of them are unsynced, and what they were given."""
+        unsynced = len(self._unsynced) + sum(map(len, list(self._parked.values())))
         return {
-            "watchers": len(self._synced) + behind,
-            "watchers_behind": behind,
+            "watchers": len(self._synced) + unsynced,
+            "watchers_unsynced": unsynced,
             "watch_events_total": self.events,
             "watch_gaps_total": self.gaps,
         }

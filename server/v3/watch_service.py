@@ -69,7 +69,7 @@ class Watches:
     def __init__(self, progress_s: float = PROGRESS_S) -> None:
         self.progress_s = progress_s
         self.count = 0  # of all streams
-        self.asking: dict[WatchStream, None] = {}  # for their progress, while a watch of theirs is behind
+        self.asking: dict[WatchStream, None] = {}  # for their progress, while a watch of theirs is unsynced
         self.notified: dict[WatchStream, None] = {}  # with watches that want to be told of it
         self._swept_at = 0.0
 

@@ -261,7 +261,7 @@ def test_an_observer_that_takes_nothing_is_told_the_rest_when_it_does(node: Node
     out.full = True
     for value in (b"1", b"2", b"3"):
         proclaim(etcd, NOBODY, ProclaimRequest(leader=led, value=value))
-    eventually("it is left behind", lambda: etcd.hub.metrics()["watchers_behind"] == 1)
+    eventually("it is unsynced", lambda: etcd.hub.metrics()["watchers_unsynced"] == 1)
     assert out.told.empty()
     out.full = False
     assert out.on_room is not None
