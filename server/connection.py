@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from server.access import admit
 from server.answers import Run, error_answer
@@ -47,8 +47,10 @@ from server.limits import (
     BODY_BYTES_MAX,
     BODY_S,
     CONNECTIONS_MAX,
+    CONNECTIONS_WAITING_MAX,
     HEAD_S,
     IDLE_S,
+    PLACE_S,
     SPARE_CONNECTIONS_MAX,
     V3_BODY_BYTES_MAX,
 )
@@ -85,6 +87,8 @@ class Limits:
 
     connections: int = CONNECTIONS_MAX
     spare_connections: int = SPARE_CONNECTIONS_MAX
+    waiting_connections: int = CONNECTIONS_WAITING_MAX
+    place_s: float = PLACE_S
     reclaimed_idle_s: float = 1.0  # a connection that has been idle that long is closed when others need its place
     spare_head_s: float = 2.0  # how long a spare connection may take to ask its one question
     body_bytes: int = BODY_BYTES_MAX
@@ -114,6 +118,7 @@ class Port(Serving, Protocol):
 
     def place_of(self, connection: socket.socket) -> Place: ...
     def leave_place(self, place: Place) -> None: ...
+    def waits(self, connection: socket.socket, address: Any, received: bytes) -> bool: ...
     def received(self, connection: socket.socket) -> bytes: ...
     def opened(self, connection: Connection) -> None: ...
     def closed(self, connection: Connection) -> None: ...
@@ -138,6 +143,7 @@ class Connection(socketserver.BaseRequestHandler):
         self.latencies: defaultdict[Run, Histogram] = defaultdict(Histogram)  # by what was asked for; likewise
         self._buffer = self.server.received(self.request)  # and not yet used
         self._limits = self.server.limits
+        self._head = b""  # of the request, on a spare place
         self._timeout_s = 0.0  # what SO_RCVTIMEO is set to
         # for the first byte of the next request
         self._patience_s = self._limits.spare_head_s if self.place.spare else self._limits.head_s
@@ -172,7 +178,8 @@ class Connection(socketserver.BaseRequestHandler):
                 self._trusted_host = request.fields.host if refused is None else None
             call = self.server.find_call(request) if refused is None else constant(refused)
             if place.spare and not about_the_node(call):
-                raise self.server.crowded()
+                self._wait_for_place()
+                return False
             method = call.options.get("method") if call.options else None
             if type(method) is Stream:
                 self._hand_to_streams(request, method, call.options["caller"])
@@ -226,6 +233,8 @@ class Connection(socketserver.BaseRequestHandler):
         request = parse_head(self._buffer)
         if request is None:
             request = self._read_slow_head()
+        if self.place.spare:
+            self._head = self._buffer[: request.size]
         self._buffer = self._buffer[request.size :]
         return request
 
@@ -278,6 +287,12 @@ class Connection(socketserver.BaseRequestHandler):
             return False
         except OSError:
             return True
+
+    def _wait_for_place(self) -> None:
+        """The connection has a spare place and another one's request: it waits for a place of its own. Raises BadRequest if too
+        many wait already."""
+        if not self.server.waits(self.request, self.client_address, self._head + self._buffer):
+            raise self.server.crowded()
 
     def _hand_to_streams(self, request: Request, method: Stream, caller: Caller) -> None:
         """The connection goes to the streams' thread. Raises BadRequest if there is no place for one more."""

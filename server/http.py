@@ -1,7 +1,10 @@
 """The front end: `http.server`, tamed, around a request loop of our own.
 
     accept ──▶ a place (slots.py) ──▶ a thread for each connection (connection.py), or the node's loop (loop_clients.py)
-                    │ none
+                    │ none                      ▲
+                    ▼                           │ one has become free
+              it waits (newcomers.py) ──────────┘
+                    │ too long
                     ▼
               503 and close
 
@@ -36,12 +39,14 @@ from server.answers import Answer, Call, Run, error_answer
 from server.connection import STATUS_LINES, Connection, Limits, encode_answer
 from server.feed import Feed
 from server.feed_taps import Taps
+from server.limits import CONNECTIONS_WAITING_MAX
 from server.listener import Life, Listener
 from server.logs import Minutely, logger
 from server.loop import Loop
 from server.loop_calls import Begins, LoopNode
 from server.loop_clients import LoopClients, LoopConnection
 from server.metrics import Histogram, Metrics, describe, labelled
+from server.newcomers import ORDINARY, Newcomers
 from server.request import BadRequest, Request
 from server.routes import call_name, find_call
 from server.slots import Place, Slots
@@ -59,6 +64,8 @@ SPARE_IDLE_S = 0.1  # a spare connection has one question, and asks it at once
 describe(
     {
         "http_connections": "Clients' connections that are open.",
+        "http_connections_waiting": "Clients' connections that wait for a place.",
+        "http_connections_waited_total": "Clients' connections that had to wait for a place.",
         "http_connections_reclaimed_total": "Idle connections that were closed because others needed their place.",
         "http_connections_refused_total": "Connections for which there was no place.",
         "http_garbage_total": "What came to the clients' port and is no request.",
@@ -76,6 +83,9 @@ class FrontEnd(Listener):
     `FrontEnd(node, ("127.0.0.1", 3379))` binds and listens (OSError if the port is taken), `start` serves in threads,
     `stop` ends them. Port 0 takes any free one; `address` says which.
     """
+
+    # What the system holds until it is accepted. Beyond that it drops a client's SYN, which comes again after 1 s, 3 s, 7 s.
+    request_queue_size = CONNECTIONS_WAITING_MAX
 
     def __init__(
         self,
@@ -96,6 +106,7 @@ class FrontEnd(Listener):
         self.stopping = False
         most = self.limits
         self._slots = Slots(most.connections, most.spare_connections, most.reclaimed_idle_s, SPARE_IDLE_S)
+        self._newcomers = Newcomers(self, most.waiting_connections, most.place_s)
         self._guard = threading.Lock()
         self._places: dict[socket.socket, Place] = {}
         self._answers: Counter[int] = Counter()  # of connections that have ended
@@ -121,6 +132,8 @@ class FrontEnd(Listener):
         """
         self.stopping = True
         self.stop_accepting()
+        for connection in self._newcomers.close():
+            self.turn_away(connection)
         self.feed.close()
         self.node.etcd.streams.stop()
         self._close_refused(0)
@@ -137,6 +150,8 @@ class FrontEnd(Listener):
                 answers += self._clients.answers.copy()
         return {
             "http_connections": len(self.threads),
+            "http_connections_waiting": len(self._newcomers),
+            "http_connections_waited_total": self._newcomers.waited,
             **self.feed.metrics(),
             "http_garbage_total": self._garbage.count,
             "http_connections_reclaimed_total": self._slots.taken_over,
@@ -179,6 +194,12 @@ class FrontEnd(Listener):
     def leave_place(self, place: Place) -> None:
         """A connection goes on without its place: others may have it. Whoever calls sees to it that such are bounded."""
         self._slots.give_back(place)
+        self._newcomers.admit()
+
+    def waits(self, connection: socket.socket, address: Any, received: bytes) -> bool:
+        """A connection that has a spare place waits for an ordinary one, with what was received of its request; False if too
+        many wait. The socket object that was given is empty afterwards."""
+        return self._newcomers.arrive(connection, address, received)
 
     def received(self, connection: socket.socket) -> bytes:
         """What a connection had sent before it was given its thread."""
@@ -207,13 +228,10 @@ class FrontEnd(Listener):
         return encode_answer(request, answer, keep_alive)
 
     def back(self, connection: socket.socket, received: bytes) -> None:
-        """A stream has ended in order: its connection is served again, if there is a place for it."""
+        """A stream has ended in order: its connection is served again, as soon as there is a place for it."""
         with contextlib.suppress(OSError):
             address = connection.getpeername()
-            if not self.stopping and self.welcome(connection):
-                connection.setblocking(True)
-                self._received[connection] = received
-                super().serve(connection, address)
+            if not self.stopping and self._serve_when_there_is_a_place(connection, address, received):
                 return
         connection.close()
 
@@ -255,23 +273,48 @@ class FrontEnd(Listener):
         super().serve(request, client_address)
 
     def welcome(self, connection: socket.socket) -> bool:
-        """True if there is a place for the connection."""
-        place = self._slots.take(connection)
+        """True if there is an ordinary place for the connection."""
+        return self.take(connection, ORDINARY)
+
+    def take(self, connection: socket.socket, kinds: tuple[bool, ...]) -> bool:
+        """True if there is a place of one of these kinds for the connection: server/slots.py. For any thread."""
+        place = self._slots.take(connection, kinds)
         if place is None:
             return False
         with self._guard:
             self._places[connection] = place
         return True
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Has a connection served that was just accepted, at once or when it is its turn."""
+        if not self._serve_when_there_is_a_place(request, client_address, None):
+            self.turn_away(request)
+
+    def _serve_when_there_is_a_place(self, connection: socket.socket, address: Any, received: bytes | None) -> bool:
+        if self._newcomers or not self.welcome(connection):
+            return self._newcomers.arrive(connection, address, received)
+        self.serve_newcomer(connection, address, received or b"")
+        return True
+
+    def serve_newcomer(self, connection: socket.socket, address: Any, received: bytes) -> None:
+        """Serves a connection that has got its place: in a thread, if something was received of it already."""
+        if received:
+            connection.setblocking(True)
+            self._received[connection] = received
+            super().serve(connection, address)
+        else:
+            self.serve(connection, address)
+
     def gone(self, connection: socket.socket) -> None:
         """Gives its place back."""
         with self._guard:
             place = self._places.pop(connection)
         self._slots.give_back(place)
+        self._newcomers.admit()
 
     def turn_away(self, connection: socket.socket) -> None:
         """Answers 503 without a thread, and closes later: a close with unread bytes would overtake the answer."""
-        refused = self.crowded()
+        refused = self.cut_off() if self.stopping else self.crowded()
         answer = error_answer(503, refused.sentence, refused.headers)
         assert isinstance(answer.body, bytes)
         with contextlib.suppress(OSError):
@@ -285,10 +328,12 @@ class FrontEnd(Listener):
         self._close_refused(REFUSED_LINGERING_MAX)
 
     def service_actions(self) -> None:
-        """Between two accepts, and every POLL_S: closes what was refused and has had time to read why; and sees to
-        it that a node whose disk hangs can be asked how it is."""
+        """Between two accepts, and every POLL_S: turns away who has waited too long for a place, closes what was refused and
+        has had time to read why; and sees to it that a node whose disk hangs can be asked how it is."""
         if self._clients is not None and self._clients.loop.stalled():
             self._take_back(self._clients.loop)
+        for connection in self._newcomers.sweep():
+            self.turn_away(connection)
         while self._refused and self._refused[0][0] + self.limits.linger_s < time.monotonic():
             _drain_and_close(self._refused.popleft()[1])
 

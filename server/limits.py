@@ -21,6 +21,7 @@ __all__ = [
     "BODY_BYTES_MAX",
     "BODY_S",
     "CONNECTIONS_MAX",
+    "CONNECTIONS_WAITING_MAX",
     "FIELDS_BYTES_MAX",
     "FIELDS_MAX",
     "FIELD_BYTES_MAX",
@@ -39,6 +40,7 @@ __all__ = [
     "PASSWORD_CHECKS_MAX",
     "PEER_QUEUE_BYTES_MAX",
     "PEER_QUEUE_MESSAGES_MAX",
+    "PLACE_S",
     "PROPOSALS_WAITING_MAX",
     "PROPOSAL_BYTES_MAX",
     "RANGE_BYTES_MAX",
@@ -80,7 +82,9 @@ FIELDS_BYTES_MAX = 64 << 10
 FIELDS_MAX = 64
 CONNECTIONS_MAX = 256
 SPARE_CONNECTIONS_MAX = 16  # beyond those, for /_/health, /_/status and /_/metrics
-HEAD_S = 10.0  # from a head's first byte to its last; for a new connection, from accept
+CONNECTIONS_WAITING_MAX = 4096  # for a place: all who watch come at the same moment when a node has started again
+PLACE_S = 5.0  # for how long
+HEAD_S = 10.0  # from a head's first byte to its last; for a new connection, from when it has its place
 BODY_S = 30.0
 ANSWER_S = 30.0  # for each block of an answer, and how late a long answer may be against its slowest pace
 ANSWER_BYTES_PER_S_MIN = 64 << 10  # that pace: an open scan keeps old tables, pages and segments on the disk
@@ -158,7 +162,10 @@ TABLE = (
     Row(
         "connections",
         f"{CONNECTIONS_MAX}, and {SPARE_CONNECTIONS_MAX} more for `/_/health`, `/_/status` and `/_/metrics`",
-        "the one that has been idle longest is closed; if all are busy, 503",
+        "the one that has been idle longest is closed; if all are busy, the next one waits for its place",
+    ),
+    Row(
+        "connections that wait for a place", f"{CONNECTIONS_WAITING_MAX:,}, for {PLACE_S:g} s", "503: nothing was done"
     ),
     Row("a head; a body; from its first byte to its last", f"{HEAD_S:g} s; {BODY_S:g} s", "408"),
     Row(

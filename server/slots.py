@@ -9,10 +9,11 @@
                    a spare place is free, or idle? ──yes──▶ one request, and only for what tells of the node itself:
                      │ no                                   /_/health, /_/status and /_/metrics
                      ▼
-                   refused
+                   it waits (server/newcomers.py, which asks for all of these)
 
 A connection is idle while it waits for a request, or for the rest of a request's head: nobody misses an answer when it
-is closed. What is being answered is never interrupted. Neither is a connection that has waited less than `idle_s`: its
+is closed, and one that has sent something that wasn't read yet isn't idle. What is being answered is never interrupted.
+Neither is a connection that has waited less than `idle_s`: its
 next request may be on its way already, and a client that is cut off in the middle of a write doesn't know what became
 of it. So 256 silent connections keep nobody out, and 256 busy ones don't hide from an operator that the node is healthy.
 
@@ -33,7 +34,7 @@ import socket
 import threading
 import time
 
-__all__ = ["Place", "Slots"]
+__all__ = ["Place", "Slots", "has_sent"]
 
 
 class Place:
@@ -51,7 +52,7 @@ class Place:
 
 
 class Slots:
-    """The places of one listener. `take` is for the one thread that accepts, everything else for any."""
+    """The places of one listener. For any thread."""
 
     def __init__(self, ordinary: int, spare: int, idle_s: float, spare_idle_s: float) -> None:
         """`idle_s`, `spare_idle_s`: a place may be taken from a connection that has waited for a request that long."""
@@ -61,10 +62,11 @@ class Slots:
         self._guard = threading.Lock()
         self.taken_over = 0  # how often an idle connection had to go
 
-    def take(self, connection: socket.socket) -> Place | None:
-        """A place for a new connection, or None. O(connections) when all ordinary places are taken, else O(1)."""
+    def take(self, connection: socket.socket, kinds: tuple[bool, ...]) -> Place | None:
+        """A place for a new connection, or None. kinds: False for an ordinary one, True for a spare one, in the order in which
+        they are tried. O(connections) when all ordinary places are taken, else O(1)."""
         with self._guard:
-            for spare in (False, True):
+            for spare in kinds:
                 if self._free[spare] > 0:
                     self._free[spare] -= 1
                 elif not self._free_longest_idle(spare):
@@ -76,8 +78,10 @@ class Slots:
 
     def _free_longest_idle(self, spare: bool) -> bool:
         """Takes its place from the connection of this kind that has waited longest; False if none has long enough."""
-        longest = min((place for place in self._places if place.spare == spare), key=_waits_since, default=None)
-        if longest is None or longest.waits_since > time.monotonic() - self._idle_s[spare]:
+        idle_since = time.monotonic() - self._idle_s[spare]
+        idle = [place for place in self._places if place.spare == spare and place.waits_since <= idle_since]
+        longest = next((place for place in sorted(idle, key=_waits_since) if not has_sent(place.connection)), None)
+        if longest is None:
             return False
         self._places.discard(longest)
         longest.closing = True
@@ -96,6 +100,14 @@ class Slots:
     def free(self) -> int:
         """How many ordinary places are free."""
         return self._free[False]
+
+
+def has_sent(connection: socket.socket) -> bool:
+    """Whether something is there to be read, to which nobody has got yet."""
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 def _waits_since(place: Place) -> float:

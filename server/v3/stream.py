@@ -437,7 +437,8 @@ class StreamConnection:
         self.close()
 
     def stop(self) -> None:
-        """The node stops: the client is told, if it takes it at once."""
+        """The node stops: the client is told, if it takes it at once. Also for a stream that has not begun."""
+        self._socket.setblocking(False)
         self._request = self._request._replace(keep_alive=False)
         self._fail(Status(*STOPPED))
         self.flush()

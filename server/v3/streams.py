@@ -14,7 +14,8 @@ Invariants:
    STREAMS_MAX, connections by their own limit.
 2. Nothing that this thread calls waits. What has to wait for the node is a stream's `job`: for WORKERS_MAX workers, the jobs
    of one stream in their order.
-3. What many streams were given in a turn is sent at its end, so that each of them costs one system call however many
+3. A stream that was adopted is ended by `stop`, at whichever moment that is: its client is told that the node stops.
+4. What many streams were given in a turn is sent at its end, so that each of them costs one system call however many
    messages it got.
 
 Left out: systems without epoll, where streams are refused. Follows redis's ae.c, and server/loop.py, whose loop this is.
@@ -97,7 +98,7 @@ class Streams:
         taken = socket.socket(connection.family, connection.type, connection.proto, connection.detach())
         stream = StreamConnection(self, taken, request, method, caller, port)
         if not self.call(lambda: self._begin(stream, received)):
-            taken.close()
+            stream.stop()  # the thread has ended meanwhile
         return True
 
     def at_sweep(self, sweeper: Callable[[float], object]) -> None:
@@ -147,6 +148,9 @@ class Streams:
                     stream.close()
 
     def _begin(self, stream: StreamConnection, received: bytes) -> None:
+        if self._stopping:  # it was adopted just before, and `_end` has not seen it
+            stream.stop()
+            return
         self._here.add(stream)
         if stream.caller.wants_leader:
             self._wanting.add(stream)
@@ -174,6 +178,8 @@ class Streams:
 
     def watch(self, stream: StreamConnection, descriptor: int, before: int, events: int) -> None:
         """Has a stream told when its socket is ready for these events, in place of those before."""
+        if self._loop.closed:  # nobody waits for sockets any more
+            return
         if not before:
             self._loop.watch(descriptor, stream.ready, events)
         elif not events:

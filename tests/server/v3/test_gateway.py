@@ -1,7 +1,9 @@
 """The gateway over HTTP, on one real node in both forms: paths, heads and bodies, and that the loop answers as a thread does."""
 
+import contextlib
 import json
 import re
+import socket
 
 import pytest
 
@@ -21,6 +23,7 @@ from server.v3.rpc import (
 from server.v3.unary import entry_of
 from server.v3.wire import encode
 from tests.server.fake_node import Wire
+from tests.server.gateways import asked, serving
 from tests.server.local_nodes import eventually, free_ports
 
 HEAD = b"%b %b HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
@@ -218,3 +221,20 @@ def test_requests_that_were_sent_ahead_are_answered_in_their_order(wire):
     answers = [json.loads(wire.answer()[2]) for _ in ahead]
     assert "kvs" not in answers[0]
     assert [each["value"] for answer in answers[2:] for each in answer["kvs"][:1]] == ["Mg==", "Mg=="]
+
+
+@pytest.mark.parametrize("plain", ["1", ""])
+def test_a_thousand_watchers_that_come_at_the_same_moment_are_all_served(tmp_path, monkeypatch, plain):
+    """As they do when a node has started again: there are 256 places, and a watch needs its own for a moment."""
+    monkeypatch.setenv("METCD_PLAIN", plain)
+    body = b'{"create_request":{"key":"YQ=="}}'
+    with serving(tmp_path / "node") as url, contextlib.ExitStack() as clients:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        watchers = []
+        for _ in range(1000):
+            watchers.append(clients.enter_context(socket.create_connection((host, int(port)), timeout=30)))
+            watchers[-1].sendall(HEAD % (b"POST", b"/v3/watch", b"", len(body), body))
+        assert {watcher.recv(12) for watcher in watchers} == {b"HTTP/1.1 200"}
+        told = asked(url, "GET", "/_/metrics")[2]
+        assert b"metcd_streams 1000\n" in told
+        assert b"metcd_http_connections_refused_total 0\n" in told

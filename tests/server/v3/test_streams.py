@@ -15,6 +15,7 @@ from server.v3.chunks import chunk_of
 from server.v3.method import Caller, Stream
 from server.v3.status import NO_LEADER, TIMEOUT, Code, Status
 from server.v3.streams import Streams
+from tests.server.local_nodes import eventually
 
 SEED = int(os.environ.get("METCD_SEED", "0"))
 WAIT_S = 10.0
@@ -365,6 +366,33 @@ def test_a_node_that_stops_says_so(node):
         with Client(streams, *sized(2)) as late:
             assert not late.taken
     streams.stop()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_stream_that_is_adopted_while_the_node_stops_is_ended_too(node, monkeypatch, ended):
+    """ended: the streams' thread has ended when the stream comes; else it has just told all that it knew of."""
+    streams, gate = Streams(node), threading.Event()
+    streams.call(lambda: None if ended else gate.wait(WAIT_S))
+    stopping = threading.Thread(target=streams.stop)
+    call = streams.call
+
+    def late(function):
+        stopping.start()
+        if ended:
+            stopping.join()
+            return call(function)
+        eventually("it is told to end", lambda: streams._loop._calls)
+        taken = call(function)
+        gate.set()
+        return taken
+
+    monkeypatch.setattr(streams, "call", late)
+    with Client(streams, *sized(1)) as client:
+        assert client.taken
+        assert b'"message":"etcdserver: server stopped"' in client.rest()
+    stopping.join()
+    assert streams.metrics()["streams"] == 0
+    assert node.opened == []
 
 
 def test_what_a_node_refuses_a_worker_is_no_fault_of_ours(streams, node, lines):
