@@ -24,7 +24,7 @@ import engines
 from engines import CorruptionError, ForeignFormat, NoSuchStore, StoreError, StoreLocked
 from engines.env import Env, StorePath, real_env
 from engines.log_tools import dump_log
-from server import snapshot, wal
+from server import snapshot, snapshot_hash, wal
 from server.node_check import check_node, engine_of_node, is_node
 from server.store_check import NotRecognised, check_store, nobodys, opened_to_read
 from server.wal_segment import SegmentName
@@ -132,7 +132,7 @@ def _check_anothers(path: str, env: Env) -> list[str]:
 
 def _check_snapshot(path: str, env: Env) -> list[str]:
     try:
-        snapshot.verify_snapshot(path, env)
+        snapshot_hash.saved(path, env)
     except CorruptionError as error:
         return [str(error)]
     return []
@@ -151,7 +151,7 @@ def dump(path: StorePath, engine: str | None = None, env: Env | None = None) -> 
     if engine is not None:
         return engines.engine_class(engine).dump(path, env)
     if _is_snapshot(path, env):
-        return snapshot.dump(path, env)
+        return snapshot_hash.dump(path, env)
     if is_node(path, env):
         return wal.dump(f"{path}/wal", env) if env.is_dir(f"{path}/wal") else iter([f"{path}/wal is missing"])
     if _is_log(path, env):

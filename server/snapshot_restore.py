@@ -5,7 +5,8 @@
     metcd snapshot restore FILE --id 3 …  ─┘
 
     DATA/identity   of the new cluster: new members, a token that names the file, a new number
-         snap/      the file again, with our own keys changed: who takes part, which cluster, where the members are
+         snap/      the file again, with our own keys changed: who takes part, which cluster, where the members are; their names
+                    and their clients' URLs, which they publish themselves, are left out
          wal/       a mark at the file's index and term, and a hard state of that term with the commit index there
          engine     nothing: the node's start loads the snapshot, as after any crash before a load
 
@@ -38,8 +39,10 @@ from raft.raftpb import ConfState, HardState, SnapshotMetadata
 from server.address_book import MEMBERS, first_book
 from server.config import NodeConfig
 from server.directory import open_directory
-from server.snapshot import Summary, read_snapshot, summarize, write_snapshot
+from server.snapshot import Summary, read_snapshot, write_snapshot
+from server.snapshot_hash import Saved, saved
 from server.statemachine import APPLIED, CLUSTER, CONF_STATE, applied_of, cluster_bytes
+from server.v3.attributes import NAME_ROW
 
 __all__ = ["RestoreRefused", "Restored", "restore"]
 
@@ -69,13 +72,14 @@ def restore(path: str, config: NodeConfig) -> Restored:
     place = env.absolute(config.data_dir)
     if env.exists(place):
         raise RestoreRefused(f"{place} is there already: a snapshot is restored into a directory that isn't there yet")
-    summary = summarize(path, env)
+    file = saved(path, env)
+    summary = file.summary
     begun = f"{config.cluster_token}-" if config.cluster_token else ""
     token = f"{begun}restored-{summary.metadata.index}-{summary.checksum:08x}"
     making = f"{place}.restoring"
     _remove_unfinished(making, env)
     try:
-        _make(path, replace(config, data_dir=making, cluster_token=token), summary.metadata)
+        _make(path, replace(config, data_dir=making, cluster_token=token), file)
         if env.exists(place):
             raise RestoreRefused(f"{place} has come into being meanwhile; it was left as it is")
         env.rename(making, place)
@@ -95,8 +99,9 @@ def _remove_unfinished(making: str, env: Env) -> None:
         shutil.rmtree(making)
 
 
-def _make(path: str, config: NodeConfig, of: SnapshotMetadata) -> None:
+def _make(path: str, config: NodeConfig, file: Saved) -> None:
     """The directory's parts, in the order of invariant 1 of server/directory.py."""
+    of = file.summary.metadata
     metadata = SnapshotMetadata(of.index, of.term, ConfState(tuple(sorted(config.peers))))
     with contextlib.closing(open_directory(config)) as directory:
         own = {
@@ -105,7 +110,7 @@ def _make(path: str, config: NodeConfig, of: SnapshotMetadata) -> None:
             MEMBERS: first_book(directory.identity.addresses()).encode(),
         }
         config.env.makedirs(f"{directory.path}/snap", "server.restore.mkdir")
-        pairs = _with_own(path, read_snapshot(path, config.env)[1], own, metadata)
+        pairs = _with_own(path, read_snapshot(path, file.env)[1], own, metadata)
         write_snapshot(f"{directory.path}/snap", metadata, pairs, config.env)
         directory.wal.save_snapshot(metadata)
         directory.wal.save(HardState(of.term, 0, of.index), [], must_sync=True)
@@ -113,7 +118,8 @@ def _make(path: str, config: NodeConfig, of: SnapshotMetadata) -> None:
 
 
 def _with_own(path: str, pairs: Iterator[Pair], own: dict[bytes, bytes], metadata: SnapshotMetadata) -> Iterator[Pair]:
-    """The pairs with `own` in the place of what the file has under these keys. Raises CorruptionError if they are no state."""
+    """The pairs with `own` in the place of what the file has under these keys, and without what the members of the old cluster
+    have published: those of the new one publish their own when they start. Raises CorruptionError if they are no state."""
     found: dict[bytes, bytes] = {}
     for key, value in pairs:
         if key < OWN:
@@ -124,4 +130,5 @@ def _with_own(path: str, pairs: Iterator[Pair], own: dict[bytes, bytes], metadat
         raise CorruptionError(
             path, None, f"the file is of index {metadata.index}, but its pairs aren't a node's state there"
         )
-    yield from sorted((found | own).items())
+    kept = {key: value for key, value in found.items() if not key.startswith(NAME_ROW)}
+    yield from sorted((kept | own).items())

@@ -9,7 +9,8 @@
     downgrade                    whether an older version could go on; enabling and cancelling are kept, and nothing else
 
 What a snapshot's bytes are is our own matter: a snapshot file (server/snapshot.py), as GET /_/snapshot has it, for `metcd
-snapshot restore` and not for etcdctl. `remaining_bytes` is exact: the state is walked twice, once to count.
+snapshot restore`, which knows the hash at its end (server/snapshot_hash.py), and not for etcdctl's. `remaining_bytes` is
+exact: the state is walked twice, once to count.
 
 Departures from etcd 3.5.1: hashkv is there (3.5.1 has no path for it, 3.5.30 has). While authentication is on, all but status need
 the role root, and asking for alarms a user: 3.5.1 lets anybody raise an alarm, hand over and downgrade.

@@ -16,7 +16,8 @@ from server.addresses import parse_url
 from server.client_wire import credentials_of
 from server.config import NodeConfig
 from server.errors import NoLeader
-from server.snapshot import Summary, save, summarize
+from server.snapshot import Summary, save
+from server.snapshot_hash import saved
 from server.snapshot_restore import restore
 from server.verbs.clients import add_endpoints, user_of
 from server.verbs.nodes import peers_of
@@ -130,11 +131,11 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    summary = summarize(os.path.abspath(options.file), real_env())
+    summary, _, hashed = saved(os.path.abspath(options.file), real_env())
     if options.json:
         print(json.dumps(_fields(summary)))
     else:
-        _tell(options.file, summary, "whole")
+        _tell(options.file, summary, "whole, and its SHA-256 is right" if hashed else "whole")
     return 0
 
 

@@ -1,7 +1,9 @@
 """A saved state, and a new cluster of it: on other engines, at other addresses, with every pair."""
 
+import base64
 import contextlib
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -19,8 +21,11 @@ from server.identity import read_identity
 from server.node import Node
 from server.snapshot import find_snapshots, read_snapshot, save, summarize, write_snapshot
 from server.snapshot_restore import RestoreRefused, restore
-from tests.server.fake_node import FakeNode, serving
-from tests.server.local_nodes import LocalCluster, free_ports
+from server.v3.attributes import NAME_ROW
+from tests.server.fake_node import FakeNode
+from tests.server.fake_node import serving as serving_fake
+from tests.server.gateways import asked, serving
+from tests.server.local_nodes import LocalCluster, eventually, free_ports
 
 BUILT = sorted(name for name in engines.ENGINES if engines.engine_class(name).persistent)
 
@@ -157,6 +162,89 @@ def test_what_a_restore_that_was_cut_short_has_left_does_no_harm(tmp_path, saved
     assert not (tmp_path / "new.restoring").exists()
 
 
+def test_a_restored_cluster_has_the_names_of_its_own_members_only(tmp_path):
+    """What the old ones have published isn't theirs, and nobody would ever take it back."""
+    path = str(tmp_path / "backup")
+    with LocalCluster(tmp_path / "old", ["memory"] * 3, name="old", client_urls=("http://old:1",)) as cluster:
+        for node in cluster.nodes.values():
+            eventually("it has published", lambda node=node: node.etcd.standing.published)
+        names = {cluster.leader().etcd.standing.attributes.of(member).name for member in (1, 2, 3)}
+        assert names == {"old"}
+        save(path, cluster.leader().snapshot_stream().blocks)
+    assert any(key.startswith(NAME_ROW) for key, _ in read_snapshot(path)[1])
+    cluster = new_cluster(tmp_path, ["memory"], name="new", client_urls=("http://new:1",))
+    restored(cluster, path)
+    found = next(find_snapshots(f"{cluster.configs[1].data_dir}/snap"))
+    assert not any(key.startswith(NAME_ROW) for key, _ in read_snapshot(found.path)[1])
+    with cluster:
+        attributes = cluster.leader().etcd.standing.attributes
+        eventually("it has published", lambda: cluster.leader().etcd.standing.published)
+        assert [attributes.of(member).name for member in (1, 2, 3)] == ["new", "", ""]
+
+
+# ---- with a hash, as the v3 gateway sends it ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory):
+    """All blobs of /v3/maintenance/snapshot."""
+    with serving(tmp_path_factory.mktemp("sent") / "old") as url:
+        for number in range(300):
+            asked(url, "PUT", f"/key{number}", b"v" * number)
+        lines = asked(url, "POST", "/v3/maintenance/snapshot", b"{}")[2].splitlines()
+    data = b"".join(base64.b64decode(json.loads(line)["result"]["blob"]) for line in lines)
+    assert data[-32:] == hashlib.sha256(data[:-32]).digest()
+    return data
+
+
+@pytest.fixture
+def hashed(tmp_path, sent):
+    """What a client of etcd writes into its file."""
+    path = tmp_path / "snapshot.db"
+    path.write_bytes(sent)
+    return path
+
+
+def test_a_file_that_a_client_of_etcd_saved_is_restored(tmp_path, capsys, hashed):
+    assert main(["snapshot", "status", str(hashed)]) == 0
+    assert "whole, and its SHA-256 is right: index " in capsys.readouterr().out
+    assert main(["check", str(hashed)]) == 0
+    assert main(["dump", str(hashed)]) == 0
+    assert capsys.readouterr().out.endswith(f"SHA-256  {hashed.read_bytes()[-32:].hex()}\n")
+    cluster = new_cluster(tmp_path, ["lsm"])
+    done = restore(str(hashed), cluster.configs[1])
+    assert done.summary.file_bytes == hashed.stat().st_size
+    bare = tmp_path / "bare"
+    bare.write_bytes(hashed.read_bytes()[:-32])
+    other = restore(str(bare), dataclasses.replace(cluster.configs[1], data_dir=str(tmp_path / "other")))
+    assert other.token == done.token
+    cluster.configs[1] = dataclasses.replace(cluster.configs[1], cluster_token=done.token)
+    with cluster:
+        assert cluster.leader().machine.lookup(b"key299") == b"v" * 299
+
+
+@pytest.mark.parametrize("at", [0, 20_000, -33, -32, -1])
+def test_a_file_whose_hash_is_not_right_is_refused(tmp_path, capsys, hashed, at):
+    data = bytearray(hashed.read_bytes())
+    data[at] ^= 1
+    hashed.write_bytes(data)
+    words = ["--data", str(tmp_path / "new"), "--id", "1", "--cluster", "http://127.0.0.1:7"]
+    assert main(["snapshot", "restore", str(hashed), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert ("isn't its SHA-256" in error) == (at in (-32, -1))
+    assert not (tmp_path / "new").exists()
+    assert main(["snapshot", "status", str(hashed)]) == 2
+    assert main(["check", str(hashed)]) == 1
+
+
+@pytest.mark.parametrize("left", [1, 31])
+def test_a_hash_that_was_cut_short_is_none(capsys, hashed, left):
+    hashed.write_bytes(hashed.read_bytes()[: left - 32])
+    assert main(["snapshot", "status", str(hashed)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 # ---- the verb -------------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +293,7 @@ def test_what_is_cut_off_leaves_the_file_as_it_was(tmp_path, capsys, monkeypatch
         node.machine.store.put(b"%04d" % number, b"v" * 100)
     file = tmp_path / "backup"
     file.write_bytes(b"an older one")
-    with serving(node) as front:
+    with serving_fake(node) as front:
         stream = node.snapshot_stream
 
         def cut():
