@@ -15,8 +15,9 @@
 
 1. Everything is decided before a request's body is read, but for a batch, whose keys are in it.
 2. What is read is answered only if users and roles are still what they were when it was permitted.
-3. A write is checked by the node that it was sent to, before it is proposed. A right that is taken away in the moments until it
-   is applied still counts. (A write through /v3 is checked where it is applied.)
+3. A write is checked by the node that it was sent to, before it is proposed, and once more where it is applied
+   (server/v3/simple_writes.py): by the name and the auth revision that go with it through the log. If users or roles have
+   changed in between, it does nothing, and its client is to ask again (503). Opening a session is checked before only.
 4. Nobody's loop hashes: while authentication is on, requests are served in threads, not in the node's loop.
 
 Left out: who may use which session (server/sessions.py): its number isn't a secret, and using somebody else's makes his next

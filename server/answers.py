@@ -18,6 +18,7 @@ from raft.raftpb import SnapshotMetadata
 from server.changes import Wish
 from server.health import Health
 from server.metrics import Metrics
+from server.principal import Principal
 from server.sessions import Serial
 from server.v3.etcd import Etcd
 from server.watched import Watched
@@ -58,8 +59,8 @@ class Machine(Protocol):
 class Writer(Protocol):
     """Who takes writes: a node, or one request of a session (server/routes_sessions.py)."""
 
-    def propose(self, operations: Sequence[Operation | Serial]) -> int: ...
-    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None: ...
+    def propose(self, operations: Sequence[Operation | Serial | Principal]) -> int: ...
+    def propose_nowait(self, operations: Sequence[Operation | Serial | Principal]) -> None: ...
 
 
 class Node(Writer, Protocol):

@@ -5,9 +5,13 @@
     ├── Overloaded       too much is waiting already: nothing happened, ask again later          (503)
     ├── NodeStopped      the node is shutting down or has failed: ask another one                (503)
     ├── OutcomeUnknown   the proposal may or may not be applied, now or later: read to find out  (504)
+    ├── RightsChanged    users or roles have changed meanwhile: nothing happened, ask again       (503)
     ├── NumberPassed     a request of a session after a later one: this did nothing               (409)
     ├── SessionExpired   the session is forgotten: this did nothing, an earlier sending may have  (410)
     ├── ChangeRefused    this change of the membership must not be made: nothing happened        (409)
+    ├── PermissionDenied the user may not write that: nothing happened                            (403)
+    ├── NoSpace          an alarm says that there is no room: nothing happened                    (507)
+    ├── Corrupt          an alarm says that the nodes differ: nothing happened                    (500)
     └── TooLarge         more than one proposal may carry                                        (413)
 
 The difference between the first three and OutcomeUnknown is the one that clients must never lose: "not done" can be
@@ -25,8 +29,10 @@ from engines.errors import StoreError
 __all__ = [
     "WAY_OUT",
     "ChangeRefused",
+    "Corrupt",
     "DirectoryRefused",
     "NoLeader",
+    "NoSpace",
     "NodeError",
     "NodeRemoved",
     "NodeStopped",
@@ -34,6 +40,8 @@ __all__ = [
     "NumberPassed",
     "OutcomeUnknown",
     "Overloaded",
+    "PermissionDenied",
+    "RightsChanged",
     "SessionExpired",
     "TooLarge",
     "UndecodableEntry",
@@ -76,7 +84,23 @@ class OutcomeUnknown(NodeError):
 
 
 class NumberPassed(NodeError):
-    """A session's request came after a later one was applied: this did nothing, and its first answer is forgotten."""
+    """A session's request came after a later one was applied, or after it was refused: this did nothing."""
+
+
+class RightsChanged(NodeError):
+    """Users or roles have changed between the permission of a write and its entry; nothing was written."""
+
+
+class PermissionDenied(NodeError):
+    """The user may not write all of these keys; nothing was written."""
+
+
+class NoSpace(NodeError):
+    """The alarm NOSPACE is raised, and this puts something; nothing was written."""
+
+
+class Corrupt(NodeError):
+    """The alarm CORRUPT is raised; nothing was written."""
 
 
 class SessionExpired(NodeError):

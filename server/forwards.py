@@ -40,6 +40,7 @@ from raft.raftpb import ENTRY_NORMAL, MSG_PROP, DecodeError, Entry, Message
 from server.errors import NodeError, NoLeader, Overloaded
 from server.evaluation import Request
 from server.limits import KEY_BYTES_MAX, PROPOSAL_BYTES_MAX
+from server.principal import Principal
 from server.sessions import Serial
 from server.statemachine import MAX_VALUE_BYTES, decode_proposal
 from server.v3.apply import field_of
@@ -188,7 +189,7 @@ def fault(entry: Entry) -> str:
     for operation in operations:
         if isinstance(operation, Request):
             return request_fault(operation.data)
-        if isinstance(operation, Serial):
+        if isinstance(operation, Serial | Principal):
             continue
         key, value = operation
         if not 0 < len(key) <= KEY_BYTES_MAX:

@@ -36,11 +36,12 @@ from typing import Any, NoReturn
 from engines.bounds import scan_bounds
 from engines.kvstore import Operation, Pair, Snapshot
 from server.answers import Call, Machine
-from server.errors import NodeError, NumberPassed, Overloaded, SessionExpired, TooLarge
+from server.errors import NodeError, NoSpace, NumberPassed, Overloaded, SessionExpired, TooLarge
 from server.etcd_client import EtcdClient
 from server.health import Health
 from server.http import FrontEnd
 from server.metrics import Metrics, describe, labelled
+from server.principal import Principal
 from server.request import BadRequest, Request
 from server.routes import call_name
 from server.sessions import MARK, OPENS, Serial
@@ -95,21 +96,23 @@ class FrontNode:
 
     # ---- writes -----------------------------------------------------------------------------------------------------
 
-    def propose(self, operations: Sequence[Operation | Serial]) -> int:
+    def propose(self, operations: Sequence[Operation | Serial | Principal]) -> int:
         """Writes all or nothing, and returns the revision. Raises NodeError, BadRequest for what etcd refuses."""
         if operations[0] == OPENS:
             return self._open_session()
         if operations[0] == MARK:
             _not_here()
         serial = operations[0] if isinstance(operations[0], Serial) else None
-        last = dict(operation for operation in operations if not isinstance(operation, Serial))  # of each key
+        last = dict(
+            operation for operation in operations if not isinstance(operation, Serial | Principal)
+        )  # of each key
         changes = [_change(key, value) for key, value in last.items()]
         try:
             return self._write(changes) if serial is None else self._write_once(serial, changes)
         except Status as refused:
             raise _translated(refused) from None
 
-    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
+    def propose_nowait(self, operations: Sequence[Operation | Serial | Principal]) -> None:
         """The same, and waits all the same: nothing else would keep the number of writes on their way in bounds."""
         self.propose(operations)
 
@@ -297,6 +300,8 @@ def _translated(refused: Status) -> Exception:
     said = (refused.code, refused.sentence)
     if said in (status.REQUEST_TOO_LARGE, status.TOO_MANY_OPS):
         return TooLarge(f"etcd refuses it: {refused.sentence}")
+    if said == status.NO_SPACE:
+        return NoSpace(f"etcd refuses it, because its alarm NOSPACE is raised: {refused.sentence}")
     if refused.code == Code.RESOURCE_EXHAUSTED:
         return Overloaded(f"etcd refuses it: {refused.sentence}")
     http_status = {Code.PERMISSION_DENIED: 403, Code.UNAUTHENTICATED: 403}.get(refused.code, 502)

@@ -18,6 +18,7 @@ from server.answers import Answer, Call, Node, Serving
 from server.errors import NodeError, NodeStopped, NoLeader, OutcomeUnknown
 from server.evaluation import Evaluated, Request
 from server.loop import Loop
+from server.principal import Principal
 from server.proposals import Proposal, Proposals
 from server.reads import Outcome, Waiter
 from server.routes import DELETE, GET, PUT, answer_found, failure_answer, perform
@@ -39,7 +40,7 @@ class Begins:
         self._asked = asked
 
     def write(
-        self, operations: Sequence[Operation | Serial | Request], begun: Begun, timeout_s: float = TIMEOUT_S
+        self, operations: Sequence[Operation | Serial | Principal | Request], begun: Begun, timeout_s: float = TIMEOUT_S
     ) -> None:
         """What `Waits.propose` does, up to its wait. Raises the same; then `begun` is resolved by nobody."""
         self._asked.require_member()

@@ -65,6 +65,7 @@ from server.membership import Membership
 from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, merged, process_metrics, stats_of
 from server.outstanding import Outstanding
+from server.principal import Principal
 from server.proposals import Proposal, Proposals
 from server.readmission import Around, Readmission
 from server.reads import Waiter
@@ -233,11 +234,11 @@ class Node:
         """Ends every wait, as the node is about to stop: writes that are on their way are told that they are unknown."""
         self.later(lambda: self._release(NodeStopped("the node stops")))
 
-    def propose(self, operations: Sequence[Operation | Serial], timeout_s: float = 5.0) -> int:
+    def propose(self, operations: Sequence[Operation | Serial | Principal], timeout_s: float = 5.0) -> int:
         """Replicates operations as one; returns the log index once applied here (server/waits.py). Raises NodeError."""
         return self._waits.propose(operations, timeout_s)
 
-    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
+    def propose_nowait(self, operations: Sequence[Operation | Serial | Principal]) -> None:
         """Proposes and doesn't wait (server/waits.py). Raises NodeError: then nothing was written."""
         self._waits.propose_nowait(operations)
 

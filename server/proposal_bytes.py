@@ -5,7 +5,8 @@ A proposal is a list of puts and deletes, or one request. Its bytes are the data
     0   8  origin           who proposed it: a number that a node draws when it starts
     8   8  sequence         which of its proposals
    16   4  count            operations; for each of them
-    …   1  kind             0 delete, 1 put; 2 of which session it is, the first operation or none; 3 a request, alone
+    …   1  kind             0 delete, 1 put; 2 of which session it is, the first operation or none; 3 a request, alone;
+                            4 who asks, before the puts and deletes or nowhere
     …   4  key size         then the key
     …   4  value size       a put only; then the value
 
@@ -17,6 +18,11 @@ and of kind 2 (server/sessions.py):
 and of kind 3 (server/evaluation.py):
 
     …   4  size             then the request
+
+and of kind 4 (server/principal.py), only while authentication is on:
+
+    …   8  auth revision
+    …   4  size             then the user's name, in UTF-8
 
 Decoders believe no length. All numbers are little-endian.
 """
@@ -30,6 +36,7 @@ from typing import NamedTuple
 from engines.coding import DecodeError
 from engines.kvstore import Operation
 from server.evaluation import Request
+from server.principal import Principal
 from server.sessions import MARK, OPENS, Serial
 
 __all__ = ["Proposal", "decode_proposal", "decode_put", "encode_proposal", "kind_of_proposal"]
@@ -40,6 +47,7 @@ _PUT = struct.Struct("<BII")
 _ONE_PUT = struct.Struct("<QQIBII")  # the header, and the beginning of a put
 _SERIAL = struct.Struct("<BQQ")
 _REQUEST = struct.Struct("<BI")
+_PRINCIPAL = struct.Struct("<BQI")
 
 
 class Proposal(NamedTuple):
@@ -47,12 +55,15 @@ class Proposal(NamedTuple):
 
     origin: int
     sequence: int
-    operations: Sequence[Operation | Serial | Request]  # a Serial comes first or not at all, a Request alone
+    # a Serial comes first or not at all, a Principal after it or first, a Request alone
+    operations: Sequence[Operation | Serial | Principal | Request]
 
 
-def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation | Serial | Request]) -> bytes:
+def encode_proposal(
+    origin: int, sequence: int, operations: Sequence[Operation | Serial | Principal | Request]
+) -> bytes:
     """The bytes of a proposal. O(bytes). Requires: keys and values within this module's limits, a Serial only in front, a
-    Request alone."""
+    Principal only before the puts and deletes, a Request alone."""
     parts = [_HEADER.pack(origin, sequence, len(operations))]
     for operation in operations:
         if isinstance(operation, Serial):
@@ -60,6 +71,10 @@ def encode_proposal(origin: int, sequence: int, operations: Sequence[Operation |
             continue
         if isinstance(operation, Request):
             parts += (_REQUEST.pack(3, len(operation.data)), operation.data)
+            continue
+        if isinstance(operation, Principal):
+            name = operation.username.encode()
+            parts += (_PRINCIPAL.pack(4, operation.auth_revision, len(name)), name)
             continue
         key, value = operation
         if value is None:
@@ -76,7 +91,7 @@ def decode_proposal(data: bytes) -> Proposal:
         raise DecodeError(f"a proposal needs at least {_HEADER.size} bytes, and there are {size}")
     origin, sequence, count = _HEADER.unpack_from(data)
     at = _HEADER.size
-    operations: list[Operation | Serial | Request] = []
+    operations: list[Operation | Serial | Principal | Request] = []
     try:
         for number in range(count):
             if data[at] == 1:
@@ -96,13 +111,19 @@ def decode_proposal(data: bytes) -> Proposal:
                 request_at = at + _REQUEST.size
                 at = request_at + _REQUEST.unpack_from(data, at)[1]
                 operations.append(Request(data[request_at:at]))
+            elif data[at] == 4 and all(isinstance(each, Serial) for each in operations):
+                name_at = at + _PRINCIPAL.size
+                _, auth_revision, size_of_name = _PRINCIPAL.unpack_from(data, at)
+                at = name_at + size_of_name
+                operations.append(Principal(data[name_at:at].decode(), auth_revision))
             else:
                 raise DecodeError(
-                    f"an operation's kind is 0 or 1 (2 only in front, 3 only alone), and at byte {at} it is {data[at]}"
+                    "an operation's kind is 0 or 1 (2 only in front, 3 only alone, 4 only before the others), and at byte "
+                    f"{at} it is {data[at]}"
                 )
             if at > size:
                 raise DecodeError(f"an operation ends at byte {at}, but the proposal has {size}")
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise DecodeError(f"operation {len(operations)} of {count} begins at byte {at} of {size}: {error}") from None
     if at != size:
         raise DecodeError(f"the last operation ends at byte {at}, but the proposal has {size}")
@@ -133,6 +154,8 @@ def kind_of_proposal(data: bytes) -> str:
             if serial in (OPENS, MARK):
                 return "session" if serial == OPENS else "mark"
             count, at = count - 1, at + _SERIAL.size
+        if count and data[at] == 4:
+            count, at = count - 1, at + _PRINCIPAL.size + _PRINCIPAL.unpack_from(data, at)[2]
         return "batch" if count != 1 else ("delete", "put", "", "request")[data[at]] or "unreadable"
     except (struct.error, IndexError, DecodeError):
         return "unreadable"

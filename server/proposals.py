@@ -30,6 +30,7 @@ from server.evaluation import Request
 from server.forwards import PROPOSAL_BYTES_MAX
 from server.limits import PROPOSALS_WAITING_MAX, UNTAKEN_BYTES_MAX
 from server.metrics import Metrics, describe
+from server.principal import Principal
 from server.reads import Waiter
 from server.sessions import Serial
 from server.statemachine import MAX_KEY_BYTES, MAX_VALUE_BYTES, Applied, encode_proposal
@@ -75,13 +76,15 @@ class Proposals:
         """What waits."""
         return {"proposals_waiting": len(self._waiting), "proposals_untaken_bytes": self._untaken_bytes}
 
-    def add(self, operations: Sequence[Operation | Serial | Request], waiter: Waiter | None) -> tuple[int, bytes]:
+    def add(
+        self, operations: Sequence[Operation | Serial | Principal | Request], waiter: Waiter | None
+    ) -> tuple[int, bytes]:
         """Encodes a proposal and notes who waits for it; its sequence, and what goes into the inbox. O(bytes).
 
         Raises InvalidKey, InvalidValue, TooLarge, Overloaded, NodeStopped: then it is not added.
         """
         for operation in operations:
-            if isinstance(operation, Serial | Request):
+            if isinstance(operation, Serial | Principal | Request):
                 continue
             key, value = operation
             check_key(key)

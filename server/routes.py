@@ -30,11 +30,13 @@ Two steps, because what is wrong with a request is to be said before its body is
 alone and raises BadRequest, `perform` has the body and always answers. Neither knows sockets. What an error means:
 
     400 404 405 411 413   the request is wrong: nothing was done
+    401 403               who asks may not do that: nothing was done (server/access.py)
     409 410               this sending of a session's request did nothing; an earlier one may have (server/sessions.py)
     409                   also a change of the members that must not be made: nothing was done (server/changes.py)
     503, Retry-After      no leader, too much waiting, stopping: nothing was done; ask again, or another node
     504                   the outcome is unknown: the write may be applied, now or later
-    500                   a failed store, or a bug of ours; it is logged
+    500                   a failed store, or a bug of ours; it is logged. Or the alarm CORRUPT is raised: nothing was done
+    507                   the alarm NOSPACE is raised, and this puts something: nothing was done
 
 Their body is {"error": "one sentence"}. For `server.client`, X-Metcd-Error names the class in server/errors.py, and
 tells a path that doesn't exist (NoSuchPath) from a key that doesn't.
@@ -69,12 +71,15 @@ from server.answers import (
 )
 from server.errors import (
     ChangeRefused,
+    Corrupt,
     NodeError,
     NodeStopped,
     NoLeader,
+    NoSpace,
     NumberPassed,
     OutcomeUnknown,
     Overloaded,
+    PermissionDenied,
     SessionExpired,
     TooLarge,
 )
@@ -379,7 +384,7 @@ def _options(query: bytes, route: Route) -> Options:
 
 _STATUS_OF: dict[type[NodeError], int] = {
     NoLeader: 503, Overloaded: 503, NodeStopped: 503, OutcomeUnknown: 504, TooLarge: 413,
-    ChangeRefused: 409, NumberPassed: 409, SessionExpired: 410,
+    ChangeRefused: 409, NumberPassed: 409, SessionExpired: 410, PermissionDenied: 403, NoSpace: 507, Corrupt: 500,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from engines.kvstore import Operation
 from server.answers import JSON, Answer, Options, Serving, Writer
+from server.principal import Principal
 from server.request import BadRequest
 from server.sessions import OPENS, Serial
 
@@ -38,20 +39,23 @@ def serial_of(text: bytes) -> Serial:
 
 
 def writer(node: Writer, options: Options) -> Writer:
-    """Who is asked to write: the node, or for a request of a session, what puts its Serial in front."""
-    serial = options.get("serial")
-    return node if serial is None else InSession(node, serial)
+    """Who is asked to write: the node, or what puts first which request of which session it is, and who asks for it."""
+    serial, who = options.get("serial"), options.get("who")
+    first: list[Serial | Principal] = [] if serial is None else [serial]
+    if who is not None:  # authentication is on (server/access.py)
+        first.append(Principal(who.username, who.auth_revision))
+    return Prefixing(node, first) if first else node
 
 
-class InSession:
-    """A node's two ways to write, for one request of a session."""
+class Prefixing:
+    """A node's two ways to write, with something before the operations."""
 
-    def __init__(self, node: Writer, serial: Serial) -> None:
+    def __init__(self, node: Writer, first: Sequence[Serial | Principal]) -> None:
         self._node = node
-        self._serial = serial
+        self._first = first
 
-    def propose(self, operations: Sequence[Operation | Serial]) -> int:
-        return self._node.propose([self._serial, *operations])
+    def propose(self, operations: Sequence[Operation | Serial | Principal]) -> int:
+        return self._node.propose([*self._first, *operations])
 
-    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
-        self._node.propose_nowait([self._serial, *operations])
+    def propose_nowait(self, operations: Sequence[Operation | Serial | Principal]) -> None:
+        self._node.propose_nowait([*self._first, *operations])

@@ -9,13 +9,14 @@
 A client numbers its writes in a session 1, 2, 3 …, and sends one at a time. So the last number of each session and its
 outcome are all that has to be remembered: 24 bytes.
 
-    ms<session, 8 bytes, big-endian>  → <last number> <its index> <the index of the last use>, 8 bytes each
+    ms<session, 8 bytes, big-endian>  → <last number> <its index, 0 if it was refused> <the index of the last use>, 8 bytes each
 
 Invariants:
 
 1. The table follows from the entries alone: same entries, same sessions, on every node, however the entries are divided
    into batches. So it is in the same batch as their effect, and in every snapshot.
-2. A number that has been applied is never applied again, and neither is one before it.
+2. A number that has been applied is never applied again, and neither is one before it, or one that was refused for good
+   (an alarm, a right): who was told so relies on it, whatever copies of the request are still on their way.
 3. The table is bounded. The session that goes is the one whose last use has the lowest index; no two have the same.
 4. A request of a session that isn't in the table does nothing. Whether it did something before, nobody knows any more.
 
@@ -35,6 +36,7 @@ from raft.raftpb import Entry
 from server.errors import NodeError, NumberPassed, SessionExpired
 from server.evaluation import Request
 from server.limits import SESSIONS_MAX
+from server.principal import Principal
 
 __all__ = ["MARK", "OPENS", "SESSIONS_MAX", "Serial", "Sessions"]
 
@@ -75,13 +77,14 @@ class Sessions:
         self._most = most
         self._table: dict[int, _Session] = {}  # the one that was used longest ago comes first
         self._changed: dict[int, None] = {}  # since the last batch, in this order
+        self._before = _Session(0, 0, 0)  # what the last request that was let through has taken the place of
 
     def __len__(self) -> int:
         return len(self._table)
 
     def admit(
-        self, index: int, operations: Sequence[Operation | Serial | Request]
-    ) -> tuple[int | NodeError, Sequence[Operation | Request]]:
+        self, index: int, operations: Sequence[Operation | Serial | Principal | Request]
+    ) -> tuple[int | NodeError, Sequence[Operation | Principal | Request]]:
         """What a proposal comes to whose entry has this index: what its client is told, and the operations to apply.
 
         Without a Serial in front: the index, and all of them. Else the first time likewise, without the Serial; again:
@@ -110,9 +113,21 @@ class Sessions:
             ), ()
         if number == known.number:
             self._use(session, known._replace(used_at=index))
-            return known.applied_at, ()
+            return known.applied_at or NumberPassed(
+                f"request {session}/{number} was refused when it came first, and so it is for good: it did nothing, and "
+                "what is sent again needs the next number"
+            ), ()
+        self._before = known
         self._use(session, _Session(number, index, index))
         return index, operations[1:]  # type: ignore[return-value]
+
+    def refused(self, index: int, may_come_again: bool) -> None:
+        """What `admit` has let through at this index is refused after all, and does nothing. If it is a session's, its number
+        is used up, unless it may come again. O(1)."""
+        session = next(reversed(self._table), 0)
+        if session and self._table[session].applied_at == index:
+            last = self._before if may_come_again else self._table[session]._replace(applied_at=0)
+            self._use(session, last._replace(used_at=index))
 
     def _use(self, session: int, now: _Session) -> None:
         self._table.pop(session, None)

@@ -48,13 +48,14 @@ from raft.raftpb import (
 )
 from server.address_book import CONF_CHANGES, BookChange
 from server.digest import RunningDigest
-from server.errors import WAY_OUT, DirectoryRefused, NodeError, UndecodableEntry
+from server.errors import WAY_OUT, DirectoryRefused, NodeError, RightsChanged, UndecodableEntry
 from server.evaluation import Evaluate, Evaluated, Request
 from server.limits import KEY_BYTES_MAX
 from server.mvcc import Change, LeaseMoved, View, Writes, state_of
 from server.mvcc_compaction import EVERY, OWED_MAX, pay, step
 from server.mvcc_fast import new_writes
 from server.mvcc_rows import USER, State, plain_value
+from server.principal import Guard, Principal
 from server.proposal_bytes import Proposal, decode_proposal, encode_proposal, kind_of_proposal
 from server.sessions import Sessions
 
@@ -176,6 +177,7 @@ class StateMachine:
         self._own_keys: Sequence[OwnKeys] = (self.sessions, self.digest, *own_keys)
         self._members_after: dict[int, ConfState] = {}  # of the membership changes that aren't applied yet
         self.evaluate: Evaluate = _evaluates_nothing
+        self.guard: Guard | None = None  # asked before simple writes; None: nothing has anything against them
         self.lease_moved: LeaseMoved | None = None
         self.changes_taps: list[Callable[[Sequence[Change]], object]] = []  # told of a batch once it is in the engine
         self._state: State | None = None  # where revisions are; None if they have not begun
@@ -307,16 +309,19 @@ class StateMachine:
         return batch
 
     def _carry_out(
-        self, entry: Entry, outcome: int | NodeError, operations: Sequence[Operation | Request]
+        self, entry: Entry, outcome: int | NodeError, operations: Sequence[Operation | Principal | Request]
     ) -> int | NodeError | Evaluated:
-        """Adds to the newest batch what these operations of an entry do; `outcome`, or what a request comes to.
+        """Adds to the newest batch what these operations of an entry do; `outcome`, or what a request comes to, or why `guard`
+        refuses them.
 
         Sizes and types were checked when the operations were proposed. O(bytes), and a read of the engine for each key.
         """
         writes = self._writes
         request = operations[0] if operations else None
         if not isinstance(request, Request):
-            writes.carry_out(operations)  # type: ignore[arg-type]  # a Request is alone or not there
+            if self.guard is not None or isinstance(request, Principal):
+                outcome, operations = self._guarded(entry.index, outcome, operations)
+            writes.carry_out(operations)  # type: ignore[arg-type]  # a Request is alone or not there, a Principal was first
             if writes.owed >= OWED_MAX or not entry.index % EVERY:
                 pay(writes, entry.index)
             return outcome
@@ -331,6 +336,18 @@ class StateMachine:
             writes.begin_revisions()
         pay(writes, entry.index)
         return Evaluated(answer)
+
+    def _guarded(
+        self, index: int, outcome: int | NodeError, operations: Sequence[Operation | Principal | Request]
+    ) -> tuple[int | NodeError, Sequence[Operation]]:
+        """What simple writes come to, whom a Principal may ask for: outcome and what is to be done, or an error and nothing."""
+        who = operations[0] if operations and isinstance(operations[0], Principal) else None
+        writes: Sequence[Operation] = operations[1:] if who else operations  # type: ignore[assignment]
+        refused = self.guard(who, writes) if self.guard is not None and writes else None
+        if refused is None:
+            return outcome, writes
+        self.sessions.refused(index, isinstance(refused, RightsChanged))
+        return refused, ()
 
     def _evaluated(self, entry: Entry, request: Request) -> object:
         """What a request comes to: a response or an exception; the latter as well for one that is passed over. Raises

@@ -2,7 +2,8 @@
 
 What a load of PUTs is made of needs no list of operations, no look at sessions, and no call for each step. Everything else
 is done as server/statemachine.py has it: sessions, deletions, batches, requests, membership changes, new keys, each entry
-at which compaction is paid, all before revisions have begun; and all under METCD_PLAIN=1.
+at which compaction is paid, all before revisions have begun and while there is a guard (an alarm, or authentication); and all
+under METCD_PLAIN=1.
 
 Measured (tests/bench/apply_cost.py, batches of 30, on the LSM tree): a put takes 5.0 µs in place of 5.9, of which the
 engine's write takes 2.1 in both.
@@ -35,7 +36,7 @@ class FastMachine(StateMachine):
         replace = writes.replace
         for entry in entries:
             index = entry.index
-            if entry.type == ENTRY_NORMAL and index % EVERY and writes.owed < OWED_MAX - 1:
+            if self.guard is None and entry.type == ENTRY_NORMAL and index % EVERY and writes.owed < OWED_MAX - 1:
                 writes.changed = False
                 put = decode_put(entry.data)
                 if put is not None and replace(put[2], put[3]):

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from engines.kvstore import Operation
 from server.errors import NodeStopped, NoLeader, OutcomeUnknown
 from server.evaluation import Request
+from server.principal import Principal
 from server.proposals import Proposal, Proposals
 from server.reads import Waiter
 from server.sessions import Serial
@@ -65,7 +66,7 @@ class Waits:
         self._asked = asked
         self._new_waiter = new_waiter
 
-    def propose(self, operations: Sequence[Operation | Serial], timeout_s: float = 5.0) -> int:
+    def propose(self, operations: Sequence[Operation | Serial | Principal], timeout_s: float = 5.0) -> int:
         """Replicates puts (key, value) and deletes (key, None) as one; returns the log index once applied here.
 
         The waiter is known to `Proposals.add` before the proposal, with its deadline of `timeout_s` from now, goes to
@@ -103,7 +104,7 @@ class Waits:
             raise OutcomeUnknown(f"the request was not applied within {timeout_s:g} s and may still be")
         return evaluated.answer
 
-    def propose_nowait(self, operations: Sequence[Operation | Serial]) -> None:
+    def propose_nowait(self, operations: Sequence[Operation | Serial | Principal]) -> None:
         """Proposes and doesn't wait, as raftexample does: whether it will be applied is anybody's guess, for some seconds.
 
         Raises InvalidKey, InvalidValue, TooLarge, NoLeader, Overloaded, NodeStopped.

@@ -7,7 +7,8 @@ All of it goes through Raft, and is the same on every node.
 
 They hold for the whole cluster, whichever node they are of, until all of their kind are deactivated. In etcd a node raises
 NOSPACE by itself beyond its quota, and CORRUPT when its hashes differ from the others'. Here nodes have no quota, and one that
-differs stops by itself (server/divergence.py): alarms are raised by clients. The simple routes know of none.
+differs stops by itself (server/divergence.py): alarms are raised by clients. Simple writes are refused by the same rules:
+a PUT and a batch with a put as a put is, all else as a deleterange (server/v3/simple_writes.py).
 
     malarm        one row: a protobuf AlarmResponse with all of them, by member and kind; no row if there is none
     mdowngrade    the version to which somebody wants to go back; no row if nobody does. Nothing follows from it
@@ -78,15 +79,31 @@ class Alarms:
         """It is refused: nothing has changed."""
         self._next = self._before
 
+    @property
+    def any(self) -> bool:
+        """Whether one is raised, by the entries up to here; for the thread that applies."""
+        return bool(self._next.raised)
+
     def check_entry(self, field: str, request: Any) -> None:
         """Raises Status for what an alarm forbids: of this field of an InternalRaftRequest."""
-        if not self._next.raised:
-            return
+        if self._next.raised:
+            puts = field in ("put", "lease_grant") or (field == "txn" and _puts(request))
+            self._check(field in _CHANGES, puts)
+
+    def check_keys(self, puts: bool) -> None:
+        """Raises Status for what an alarm forbids: of simple operations, with a put among them or not."""
+        self._check(True, puts)
+
+    def _check(self, changes: bool, puts: bool) -> None:
         kinds = {kind for _, kind in self._next.raised}
-        if _CORRUPT in kinds and field in _CHANGES:
+        if _CORRUPT in kinds and changes:
             raise Status(*status.CORRUPT)
-        if _NOSPACE in kinds and (field in ("put", "lease_grant") or (field == "txn" and _puts(request))):
+        if _NOSPACE in kinds and puts:
             raise Status(*status.NO_SPACE)
+
+    def of_kind(self, kind: int) -> tuple[int, ...]:
+        """The members that have raised an alarm of this kind, by the entries up to here; for the thread that applies."""
+        return tuple(member for member, each in self._next.raised if each == kind)
 
     def change(self, request: rpc.AlarmRequest) -> list[rpc.AlarmMember]:
         """Does what a request asks for; the alarms that its answer names. Raises Status beyond ALARMS_MAX."""

@@ -44,6 +44,7 @@ from server.v3.leasing import Leasing
 from server.v3.messages import Message
 from server.v3.method import Caller
 from server.v3.rpc import CompactionRequest, InternalRaftRequest, RequestHeader, ResponseHeader
+from server.v3.simple_writes import Guarding
 from server.v3.standing import Standing
 from server.v3.status import Code, Status
 from server.v3.subscription import Subscription
@@ -127,13 +128,15 @@ class Etcd:
         )
         self.watching = Watching(self)
         self.streams, self.hub, self.watches = self.watching.streams, self.watching.hub, self.watching.watches
-        self.own_keys: list[OwnKeys] = [self.leases, self.auth, self.hub, *self.standing.own_keys]
+        self.guarding = Guarding(self.auth, self.alarms)
+        self.own_keys: list[OwnKeys] = [self.leases, self.auth, self.hub, *self.standing.own_keys, self.guarding]
         self.tables: list[Table] = [self.leases, self.auth, self.alarms]
 
     def attach(self, node: Around, inside: Inside) -> None:
         """The node is there, with its state machine; it is about to start."""
         self._node, self._inside = node, inside
         node.machine.evaluate = self.evaluate
+        self.guarding.attach(node.machine)
         node.machine.changes_taps.append(self.changes)
         self.watching.attach(node.machine)
         self.leasing.attach(node, inside, self._propose_request)
@@ -232,7 +235,7 @@ class Etcd:
         for table in self.tables:
             table.begin()
         try:
-            return apply(self, index, term, request, writes)
+            response = apply(self, index, term, request, writes)
         except Status as refused:
             for table in self.tables:
                 table.undo()
@@ -240,6 +243,8 @@ class Etcd:
         except Exception:
             logger().exception("the request of entry %d can't be evaluated, so the node stops", index)
             raise
+        self.guarding.settle()
+        return response
 
     # ---- for the node's thread ----------------------------------------------------------------------------------
 

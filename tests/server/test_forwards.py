@@ -24,6 +24,8 @@ from server.forwards import (
     with_deadlines,
 )
 from server.frames import decode_frame, encode_frame
+from server.principal import Principal
+from server.sessions import Serial
 from server.statemachine import encode_proposal
 from server.v3.rpc import InternalRaftRequest, PutRequest
 from server.v3.wire import encode
@@ -116,6 +118,7 @@ def test_what_no_node_could_apply_is_at_fault(entry, why):
 def test_what_every_node_can_apply_is_not():
     for key in (b"k", b"k" * 32_767):
         assert fault(Entry(0, 0, data=encode_proposal(1, 1, [(key, b""), (key, None)]))) == ""
+    assert fault(Entry(0, 0, data=encode_proposal(1, 1, [Serial(1, 1), Principal("a", 1), (b"k", b"")]))) == ""
     for data in (b"", encode(InternalRaftRequest(put=PutRequest(b"k")))):
         assert fault(Entry(0, 0, data=encode_proposal(1, 1, [Request(data)]))) == ""
 

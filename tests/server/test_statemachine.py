@@ -12,6 +12,7 @@ from engines.simenv import Policy, SimEnv
 from raft.raftpb import ENTRY_CONF_CHANGE, ConfState, Entry
 from server.errors import UndecodableEntry
 from server.evaluation import Request
+from server.principal import Principal
 from server.sessions import MARK, OPENS, Serial
 from server.statemachine import (
     MAX_KEY_BYTES,
@@ -92,6 +93,26 @@ def test_a_request_is_alone_in_its_proposal(data):
         decode_proposal(encoded[:-1])
 
 
+@given(st.text(st.characters(codec="utf-8")), st.integers(0, 2**64 - 1), st.booleans(), OPERATIONS, st.data())
+def test_who_asks_stands_before_what_is_to_be_done(name, revision, in_session, operations, data):
+    front = [Serial(17, 1)] if in_session else []
+    proposed = [*front, Principal(name, revision), *operations]
+    encoded = encode_proposal(1, 2, proposed)
+    assert decode_proposal(encoded) == (1, 2, proposed)
+    with pytest.raises(DecodeError):
+        decode_proposal(encoded[: data.draw(st.integers(0, len(encoded) - 1))])
+
+
+def test_who_asks_is_said_once_in_utf_8_and_before_all_else():
+    asks = Principal("a", 9)
+    assert encode_proposal(1, 2, [asks])[20:].hex(" ") == "04 09 00 00 00 00 00 00 00 01 00 00 00 61"
+    for proposed in ([(b"a", b""), asks], [asks, asks], [asks, Request(b"")], [asks, Serial(17, 1)]):
+        with pytest.raises(DecodeError, match="4 only before the others"):
+            decode_proposal(encode_proposal(1, 2, proposed))
+    with pytest.raises(DecodeError):
+        decode_proposal(encode_proposal(1, 2, [asks])[:-1] + b"\xff")
+
+
 @given(OPERATIONS.filter(bool), st.data())
 def test_a_proposal_that_is_cut_or_extended_is_refused(operations, data):
     encoded = encode_proposal(1, 2, operations)
@@ -114,6 +135,9 @@ def test_a_proposal_that_is_cut_or_extended_is_refused(operations, data):
         ([OPENS], "session"),
         ([MARK], "mark"),
         ([Request(b"x")], "request"),
+        ([Principal("alice", 7), (b"a", b"x")], "put"),
+        ([Serial(17, 1), Principal("é", 7), (b"a", None)], "delete"),
+        ([Serial(17, 1), Principal("", 0), (b"a", None), (b"b", None)], "batch"),
     ],
 )
 def test_a_proposal_has_a_kind_for_people(operations, kind):

@@ -186,6 +186,19 @@ def test_a_request_of_a_session_is_carried_out_once(tmp_path: Path) -> None:
         assert asked(url, "PUT", "/a", b"1", X_Metcd_Request=f"{session + 1}/1")[0] == 410
 
 
+def test_an_alarm_is_told_by_a_front_as_by_a_node(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node, front_over([node]) as front:
+        alarm = b'{"action":"%s","memberID":"1","alarm":"NOSPACE"}'
+        assert [asked(url, "PUT", "/a", b"1")[0] for url in (node, front)] == [204, 204]
+        assert asked(node, "POST", "/v3/maintenance/alarm", alarm % b"ACTIVATE")[0] == 200
+        for url in (node, front):
+            status, _, body = asked(url, "PUT", "/a", b"2")
+            assert status == 507 and b"NOSPACE" in body
+            assert asked(url, "DELETE", "/a")[0] == 204
+        assert asked(node, "POST", "/v3/maintenance/alarm", alarm % b"DEACTIVATE")[0] == 200
+        assert [asked(url, "PUT", "/a", b"3")[0] for url in (node, front)] == [204, 204]
+
+
 def test_what_only_a_node_has_is_not_here(tmp_path: Path) -> None:
     with serving(tmp_path / "node") as node, front_over([node]) as url:
         for path in (

@@ -9,6 +9,7 @@ from raft.raftpb import Entry
 from server.evaluation import Evaluated, Request
 from server.proposal_bytes import encode_proposal
 from server.statemachine import StateMachine
+from server.statemachine_fast import FastMachine
 from server.v3 import wire
 from server.v3.etcd import Etcd
 from server.v3.rpc import InternalRaftRequest, ResponseHeader
@@ -24,12 +25,13 @@ class Alone(Etcd):
         return ResponseHeader(revision=revision)
 
 
-def machine_of(store: KVStore) -> tuple[Alone, StateMachine]:
+def machine_of(store: KVStore, kind: type[StateMachine] = FastMachine) -> tuple[Alone, StateMachine]:
     """A state machine with all of its tables, without a node."""
     etcd = Alone()
     etcd.auth.tokens = Tokens(lambda: 0.0)
-    machine = StateMachine(store, own_keys=etcd.own_keys)
+    machine = kind(store, own_keys=etcd.own_keys)
     machine.evaluate, machine.lease_moved = etcd.evaluate, etcd.leases.moved
+    etcd.guarding.attach(machine)
     return etcd, machine
 
 
