@@ -42,6 +42,9 @@ ifdef PLAIN
 export METCD_PLAIN := $(PLAIN)
 endif
 
+# Images for containers set it, and then each of some hundred processes that the tests start compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: learn cluster test lint crash chaos plain gateway nightly pythons interop clients page author book bench bench-compare clean
 
 learn: $(VENV)/.installed

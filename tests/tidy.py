@@ -10,9 +10,9 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 __all__ = ["PACKAGES", "REPOSITORY", "RULES", "Source", "circles", "sources"]
@@ -38,6 +38,7 @@ OUTSIDE_MODULES = {
     "os", "posix", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "time", "datetime", "random",
     "secrets", "uuid", "socket", "select", "selectors", "subprocess", "signal", "asyncio",
 }  # fmt: skip
+UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 CONCURRENCY_MODULES = {"threading", "_thread", "concurrent", "multiprocessing", "queue"}
 
 
@@ -52,21 +53,26 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text, self.path)
 
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the tree; most rules look at all of them."""
+        return list(ast.walk(self.tree))
+
     @property
     def package(self) -> str:
         return self.path.partition("/")[0]
 
 
-@cache
-def sources(*folders: str) -> list[Source]:
-    """Every Python file below the folders of the repository."""
-    files = sorted(file for folder in folders for file in (REPOSITORY / folder).rglob("*.py"))
-    return [Source(file.relative_to(REPOSITORY).as_posix(), file.read_text("utf-8")) for file in files]
+def sources(*folders: str) -> Iterator[Source]:
+    """Every Python file below the folders of the repository. The tree of one is gone when the next is looked at: all of
+    them together would be half a gigabyte."""
+    for file in sorted(file for folder in folders for file in (REPOSITORY / folder).rglob("*.py")):
+        yield Source(file.relative_to(REPOSITORY).as_posix(), file.read_text("utf-8"))
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of each module that is imported anywhere in the tree; relative ones begin with a dot."""
-    for node in ast.walk(tree):
+def imported(source: Source) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of each module that is imported anywhere in it; relative ones begin with a dot."""
+    for node in source.nodes:
         yield from imported_by(node)
 
 
@@ -92,7 +98,7 @@ def _called(node: ast.Call) -> str:
 
 def imports_follow_the_arrows(source: Source) -> Iterator[str]:
     """server → raft, engines; these import nothing of ours."""
-    for line, module in imported(source.tree):
+    for line, module in imported(source):
         top = module.partition(".")[0]
         if top in (*PACKAGES, "tests", "tutorial") and top not in MAY_IMPORT[source.package]:
             yield f"{source.path}:{line} imports {module}: {source.package} must not know {top}"
@@ -100,7 +106,7 @@ def imports_follow_the_arrows(source: Source) -> Iterator[str]:
 
 def imports_are_absolute(source: Source) -> Iterator[str]:
     """One name for each module, wherever it is said."""
-    for line, module in imported(source.tree):
+    for line, module in imported(source):
         if module.startswith("."):
             yield f"{source.path}:{line} imports {module}: say the whole name"
 
@@ -115,14 +121,14 @@ def the_world_comes_through_env(source: Source) -> Iterator[str]:
     if not durable or source.path in DOORS | PROGRAMS:
         return
     banned = OUTSIDE_MODULES | (CONCURRENCY_MODULES if source.package == "raft" else set())
-    for line, module in imported(source.tree):
+    for line, module in imported(source):
         if module == "random" and _only_names_the_type(source.tree):
             continue
         if module.partition(".")[0] in banned and not _only_for_types(source.tree, line):
             yield f"{source.path}:{line} imports {module}: the world comes through engines.env"
     # only what is defined at the top of the module hides the builtin; a method of that name doesn't
     own = {node.name for node in source.tree.body if isinstance(node, ast.FunctionDef)}
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Name) and node.id in {"open", "input", "exec", "eval"} - own:
             yield f"{source.path}:{node.lineno} uses {node.id}: the world comes through engines.env"
 
@@ -161,7 +167,7 @@ def files_are_short(source: Source) -> Iterator[str]:
 
 def functions_fit_a_screen(source: Source) -> Iterator[str]:
     """One purpose for each function; its docstring is counted, its decorators are not."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
@@ -186,8 +192,10 @@ def public_things_have_a_docstring(source: Source) -> Iterator[str]:
 
 def nothing_is_left_to_do(source: Source) -> Iterator[str]:
     """A comment that promises work is work that isn't done."""
+    if not UNDONE.search(source.text):
+        return
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
-        if token.type == tokenize.COMMENT and (found := re.search(r"\b(TODO|FIXME|XXX|HACK)\b", token.string)):
+        if token.type == tokenize.COMMENT and (found := UNDONE.search(token.string)):
             yield f"{source.path}:{token.start[0]} says {found[0]}: do it, or say in the docstring why it is left out"
 
 
@@ -197,7 +205,7 @@ def a_test_neither_sleeps_nor_skips(source: Source) -> Iterator[str]:
     banned = {"sleep", "skipif", "xfail", "skipTest"}
     if not source.path.startswith(("tests/interop/", "tests/page/")):
         banned |= {"importorskip", "skip"}
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         match node:
             case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) if name in banned:
                 yield f"{source.path}:{node.lineno} says {name}"
@@ -215,8 +223,8 @@ def private_names_stay_in_their_module(source: Source) -> Iterator[str]:
 
     What `self` and `super()` have may come from a base class in another module: that is inheritance, and passes.
     """
-    own = _defined(source.tree) | PUBLIC_DESPITE_ITS_NAME | NO_PUBLIC_NAME
-    for node in ast.walk(source.tree):
+    own = _defined(source.nodes) | PUBLIC_DESPITE_ITS_NAME | NO_PUBLIC_NAME
+    for node in source.nodes:
         if isinstance(node, ast.ImportFrom):
             names = [alias.name for alias in node.names if _is_private(alias.name)]
         elif isinstance(node, ast.Attribute) and not _is_own(node.value):
@@ -243,10 +251,10 @@ def _is_own(value: ast.expr) -> bool:
     return isinstance(value, ast.Name) and value.id in OWN
 
 
-def _defined(tree: ast.Module) -> set[str]:
+def _defined(nodes: list[ast.AST]) -> set[str]:
     """The names that the module gives to anything: functions, classes, variables, attributes of `self`, slots."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 found.add(name)
@@ -262,14 +270,18 @@ def _defined(tree: ast.Module) -> set[str]:
 # ---- circles ----------------------------------------------------------------------------------------------------------
 
 
-def circles(files: list[Source]) -> list[list[str]]:
+def circles(files: Iterable[Source]) -> list[list[str]]:
     """Circles of imports among the files, as paths: one for each file that is in any, a shortest one that begins with it.
 
     Every import counts: those in functions, and those for types only. `from a import b` is an import of a/b.py, if that
     is a file, and of a/__init__.py otherwise. That `import a.b` runs a/__init__.py first doesn't count.
     """
-    modules = {_module_name(file.path): file.path for file in files}
-    graph = {file.path: {modules[name] for name in _named_modules(file.tree, modules)} for file in files}
+    imports = {file.path: list(_named_modules(file)) for file in files}
+    modules = {_module_name(path): path for path in imports}
+    graph = {
+        path: {modules[name] for names in each for name in [name for name in names if name in modules][:1]}
+        for path, each in imports.items()
+    }
     found = (_shortest_way_back(start, graph) for start in sorted(graph))
     return [circle for circle in found if circle]
 
@@ -278,15 +290,13 @@ def _module_name(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _named_modules(tree: ast.Module, modules: Container[str]) -> Iterator[str]:
-    """The modules that the tree imports, of those that are asked about."""
-    for node in ast.walk(tree):
+def _named_modules(source: Source) -> Iterator[tuple[str, ...]]:
+    """The modules that the file imports; for `from a import b` both that it may be, a.b before a."""
+    for node in source.nodes:
         if isinstance(node, ast.ImportFrom) and node.module is not None:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield from [inner] if inner in modules else [node.module] if node.module in modules else []
+            yield from ((f"{node.module}.{alias.name}", node.module) for alias in node.names)
         elif isinstance(node, (ast.Import, ast.Call)):
-            yield from (name for _, name in imported_by(node) if name in modules)
+            yield from ((name,) for _, name in imported_by(node))
 
 
 def _shortest_way_back(start: str, graph: Mapping[str, set[str]]) -> list[str]:

@@ -17,7 +17,8 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ CPU_SECONDS = 20  # that one recovery may take
 MEMORY_BYTES = 1 << 30  # that the whole run may take on top of what the process has
 LOOKS = frozenset(("open", "pread", "view", "list", "lock"))
 FAILURES_KEPT = 20
+DAMAGES = ("cut", "bit 0", "bit 7", "zero")
 
 
 class Hang(BaseException):
@@ -73,17 +75,21 @@ def flip_every_byte(subject: Subject, seed: int = SEED, *, attempts: int | None 
     report = DamageReport(subject.name, seed)
     begun = time.perf_counter()
     with _bounded():
-        todo: list[tuple[SimEnv, History, str, int, str]] = []
+        files: list[tuple[SimEnv, History, str]] = []
+        ends = []  # of each file's damages, as numbers in place of a list of them: a node's directory has two million
         for closed in (True, False):
             env, history = _small_store(subject, seed, closed)
             for path, content in env.files().items():
                 report.bytes += len(content)
-                for offset in range(len(content)):
-                    todo += [(env, history, path, offset, damage) for damage in ("cut", "bit 0", "bit 7", "zero")]
-        if attempts is not None and attempts < len(todo):
-            todo = random.Random(seed).sample(todo, attempts)
-        for env, history, path, offset, damage in todo:
-            _attempt(subject, report, env, history, path, offset, damage)
+                files.append((env, history, path))
+                ends.append(report.bytes * len(DAMAGES))
+        numbers: Sequence[int] = range(report.bytes * len(DAMAGES))
+        if attempts is not None and attempts < len(numbers):
+            numbers = random.Random(seed).sample(numbers, attempts)
+        for number in numbers:
+            at = bisect_right(ends, number)
+            offset, damage = divmod(number - (ends[at - 1] if at else 0), len(DAMAGES))
+            _attempt(subject, report, *files[at], offset, DAMAGES[damage])
     report.seconds = time.perf_counter() - begun
     return report
 

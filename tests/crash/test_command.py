@@ -18,10 +18,15 @@ SAMPLE = ["--images", "600", "--runs", "5", "--attempts", "50"]
 
 @pytest.mark.parametrize("where", [TOY, "examples.toy:ToyStore"])
 def test_an_engine_is_named_by_its_place(where: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file's path or a module's name; and it is told that each fsync is needed, and what is lost without."""
-    assert main([where, *SAMPLE]) == 0
+    """A file's path or a module's name."""
+    assert main([where, *SAMPLE, "--only", "damage"]) == 0
+    assert f"python -m tests.crash {where}" in capsys.readouterr().out
+
+
+def test_each_part_of_a_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """That each fsync is needed, what is lost without, and what the policies mean."""
+    assert main([TOY, *SAMPLE]) == 0
     told = capsys.readouterr().out
-    assert f"python -m tests.crash {where}" in told
     assert "each of the 8 fsyncs is needed: without it this is lost" in told
     assert "lost: b'probe' = b'0'" in told
     assert all(f"  {policy.value:20s} {policy.meaning}" in told for policy in Policy), "the legend"

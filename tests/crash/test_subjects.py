@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("name", SUBJECTS)
 
 
 def test_some_power_cuts(name: str, seed: int) -> None:
-    power_cut(SUBJECTS[name](), seed, images=400).require_no_failure()
+    power_cut(SUBJECTS[name](), seed, images=200).require_no_failure()
 
 
 def test_some_failing_calls(name: str, seed: int) -> None:
@@ -21,4 +21,4 @@ def test_some_failing_calls(name: str, seed: int) -> None:
 
 
 def test_some_damaged_bytes(name: str, seed: int) -> None:
-    flip_every_byte(SUBJECTS[name](), seed, attempts=400).require_no_failure()
+    flip_every_byte(SUBJECTS[name](), seed, attempts=300).require_no_failure()
