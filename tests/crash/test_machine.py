@@ -40,9 +40,9 @@ class OnlyWrites(StoreSubject):
 
 
 def test_the_correct_store_survives_every_cut(seed: int) -> None:
-    report = power_cut(toy(), seed, probe_share=0.5, second_cut_share=0.2)
+    report = power_cut(toy(steps=100), seed, probe_share=0.5, second_cut_share=0.2)
     report.require_no_failure()
-    assert report.images == 20 * report.calls > 4_000
+    assert report.images == 20 * report.calls > 3_000
     assert report.probes > 100 and report.second_cuts > 1_000 and report.distinct > 300
 
 
@@ -64,7 +64,7 @@ def test_which_policies_notice_a_missing_fsync(site: str, catchers: set[Policy])
 
 
 def test_a_missing_checksum_is_noticed_by_torn_and_garbage_only() -> None:
-    report = power_cut(toy("NoChecksum", durable_share=1.0), 3, probe_share=0.0, second_cut_share=0.0, images=20_000)
+    report = power_cut(toy("NoChecksum", durable_share=1.0), 3, probe_share=0.0, second_cut_share=0.0, images=12_000)
     assert set(report.policies) == {P.TORN, P.GARBAGE}, report
 
 
@@ -110,9 +110,9 @@ def test_a_failed_fsync_that_is_acknowledged_is_missed_by_looking_at_the_end_onl
 
 
 def test_the_correct_store_survives_failing_calls(seed: int) -> None:
-    report = every_call_fails(toy(), seed, runs=50)
+    report = every_call_fails(toy(steps=100), seed, runs=30)
     report.require_no_failure()
-    assert report.runs == 7 * 50
+    assert report.runs == 7 * 30
 
 
 def test_the_correct_store_survives_damage(seed: int) -> None:
