@@ -25,14 +25,14 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from server.errors import NoLeader, OutcomeUnknown
 from server.etcd_client import EtcdClient
 from server.v3 import rpc, status
 from server.v3.status import Status
 
-__all__ = ["MARK", "CopyRefused", "Copying", "Report"]
+__all__ = ["MARK", "CopyRefused", "Copying", "Moved", "Report"]
 
 MARK = b"_/metcd/copied-from"
 PAGE_KEYS = 500
@@ -49,6 +49,16 @@ LEASE_RENEWALS = 3  # in the time of a lease
 
 M = TypeVar("M", bound=rpc.Message)
 _Found = list[rpc.KeyValue]
+
+
+class Moved(NamedTuple):
+    """How far a copy is: what is done with keys, with how many, of how many (in this run), and at which revision of the source
+    they are read; 0: in the target, as it is."""
+
+    what: str
+    keys: int
+    all_keys: int
+    revision: int
 
 
 class CopyRefused(Exception):
@@ -91,10 +101,16 @@ class _Mark:
 
 
 class Copying:
-    """One copy. `run` once, in one thread; `told` gets sentences about what is done."""
+    """One copy. `run` once, in one thread; `told` gets sentences about what is done, `moved` how far it is, after each page."""
 
-    def __init__(self, source: EtcdClient, target: EtcdClient, told: Callable[[str], None]) -> None:
-        self._source, self._target, self._told = source, target, told
+    def __init__(
+        self,
+        source: EtcdClient,
+        target: EtcdClient,
+        told: Callable[[str], None],
+        moved: Callable[[Moved], object] = lambda moved: None,
+    ) -> None:
+        self._source, self._target, self._told, self._moved = source, target, told, moved
         self._leases: dict[int, int] = {}  # the source's that live, and the time that each was granted, in seconds
         self._renew_at: dict[int, float] = {}
         self.report = Report()
@@ -216,8 +232,9 @@ class Copying:
     def _copy_keys(self, mark: _Mark) -> None:
         """Makes the target's keys those of the source from mark.next on."""
         self.report.revision = mark.revision
-        for page, stop in self._pages(self._source, mark.next, mark.revision):
-            there = {pair.key: pair for found, _ in self._pages(self._target, mark.next, 0, stop) for pair in found}
+        done = 0
+        for page, stop, left in self._pages(self._source, mark.next, mark.revision):
+            there = {pair.key: pair for found, *_ in self._pages(self._target, mark.next, 0, stop) for pair in found}
             wanted = self._alive(page)
             changes = [
                 _put(pair.key, pair.value, pair.lease) for pair in wanted if not _same(pair, there.get(pair.key))
@@ -230,6 +247,8 @@ class Copying:
             self.report.written += len(changes)
             self.report.deleted += len(deletes)
             self._renew()
+            self._moved(Moved("copied", done + len(page), done + left, mark.revision))
+            done += len(page)
 
     def _alive(self, pairs: Iterable[rpc.KeyValue]) -> _Found:
         """Those that belong to no lease, or to one that lives; without the mark."""
@@ -237,15 +256,16 @@ class Copying:
 
     def _pages(
         self, client: EtcdClient, start: bytes, revision: int, stop: bytes | None = None
-    ) -> Iterator[tuple[_Found, bytes | None]]:
+    ) -> Iterator[tuple[_Found, bytes | None, int]]:
         """The keys from `start` to `stop` (None: all that follow) in pages, each with the key at which the next begins (after
-        the last: `stop`). start b"": there are no more."""
+        the last: `stop`), and how many keys there are from this page on. start b"": there are no more."""
         limit = FIRST_PAGE_KEYS
         while start:
             asked = rpc.RangeRequest(key=start, range_end=stop or b"\0", limit=limit, revision=revision)
             found = _ask(client, "kv/range", asked, rpc.RangeResponse)
             following = found.kvs[-1].key + b"\0" if found.more else None
-            yield [pair for pair in found.kvs if client is self._source or pair.key != MARK], following or stop
+            page = [pair for pair in found.kvs if client is self._source or pair.key != MARK]
+            yield page, following or stop, found.count - (client is self._target and start <= MARK)
             if following is None:
                 return
             start = following
@@ -270,8 +290,9 @@ class Copying:
     def _hash(self, client: EtcdClient, revision: int) -> tuple[int, str, int]:
         """How many keys there are, their hash, and how many were left out."""
         hashed = hashlib.sha256()
-        count = left_out = 0
-        for page, _ in self._pages(client, b"\0", revision):
+        count = left_out = done = 0
+        what = "compared in the source" if client is self._source else "compared in the target"
+        for page, _, left in self._pages(client, b"\0", revision):
             alive = self._alive(page)
             left_out += sum(pair.key != MARK for pair in page) - len(alive)
             count += len(alive)
@@ -279,6 +300,8 @@ class Copying:
                 for part in (pair.key, pair.value, pair.lease.to_bytes(8, "big", signed=True)):
                     hashed.update(len(part).to_bytes(8, "big") + part)
             self._renew()
+            self._moved(Moved(what, done + len(page), done + left, revision))
+            done += len(page)
         return count, hashed.hexdigest(), left_out
 
 

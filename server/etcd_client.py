@@ -73,7 +73,7 @@ class EtcdClient:
         self._first = 0  # asked first
         self._user = _name_and_password(user) if user is not None else None
         self._token: str | None = None  # of the user; "" while the cluster asks nobody who calls
-        self.outcomes: Counter[str] = Counter()  # of single sendings, for metrics
+        self._outcomes: Counter[str] = Counter()  # of single sendings
 
     def __enter__(self) -> EtcdClient:
         return self
@@ -88,6 +88,11 @@ class EtcdClient:
                 for connection in connections:
                     connection.close()
                 connections.clear()
+
+    def outcomes(self) -> dict[str, int]:
+        """How many single sendings ended how: by status, "not sent", "no answer"."""
+        with self._guard:
+            return dict(self._outcomes)
 
     def ask(self, path: str, request: rpc.Message, response: type[M]) -> M:
         """A call without effect. Raises Status if etcd refuses it, NoLeader if nobody answers in time."""
@@ -177,14 +182,15 @@ class EtcdClient:
         except (OSError, http.client.HTTPException) as error:
             self._end(connection, "no answer")
             raise OutcomeUnknown(f"it doesn't answer: {error!r}") from None
-        self.outcomes[str(told.status)] += 1
         with self._guard:
+            self._outcomes[str(told.status)] += 1
             self._free[at].append(connection)
         return told
 
     def _end(self, connection: http.client.HTTPConnection, outcome: str) -> None:
         connection.close()
-        self.outcomes[outcome] += 1
+        with self._guard:
+            self._outcomes[outcome] += 1
 
     def _judged(self, told: Told, response: type[M]) -> M:
         """What an answer means. Raises Status, NoLeader, OutcomeUnknown."""

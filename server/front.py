@@ -211,7 +211,7 @@ class FrontNode:
 
     def metrics(self) -> Metrics:
         """How often etcd was asked, by what came back."""
-        return {labelled("front_sent_total", status=status): n for status, n in self._client.outcomes.copy().items()}
+        return {labelled("front_sent_total", status=status): n for status, n in self._client.outcomes().items()}
 
     def stop_waiting(self) -> None:
         """Calls of etcd end by their own timeout."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import getpass
 import json
 import os
 import sys
 import threading
+import time
+
+from tqdm import tqdm
 
 from server.addresses import netloc, url_of
 from server.cluster import FIRST_PORT
-from server.copying import Copying, CopyRefused, Report
+from server.copying import Copying, CopyRefused, Moved, Report
 from server.etcd_client import EtcdClient
 from server.front import Front, FrontNode
 from server.logs import logger, print_line
@@ -25,6 +29,8 @@ __all__ = ["add"]
 
 OURS = os.environ.get("METCD_ENDPOINTS", DEFAULT_ENDPOINTS)
 USER_HELP = "where authentication is on; the password is asked for if it isn't there"
+BAR_S = 0.1  # between two drawings of a bar
+LINE_S = 10.0  # between two lines of progress, where no bar can be drawn
 TIMEOUT_HELP = "seconds for each request (default: %(default)s)"
 
 
@@ -65,7 +71,8 @@ def _copy(options: argparse.Namespace) -> int:
     source = etcd_of(options.source, "--from", options.from_user, options.timeout)
     target = etcd_of(options.to, "--to", options.to_user, options.timeout)
     try:
-        report = Copying(source, target, lambda line: print(f"metcd: {line}", file=sys.stderr)).run()
+        with contextlib.closing(_Progress()) as progress:
+            report = Copying(source, target, progress.told, progress.moved).run()
     except (CopyRefused, Status) as refused:
         raise UsageError(str(refused)) from None
     finally:
@@ -76,6 +83,35 @@ def _copy(options: argparse.Namespace) -> int:
     else:
         print(*_lines(report), sep="\n")
     return 0 if report.verified else 1
+
+
+class _Progress:
+    """What a copy says of itself on standard error: a bar on a terminal, elsewhere a line every LINE_S seconds."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(unit=" keys", disable=None, leave=False, mininterval=BAR_S, miniters=1)
+        self._said_at = time.monotonic()
+
+    def told(self, line: str) -> None:
+        """A sentence about what is done."""
+        tqdm.write(f"metcd: {line}", file=sys.stderr)
+
+    def moved(self, moved: Moved) -> None:
+        """How far it is."""
+        at = f" at revision {moved.revision:,}" if moved.revision else ""
+        if not self._bar.disable:
+            self._bar.set_description_str(f"{moved.what}{at}", refresh=False)
+            self._bar.total = moved.all_keys
+            self._bar.update(moved.keys - self._bar.n)
+            return
+        now = time.monotonic()
+        if now - self._said_at >= LINE_S:
+            self._said_at = now
+            self.told(f"{moved.keys:,} of {moved.all_keys:,} keys are {moved.what}{at}")
+
+    def close(self) -> None:
+        """The bar disappears."""
+        self._bar.close()
 
 
 def _lines(report: Report) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,6 +14,7 @@ from server.errors import NoLeader, OutcomeUnknown
 from server.etcd_client import EtcdClient
 from server.v3 import rpc, status
 from server.v3.status import Sentence, Status
+from tests.server.local_nodes import free_ports
 
 
 class Gateway(ThreadingHTTPServer):
@@ -221,3 +223,23 @@ def test_urls_are_those_of_nodes() -> None:
     for urls in ([], ["https://a:1"], ["127.0.0.1:2379"]):
         with pytest.raises(ValueError, match="URL"):
             EtcdClient(urls)
+
+
+class Kept(Counter[str]):
+    """Counts that a thread changes only while it keeps the others out: an addition is a read and a write."""
+
+    guard: threading.Lock
+
+    def __setitem__(self, outcome: str, count: int) -> None:
+        assert self.guard.locked()
+        super().__setitem__(outcome, count)
+
+
+def test_outcomes_are_counted_by_one_thread_at_a_time(gateways: list[Gateway]) -> None:
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with EtcdClient([nobody, gateways[0].url]) as client:
+        client._outcomes = Kept()
+        client._outcomes.guard = client._guard
+        for _ in range(3):
+            client.ask("kv/range", rpc.RangeRequest(key=b"a"), rpc.RangeResponse)
+        assert client.outcomes() == {"not sent": 1, "200": 3}

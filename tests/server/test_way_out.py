@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,55 @@ def test_a_copy_has_all_keys_and_leases_and_says_so(
         Copying(source, target, print).run()
     with pytest.raises(CopyRefused, match="the same cluster"):
         Copying(source, source, print).run()
+
+
+def test_without_a_terminal_a_long_copy_says_in_lines_how_far_it_is(
+    both: tuple[EtcdClient, EtcdClient], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of 32 keys, then 128. What goes to a program, on standard output, stays as it is."""
+    source, target = both
+    fill(source)
+    monkeypatch.setattr("server.verbs.etcds.LINE_S", 0.0)
+    assert main(["export", "--from", source.urls[0], "--to", target.urls[0], "--json"]) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    at = f"at revision {report['revision']:,}"
+    assert said.err.splitlines() == [
+        f"metcd: 32 of 150 keys are copied {at}",
+        f"metcd: 150 of 150 keys are copied {at}",
+        f"metcd: 32 of 150 keys are compared in the source {at}",
+        f"metcd: 150 of 150 keys are compared in the source {at}",
+        "metcd: 31 of 150 keys are compared in the target",
+        "metcd: 150 of 150 keys are compared in the target",
+    ]
+
+
+def test_a_copy_that_takes_no_time_says_what_it_has_done_and_nothing_else(
+    both: tuple[EtcdClient, EtcdClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = both
+    fill(source)
+    assert main(["export", "--from", source.urls[0], "--to", target.urls[0]]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "150 keys and 1 leases; 150 keys were written" in said.out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_copy_draws_a_bar(both: tuple[EtcdClient, EtcdClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = both
+    fill(source)
+    monkeypatch.setattr("server.verbs.etcds.BAR_S", 0.0)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert main(["export", "--from", source.urls[0], "--to", target.urls[0]]) == 0
+    drawn = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "compared in the target" in drawn
+    assert "150/150" in drawn
+    assert "keys are" not in drawn
 
 
 def test_a_copy_that_was_killed_goes_on_and_deletes_what_the_source_has_no_longer(
