@@ -1,7 +1,7 @@
 """What the entries of the Auth service do: each of them is one change of the table (server/v3/users.py), or one new token.
 
     auth_user_add, … ──▶ table.add_user(…) ──▶ auth.table, and its rows in the entry's batch      (users.py)
-    authenticate     ──▶ a token in every node's memory                                          (tokens.py)
+    authenticate     ──▶ a token in the memory of every node that has run since before it         (tokens.py)
 
 Who may ask for it was checked before (`Auth.check_entry`), and passwords come as records, tokens as digests: what stands in
 the log helps nobody who reads it.

@@ -136,6 +136,7 @@ class Etcd:
         """The node is there, with its state machine; it is about to start."""
         self._node, self._inside = node, inside
         node.machine.evaluate = self.evaluate
+        self.auth.tokens.restart(inside.raft.raft.log.last_index())
         self.guarding.attach(node.machine)
         node.machine.changes_taps.append(self.changes)
         self.watching.attach(node.machine)

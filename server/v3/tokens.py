@@ -19,8 +19,10 @@ Invariants:
    a node that learns of the change by a snapshot knows it, too.
 4. The table is bounded. What goes is the token that was used longest ago.
 
-The table is in memory only: a node that restarts knows no tokens but those in the entries that it applies again, and its
-clients authenticate anew, which etcd's clients do by themselves when a token is refused.
+The table is in memory only. A node that restarts knows no tokens: those of the entries that its log has then are of before,
+and not assigned when it applies them again (`restart`), because their time may have ended long ago. Its clients authenticate
+anew, which etcd's clients do by themselves when a token is refused. (etcd forgets them at a restart, too, but for those of the
+entries that its backend hadn't committed.)
 
 Left out: etcd's JSON Web Tokens, which need a library for their signatures. Follows etcd's server/auth/simple_token.go.
 """
@@ -81,13 +83,21 @@ class Tokens:
         self._now = now
         self._most = most
         self._guard = threading.Lock()
+        self._restarted = 0  # index of the last entry that was in the log then
         self._tokens: dict[tuple[str, int], _Token] = {}  # by digest and index; the one that ends first comes first
 
     def __len__(self) -> int:
         return len(self._tokens)
 
+    def restart(self, index: int) -> None:
+        """The node starts, and its log goes as far as this index: tokens of these entries were given before."""
+        self._restarted = index
+
     def assign(self, digest: str, index: int, held: Held) -> None:
-        """Adds the token whose entry has this index. O(1), and O(those that have ended)."""
+        """Adds the token whose entry has this index, unless it was given before the node's start. O(1), and O(those that have
+        ended)."""
+        if index <= self._restarted:
+            return
         with self._guard:
             self._sweep()
             self._tokens[digest, index] = _Token(held, self._now() + TOKEN_S)

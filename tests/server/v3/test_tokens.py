@@ -61,3 +61,11 @@ def test_the_one_that_was_used_least_recently_ends():
 def test_letters_are_drawn_anew():
     assert len({new_letters() for _ in range(100)}) == 100
     assert all(len(new_letters()) == 16 for _ in range(10))
+
+
+def test_a_token_of_an_entry_from_before_the_start_is_none():
+    tokens = Tokens(Clock())
+    tokens.restart(7)
+    for index in (6, 7, 8):
+        tokens.assign(digest_of("letters"), index, ALICE)
+    assert [tokens.find(f"letters.{index}") for index in (6, 7, 8)] == [None, None, ALICE]
