@@ -10,9 +10,9 @@ What may be dropped, of the versions of one user key, newest first:
    (a) deeper, there is nothing that it hides; (b) what it hides in the inputs goes by rule 1; (c) above, everything is
    newer. So without it the key is as absent as with it.
 
-A flush applies rule 1, and only if a key has four versions on average or more: a counter that is overwritten all the
-time would fill a table of level 0 with them, and each scan would have to step over all. Otherwise it writes what is
-there, as LevelDB does.
+A flush applies rule 1, and only if a key has 1.4 versions on average or more: a counter that is overwritten all the
+time would fill a table of level 0 with them, each scan would have to step over all, and the next compaction would read
+them. Otherwise it writes what is there, as LevelDB does.
 
 Where a table is cut:
 
@@ -52,7 +52,7 @@ __all__ = ["Job", "TableWriter", "compact", "flush", "is_crowded", "keep_compres
 
 Ranges = list[tuple[bytes, bytes]]  # first and last user key of files, ascending
 Statistics = Callable[[FileMeta], TableStatistics | None]
-CROWDED: Final = 4  # versions for each key, on average, from which a flush leaves out the older ones
+CROWDED: Final = 1.4  # versions for each key, on average, from which a flush leaves out the older ones
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from engines.coding import DecodeError
 from engines.lsm.block import Block, BlockBuilder
-from engines.lsm.fast.block import DecodedBlock, FastBlockBuilder, shared_prefixes
-from engines.lsm.keys import MAX_SEQUENCE, VALUE, internal_key, order
+from engines.lsm.fast.block import DecodedBlock, FastBlockBuilder, decode, decode_simple, find, shared_prefixes
+from engines.lsm.keys import ABSENT, MAX_SEQUENCE, VALUE, internal_key, order
 
 KEYS = st.binary(max_size=12)
 
@@ -118,3 +118,25 @@ def test_the_fast_builder_ends_a_block_at_the_entry_that_fills_it(interval: int)
     fast = FastBlockBuilder(interval)
     assert fast.fill(keys, [b"v" * 20] * 100, shared_prefixes(b"", keys), 0, 256) == fast.count == count
     assert fast.finish() == builder.finish()
+
+
+def test_values_of_any_length_have_the_same_bytes_and_are_taken_apart_alike() -> None:
+    """The lengths at which a varint takes one byte more, and at which the fast forms do something else."""
+    sizes = [0, 1, 127, 128, 129, 255, 256, 1_023, 1_024, 16_383, 16_384, 1 << 21]
+    for some in (sizes, sizes[:8], sizes[2:4], sizes[8:9]):
+        keys = [internal_key(b"%04d" % at, 5, VALUE) for at in range(len(some))]
+        values = [b"v" * size for size in some]
+        for interval in (1, 16):
+            raw = build(keys, values, interval)
+            block = Block(raw)
+            assert decode(raw, block.end) == (keys, values)
+            assert decode_simple(raw, block.end) == ([key[:-8] for key in keys], values)
+            assert [find(block, key[:-8], 5) for key in keys] == values
+            assert find(block, b"none", 5) is ABSENT
+
+
+def test_a_length_may_be_longer_than_it_need_be() -> None:
+    """82 00 is 2, as for coding.py."""
+    raw = bytes.fromhex("00 09 82 00 61 01 05 00 00 00 00 00 00 31 32 00 00 00 00 01 00 00 00")
+    assert list(Block(raw).entries()) == list(zip(*decode(raw, 15)))
+    assert find(Block(raw), b"a", 5) == b"12"

@@ -119,6 +119,31 @@ def test_the_same_operations_make_the_same_files_and_answers(memtable: str, rng:
     assert envs[0].files() == envs[1].files()
 
 
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_a_flush_of_few_keys_leaves_out_the_same_older_versions(is_seen: bool) -> None:
+    """What a snapshot sees is kept, and so is each key's newest version, also a deletion."""
+    envs = SimEnv(0), SimEnv(0)
+    for kind, env in zip((PlainStore, FastStore), envs):
+        with kind("/db", env=env, sync=False, background=False) as store:
+            for number in range(700):
+                store.put(b"%03d" % (number * 37 % 500), b"%d" % number)
+            snapshot = store.snapshot()
+            for number in range(300):
+                store.delete(b"%03d" % number) if number % 3 else store.put(b"%03d" % number, b"new")
+            if not is_seen:
+                snapshot.close()
+            store.flush()
+            [(_, file)] = store.core.versions.current.files()
+            statistics = store.core.tables.get(file).statistics
+            assert statistics is not None and (statistics.entries, statistics.deletions) == (
+                800 if is_seen else 500,
+                200,
+            )
+            if is_seen:
+                snapshot.close()
+    assert envs[0].files() == envs[1].files()
+
+
 class UnfilteredTable(Table):
     """A table as it is before there are filters."""
 

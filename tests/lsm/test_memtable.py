@@ -155,6 +155,21 @@ def test_a_scan_between_puts_sorts_no_more_than_has_come() -> None:
     assert [row.key for row in memtable.rows()] == sorted(keys)
 
 
+def test_any_number_of_new_keys_between_two_scans_come_into_order(rng: random.Random) -> None:
+    """Few or many for a chunk, some of them there already, before the first key and after the last one."""
+    memtable = FastMemTable(0)
+    added: set[bytes] = set()
+    for new in (0, 1, 700, 3, 31, 32, 33, 200, 1, 90, 300, 64, 500):
+        first = rng.randrange(3_000)
+        some = [b"%04d" % rng.choice((rng.randrange(5_000), first + at // 2)) for at in range(new)]
+        for key in some:
+            memtable.add(len(memtable) + 1, key, b"v")
+        added.update(some)
+        chunks = [keys for keys, _ in memtable.chunks(b"", None, len(memtable), False)]
+        assert [key for keys in chunks for key in keys] == sorted(added)
+    assert max(map(len, memtable._ordered().chunks)) < 512
+
+
 def test_scans_of_any_bounds_cross_chunks_of_any_size() -> None:
     """Also a last chunk of one key, which a chunk of the scan begins before and ends after."""
     for count in (1, 255, 256, 257, 511, 513, 770):

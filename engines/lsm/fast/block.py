@@ -18,7 +18,7 @@ from itertools import repeat
 from operator import xor
 from typing import Final
 
-from engines.coding import DecodeError
+from engines.coding import DecodeError, put_varint
 from engines.lsm.block import RESTART_BYTES, Block, BlockBuilder, Entry, decode_lengths, encode_entry
 from engines.lsm.keys import ABSENT, TRAILER_BYTES, Found, order, trailer_of
 
@@ -142,6 +142,8 @@ def find(block: Block, key: bytes, sequence: int) -> Found:
         shared, unshared = raw[at], raw[at + 1]
         if unshared < 128 and raw[at + 2] < 128:
             at += 3
+        elif shared < 128 and unshared < 128 and raw[at + 3] < 128:
+            at += 4
         else:
             shared, unshared, _, at = decode_lengths(raw, at)
         if shared or unshared < TRAILER_BYTES:
@@ -156,6 +158,9 @@ def find(block: Block, key: bytes, sequence: int) -> Found:
         shared, unshared, value_size = raw[at], raw[at + 1], raw[at + 2]
         if shared < 128 and unshared < 128 and value_size < 128:
             at += 3
+        elif shared < 128 and unshared < 128 and (high_bits := raw[at + 3]) < 128:
+            value_size += (high_bits << 7) - 128
+            at += 4
         else:
             shared, unshared, value_size, at = decode_lengths(raw, at)
         middle = at + unshared
@@ -188,6 +193,9 @@ def decode(raw: bytes, end: int) -> tuple[list[bytes], list[bytes]]:
         shared, unshared, value_size = raw[at], raw[at + 1], raw[at + 2]
         if shared < 128 and unshared < 128 and value_size < 128:
             at += 3
+        elif shared < 128 and unshared < 128 and (high_bits := raw[at + 3]) < 128:
+            value_size += (high_bits << 7) - 128
+            at += 4
         else:
             shared, unshared, value_size, at = decode_lengths(raw, at)
         middle = at + unshared
@@ -221,6 +229,9 @@ def decode_simple(raw: bytes, end: int) -> tuple[list[bytes], list[bytes]] | Non
         shared, unshared, value_size = raw[at], raw[at + 1], raw[at + 2]
         if shared < 128 and unshared < 128 and value_size < 128:
             at += 3
+        elif shared < 128 and unshared < 128 and (high_bits := raw[at + 3]) < 128:
+            value_size += (high_bits << 7) - 128
+            at += 4
         else:
             shared, unshared, value_size, at = decode_lengths(raw, at)
         if unshared < TRAILER_BYTES:
@@ -297,15 +308,15 @@ def shared_prefixes(last: bytes, keys: Sequence[bytes]) -> list[int]:
 
 
 def _encode_entries(shared: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes]) -> list[bytes]:
-    """`encode_entry` for each; most have lengths of one byte."""
-    if max(map(len, keys)) < 128 and max(map(len, values)) < 128:
+    """`encode_entry` for each; most have keys and values that are short."""
+    if max(map(len, keys)) < 128 and max(map(len, values)) < len(_VALUE_LENGTHS):
         return [
-            _KEY_LENGTHS[len(key)][prefix] + _ONE_BYTE[len(value)] + key[prefix:] + value
+            _KEY_LENGTHS[len(key)][prefix] + _VALUE_LENGTHS[len(value)] + key[prefix:] + value
             for prefix, key, value in zip(shared, keys, values)
         ]
     return list(map(encode_entry, shared, keys, values))
 
 
-_ONE_BYTE: Final = [bytes((length,)) for length in range(128)]
+_VALUE_LENGTHS: Final = [put_varint(length) for length in range(1 << 10)]
 # for each length of a key and of its shared prefix: the entry's first two bytes
 _KEY_LENGTHS: Final = [[bytes((prefix, length - prefix)) for prefix in range(length + 1)] for length in range(128)]

@@ -71,9 +71,12 @@ def _pair_chunks(pairs: Iterator[Pair], trailer: bytes) -> Iterator[Rows]:
 
 def flush(memtable: MemTable, smallest_snapshot: int, writer: TableWriter) -> list[FileMeta]:
     """As job.flush, a chunk at a time. Together with the writer: 4.2 µs a row -> 1.5 µs."""
-    if not isinstance(writer, FastTableWriter) or not isinstance(memtable, FastMemTable) or is_crowded(memtable):
+    if not isinstance(writer, FastTableWriter) or not isinstance(memtable, FastMemTable):
         return plain.flush(memtable, smallest_snapshot, writer)
-    return writer.write_chunks(memtable.row_chunks())
+    crowded = is_crowded(memtable)
+    if crowded and memtable.last_sequence > smallest_snapshot:
+        return plain.flush(memtable, smallest_snapshot, writer)
+    return writer.write_chunks(memtable.row_chunks(newest_only=crowded))
 
 
 def compact(job: Job, writer: TableWriter, tables: TableCache) -> list[FileMeta]:

@@ -11,7 +11,8 @@ What that saves: a put is two appends and a dict's place, and compares no keys. 
 garbage collector sees five containers, and not one for each row.
 
 What it costs: the first scan after many new keys sorts them, 0.3 µs each (timsort finds what was sorted before). After a
-few, each is put into its chunk, 1 µs. So reading and writing in turns costs about what a skiplist does.
+few, each is put into its chunk: 2.4 µs for one, 0.8 µs each for 64 in random order, 0.35 µs if they follow each other. So
+reading and writing in turns costs about what a skiplist does.
 
 1. A writer appends the value, then sets `older`, then `index`, and appends the key last. A reader that finds a position in
    `index` finds all of it, and one that finds a key in `keys` finds it in `index`.
@@ -30,7 +31,7 @@ import marshal
 import random
 import struct
 import weakref
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pickle import PickleBuffer
@@ -49,7 +50,8 @@ FIRST_CHUNK: Final = 16  # entries: short scans are the most frequent ones
 MAX_CHUNK: Final = 256
 MARSHAL_VERSION: Final = 2  # without references to equal objects, for which later ones keep a table
 MANY: Final = 16  # operations of a batch that are added together
-FEW: Final = 64  # new keys that are put into their chunks one by one; or an eighth of all, if that is more
+FEW: Final = 64  # new keys that are put into their chunks; or an eighth of all, if that is more
+TOGETHER: Final = 32  # new keys of one chunk that are sorted into it together
 
 
 class Order(NamedTuple):
@@ -231,8 +233,8 @@ class FastMemTable(MemTable):
             position = self._older.get(position)
         return positions
 
-    def row_chunks(self) -> Iterator[Rows]:
-        """All versions in the order of internal keys: for a flush. Requires: nobody adds any more."""
+    def row_chunks(self, newest_only: bool = False) -> Iterator[Rows]:
+        """All versions, or each key's newest, in the order of internal keys: for a flush. Requires: nobody adds any more."""
         values = self._values
         sequences = self._sequences or range(self._first, self._first + len(values))
         numbers: Sequence[int] = [sequence << 8 | VALUE for sequence in sequences]
@@ -240,13 +242,18 @@ class FastMemTable(MemTable):
             numbers = [number - (value is None) for number, value in zip(numbers, values)]  # a deletion's kind is 0
         trailers = struct.pack(f"<{len(values)}Q", *numbers)
         for keys in self._ordered().chunks:
-            if self._older:
+            if self._older and not newest_only:
                 versions = [(key, position) for key in keys for position in self._versions(key)]
                 keys, positions = [key for key, _ in versions], [position for _, position in versions]
             else:
                 positions = list(map(self.index.__getitem__, keys))
             stored = [key + trailers[8 * position : 8 * position + 8] for key, position in zip(keys, positions)]
             yield keys, stored, [values[position] or b"" for position in positions]
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the newest version; 0 if there is none."""
+        return self._sequence(len(self._values) - 1) if self._values else 0
 
     def key_count(self) -> int:
         """O(1)."""
@@ -317,19 +324,37 @@ def _sort_anew(order: Order, new: list[bytes]) -> tuple[list[list[bytes]], list[
 
 
 def _put_into_chunks(order: Order, new: list[bytes]) -> tuple[list[list[bytes]], list[bytes]]:
-    """Each new key that isn't there yet goes into its chunk, and the last chunk takes what is beyond it."""
+    """The new keys that aren't there yet go into their chunks, those of one chunk together; the last one takes what is
+    beyond it. From the end to the beginning, so that a chunk that is divided moves none that is still to come."""
     chunks, lasts = order.chunks[:] or [[]], order.lasts[:] or [b""]
-    for key in new:
-        number = min(bisect_left(lasts, key), len(chunks) - 1)
-        chunk = chunks[number]
-        at = bisect_left(chunk, key)
-        if at < len(chunk) and chunk[at] == key:
+    keys = sorted(set(new))
+    end = len(keys)
+    while end:
+        number = min(bisect_left(lasts, keys[end - 1]), len(chunks) - 1)
+        first = bisect_right(keys, lasts[number - 1], 0, end) if number else 0
+        chunk = _with(chunks[number], keys[first:end])
+        end = first
+        if len(chunk) < 2 * MAX_CHUNK:
+            chunks[number], lasts[number] = chunk, chunk[-1]
             continue
-        chunk = [*chunk[:at], key, *chunk[at:]]
-        parts = [chunk] if len(chunk) < 2 * MAX_CHUNK else [chunk[:MAX_CHUNK], chunk[MAX_CHUNK:]]
+        parts = [chunk[at : at + MAX_CHUNK] for at in range(0, len(chunk), MAX_CHUNK)]
         chunks[number : number + 1] = parts
         lasts[number : number + 1] = [part[-1] for part in parts]
     return chunks, lasts
+
+
+def _with(chunk: list[bytes], keys: list[bytes]) -> list[bytes]:
+    """A new chunk with these keys as well. Both ascend."""
+    if len(keys) >= TOGETHER:
+        chunk = list(dict.fromkeys(chain(chunk, keys)))
+        chunk.sort()
+        return chunk
+    chunk = chunk[:]
+    for key in keys:
+        at = bisect_left(chunk, key)
+        if at == len(chunk) or chunk[at] != key:
+            chunk.insert(at, key)
+    return chunk
 
 
 def new_memtable(representation: str, rng: random.Random, last_sequence: int) -> FastMemTable:
