@@ -53,7 +53,7 @@ class NodeConfig:
     cluster_token: the same on all members; two clusters with the same peers are told apart by it.
     peer_secret: what all members prove to each other that they have; empty only on loopback.
     listen_peer: where this node listens for peers, if they reach it at another address than it has itself (NAT, a proxy).
-    retention: how many revisions a leader keeps before it compacts by itself; 0: all (server/v3/etcd.py).
+    retention: how many revisions a leader keeps: it compacts the rest once there are twice as many; 0: all (server/v3/etcd.py).
     name, client_urls: what this node publishes of itself for member/list of the v3 interface; nothing if both are empty.
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """

@@ -27,7 +27,7 @@ server/mvcc (kvstore.go, kvstore_txn.go, key_index.go).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 
 from sortedcontainers import SortedList
 
@@ -362,7 +362,7 @@ class Writes(View):
     # ---- rows -------------------------------------------------------------------------------------------------------
 
     def write(self, row: bytes, value: bytes | None) -> None:
-        """Sets a row of the engine, or deletes it. For what compaction does; all else has methods of its own."""
+        """Sets a row of the engine, or deletes it."""
         written, batch = self._written, self._batch
         self._undo.append((row, written.get(row), row in written))
         if self._order is not None and row not in written:
@@ -372,8 +372,19 @@ class Writes(View):
         batch.size_bytes += len(row) + (len(value) if value is not None else 0)
 
     def history_rows(self, start: Revision, stop: int, limit: int) -> list[Pair]:
-        """At most `limit` rows of the changes from `start` on, of main revisions below `stop`."""
-        return list(islice(self._scan(history_key(start), history_key(Revision(stop, 0))), limit))
+        """At most `limit` rows of the changes from `start` on, of main revisions below `stop`. Requires: no row from `start`
+        on was deleted in this batch. So if `stop` isn't after the batch's first change, what is stored is all there is."""
+        before = self._state_before
+        scan = self._reader.scan if before is not None and stop <= before.revision + 1 else self._scan
+        return list(islice(scan(history_key(start), history_key(Revision(stop, 0))), limit))
+
+    def delete_rows(self, rows: Sequence[bytes]) -> None:
+        """Deletes these rows of the engine, in their order. `undo` doesn't bring them back: for compaction, which comes
+        after all else in an entry."""
+        self._written.update(dict.fromkeys(rows))
+        self._order = None
+        self._batch.operations.extend(zip(rows, repeat(None)))
+        self._batch.size_bytes += sum(map(len, rows))
 
     def row(self, key: bytes) -> bytes | None:
         """A row of the engine, as it is with what was written."""

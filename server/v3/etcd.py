@@ -4,8 +4,8 @@
     a service, any thread ──▶ request (through the log), view and barrier (a read)
 
 Revisions begin with the first request in the log (server/mvcc.py). So a leader proposes an empty one before anything else
-if there was none; the same is how it takes compaction on while nobody writes, and it proposes to compact by itself once
-there are `retention` revisions and a tenth more.
+if there was none; the same is how it takes compaction on while nobody writes, and it proposes to compact by itself, down to
+`retention` revisions, once there are twice as many (why so rarely: server/mvcc_compaction.py).
 
 Follows etcd's server/etcdserver/server.go, and for compaction server/etcdserver/api/v3compactor/revision.go, which compacts
 every five minutes.
@@ -30,7 +30,7 @@ from server.limits import BODY_BYTES_MAX
 from server.logs import logger
 from server.metrics import Metrics
 from server.mvcc import Change, View, Writes
-from server.mvcc_compaction import backlog
+from server.mvcc_compaction import backlog, due
 from server.mvcc_rows import Revision, State
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
@@ -104,7 +104,7 @@ class Etcd:
     the rest for any."""
 
     def __init__(self, retention: int = 0) -> None:
-        """retention: how many revisions the leader keeps; 0: all."""
+        """retention: how many revisions the leader keeps at least; 0: all."""
         self._retention = retention
         self._node: Around | None = None
         self._inside: Inside | None = None
@@ -280,10 +280,9 @@ class Etcd:
         return True
 
     def _compact(self, state: State) -> None:
-        """Proposes to compact, once there are so many revisions more than are to be kept."""
-        keep, now = self._retention, self.inside.now()
-        oldest = state.revision - keep
-        if not keep or oldest < max(state.compacted, 0) + max(keep // 10, 1):
+        """Proposes to compact, if it is time."""
+        oldest, now = due(state, self._retention), self.inside.now()
+        if not oldest:
             return
         asked, at = self._compacting
         if asked <= state.compacted or at + COMPACT_AGAIN_S < now:

@@ -53,7 +53,10 @@ OPTION_HELP = "an option of the engine, as `metcd options ENGINE` lists them; ma
 LISTEN_HELP = "where it listens for the other nodes, if they reach it at another URL than this (NAT, a proxy)"
 SKIP_HELP = "an entry that can't be decoded is passed over: give it to all members alike (server/IDENTITY.md)"
 PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, and their pages this node"
-RETENTION_HELP = f"how many revisions the leader keeps before it compacts the rest; 0: all (default: {RETENTION:,})"
+RETENTION_HELP = (
+    "how many revisions the leader keeps: it compacts the rest once there are twice as many; 0: all "
+    f"(default: {RETENTION:,})"
+)
 ADVERTISE_HELP = (
     "where clients reach it, for the list of members (default: --host, or its peers' name for it, and --port)"
 )

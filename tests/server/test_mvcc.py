@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import engines
+from engines.coding import DecodeError
 from engines.errors import CorruptionError
 from engines.kvstore import WriteBatch
 from engines.memory import MemoryStore
 from engines.simenv import Policy, SimEnv
 from server.evaluation import Evaluated, Request
 from server.mvcc import Compacted, FutureRevision, Revision, View, Writes
-from server.mvcc_compaction import EVERY, backlog
+from server.mvcc_compaction import EVERY, backlog, due, replaced
+from server.mvcc_compaction_fast import fast_replaced
 from server.mvcc_fast import FastWrites
-from server.mvcc_rows import HISTORY, USER
+from server.mvcc_rows import HISTORY, USER, State
 from server.statemachine import StateMachine
 from tests.conformance.engine_table import TINY
 from tests.server.mvcc_model import Model, Refused, Store, machine_on, request
@@ -266,7 +269,7 @@ def test_a_key_that_came_back_after_its_deletion_outlives_the_compaction_of_that
 
 @pytest.mark.parametrize("changes", [1, 40])
 def test_under_load_entries_pay_for_compaction_and_the_backlog_goes(changes):
-    """EVERY entries, or fewer that change many keys, walk over twice as many changes as they made."""
+    """EVERY entries, or fewer that change many keys, walk over PACE times as many changes as they made."""
     store = grown(*([(b"%d" % key, b"%d" % turn) for key in range(changes)] for turn in range(EVERY)))
     store.add([request([("compact", store.machine.revision)])])
     entries = 0
@@ -291,6 +294,41 @@ def test_a_step_of_compaction_is_bounded(monkeypatch):
         store.apply()
         steps += 1
     assert steps > 4
+
+
+@given(happened=WHAT_HAPPENS)
+def test_the_fast_form_of_compaction_deletes_the_same_rows_in_the_same_order(happened):
+    """Of the same changes; also of those that were before revisions, that leave a lease, and of deletions."""
+    store, model = Store(machine_on("memory")), Model()
+    for what, content in happened:
+        if what != "compact":
+            do(store, model, what, content)
+    store.apply()
+    writes = Writes(store.machine.store, store.machine.revisions, WriteBatch())
+    found = writes.history_rows(Revision(0, 0), writes.revision + 1, 1000)
+    assert len(found) == len(model.changes)
+    gone = replaced(writes, found)
+    assert fast_replaced(writes, found, replaced) == gone
+    assert len(set(gone)) == len(gone)
+
+
+@pytest.mark.parametrize("form", [replaced, partial(fast_replaced, plain=replaced)])
+def test_a_damaged_change_ends_compaction(form):
+    store = grown([(b"a", b"1")], [(b"a", b"2")])
+    writes = Writes(store.machine.store, store.machine.revisions, WriteBatch())
+    [(key, row)] = writes.history_rows(Revision(3, 0), 4, 10)
+    assert len(form(writes, [(key, row)])) == 1
+    for damaged in (row[:20], b"\x07" + row[1:]):
+        with pytest.raises(DecodeError):
+            form(writes, [(key, damaged)])
+
+
+def test_a_leader_compacts_once_there_are_twice_as_many_revisions_as_it_keeps():
+    assert due(State(199), 100) == 0
+    assert due(State(200), 100) == 100
+    assert due(State(299, compacted=100), 100) == 0
+    assert due(State(305, compacted=100), 100) == 205
+    assert due(State(1_000_000), 0) == 0
 
 
 def test_a_lease_that_moves_is_told():
