@@ -1,4 +1,4 @@
-"""The way out, against three of Debian's etcd: export and import, and the front over them."""
+"""The way out, against three of Debian's etcd, and three of upstream's 3.5.1: export and import, and the front over them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.client import Client
 from server.copying import MARK, Copying
 from server.etcd_client import EtcdClient
 from server.v3 import rpc
-from tests.interop.etcd_member import Etcd, running_etcd, running_etcds
+from tests.interop.etcd_member import BUILDS, Etcd, running_etcd, running_etcds
 from tests.server.gateways import asked, front_over, serving
 from tests.server.local_nodes import eventually
 
@@ -46,11 +46,17 @@ def urls(etcds: list[Etcd]) -> str:
     return ",".join(all_of(etcds))
 
 
+@pytest.fixture(scope="module", params=BUILDS)
+def build(request: pytest.FixtureRequest) -> str:
+    """Which etcd."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Etcd, list[Etcd]]]:
+def clusters(tmp_path_factory: pytest.TempPathFactory, build: str) -> Iterator[tuple[Etcd, list[Etcd]]]:
     """A source of one member, and a target of three."""
     directory = tmp_path_factory.mktemp("etcd")
-    with running_etcd(directory / "source") as source, running_etcds(directory / "target", 3) as target:
+    with running_etcd(directory / "source", build) as source, running_etcds(directory / "target", 3, build) as target:
         yield source, target
 
 
@@ -72,6 +78,11 @@ def fill(source: Etcd) -> None:
         put(source, b"key/%05d\xff" % at, b"v" * (at % 300), 77 if at % 10 == 0 else 0)
     put(source, b"large/1", b"x" * 1_000_000, 4660)
     put(source, b"large/2", b"y" * 1_000_000)
+
+
+def test_upstream_s_etcd_is_the_newer_one(pair: tuple[Etcd, list[Etcd]], build: str) -> None:
+    version = pair[0].ask("maintenance/status", {})[1]["version"]
+    assert (version == "3.5.1") == (build == "upstream")
 
 
 def test_an_export_copies_keys_and_leases_and_verifies_them(
@@ -187,13 +198,13 @@ def test_if_the_source_has_compacted_meanwhile_it_is_copied_anew_and_what_is_gon
 
 
 def test_a_copy_is_refused_where_it_would_do_harm(
-    pair: tuple[Etcd, list[Etcd]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pair: tuple[Etcd, list[Etcd]], tmp_path: Path, build: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, target = pair
     put(source, b"a", b"1")
     assert main(["export", "--from", source.url, "--to", source.url]) == 2
     half_a_copy(source, target, 1)
-    with running_etcd(tmp_path) as other:
+    with running_etcd(tmp_path, build) as other:
         assert main(["export", "--from", other.url, "--to", urls(target)]) == 2
     assert main(["export", "--from", source.url, "--to", "https://127.0.0.1:1"]) == 2
     same, another, url = capsys.readouterr().err.splitlines()[-3:]
@@ -271,9 +282,11 @@ def test_what_etcd_refuses_and_what_only_a_node_has_is_said(pair: tuple[Etcd, li
         assert main(["status", "--endpoints", url]) == 0
 
 
-def test_another_member_is_asked_when_one_dies_and_without_a_majority_nothing_is_claimed(tmp_path: Path) -> None:
+def test_another_member_is_asked_when_one_dies_and_without_a_majority_nothing_is_claimed(
+    tmp_path: Path, build: str
+) -> None:
     """503: nothing was done. 504: unknown. A stale read is answered by whoever is left."""
-    with running_etcds(tmp_path, 3) as etcds, front_over(all_of(etcds)) as url:
+    with running_etcds(tmp_path, 3, build) as etcds, front_over(all_of(etcds)) as url:
         assert asked(url, "PUT", "/a", b"1")[0] == 204
         etcds[0].process.send_signal(signal.SIGSTOP)
         assert eventually("a read is answered by another member", lambda: asked(url, "GET", "/a")[2] == b"1")
@@ -291,9 +304,9 @@ def test_another_member_is_asked_when_one_dies_and_without_a_majority_nothing_is
 
 
 def test_where_authentication_is_on_a_user_is_needed_and_enough(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, build: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running_etcd(tmp_path / "source") as source, running_etcd(tmp_path / "target") as target:
+    with running_etcd(tmp_path / "source", build) as source, running_etcd(tmp_path / "target", build) as target:
         put(source, b"a", b"1")
         for path, body in (("user/add", {"name": "root", "password": "secret"}), ("role/add", {"name": "root"})):
             target.ask(f"auth/{path}", body)
