@@ -19,10 +19,13 @@ from server.loop_calls import Begun, Serves, Then
 from server.reads import Outcome
 from server.v3.etcd import REQUEST_S, Etcd
 from server.v3.failures import DEADLINE, status_of
+from server.v3.fast_put import entry_of_body, render_put
+from server.v3.kv_service import PUT
 from server.v3.messages import Message
 from server.v3.method import Caller, Read, Write
+from server.v3.rpc import PutResponse
 from server.v3.status import REQUEST_TOO_LARGE, Code, Status
-from server.v3.unary import begin, entry_of, error_answer, response_answer
+from server.v3.unary import GRPC_JSON, begin, entry_of, error_answer, response_answer
 
 __all__ = ["begin_v3", "is_simple_v3"]
 
@@ -40,7 +43,8 @@ class BegunV3Write(Begun):
         if isinstance(outcome, Evaluated):
             result = outcome.answer
             if isinstance(result, Message):
-                return response_answer(result)
+                body = render_put(result) if type(result) is PutResponse else None
+                return response_answer(result) if body is None else Answer(200, body, GRPC_JSON)
             assert isinstance(result, Exception)
             return error_answer(status_of(result))
         if isinstance(outcome, NoLeader):
@@ -95,7 +99,14 @@ def begin_v3(server: Serves, call: Call, body: bytes, then: Then) -> Answer | Be
     """Begins a simple call of etcd's, as server.loop_calls.begin does; None if it is one for a thread after all."""
     etcd, caller = server.node.etcd, call.options["caller"]
     try:
-        request, method = begin(etcd, call.options["method"], caller, body)
+        method = call.options["method"]
+        if method is PUT and caller.token is None and not caller.wants_leader and etcd.has_leader():
+            data = entry_of_body(body)
+            if data is not None:
+                write = BegunV3Write(then, etcd)
+                server.begins.write([Request(data)], write, REQUEST_S)
+                return write
+        request, method = begin(etcd, method, caller, body)
         if caller.token is not None:
             if not etcd.auth.ready(caller):
                 return None

@@ -39,12 +39,13 @@ from server.evaluation import Request
 from server.principal import Principal
 from server.sessions import MARK, OPENS, Serial
 
-__all__ = ["Proposal", "decode_proposal", "decode_put", "encode_proposal", "kind_of_proposal"]
+__all__ = ["Proposal", "decode_proposal", "decode_put", "decode_request", "encode_proposal", "kind_of_proposal"]
 
 _HEADER = struct.Struct("<QQI")
 _DELETE = struct.Struct("<BI")
 _PUT = struct.Struct("<BII")
 _ONE_PUT = struct.Struct("<QQIBII")  # the header, and the beginning of a put
+_ONE_REQUEST = struct.Struct("<QQIBI")  # the same of a request
 _SERIAL = struct.Struct("<BQQ")
 _REQUEST = struct.Struct("<BI")
 _PRINCIPAL = struct.Struct("<BQI")
@@ -139,6 +140,16 @@ def decode_put(data: bytes) -> tuple[int, int, bytes, bytes] | None:
     if count != 1 or kind != 1 or value_at + value_size != len(data):
         return None
     return origin, sequence, data[_ONE_PUT.size : value_at], data[value_at:]
+
+
+def decode_request(data: bytes) -> tuple[int, int, bytes] | None:
+    """Origin, sequence and bytes of a proposal that is a request; None for any other. O(bytes)."""
+    if len(data) < _ONE_REQUEST.size:
+        return None
+    origin, sequence, count, kind, size = _ONE_REQUEST.unpack_from(data)
+    if count != 1 or kind != 3 or _ONE_REQUEST.size + size != len(data):
+        return None
+    return origin, sequence, data[_ONE_REQUEST.size :]
 
 
 def kind_of_proposal(data: bytes) -> str:

@@ -34,16 +34,18 @@ from server.mvcc_compaction import backlog, due
 from server.mvcc_rows import Revision, State
 from server.proposals import Proposal, Proposals
 from server.statemachine import OwnKeys, StateMachine
+from server.statemachine_fast import FastMachine, SimplePuts
 from server.v3 import status
 from server.v3.apply import apply
 from server.v3.auth import Around as AuthAround
 from server.v3.auth import Auth
 from server.v3.failures import DEADLINE, patiently
+from server.v3.fast_put import put_in_entry
 from server.v3.leases import Leases
 from server.v3.leasing import Leasing
 from server.v3.messages import Message
 from server.v3.method import Caller
-from server.v3.rpc import CompactionRequest, InternalRaftRequest, RequestHeader, ResponseHeader
+from server.v3.rpc import CompactionRequest, InternalRaftRequest, PutResponse, RequestHeader, ResponseHeader
 from server.v3.simple_writes import Guarding
 from server.v3.standing import Standing
 from server.v3.status import Code, Status
@@ -137,6 +139,8 @@ class Etcd:
         self._node, self._inside = node, inside
         node.machine.evaluate = self.evaluate
         self.auth.tokens.restart(inside.raft.raft.log.last_index())
+        if isinstance(node.machine, FastMachine):
+            node.machine.simple_puts = SimplePuts(put_in_entry, self.put_response)
         self.guarding.attach(node.machine)
         node.machine.changes_taps.append(self.changes)
         self.watching.attach(node.machine)
@@ -246,6 +250,10 @@ class Etcd:
             raise
         self.guarding.settle()
         return response
+
+    def put_response(self, revision: int) -> PutResponse:
+        """The response to a put that has made this revision."""
+        return PutResponse(header=self.header(revision))
 
     # ---- for the node's thread ----------------------------------------------------------------------------------
 

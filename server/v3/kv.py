@@ -23,7 +23,7 @@ Invariants:
 
 Two things that etcd does and nobody would guess are kept: with a limit, a target, and no order, the limit is applied first,
 by key, and what it has left is sorted; and an order that is none of the three sorts nothing. A target that is none of the
-five is refused, as later releases of 3.5 do; 3.5.1 doesn't survive it.
+five is refused, as later releases of 3.5 do.
 
 Left out: ranges of any size. etcd's own limit is 2 GiB, of what gRPC carries; here an answer has RANGE_BYTES_MAX, those of a
 transaction all together (`Room`), so that no request takes the memory of the node.

@@ -36,7 +36,7 @@ from server.v3.rpc import (
     TxnResponse,
 )
 
-__all__ = ["METHODS"]
+__all__ = ["METHODS", "PUT"]
 
 STEP_S = 7.0  # how long one step of a physical compaction may take
 LIGHT_OPERATIONS_MAX = 8  # of single keys, in a transaction that only reads
@@ -79,9 +79,11 @@ def _compaction(etcd: Any, caller: Caller, request: CompactionRequest) -> Compac
 
 READ_TXN = Read("kv/txn", TxnRequest, txn.check, _txn, txn.is_serializable, _is_light_txn)
 
+PUT = Write("kv/put", PutRequest, kv.check_put, "put")
+
 METHODS: tuple[Method, ...] = (
     Read("kv/range", RangeRequest, kv.check_range, _range, light=_is_light),
-    Write("kv/put", PutRequest, kv.check_put, "put"),
+    PUT,
     Write("kv/deleterange", DeleteRangeRequest, kv.check_delete, "delete_range"),
     Write("kv/txn", TxnRequest, txn.check, "txn", txn.only_reads, READ_TXN),
     Call("kv/compaction", CompactionRequest, _compaction),

@@ -6,8 +6,10 @@ Facts of etcd 3.5's raft_internal.proto; what a declaration means stands in serv
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from server.v3.messages import Message, int64, message, string, uint64
+from engines.coding import put_varint
+from server.v3.messages import Message, fields_of, int64, message, string, uint64
 from server.v3.rpc_auth import (
     AuthDisableRequest,
     AuthEnableRequest,
@@ -30,8 +32,9 @@ from server.v3.rpc_cluster import AlarmRequest
 from server.v3.rpc_kv import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from server.v3.rpc_members import ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest
 from server.v3.rpc_watch import LeaseCheckpointRequest, LeaseGrantRequest, LeaseRevokeRequest
+from server.v3.wire import encode
 
-__all__ = ["InternalAuthenticateRequest", "InternalRaftRequest", "LeaseExpireRequest", "RequestHeader"]
+__all__ = ["InternalAuthenticateRequest", "InternalRaftRequest", "LeaseExpireRequest", "RequestHeader", "entry_head"]
 
 PACKAGE = "etcdserverpb"
 
@@ -100,3 +103,11 @@ class InternalRaftRequest(Message):
     downgrade_info_set: DowngradeInfoSetRequest | None = message(1302)
     lease_expire: LeaseExpireRequest | None = message(3001)  # above all of etcd's numbers
     own_compaction: CompactionRequest | None = message(3002)  # nobody asked for it: a leader keeps so many revisions
+
+
+@lru_cache(maxsize=256)
+def entry_head(field: str, username: str = "", auth_revision: int = 0) -> bytes:
+    """The bytes of an InternalRaftRequest with a message in this field, up to the message's size: who asks, and the tag."""
+    (number,) = (each.number for each in fields_of(InternalRaftRequest) if each.name == field)
+    who = RequestHeader(username=username, auth_revision=auth_revision)
+    return encode(InternalRaftRequest(header=who)) + put_varint(number << 3 | 2)

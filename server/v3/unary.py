@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from functools import lru_cache
 from typing import Any
 
 from engines.coding import put_varint
@@ -24,9 +23,9 @@ from server.strangers import CORS_FIELDS
 from server.v3.etcd import REQUEST_S, Etcd
 from server.v3.failures import DEADLINE, check, patiently, status_of
 from server.v3.jsonpb import parse, render
-from server.v3.messages import Message, fields_of
+from server.v3.messages import Message
 from server.v3.method import Call, Caller, Read, Write
-from server.v3.rpc import InternalRaftRequest, RequestHeader
+from server.v3.rpc_raft import entry_head
 from server.v3.status import NO_LEADER, Code, Status
 from server.v3.wire import encode
 
@@ -94,18 +93,7 @@ def entry_of(method: Write, caller: Caller, request: Message) -> bytes:
     """The bytes of the InternalRaftRequest that `Etcd.ask` makes, with who asks, put together here: nearly all of its forty
     fields are absent in every request, and to look at each of them took a tenth of a put's time in the leader's thread."""
     data = encode(request)
-    return b"".join((_header(caller.username, caller.auth_revision), _tag(method.field), put_varint(len(data)), data))
-
-
-@lru_cache(maxsize=256)
-def _header(username: str, auth_revision: int) -> bytes:
-    return encode(InternalRaftRequest(header=RequestHeader(username=username, auth_revision=auth_revision)))
-
-
-@lru_cache(maxsize=256)
-def _tag(field: str) -> bytes:
-    (number,) = (each.number for each in fields_of(InternalRaftRequest) if each.name == field)
-    return put_varint(number << 3 | 2)
+    return b"".join((entry_head(method.field, caller.username, caller.auth_revision), put_varint(len(data)), data))
 
 
 def response_answer(response: Message) -> Answer:

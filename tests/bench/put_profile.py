@@ -43,7 +43,7 @@ STAGES = {
     "frames to the peers: encode, write": "server.node:Node.send",
     "the log: encode, write": "server.storage:NodeStorage.persist",
     "the log: fdatasync": "engines.env:_RealFile.sync",
-    "apply: decode, build the batch": "server.statemachine:StateMachine.apply",
+    "apply: decode, build the batch": "server.statemachine_fast:FastMachine.apply",
     "apply: the engine's write": "server.statemachine:StateMachine._write",
     "answer: make it, send it": "server.proposals:Proposals.answer",
 }
