@@ -29,15 +29,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from server.errors import NoLeader, OutcomeUnknown
 from server.etcd_client import EtcdClient
+from server.etcd_pages import FIRST_PAGE_KEYS, next_page_keys
 from server.v3 import rpc, status
 from server.v3.status import Status
 
 __all__ = ["MARK", "CopyRefused", "Copying", "Moved", "Report"]
 
 MARK = b"_/metcd/copied-from"
-PAGE_KEYS = 500
-PAGE_BYTES = 4 << 20  # about; the first page is small, and each next one as large as the last one's values allow
-FIRST_PAGE_KEYS = 32
 WRITE_KEYS = 100  # etcd's limit is 128 operations in a transaction
 WRITE_BYTES = 512 << 10  # and 1.5 MiB
 ATTEMPTS = (
@@ -145,7 +143,12 @@ class Copying:
             raise CopyRefused("source and target are the same cluster: nothing was done")
         found = _ask(self._target, "kv/range", rpc.RangeRequest(key=MARK), rpc.RangeResponse).kvs
         if found:
-            mark = _Mark.decode(found[0].value)
+            try:
+                mark = _Mark.decode(found[0].value)
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise CopyRefused(
+                    f"the target has a key {MARK.decode()} that no copy has written: nothing was done; delete it"
+                ) from None
             if mark.source != header.cluster_id:
                 raise CopyRefused(
                     f"the target is being filled from another cluster ({mark.source:x}, and this is {header.cluster_id:x}): "
@@ -269,8 +272,7 @@ class Copying:
             if following is None:
                 return
             start = following
-            size = sum(len(pair.value) for pair in found.kvs)
-            limit = max(1, min(PAGE_KEYS, limit * 4 if size < PAGE_BYTES // 4 else limit * PAGE_BYTES // (size + 1)))
+            limit = next_page_keys(limit, found.kvs)
 
     def _write(self, operations: list[rpc.RequestOp]) -> None:
         """One transaction, until it is known to be done."""

@@ -11,7 +11,8 @@ What became of a `tell` decides between two errors, and etcd's answers don't say
 
 1. A call that may have been carried out is never sent a second time.
 2. A node that doesn't answer an `ask` within TRY_S isn't waited for longer while there is another one to be asked.
-3. A user's token that has expired is replaced, and the call sent again: it was refused.
+3. A user's token that has expired is replaced, and the call sent again: it was refused. One thread asks for the new one, and the
+   others wait for it: none sends a call without a token meanwhile.
 4. The URL that answered last is asked first. Connections are kept, one for each call that is on its way at the same time.
 
 It works against etcd 3.4 and later, and against our own nodes. Left out: TLS; streams, but for the one message that
@@ -72,6 +73,7 @@ class EtcdClient:
         self._guard = threading.Lock()
         self._first = 0  # asked first
         self._user = _name_and_password(user) if user is not None else None
+        self._authenticating = threading.Lock()
         self._token: str | None = None  # of the user; "" while the cluster asks nobody who calls
         self._outcomes: Counter[str] = Counter()  # of single sendings
 
@@ -104,42 +106,52 @@ class EtcdClient:
 
     def ask_at(self, at: int, path: str, request: rpc.Message, response: type[M]) -> M:
         """The same as `ask`, of the URL with this number alone. Raises NoLeader, OutcomeUnknown, Status."""
-        return self._judged(self._send(at, path, render(request), time.monotonic() + TRY_S), response)
+        return self._judged(
+            self._send(at, path, render(request), time.monotonic() + TRY_S, self._token or ""), response
+        )
 
     def _call(self, path: str, request: rpc.Message, response: type[M], repeats: bool) -> M:
         """A call with the user's token. What is refused for the token alone has done nothing, and is sent with a new one."""
         body, deadline = render(request), time.monotonic() + self._timeout_s
         if self._user is None:
-            return self._sent(path, body, response, repeats, deadline)
-        if self._token is None:
-            self._authenticate(deadline)
+            return self._sent(path, body, response, repeats, deadline, "")
+        token = self._token
+        if token is None:
+            token = self._authenticate(self._user, None, deadline)
         try:
-            return self._sent(path, body, response, repeats, deadline)
+            return self._sent(path, body, response, repeats, deadline, token)
         except Status as refused:
             if (refused.code, refused.sentence) not in _OTHER_TOKEN:
                 raise
-        self._authenticate(deadline)
-        return self._sent(path, body, response, repeats, deadline)
+        token = self._authenticate(self._user, token, deadline)
+        return self._sent(path, body, response, repeats, deadline, token)
 
-    def _authenticate(self, deadline: float) -> None:
-        """A token for the user. Raises what a call raises."""
-        assert self._user is not None
-        self._token = ""  # none is sent for this
-        asked = render(rpc.AuthenticateRequest(*self._user))
+    def _authenticate(self, user: tuple[str, str], refused: str | None, deadline: float) -> str:
+        """A token for the user, in place of one that was refused. Raises what a call raises."""
+        if not self._authenticating.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise NoLeader("no etcd gave a token in time")
         try:
-            token = self._sent("auth/authenticate", asked, rpc.AuthenticateResponse, True, deadline).token
-        except Status as refused:
-            if (refused.code, refused.sentence) != status.AUTH_NOT_ENABLED:
-                self._token = None
-                raise
-            return
+            if self._token is not None and self._token != refused:  # another thread has got it meanwhile
+                return self._token
+            self._token = token = self._new_token(user, deadline)
+            return token
         except BaseException:
             self._token = None
             raise
-        self._token = token
+        finally:
+            self._authenticating.release()
 
-    def _sent(self, path: str, body: bytes, response: type[M], repeats: bool, deadline: float) -> M:
-        """The answer of the first node that gives one."""
+    def _new_token(self, user: tuple[str, str], deadline: float) -> str:
+        asked = render(rpc.AuthenticateRequest(*user))
+        try:
+            return self._sent("auth/authenticate", asked, rpc.AuthenticateResponse, True, deadline, "").token
+        except Status as refused:
+            if (refused.code, refused.sentence) != status.AUTH_NOT_ENABLED:
+                raise
+            return ""
+
+    def _sent(self, path: str, body: bytes, response: type[M], repeats: bool, deadline: float, token: str) -> M:
+        """The answer of the first node that gives one. token: "" for none."""
         why = ""
         order = [(self._first + step) % len(self.urls) for step in range(len(self.urls))]
         for at in order:
@@ -148,7 +160,7 @@ class EtcdClient:
                 break
             try_s = min(left, TRY_S) if repeats and at != order[-1] else left
             try:
-                answer = self._judged(self._send(at, path, body, time.monotonic() + try_s), response)
+                answer = self._judged(self._send(at, path, body, time.monotonic() + try_s, token), response)
             except NoLeader as error:
                 why = f"{self.urls[at]}: {error}"
             except OutcomeUnknown as error:
@@ -160,7 +172,7 @@ class EtcdClient:
                 return answer
         raise NoLeader(f"no etcd carried it out; the last one, {why}" if why else "no etcd answered in time")
 
-    def _send(self, at: int, path: str, body: bytes, deadline: float) -> Told:
+    def _send(self, at: int, path: str, body: bytes, deadline: float, token: str) -> Told:
         """One sending. Raises NoLeader if nothing was received there, OutcomeUnknown if there is no answer."""
         with self._guard:
             connection = self._free[at].pop() if self._free[at] else None
@@ -174,7 +186,7 @@ class EtcdClient:
             self._end(connection, "not sent")
             raise NoLeader(f"it can't be reached: {error}") from None
         try:
-            fields = {"Authorization": self._token} if self._token else {}
+            fields = {"Authorization": token} if token else {}
             told = send(connection, Exchange("POST", f"/v3/{path}", body, fields), deadline)
         except NotSent as error:
             self._end(connection, "not sent")

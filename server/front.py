@@ -38,6 +38,7 @@ from engines.kvstore import Operation, Pair, Snapshot
 from server.answers import Call, Machine
 from server.errors import NodeError, NoSpace, NumberPassed, Overloaded, SessionExpired, TooLarge
 from server.etcd_client import EtcdClient
+from server.etcd_pages import FIRST_PAGE_KEYS, next_page_keys
 from server.health import Health
 from server.http import FrontEnd
 from server.metrics import Metrics, describe, labelled
@@ -51,7 +52,6 @@ from server.v3.status import Code, Status
 
 __all__ = ["Front", "FrontNode"]
 
-PAGE_KEYS = 500
 SESSION_PREFIX = b"_/session/"
 SESSION_TTL_S = 24 * 3600
 SESSION_RENEWED_S = 3600.0  # how often this front renews a session's lease at most
@@ -257,18 +257,16 @@ class _FrontMachine:
         """The pairs of one revision. In reverse, etcd sorts what is left of the range for each page: O(pairs) a page."""
         first, end = scan_bounds(start, stop, prefix)
         first = first or b"\0"
-        revision, more = 0, end is None or first < end
+        revision, more, keys = 0, end is None or first < end, FIRST_PAGE_KEYS
         order = rpc.RangeRequest.SortOrder.DESCEND if reverse else rpc.RangeRequest.SortOrder.NONE
         while more:
             page = self._range(
-                rpc.RangeRequest(
-                    key=first, range_end=end or b"\0", limit=PAGE_KEYS, revision=revision, sort_order=order
-                )
+                rpc.RangeRequest(key=first, range_end=end or b"\0", limit=keys, revision=revision, sort_order=order)
             )
             if not revision and page.header is not None:
                 revision = page.header.revision
             yield from ((pair.key, pair.value) for pair in page.kvs if not pair.key.startswith(_OURS))
-            more = page.more
+            more, keys = page.more, next_page_keys(keys, page.kvs)
             if page.kvs and reverse:
                 end = page.kvs[-1].key
             elif page.kvs:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,7 +15,7 @@ from server.errors import NoLeader, OutcomeUnknown
 from server.etcd_client import EtcdClient
 from server.v3 import rpc, status
 from server.v3.status import Sentence, Status
-from tests.server.local_nodes import free_ports
+from tests.server.local_nodes import eventually, free_ports
 
 
 class Gateway(ThreadingHTTPServer):
@@ -27,6 +28,8 @@ class Gateway(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.asked: list[str] = []
         self.tokens: list[str | None] = []
+        self.given = threading.Event()  # a token is given out when this is set
+        self.given.set()
         self.token = ""  # what it gives out, and takes; none is asked for while this is ""
         self.answer: tuple[int, bytes] | None = (200, b'{"header":{"revision":"7"}}')  # None: not before `ending`
         self.ending = threading.Event()
@@ -47,6 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         code, body = gateway.answer
         if self.path == "/v3/auth/authenticate":
+            gateway.given.wait(30)
             code, body = 200, json.dumps({"token": gateway.token}).encode()
         elif gateway.token and self.headers.get("Authorization") != gateway.token:
             code, body = refusing(status.INVALID_AUTH_TOKEN)
@@ -217,6 +221,26 @@ def test_a_user_gets_a_token_and_another_one_when_that_has_expired(gateways: lis
     assert gateways[0].tokens == [None, "first", "first", None, "second", "second"]
     with pytest.raises(ValueError, match="name:password"):
         EtcdClient([gateways[0].url], user="root")
+
+
+def test_while_a_thread_gets_a_new_token_no_other_one_calls_without(gateways: list[Gateway]) -> None:
+    gateway = gateways[0]
+    gateway.token = "first"
+    with EtcdClient([gateway.url], user="root:secret", timeout_s=30) as client, ThreadPoolExecutor(8) as threads:
+        get(client)
+        gateway.token = "second"
+        gateway.given.clear()
+        asked = [threads.submit(get, client)]
+        eventually("it asks for a token", lambda: gateway.asked[-1] == "/v3/auth/authenticate")
+        before = len(gateway.asked)
+        asked += [threads.submit(get, client) for _ in range(7)]
+        eventually("the others have been refused", lambda: len(gateway.asked) == before + 7)
+        gateway.given.set()
+        for each in asked:
+            assert each.result().header is not None
+    said = list(zip(gateway.asked, gateway.tokens))
+    assert ("/v3/kv/range", None) not in said
+    assert [path for path, _ in said].count("/v3/auth/authenticate") == 2
 
 
 def test_urls_are_those_of_nodes() -> None:

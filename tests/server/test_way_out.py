@@ -15,6 +15,7 @@ from server.cli import main
 from server.client import Client
 from server.copying import MARK, Copying, CopyRefused
 from server.etcd_client import EtcdClient
+from server.front import FrontNode
 from server.v3 import rpc
 from server.v3.services import TABLE
 from tests.server.gateways import asked, front_over, serving
@@ -128,6 +129,19 @@ def test_on_a_terminal_a_copy_draws_a_bar(both: tuple[EtcdClient, EtcdClient], m
     assert "keys are" not in drawn
 
 
+@pytest.mark.parametrize("value", [b"mine", b"[]", b'{"source":1}', b'{"source":1,"revision":2,"next":"no hex"}'])
+def test_a_mark_that_no_copy_has_written_is_said_to_be_none(
+    both: tuple[EtcdClient, EtcdClient], capsys: pytest.CaptureFixture[str], value: bytes
+) -> None:
+    source, target = both
+    put(target, MARK, value)
+    assert main(["export", "--from", source.urls[0], "--to", target.urls[0]]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the target has a key _/metcd/copied-from that no copy has written" in error
+    assert everything(target) == {MARK: (value, 0)}
+
+
 def test_a_copy_that_was_killed_goes_on_and_deletes_what_the_source_has_no_longer(
     both: tuple[EtcdClient, EtcdClient],
 ) -> None:
@@ -222,6 +236,31 @@ def test_the_front_answers_as_a_node_does(tmp_path: Path) -> None:
                 assert keys == [b"k%d" % at for at in range(9) if at != 1]
                 assert [key for key, _ in ours.scan(reverse=True)] == keys[::-1]
                 assert [key for key, _ in ours.scan(prefix=b"k", start=b"k4", limit=2)] == [b"k4", b"k5"]
+
+
+class Noting(EtcdClient):
+    """Keeps how many bytes of values came with each range."""
+
+    def __init__(self, urls: list[str]) -> None:
+        super().__init__(urls)
+        self.sizes: list[int] = []
+
+    def ask(self, path: str, request: rpc.Message, response: type[Any]) -> Any:
+        answer = super().ask(path, request, response)
+        if isinstance(answer, rpc.RangeResponse):
+            self.sizes.append(sum(len(pair.value) for pair in answer.kvs))
+        return answer
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_of_large_values_asks_for_a_few_at_a_time(tmp_path: Path, reverse: bool) -> None:
+    """500 of 1.5 MiB in one answer would be the end of a front."""
+    with serving(tmp_path / "node") as node, Noting([node]) as client:
+        for at in range(40):
+            put(client, b"k%02d" % at, bytes(500_000))
+        keys = [key for key, _ in FrontNode(client).machine.scan(reverse=reverse)]
+        assert keys == sorted((b"k%02d" % at for at in range(40)), reverse=reverse)
+        assert client.sizes == [16_000_000, 4_000_000]
 
 
 def test_a_request_of_a_session_is_carried_out_once(tmp_path: Path) -> None:
