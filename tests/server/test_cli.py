@@ -1,6 +1,8 @@
 """The `metcd` command: what each verb prints and returns, and that bad input is answered in one line with status 2."""
 
+import argparse
 import base64
+import importlib
 import json
 import os
 import re
@@ -9,11 +11,13 @@ import socket
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
+from server import verbs
 from server.changes import MOVE, Wish
-from server.cli import main
+from server.cli import MODULES, main
 from server.cluster import metcd_command
 from server.config import NodeConfig
 from server.errors import NoLeader, OutcomeUnknown
@@ -68,6 +72,31 @@ def refused(capsys):
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def test_each_module_of_verbs_adds_those_that_are_listed_for_it():
+    """What MODULES leaves out could be typed by nobody, and what it has in the wrong place fails when it is typed."""
+    with_verbs = {file.stem for file in Path(verbs.__path__[0]).glob("*.py") if "\ndef add(" in file.read_text("utf-8")}
+    assert set(MODULES) == with_verbs
+    for module, names in MODULES.items():
+        added = []
+        importlib.import_module(f"server.verbs.{module}").add(
+            lambda name, *_, added=added: added.append(name) or argparse.ArgumentParser()
+        )
+        assert tuple(added) == names
+
+
+def test_a_command_imports_what_its_verb_needs_and_no_node():
+    script = """
+import sys
+from server.cli import main
+try:
+    main(["get", "--help"])
+finally:
+    print("server.client" in sys.modules, "server.node" in sys.modules, "bench" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.splitlines()[-1] == "True False False", ran.stderr
 
 
 def test_version(capsys):
