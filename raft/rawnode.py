@@ -203,6 +203,11 @@ class RawNode:
         """
         self.raft.read_only.ticks += ticks
 
+    def wait_for_followers(self, ticks: int) -> None:
+        """Gives a leader's followers so many ticks more to answer, before it looks whether it has a quorum: they are busy
+        with what this node has done. Requires: it leads."""
+        self.raft.election_elapsed = -ticks
+
     def campaign(self) -> None:
         """Asks for the leadership now instead of after a timeout."""
         self.raft.step(Message(MSG_HUP))

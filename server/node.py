@@ -65,6 +65,7 @@ from server.membership import Membership
 from server.metrics import Metrics, describe
 from server.node_metrics import engine_metrics, merged, process_metrics, stats_of
 from server.outstanding import Outstanding
+from server.patience import Patience
 from server.principal import Principal
 from server.proposals import Proposal, Proposals
 from server.readmission import Around, Readmission
@@ -166,8 +167,8 @@ class Node:
         self._changes = self._new_changes(origin)
         tapped = (self._transport, self._intake, self._storage, self.machine, self._contact)
         self.watched = Watched(config, self._raft, self._storage, self.machine, self.later, tapped)
-        self._stopping = False
-        self._tick_at = self._env.now()
+        self._stopping, self._tick_at = False, self._env.now()
+        self._patience = Patience(config, self._raft, self.machine.take_longest_s, self._env.now)
         self.failure: BaseException | None = None
         self.stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"node-{config.id}", daemon=True)
@@ -374,7 +375,7 @@ class Node:
                 ticked = now >= deadline
                 if ticked:
                     if self._may_campaign():
-                        self._raft.tick()
+                        self._patience.tick()
                     self._reads.tick()
                     self._alarm.tick()
                     self.etcd.tick()

@@ -78,6 +78,12 @@ class TimedMachine(FastMachine):
         self._now = now
         self.taps: Taps | None = None
         self._times = Histogram()
+        self._longest_s = 0.0
+
+    def take_longest_s(self) -> float:
+        """What the longest batch took since the last call. For the thread that applies."""
+        longest_s, self._longest_s = self._longest_s, 0.0
+        return longest_s
 
     def apply(self, entries: Sequence[Entry], conf_state: ConfState | None = None) -> list[Applied]:
         """Applies as StateMachine does, and looks at the clock before and after."""
@@ -85,6 +91,7 @@ class TimedMachine(FastMachine):
         applied = self._views.divided(self, super().apply, entries, conf_state)
         ended = self._now()
         self._times.observe(ended - begun)
+        self._longest_s = max(self._longest_s, ended - begun)
         if self.taps is not None:
             self.taps.applied(entries, begun, ended)
         return applied
