@@ -17,6 +17,7 @@ from tqdm import tqdm
 from server.addresses import netloc, url_of
 from server.cluster import FIRST_PORT
 from server.copying import Copying, CopyRefused, Moved, Report
+from server.descriptors import raise_limit
 from server.etcd_client import EtcdClient
 from server.front import Front, FrontNode
 from server.logs import logger, print_line
@@ -136,6 +137,7 @@ def _lines(report: Report) -> list[str]:
 def _front(options: argparse.Namespace) -> int:
     etcd = etcd_of(options.etcd, "--etcd", options.user, options.timeout)
     stop = stop_event()
+    raise_limit()
     try:
         front = Front(FrontNode(etcd), (options.host, options.port))
     except OSError as error:

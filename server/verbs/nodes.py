@@ -30,6 +30,7 @@ from server.cluster import (
     packages_and_engines,
 )
 from server.config import RETENTION, Joining, NodeConfig, Peers
+from server.descriptors import raise_limit
 from server.engine_options import engine_options, share_out
 from server.errors import NodeError, NodeRemoved
 from server.http import FrontEnd
@@ -137,6 +138,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    raise_limit()
     pages = [_page(url, "--page-with") for url in (options.page_with or "").split(",") if options.page_with]
     lab_url = _page(options.lab, "--lab") if options.lab else ""
     peers, joining = _members(options)

@@ -7,7 +7,7 @@ import pytest
 
 from server.http import Limits
 from server.newcomers import ORDINARY
-from server.slots import Slots
+from server.slots import Slots, has_sent
 from tests.server.fake_node import Wire, serving
 from tests.server.http_client import hold, sentence, until
 
@@ -120,7 +120,7 @@ def test_when_places_are_short_the_longest_idle_connection_goes(node):
     ):
         served.ask("GET", "/a")
         slow.send(b"GET /slow HTTP/1.1\r\nHos")
-        until(lambda: len(front.threads) == 3)
+        until(lambda: len(front.threads) == 3 and not any(map(has_sent, front.threads)))
         with Wire(front.address) as first, Wire(front.address) as second:
             assert first.ask("GET", "/a")[0] == 404
             assert second.ask("GET", "/a")[0] == 404
