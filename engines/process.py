@@ -14,7 +14,8 @@
 4. Where none can be started, `NoHelper` says why: a frozen or embedded interpreter (`sys.executable` is no Python, and must
    not be run to see what it does), a limit of the system's, a package that can't be imported.
 5. In a forked child the helper is the parent's (`leave_to_parent`).
-6. What an object hands over as a `pickle.PickleBuffer` is a large part, which neither end copies once more.
+6. It gives way to its parent where both want a core: who waits for the parent is a user, and for the helper nobody, as a rule.
+7. What an object hands over as a `pickle.PickleBuffer` is a large part, which neither end copies once more.
 
 Frames are pickles: both ends are this package, and nobody else has the socket. `multiprocessing` has processes, too, but its
 spawn imports the main module, and its daemonic processes may have no children.
@@ -40,6 +41,7 @@ from typing import Any, Final
 
 __all__ = ["Channel", "ChannelClosed", "Helper", "NoHelper", "has_input"]
 
+NICE: Final = 10  # a tenth of the share of a process that has 0
 START_S: Final = 60.0  # that a helper gets to say that it runs; importing takes 0.1
 END_S: Final = 5.0  # that it gets to end by itself
 WATCH_S: Final = 10.0  # between two looks at whether the other process still lives
@@ -259,9 +261,18 @@ def _start(module: str, ends: tuple[socket.socket, ...]) -> subprocess.Popen[byt
         raise NoHelper(f"no process could be started: {error}") from error
 
 
+def _give_way() -> None:
+    """Rule 6. Where Linux shares the cores out among sessions, and not among processes, that of the session counts."""
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as autogroup:
+        autogroup.write(str(NICE))
+
+
 def run(module: str, fds: list[int]) -> None:
     """The life of a helper process. Called by the boot code only."""
     parent = os.getppid()
+    _give_way()
     channels = [Channel(socket.socket(fileno=fd)) for fd in fds]
     first = channels[0]
     with contextlib.suppress(ChannelClosed):
