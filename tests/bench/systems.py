@@ -133,7 +133,8 @@ def etcd(directory: str, nodes: int = 3) -> Iterator[System]:
             words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
             words += ["--log-level", "error", "--quota-backend-bytes", str(4 << 30)]
             quiet = subprocess.DEVNULL
-            processes.append(subprocess.Popen([program, *words], stdout=quiet, stderr=quiet))
+            # in a session of its own, as ours are: Linux shares the cores out among sessions
+            processes.append(subprocess.Popen([program, *words], stdout=quiet, stderr=quiet, start_new_session=True))
 
         def look() -> int:
             """Which node leads, from 1 on."""
