@@ -24,7 +24,7 @@ or a little before that (`prepare`), by the thread that is busy anyway: engines/
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
@@ -35,7 +35,7 @@ from engines.lifetime import holding
 from engines.lsm.core import Core
 from engines.lsm.job import Job, keep_compression
 from engines.lsm.memtable import MemTable
-from engines.lsm.worker import Compact, Done, FlushLog, Worker, WorkerDied, flush_options
+from engines.lsm.worker import Compact, Done, FlushLog, Worker, WorkerDied, flush_gaps, flush_options
 from engines.process import NoHelper
 
 __all__ = ["Done", "Executor", "FlushJob", "ProcessExecutor", "ThreadExecutor", "executor_for"]
@@ -47,7 +47,8 @@ WORTH_BYTES: Final = 1 << 20  # takes a thread 0.02 s, and a process is started 
 class FlushJob:
     """A frozen memtable that is to become tables. `log_path` is its log, which has the same rows.
 
-    All sequences are from `lowest` to `highest`; nobody reads as of less than `smallest_snapshot`.
+    All sequences are from `lowest` to `highest`; nobody reads as of less than `smallest_snapshot`. level1: (last user key,
+    size) of each file of level 1.
     """
 
     memtable: MemTable
@@ -55,6 +56,7 @@ class FlushJob:
     lowest: int
     highest: int
     smallest_snapshot: int
+    level1: Sequence[tuple[bytes, int]] = ()
 
 
 class Executor(Protocol):
@@ -107,6 +109,7 @@ class ThreadExecutor:
     def flush(self, job: FlushJob, numbers: Iterator[int]) -> Done:
         core = self._core
         writer = core.table_writer(self._flush_options, (job.lowest, job.highest), numbers, "lsm.table.flush")
+        writer.gaps = flush_gaps(job.level1, core.options)
         files = core.parts.flush(job.memtable, job.smallest_snapshot, writer)
         return Done(files, writer.bytes_written, writer.fsyncs)
 
@@ -164,7 +167,7 @@ class ProcessExecutor:
             return self._here.flush(job, numbers)
         worker = self._worker_for(job.memtable.size_bytes)
         if worker is not None:
-            count = 2 + job.memtable.size_bytes // self._most_bytes
+            count = 3 + job.memtable.size_bytes // self._most_bytes
             request = FlushLog(
                 job.log_path,
                 job.lowest,
@@ -173,6 +176,7 @@ class ProcessExecutor:
                 self._core.compression(),
                 job.smallest_snapshot,
                 job.memtable if job.memtable.travels else None,
+                job.level1,
             )
             try:
                 return worker.do(request, self._core.env)

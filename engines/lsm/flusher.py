@@ -80,6 +80,7 @@ class Flusher:
             core.versions.last_sequence + 1,  # what was written before is in tables
             frozen.last_sequence,
             core.smallest_snapshot(),
+            [(file.last, file.size_bytes) for file in core.versions.current.levels[1]],
         )
         done = self._executor.flush(job, numbers)
         core.stats.bytes_written += done.bytes_written

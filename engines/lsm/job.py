@@ -19,6 +19,7 @@ Where a table is cut:
 3. At the size limit, or when it overlaps more than ten files' size of the level below the output's: otherwise its own
    compaction would be too large. Looked at after each data block.
 4. Never between two versions of a user key.
+5. Where a whole file's size of the level below lies between two keys (gaps.py).
 
 A job is made of numbers, ranges and file metas only, so that it can be done by another process: what it reads never
 changes, what it writes has numbers that no other file has, and only the store that asked for it knows its result.
@@ -39,6 +40,7 @@ from engines.kvstore import Pair
 from engines.lsm.compaction import GRANDPARENT_FILES, Compaction
 from engines.lsm.compression import can_write
 from engines.lsm.files import begin_file, table_name
+from engines.lsm.gaps import Gaps
 from engines.lsm.keys import Row, order
 from engines.lsm.memtable import MemTable
 from engines.lsm.merge import merge, versions_by_key
@@ -134,7 +136,7 @@ class TableWriter:
     """Writes rows to as many tables as it takes. `bytes_written` and `fsyncs` are for the store's counters.
 
     numbers: of the tables, one at a time; the table number `max_tables` is not cut any more.
-    suffix: is appended to the names of the files (worker.py).
+    suffix: is appended to the names of the files (worker.py). gaps: of rule 5; if not given, those of `grandparents`.
     """
 
     new_builder: ClassVar[type[TableBuilder]] = TableBuilder
@@ -151,6 +153,7 @@ class TableWriter:
         max_tables: int = 1 << 30,
         suffix: str = "",
         min_sequence: int = 0,
+        gaps: Gaps | None = None,
     ) -> None:
         self._env = env
         self._directory = directory
@@ -162,6 +165,7 @@ class TableWriter:
         self._grandparents = grandparents
         self._passed = 0  # grandparents that lie before the last row
         self._overlap_bytes = 0  # size of those that the current table overlaps
+        self.gaps = gaps or Gaps(grandparents, options.max_file_bytes)
         self._builder: TableBuilder | None = None
         self._number = 0
         self.last = b""  # user key of the last row
@@ -176,6 +180,8 @@ class TableWriter:
 
     def add(self, row: Row) -> None:
         """Appends a row. Requires: it follows what was added before. Raises OSError."""
+        if self._builder is not None and self.gaps.between(self.last, row.key):
+            self.cut()
         self.cut_before(row.key)
         self.builder().add(row)
         self.last = row.key
@@ -190,6 +196,11 @@ class TableWriter:
         """
         builder = self._builder
         if builder is not None and builder.is_block_end and key != self.last and self.is_full():
+            self._end()
+
+    def cut(self) -> None:
+        """Ends the table, if one has begun and it isn't the last one that there may be. Raises OSError."""
+        if self._builder is not None and len(self.files) + 1 < self._max_tables:
             self._end()
 
     def write_all(self, rows: Iterable[Row]) -> list[FileMeta]:

@@ -20,13 +20,14 @@ main module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from engines.env import Env, real_env
 from engines.errors import CorruptionError, ForeignFormat
 from engines.lsm.files import table_name
+from engines.lsm.gaps import Gaps
 from engines.lsm.job import Job, keep_compression
 from engines.lsm.memtable import MemTable
 from engines.lsm.options import Options
@@ -36,7 +37,7 @@ from engines.lsm.version import FileMeta
 from engines.lsm.wal import replay
 from engines.process import Channel, ChannelClosed, Helper, has_input
 
-__all__ = ["Compact", "Done", "FlushLog", "Worker", "WorkerDied", "flush_options", "serve"]
+__all__ = ["Compact", "Done", "FlushLog", "Worker", "WorkerDied", "flush_gaps", "flush_options", "serve"]
 
 FLUSHES: Final = 0  # the channels
 COMPACTIONS: Final = 1
@@ -51,8 +52,13 @@ class Done(NamedTuple):
 
 
 def flush_options(options: Options) -> Options:
-    """One table for a memtable, unless batches have made that very large (google/leveldb#1145)."""
+    """One table for a memtable, or two (`flush_gaps`), unless batches have made that very large (google/leveldb#1145)."""
     return replace(options, max_file_bytes=max(options.max_file_bytes, 2 * options.write_buffer_bytes))
+
+
+def flush_gaps(level1: Sequence[tuple[bytes, int]], options: Options) -> Gaps:
+    """At one gap a memtable is cut in two: each table of level 0 costs every read a look."""
+    return Gaps(level1, options.max_file_bytes, most=1)
 
 
 class WorkerDied(Exception):
@@ -88,7 +94,7 @@ class FlushLog:
     """The batches of a closed log, whose sequences are from `lowest` to `highest`, as tables with the given numbers.
 
     memtable: None if the worker is to make it again from the log, because it is slow to send (`MemTable.travels`).
-    smallest_snapshot: as for job.flush.
+    smallest_snapshot: as for job.flush. level1: (last user key, size) of the files of level 1, for gaps.py.
     """
 
     channel: ClassVar[int] = FLUSHES
@@ -100,6 +106,7 @@ class FlushLog:
     compression: str | None
     smallest_snapshot: int
     memtable: MemTable | None = None
+    level1: Sequence[tuple[bytes, int]] = ()
 
     def run(self, place: Place) -> Done:
         memtable = self.memtable or self._replayed(place)
@@ -113,6 +120,7 @@ class FlushLog:
             max_tables=len(self.numbers),
             suffix=place.suffix,
             min_sequence=self.lowest,
+            gaps=flush_gaps(self.level1, place.options),
         )
         writer.compression = self.compression
         files = place.parts.flush(memtable, self.smallest_snapshot, writer)

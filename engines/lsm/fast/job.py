@@ -52,6 +52,19 @@ class FastTableWriter(TableWriter):
             raise
 
     def _add_all(self, keys: list[bytes], internal_keys: list[bytes], values: list[bytes]) -> None:
+        gaps = self.gaps.among(keys[0] if self._builder is None else self.last, keys)
+        begin = 0
+        for end in gaps:
+            if begin < end:
+                self._add_part(keys[begin:end], internal_keys[begin:end], values[begin:end])
+            self.cut()
+            begin = end
+        if begin:
+            keys, internal_keys, values = keys[begin:], internal_keys[begin:], values[begin:]
+        self._add_part(keys, internal_keys, values)
+
+    def _add_part(self, keys: list[bytes], internal_keys: list[bytes], values: list[bytes]) -> None:
+        """Rows between which no gap is."""
         shared = shared_prefixes(self._last_internal, internal_keys)
         at = 0
         while at < len(keys):
