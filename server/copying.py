@@ -115,7 +115,7 @@ class Copying:
 
     def run(self) -> Report:
         """Copies, compares, and says so. Raises CopyRefused, Status, NodeError; then it can be run again."""
-        header = _header(_ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse))
+        header = _header(self._ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse))
         mark = self._begin(header)
         for left in reversed(range(REVISIONS_MAX)):
             self._copy_leases()
@@ -126,7 +126,7 @@ class Copying:
             except Status as refused:
                 if (refused.code, refused.sentence) != status.COMPACTED or not left:
                     raise
-            newest = _header(_ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse))
+            newest = _header(self._ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse))
             mark = _Mark(mark.source, newest.revision, b"\0")
             self._told(f"the source has compacted that revision: once more, at revision {mark.revision:,}")
         if self.report.verified:
@@ -138,10 +138,10 @@ class Copying:
     def _begin(self, header: rpc.ResponseHeader) -> _Mark:
         """The mark of an earlier run, or a new one in an empty target. Raises CopyRefused."""
         whole = rpc.RangeRequest(key=b"\0", range_end=b"\0", count_only=True)
-        count = _ask(self._target, "kv/range", whole, rpc.RangeResponse)
+        count = self._ask(self._target, "kv/range", whole, rpc.RangeResponse)
         if _header(count).cluster_id == header.cluster_id:
             raise CopyRefused("source and target are the same cluster: nothing was done")
-        found = _ask(self._target, "kv/range", rpc.RangeRequest(key=MARK), rpc.RangeResponse).kvs
+        found = self._ask(self._target, "kv/range", rpc.RangeRequest(key=MARK), rpc.RangeResponse).kvs
         if found:
             try:
                 mark = _Mark.decode(found[0].value)
@@ -173,7 +173,7 @@ class Copying:
         """Grants in the target what lives in the source, with the same IDs; what was granted before, by this run or an earlier
         one, and has ended in the source since then, ends with its keys. Raises CopyRefused."""
         granted, self._leases, self._renew_at = self._leases, {}, {}
-        listed = _ask(self._source, "lease/leases", rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
+        listed = self._ask(self._source, "lease/leases", rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
         for lease in listed.leases:
             granted_s = self._granted_s(self._source, lease.ID)
             if granted_s <= 0:
@@ -188,7 +188,7 @@ class Copying:
             self._renew_at[lease.ID] = 0.0
         self.report.leases = len(self._leases)
         if self.report.resumed or granted:
-            present = _ask(self._target, "lease/leases", rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
+            present = self._ask(self._target, "lease/leases", rpc.LeaseLeasesRequest(), rpc.LeaseLeasesResponse)
             for lease in present.leases:
                 if lease.ID not in self._leases:
                     self._revoke(lease.ID)
@@ -197,7 +197,7 @@ class Copying:
         """The time that a lease was granted; 0 if there is no such lease."""
         asked = rpc.LeaseTimeToLiveRequest(ID=lease)
         try:
-            left = _ask(client, "lease/timetolive", asked, rpc.LeaseTimeToLiveResponse)
+            left = self._ask(client, "lease/timetolive", asked, rpc.LeaseTimeToLiveResponse)
         except Status as refused:
             if (refused.code, refused.sentence) == status.LEASE_NOT_FOUND:
                 return 0
@@ -207,7 +207,7 @@ class Copying:
     def _grant(self, lease: int, granted_s: int) -> None:
         granting = rpc.LeaseGrantRequest(ID=lease, TTL=granted_s)
         try:
-            _patiently(lambda: self._target.tell("lease/grant", granting, rpc.LeaseGrantResponse))
+            self._patiently(lambda: self._target.tell("lease/grant", granting, rpc.LeaseGrantResponse))
         except Status as refused:
             if (refused.code, refused.sentence) != status.LEASE_EXIST:
                 raise
@@ -216,7 +216,7 @@ class Copying:
     def _revoke(self, lease: int) -> None:
         revoking = rpc.LeaseRevokeRequest(ID=lease)
         try:
-            _patiently(lambda: self._target.tell("lease/revoke", revoking, rpc.LeaseRevokeResponse))
+            self._patiently(lambda: self._target.tell("lease/revoke", revoking, rpc.LeaseRevokeResponse))
         except Status as refused:
             if (refused.code, refused.sentence) != status.LEASE_NOT_FOUND:
                 raise
@@ -227,7 +227,7 @@ class Copying:
         for lease, at in self._renew_at.items():
             if at <= now:
                 alive = rpc.LeaseKeepAliveRequest(ID=lease)
-                _ask(self._target, "lease/keepalive", alive, rpc.LeaseKeepAliveResponse)
+                self._ask(self._target, "lease/keepalive", alive, rpc.LeaseKeepAliveResponse)
                 self._renew_at[lease] = now + self._leases[lease] / LEASE_RENEWALS
 
     # ---- keys -------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Copying:
         limit = FIRST_PAGE_KEYS
         while start:
             asked = rpc.RangeRequest(key=start, range_end=stop or b"\0", limit=limit, revision=revision)
-            found = _ask(client, "kv/range", asked, rpc.RangeResponse)
+            found = self._ask(client, "kv/range", asked, rpc.RangeResponse)
             following = found.kvs[-1].key + b"\0" if found.more else None
             page = [pair for pair in found.kvs if client is self._source or pair.key != MARK]
             yield page, following or stop, found.count - (client is self._target and start <= MARK)
@@ -276,7 +276,23 @@ class Copying:
 
     def _write(self, operations: list[rpc.RequestOp]) -> None:
         """One transaction, until it is known to be done."""
-        _patiently(lambda: self._target.tell("kv/txn", rpc.TxnRequest(success=operations), rpc.TxnResponse))
+        self._patiently(lambda: self._target.tell("kv/txn", rpc.TxnRequest(success=operations), rpc.TxnResponse))
+
+    # ---- calls ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, client: EtcdClient, path: str, request: rpc.Message, response: type[M]) -> M:
+        return self._patiently(lambda: client.ask(path, request, response))
+
+    def _patiently(self, call: Callable[[], M]) -> M:
+        """Repeats a call that may be repeated, as long as an election may take; and says so, so that nobody wonders."""
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return call()
+            except (OutcomeUnknown, NoLeader) as error:
+                if not attempt:
+                    self._told(f"{error}: it is tried again, {ATTEMPTS - 1} times at most")
+                time.sleep(PAUSE_S)
+        return call()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +302,7 @@ class Copying:
         report.keys, report.sha256, report.left_out = self._hash(self._source, mark.revision)
         report.target_keys, report.target_sha256, _ = self._hash(self._target, 0)
         report.verified = (report.keys, report.sha256) == (report.target_keys, report.target_sha256)
-        now = _ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse)
+        now = self._ask(self._source, "kv/range", rpc.RangeRequest(key=b"\0"), rpc.RangeResponse)
         report.source_revision = _header(now).revision
 
     def _hash(self, client: EtcdClient, revision: int) -> tuple[int, str, int]:
@@ -305,20 +321,6 @@ class Copying:
             self._moved(Moved(what, done + len(page), done + left, revision))
             done += len(page)
         return count, hashed.hexdigest(), left_out
-
-
-def _patiently(call: Callable[[], M]) -> M:
-    """Repeats a call that may be repeated, as long as an election may take."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return call()
-        except (OutcomeUnknown, NoLeader):
-            time.sleep(PAUSE_S)
-    return call()
-
-
-def _ask(client: EtcdClient, path: str, request: rpc.Message, response: type[M]) -> M:
-    return _patiently(lambda: client.ask(path, request, response))
 
 
 def _header(answer: rpc.RangeResponse) -> rpc.ResponseHeader:

@@ -19,6 +19,7 @@ from server.front import FrontNode
 from server.v3 import rpc
 from server.v3.services import TABLE
 from tests.server.gateways import asked, front_over, serving
+from tests.server.local_nodes import free_ports
 
 
 @pytest.fixture
@@ -110,6 +111,18 @@ def test_a_copy_that_takes_no_time_says_what_it_has_done_and_nothing_else(
     said = capsys.readouterr()
     assert said.err == ""
     assert "150 keys and 1 leases; 150 keys were written" in said.out
+
+
+def test_who_is_not_there_is_named_while_he_is_asked_again(
+    both: tuple[EtcdClient, EtcdClient], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL that is wrong would be ten seconds of silence."""
+    monkeypatch.setattr("server.copying.PAUSE_S", 0.0)
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    assert main(["export", "--from", both[0].urls[0], "--to", nobody]) != 0
+    again, end = capsys.readouterr().err.splitlines()
+    assert nobody in again and again.endswith(": it is tried again, 19 times at most")
+    assert nobody in end
 
 
 class Terminal(io.StringIO):
