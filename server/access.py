@@ -13,7 +13,8 @@
 | WRITE, of the key | PUT and DELETE of /key; of every key in a batch: POST /_/batch |
 | ROOT | changes of members, the leader, snapshots, digests, the live page and what it shows |
 
-1. Everything is decided before a request's body is read, but for a batch, whose keys are in it.
+1. Everything is decided before a request's body is read, but for a batch, whose keys are in it. Once the body is there, which
+   its client may delay, it is asked again whether that still holds: also of a request that came while authentication was off.
 2. What is read is answered only if users and roles are still what they were when it was permitted.
 3. A write is checked by the node that it was sent to, before it is proposed, and once more where it is applied
    (server/v3/simple_writes.py): by the name and the auth revision that go with it through the log. If users or roles have
@@ -39,7 +40,7 @@ from server.v3.method import Caller
 from server.v3.permissions import FROM_KEY, Need
 from server.v3.status import Status
 
-__all__ = ["Auth", "admit", "require_writes", "settle"]
+__all__ = ["Auth", "admit", "readmit", "require_writes", "settle"]
 
 _BASIC = re.compile(rb"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/=]+)")
 _CHALLENGE = b'WWW-Authenticate: Basic realm="metcd", charset="UTF-8"\r\n'
@@ -90,9 +91,31 @@ def require_writes(auth: Auth, who: Who, keys: Iterable[bytes]) -> None:
         raise _refusal(error) from None
 
 
+def readmit(auth: Auth, call: Call) -> None:
+    """Before a call is run, whose body may have come late: raises BadRequest (403, or 503 if it should be tried again) if who asks
+    may not do it any more, or was never asked who he is because authentication was off then. Requires: it is on.
+
+    What is read is left to `settle`, and what is written to the entry (server/v3/simple_writes.py).
+    """
+    right, who = call.route.right, call.options.get("who")
+    if right is Right.OPEN or "method" in call.options:  # etcd's methods look for themselves
+        return
+    try:
+        if who is None:
+            raise Status(*status.AUTH_OLD_REVISION)
+        if right is Right.KNOWN:
+            auth.check_known(who)
+        elif right is Right.ROOT:
+            auth.check_root(who)
+    except Status as error:
+        raise _refusal(error) from None
+
+
 def settle(auth: Auth, call: Call) -> None:
-    """After a call that `admit` has let through: raises BadRequest (503) if it has read, and users or roles have changed since."""
+    """After a call was run: raises BadRequest (503) if it has read, and users or roles have changed since it was admitted.
+    Requires: authentication is on."""
     if call.route.right is Right.READ:
+        readmit(auth, call)
         try:
             auth.settled(call.options["who"])
         except Status as error:

@@ -145,9 +145,11 @@ class BegunRead(Begun):
         self._server = server
         self._key = key
 
-    def answer(self, outcome: Outcome) -> Answer:
+    def answer(self, outcome: Outcome) -> Answer | None:
         if isinstance(outcome, NodeError):
             return failure_answer(outcome, "a read")
+        if self._server.node.etcd.auth.enabled:  # since it began: a thread asks who that is
+            return None
         try:
             return answer_found(self._server, self._key)
         except Exception as error:

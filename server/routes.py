@@ -50,7 +50,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from engines.errors import InvalidKey, InvalidValue, StoreClosed
-from server.access import require_writes, settle
+from server.access import readmit, require_writes, settle
 from server.answers import (
     JSON,
     NDJSON,
@@ -391,9 +391,12 @@ _STATUS_OF: dict[type[NodeError], int] = {
 def perform(server: Serving, call: Call, body: bytes) -> Answer:
     """Runs a call. Whatever goes wrong becomes an answer; nothing is raised."""
     try:
+        auth = server.node.etcd.auth
+        if auth.enabled:
+            readmit(auth, call)
         answer = call.route.run(server, call.key, call.options, body)
-        if "who" in call.options:
-            settle(server.node.etcd.auth, call)
+        if auth.enabled:
+            settle(auth, call)
         return answer
     except Exception as error:
         return failure_answer(error, call_name(call.route.run))

@@ -185,7 +185,11 @@ class Auth(Users):
 
     def check_lease_read(self, who: Who, lease: int) -> None:
         """Raises Status unless all keys on the lease may be read."""
-        self.check_needs(who, (Need(False, key) for key in self._around.leased_now(lease)))
+        self.check_keys_read(who, self._around.leased_now(lease))
+
+    def check_keys_read(self, who: Who, keys: Iterable[bytes]) -> None:
+        """Raises Status unless all these keys may be read."""
+        self.check_needs(who, (Need(False, key) for key in keys))
 
     def check_root(self, who: Who) -> None:
         """Raises Status unless the user has the role root."""

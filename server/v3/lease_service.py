@@ -85,6 +85,8 @@ def timetolive(etcd: Any, caller: Caller, request: LeaseTimeToLiveRequest) -> Le
     if request.keys:
         patiently(etcd.barrier, caller, LEASE_CALL_S)
         keys = etcd.leases.keys_in(etcd.node.machine.store, request.ID)
+        if etcd.auth.enabled:  # since it was looked at, others may hang on the lease, and it may have been turned on
+            etcd.auth.check_keys_read(caller, keys)
     return LeaseTimeToLiveResponse(
         header=etcd.header(etcd.node.machine.revision),
         ID=request.ID,

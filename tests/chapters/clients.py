@@ -35,6 +35,12 @@ STRAGGLERS = 20_000  # turns after the last fault, in which everybody has to com
 class Front:
     """What stands before one replica: the `Serving` and the `Node` that server/routes.py asks."""
 
+    class etcd:
+        """There are no users."""
+
+        class auth:
+            enabled = False
+
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
 

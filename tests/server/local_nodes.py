@@ -14,7 +14,7 @@ from typing import Any
 from server import cluster as processes
 from server.addresses import family
 from server.config import NodeConfig
-from server.errors import NodeError
+from server.errors import NodeError, NoLeader, OutcomeUnknown, Overloaded
 from server.mvcc_rows import USER, plain_value
 from server.node import Node
 
@@ -105,6 +105,19 @@ def eventually(what: str, look: Callable[[], Any]) -> Any:
             return found
         pause.wait(0.005)
     raise AssertionError(f"within {PATIENCE_S} s it did not happen that {what}")
+
+
+def insist(call: Callable[[], Any]) -> Any:
+    """What a call to a node returns, which is made again for as long as no leader is there to do it, or nobody knows whether
+    it was done: on a busy machine one may lose its office at any time."""
+
+    def attempt() -> list[Any]:
+        try:
+            return [call()]
+        except (NoLeader, Overloaded, OutcomeUnknown):
+            return []
+
+    return eventually("a node does what it is asked for", attempt)[0]
 
 
 def cuts_over(node: Node) -> None:

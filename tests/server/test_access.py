@@ -8,9 +8,11 @@ import pytest
 
 from server import routes
 from server.access import admit, require_writes, settle
-from server.answers import Call, Right, Route
+from server.answers import Answer, Call, Right, Route
+from server.errors import NoLeader
+from server.loop_calls import BegunRead
 from server.request import BadRequest
-from server.routes import NUMBERED, ROUTES
+from server.routes import NUMBERED, ROUTES, perform
 from server.v3.tokens import TOKEN_S
 from tests.server.v3.auth_nodes import Nodes, login, ready
 
@@ -148,6 +150,64 @@ def test_what_was_read_while_roles_changed_isnt_answered():
         settle(auth, call)
     assert refused.value.status == 503
     settle(auth, write)  # it is done
+
+
+class Served:
+    """What `perform` asks of who serves: the users."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.node = self.etcd = self
+        self.auth = nodes.auths[0]
+
+
+def _performed(nodes: Nodes, call: Call, right: Right) -> int:
+    """The status of a call whose body comes now; it is carried out if that is 204."""
+    done: list[bytes] = []
+
+    def run(server, key, options, body):
+        done.append(body)
+        return Answer(204)
+
+    answer = perform(Served(nodes), call._replace(route=Route(run, right=right)), b"late")
+    assert bool(done) is (answer.status == 204)
+    return answer.status
+
+
+def test_a_body_that_comes_late_is_no_way_around_what_has_changed_since_its_head():
+    """The head was admitted; its client has up to BODY_S for the body, and loses its right meanwhile."""
+    nodes, root = ready()
+    auth = nodes.auths[0]
+
+    def admitted(name: str, right: Right) -> Call:
+        return admit(
+            auth, Call(Route(lambda *_: None, right=right), b"w", {}), _basic(name, {"alice": "q"}.get(name, "p"))
+        )
+
+    nodes.call("auth/user/add", root, name="carl", password="p")
+    nodes.call("auth/user/grant", root, user="carl", role="root")
+    calls = [
+        admitted(name, right) for name, right in (("carl", Right.ROOT), ("alice", Right.KNOWN), ("root", Right.ROOT))
+    ]
+    assert [_performed(nodes, call, call.route.right) for call in calls] == [204, 204, 204]
+    nodes.call("auth/user/revoke", root, name="carl", role="root")
+    assert [_performed(nodes, call, call.route.right) for call in calls] == [403, 503, 204]
+
+
+def test_what_was_admitted_while_authentication_was_off_is_asked_again_when_it_is_on():
+    """A stranger could send a head before it is turned on, and the body after that."""
+    nodes, root = ready()
+    expected = {Right.OPEN: 204, Right.KNOWN: 503, Right.READ: 503, Right.WRITE: 503, Right.ROOT: 503}
+    call = Call(Route(lambda *_: None), b"k", {})
+    assert {right: _performed(nodes, call, right) for right in Right} == expected
+    nodes.call("auth/disable", root)
+    assert {_performed(nodes, call, right) for right in Right} == {204}
+
+
+def test_a_get_that_has_begun_while_authentication_was_off_is_given_to_a_thread_which_asks_who_that_is():
+    nodes, _ = ready()
+    read = BegunRead(lambda answer: None, Served(nodes), b"k")
+    assert read.answer(7) is None
+    assert read.answer(NoLeader("none")).status == 503
 
 
 def test_no_sentence_tells_a_secret():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.node import Node
-from server.v3 import rpc, status
+from server.v3 import lease_service, rpc, status
 from server.v3.auth_service import METHODS
 from server.v3.method import Call, Caller, Read, Write
 from server.v3.passwords import Passwords
@@ -157,6 +157,28 @@ def test_neither_the_data_directories_nor_the_log_lines_have_a_password_or_a_tok
     for secret in secrets:
         assert secret.encode() not in content
         assert secret not in caplog.text
+
+
+def test_a_key_that_comes_to_a_lease_while_it_is_asked_for_isnt_told_to_who_may_not_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalCluster(tmp_path, ["memory"]) as cluster:
+        node = cluster.leader()
+        root = node.etcd.identify(Caller(begin(node)))
+        alice = Caller(login(node, "alice"))
+        ask(node, root, lease_grant=rpc.LeaseGrantRequest(TTL=600, ID=77))
+        ask(node, root, put=rpc.PutRequest(b"a1", lease=77))
+        asked = rpc.LeaseTimeToLiveRequest(ID=77, keys=True)
+        assert lease_service.timetolive(node.etcd, alice, asked).keys == [b"a1"]
+        look = node.etcd.leasing.calls.look
+
+        def late(*arguments: Any) -> None:
+            ask(node, root, put=rpc.PutRequest(b"secret", lease=77))
+            look(*arguments)
+
+        monkeypatch.setattr(node.etcd.leasing.calls, "look", late)
+        assert sentence(lambda: lease_service.timetolive(node.etcd, alice, asked)) == status.PERMISSION_DENIED
+        assert lease_service.timetolive(node.etcd, root, asked).keys == [b"a1", b"secret"]
 
 
 def test_a_leader_compacts_by_itself_while_authentication_is_on(tmp_path: Path) -> None:

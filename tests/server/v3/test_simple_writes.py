@@ -28,7 +28,7 @@ from server.v3.messages import Message
 from server.v3.passwords import Passwords, text_of
 from server.v3.status import Status
 from tests.server.gateways import asked
-from tests.server.local_nodes import LocalCluster
+from tests.server.local_nodes import LocalCluster, insist
 from tests.server.v3.applying import machine_of
 
 NOSPACE, CORRUPT = rpc.AlarmType.NOSPACE, rpc.AlarmType.CORRUPT
@@ -288,21 +288,25 @@ def test_a_number_that_came_while_rights_changed_may_come_again(batches: list[in
 def test_an_alarm_stops_simple_puts_on_every_node(tmp_path: Path) -> None:
     def refusal(node: Any, operations: list[Any]) -> type[NodeError] | None:
         try:
-            node.propose(operations)
-        except NodeError as error:
+            insist(lambda: node.propose(operations))
+        except NoSpace as error:
             return type(error)
         return None
+
+    def change(action: int) -> None:
+        request = rpc.InternalRaftRequest(alarm=rpc.AlarmRequest(action, 1, NOSPACE))
+        insist(lambda: cluster.follower().etcd.request(request))
 
     with LocalCluster(tmp_path, ("lsm", "btree", "bitcask")) as cluster:
         cluster.put(cluster.leader(), b"a", b"1")
         cluster.put(cluster.leader(), b"b", b"1")
         nodes = list(cluster.nodes.values())
-        cluster.follower().etcd.request(rpc.InternalRaftRequest(alarm=rpc.AlarmRequest(ACTIVATE, 1, NOSPACE)))
+        change(ACTIVATE)
         assert [refusal(node, [(b"a", b"2")]) for node in nodes] == [NoSpace] * 3
         assert [refusal(node, [(b"a", b"2"), (b"b", None)]) for node in nodes] == [NoSpace] * 3
         assert refusal(nodes[0], [(b"a", None)]) is None
         assert cluster.values() == {b"b": b"1"}
-        cluster.follower().etcd.request(rpc.InternalRaftRequest(alarm=rpc.AlarmRequest(DEACTIVATE, 1, NOSPACE)))
+        change(DEACTIVATE)
         assert [refusal(node, [(b"a", b"3")]) for node in nodes] == [None] * 3
         assert cluster.values() == {b"a": b"3", b"b": b"1"}
 
