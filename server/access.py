@@ -15,7 +15,8 @@
 
 1. Everything is decided before a request's body is read, but for a batch, whose keys are in it. Once the body is there, which
    its client may delay, it is asked again whether that still holds: also of a request that came while authentication was off.
-2. What is read is answered only if users and roles are still what they were when it was permitted.
+2. What is read is answered only if users and roles are still what they were when it was permitted. The live page's frames end
+   when whoever takes them is root no more.
 3. A write is checked by the node that it was sent to, before it is proposed, and once more where it is applied
    (server/v3/simple_writes.py): by the name and the auth revision that go with it through the log. If users or roles have
    changed in between, it does nothing, and its client is to ask again (503). Opening a session is checked before only.
@@ -40,7 +41,7 @@ from server.v3.method import Caller
 from server.v3.permissions import FROM_KEY, Need
 from server.v3.status import Status
 
-__all__ = ["Auth", "admit", "readmit", "require_writes", "settle"]
+__all__ = ["Auth", "admit", "is_root_s", "readmit", "require_writes", "settle"]
 
 _BASIC = re.compile(rb"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/=]+)")
 _CHALLENGE = b'WWW-Authenticate: Basic realm="metcd", charset="UTF-8"\r\n'
@@ -51,6 +52,8 @@ _HOW = "send Authorization: Basic with name and password, or a token of /v3/auth
 class Auth(Protocol):
     """The part of server.v3.auth.Auth that is asked here; its docstrings say what each call promises."""
 
+    @property
+    def enabled(self) -> bool: ...
     def identify(self, caller: Caller) -> Caller: ...
     def basic(self, name: str, password: str) -> Who | None: ...
     def check_known(self, who: Who) -> None: ...
@@ -120,6 +123,19 @@ def settle(auth: Auth, call: Call) -> None:
             auth.settled(call.options["who"])
         except Status as error:
             raise _refusal(error) from None
+
+
+def is_root_s(auth: Auth, who: Who | None) -> bool:
+    """Whether an answer that has no end may go on: it was root's when it began, or authentication was off, and still is so.
+
+    who: as `admit` has found; None if authentication was off then.
+    """
+    try:
+        if auth.enabled:
+            auth.check_root(who or Caller())
+    except Status:
+        return False
+    return True
 
 
 def _identified(auth: Auth, authorization: bytes | None) -> Who:

@@ -30,8 +30,10 @@ import os
 import re
 from functools import cache
 from importlib.resources import files
+from itertools import takewhile
 from typing import Any, NamedTuple
 
+from server.access import is_root_s
 from server.addresses import parse_url, url_of
 from server.answers import JSON, Answer, Options, Route, Serving, error_answer
 from server.feed_store import describe_store
@@ -158,8 +160,10 @@ def may_watch(request: Request, pages: list[str]) -> bool:
 
 
 def answer_feed(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:
-    """The frames, for as long as the viewer takes them. Raises Overloaded."""
-    return Answer(200, server.feed.join(), EVENT_STREAM, endless=True)
+    """The frames, for as long as the viewer takes them and is permitted to. Raises Overloaded."""
+    auth, who = server.node.etcd.auth, options.get("who")
+    frames = takewhile(lambda _: is_root_s(auth, who), server.feed.join())
+    return Answer(200, frames, EVENT_STREAM, endless=True)
 
 
 def answer_describe(server: Serving, key: bytes, options: Options, body: bytes) -> Answer:

@@ -210,6 +210,29 @@ def test_a_get_that_has_begun_while_authentication_was_off_is_given_to_a_thread_
     assert read.answer(NoLeader("none")).status == 503
 
 
+def test_a_live_page_that_was_opened_before_is_told_nothing_more():
+    """By who is root no more, and by a stranger who opened it before authentication was turned on."""
+    nodes, root = ready()
+    served = Served(nodes)
+    served.feed = served
+    served.join = lambda: iter([b"1", b"2", b"3"])
+    for name in ("carl", "dave"):
+        nodes.call("auth/user/add", root, name=name, password="p")
+        nodes.call("auth/user/grant", root, user=name, role="root")
+    feed = ROUTES[b"/_/feed"][b"GET"]
+    who = admit(nodes.auths[0], Call(feed, b"", {}), _basic("carl", "p")).options["who"]
+    nodes.call("auth/user/revoke", root, name="dave", role="root")  # which is nothing to carl
+    frames = feed.run(served, b"", {"who": who}, b"").body
+    assert next(frames) == b"1"
+    nodes.call("auth/user/revoke", root, name="carl", role="root")
+    assert list(frames) == []
+    nodes.call("auth/disable", root)
+    frames = feed.run(served, b"", {}, b"").body
+    assert next(frames) == b"1"
+    nodes.call("auth/enable")
+    assert list(frames) == []
+
+
 def test_no_sentence_tells_a_secret():
     nodes, _ = ready()
     for authorization in (_basic("alice", "hunter2"), b"hunter2.1", None):
