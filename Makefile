@@ -2,7 +2,7 @@
 #
 #   make learn                          a course directory for the tutorial, and its first red test
 #   make cluster                        three nodes on this machine; Ctrl-C ends them
-#   make test                           the fast tier: three and a half minutes on two cores
+#   make test                           the fast tier: under three minutes on two cores
 #   make lint                           ruff format, ruff check, mypy --strict
 #   make crash                          the long power-cut run, and every test that is marked slow
 #   make plain                          the engines' tests again, without the accelerations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,17 @@ def test_each_part_of_a_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """That each fsync is needed, what is lost without, and what the policies mean."""
     assert main([TOY, *SAMPLE]) == 0
     told = capsys.readouterr().out
-    assert "each of the 8 fsyncs is needed: without it this is lost" in told
+    assert "each of the 8 fsyncs is needed: without it this is lost" in told and "NOTHING is lost" not in told
+    assert set(re.findall(r"^ {4}(toy[.\w]*) +\w", told, re.MULTILINE)) == {
+        "toy.append",
+        "toy.checkpoint",
+        "toy.checkpoint.name",
+        "toy.flush",
+        "toy.log.name",
+        "toy.mkdir",
+        "toy.recover",
+        "toy.recover.name",
+    }
     assert "lost: b'probe' = b'0'" in told
     assert all(f"  {policy.value:20s} {policy.meaning}" in told for policy in Policy), "the legend"
 

@@ -68,21 +68,6 @@ def test_a_missing_checksum_is_noticed_by_torn_and_garbage_only() -> None:
     assert set(report.policies) == {P.TORN, P.GARBAGE}, report
 
 
-def test_every_sync_site_of_the_toy_is_needed(seed: int) -> None:
-    sites = power_cut(toy(), seed, policies=[P.EVERYTHING], second_cut_share=0.0).sites
-    assert sites == {
-        "toy.append",
-        "toy.checkpoint",
-        "toy.checkpoint.name",
-        "toy.flush",
-        "toy.log.name",
-        "toy.mkdir",
-        "toy.recover",
-        "toy.recover.name",
-    }
-    assert [site for site, failure in site_mutants(toy(), sites, seed).items() if failure is None] == []
-
-
 def test_a_superfluous_sync_is_reported_as_one(seed: int) -> None:
     """Recovery's second sync of a directory: as nothing has changed since the first, nobody misses it."""
     assert site_mutants(toy("SyncsTwice", steps=40), ["toy.twice"], seed, tries=1) == {"toy.twice": None}
