@@ -43,7 +43,8 @@ _BY_STATUS: dict[int, type[NodeError]] = {413: TooLarge, 503: NoLeader, 504: Out
 
 
 class RequestRefused(NodeError):
-    """The node says that the request is wrong (4xx), or that it has failed (500); `status` says which."""
+    """The node says that the request is wrong or not permitted (4xx), that it has failed (500), or that an alarm is raised (500,
+    507); `status` says which."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)

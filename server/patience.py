@@ -10,7 +10,8 @@ is done first hears nothing of the others for as long as they need longer. So wh
 long again:
 
 1. A follower of a leader doesn't tick meanwhile. What it hears from the leader in this time counts as ever.
-2. A leader begins its count of who answers it anew, so many ticks later. Its heartbeats go on.
+2. A leader begins its count of who answers it anew, so many ticks later, unless it is handing over, for which it has the same
+   count. Its heartbeats go on.
 3. Only what took longer than half an election timeout counts, and WAIT_S_MAX at most: so much later an election begins, should the
    leader have failed in this very time.
 4. Nothing that is promised depends on it: who is asked for its vote in this time is bound by its lease for longer, not for less
@@ -51,7 +52,7 @@ class Patience:
         if busy_s > config.election_tick * config.tick_s / 2 and raft.lead:
             wait_s = min(busy_s, WAIT_S_MAX)
             self._until = self._now() + wait_s
-            if raft.lead == config.id:
+            if raft.lead == config.id and not raft.raft.lead_transferee:
                 raft.wait_for_followers(int(wait_s / config.tick_s))
         if raft.lead in (0, config.id) or self._now() >= self._until:
             raft.tick()

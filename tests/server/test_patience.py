@@ -100,6 +100,18 @@ def test_a_leader_that_was_busy_gives_its_followers_as_long_again_to_answer() ->
     assert world.ticks_until() <= 2 * ELECTION_TICK
 
 
+def test_a_leader_that_hands_over_has_no_more_time_for_that() -> None:
+    world = World()
+    world.lead()
+    world.raft.transfer_leadership(2)
+    world.applied_for(2.0)
+    world.tick()
+    assert world.raft.raft.lead_transferee == 2
+    for _ in range(ELECTION_TICK):
+        world.tick()
+    assert world.raft.raft.lead_transferee == 0
+
+
 @pytest.mark.parametrize(("took_s", "waits"), [(0.24, False), (0.26, True)])
 def test_what_is_short_changes_nothing(took_s: float, waits: bool) -> None:
     world = World()
