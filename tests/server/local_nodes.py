@@ -34,7 +34,7 @@ def free_ports(count: int) -> list[int]:
     """
     ports = []
     while len(ports) < count:
-        port = next(_free_ports)
+        port = _next(_free_ports)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             ports.append(port)
@@ -45,7 +45,7 @@ def cluster_port() -> int:
     """A port for node 1 of `metcd cluster`, so that all ports of three nodes are free, and so is the one below it."""
 
     def look() -> int:
-        port = next(_cluster_ports)
+        port = _next(_cluster_ports)
         try:
             processes.LocalCluster(["memory"] * 3, "unused", port).require_free_ports()
         except processes.ClusterError:
@@ -72,6 +72,15 @@ def _own_number() -> int:
 
 
 _held: list[socket.socket] = []
+
+
+def _next(ports: Iterator[int]) -> int:
+    """The next one, for any thread: a generator that is asked by two at once raises ValueError."""
+    with _lock:
+        return next(ports)
+
+
+_lock = threading.Lock()
 
 
 def _own(first: int, size: int, step: int) -> Iterator[int]:
