@@ -73,7 +73,7 @@ def test_a_lease_ends_on_every_node_with_its_keys_in_one_revision(tmp_path: Path
             put(follower, key, 77)
         put(leader, b"kept", 78)
         follower.propose([(b"c", b"2")])  # a simple PUT takes the lease off
-        before = leader.machine.revision
+        before = follower.machine.revision  # which has answered, and so has applied it; the leader may be about to
         pass_time(cluster, 59)
         assert renew(follower, 77) == Known(60, 60)
         pass_time(cluster, 59)
