@@ -42,6 +42,7 @@ from typing import Any, NamedTuple
 import engines
 from engines.kvstore import Operation
 from raft import SNAPSHOT_FAILURE, SNAPSHOT_FINISH, LogLostError, RawNode
+from raft.kinds import StateType
 from raft.raftpb import ConfState, DecodeError, Message
 from server import logs
 from server.address_book import AddressBook, first_book
@@ -104,6 +105,8 @@ class _Public(NamedTuple):
     term: int
     commit_index: int
 
+
+_ROLES = {role: role.name.lower().replace("_", "-") for role in StateType}
 
 # The kinds of events in the inbox: (kind, what it carries)
 _PROPOSE, _READ, _LEASE, _MESSAGES, _CALL, _STOP = range(6)
@@ -407,9 +410,7 @@ class Node:
 
     def _publish(self) -> None:
         raft, before = self._raft, self._public
-        self._public = public = _Public(
-            raft.role.name.lower().replace("_", "-"), raft.lead, raft.term, raft.commit_index
-        )
+        self._public = public = _Public(_ROLES[raft.role], raft.lead, raft.term, raft.commit_index)
         self._handover.look()
         self._roster.leader = raft.lead
         if public[:3] != before[:3]:

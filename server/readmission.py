@@ -88,6 +88,7 @@ class Readmission:
         self._kept, self._roster = around.kept, around.roster
         self._roster.asked = lambda node, number: around.later(lambda: self.asked(node, number))
         self._seen = around.kept.book
+        self._returning = _returning(self._seen)
         self._next = 0.0  # when it asks, or proposes, again
         self._refused = Minutely(logger())
 
@@ -187,12 +188,12 @@ class Readmission:
         """Tells what has changed in the book, and promotes who is ready. O(1) if nobody is on the way back."""
         book, seen = self._kept.book, self._seen
         if book is not seen:
-            self._seen = book
+            self._seen, self._returning = book, _returning(book)
             for sentence in _news(seen, book):
                 self._say(sentence)
-        if self._raft.role == StateType.LEADER and self._is_time():
-            for node, member in book.members.items():
-                if _returns(member) and self._is_back(node, member) and self._may_propose():
+        if self._returning and self._raft.role == StateType.LEADER and self._is_time():
+            for node, member in self._returning:
+                if self._is_back(node, member) and self._may_propose():
                     self._take_time()
                     self._propose(ConfChangeType.ADD_NODE, node, b"")
 
@@ -221,6 +222,11 @@ def put_in_force(raft: RawNode, change: ConfChange | ConfChangeV2) -> ConfState:
 def _returns(member: Member) -> bool:
     """Whether a member is on its way back: a learner that has to come with a particular directory."""
     return member.learner and member.number != 0
+
+
+def _returning(book: Book) -> list[tuple[int, Member]]:
+    """The members that are on their way back."""
+    return [(node, member) for node, member in book.members.items() if _returns(member)]
 
 
 def _news(before: Book, after: Book) -> list[str]:
