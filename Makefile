@@ -21,7 +21,7 @@
 #   METCD_SEED=7 make test              another seed
 #   make test ARGS="-k scan -x"         more words for the command of the target
 #   make test PLAIN=1                   every engine without its accelerations; any target takes it
-#   make test WORKERS=4                 on more cores; WORKERS=0 in one process, for a debugger
+#   make test WORKERS=8                 on more cores; WORKERS=0 in one process, for a debugger
 #   make test FILES=/var/tmp            its files on the disk; they are in memory, where 2 GB of it are free in /dev/shm
 #   make learn DIR=~/kv                 the course directory somewhere else
 #   make test PYTHON=python3.13         another Python for .venv
@@ -31,7 +31,7 @@ ARGS ?=
 DIR ?= my-metcd
 ROUNDS ?= 10
 REQUESTS ?= 100000
-WORKERS ?= 3
+WORKERS ?= 4
 FILES ?= $(shell df -k /dev/shm 2>/dev/null | awk '$$4 > 2000000 && $$6 == "/dev/shm" {print $$6}')
 VENV := .venv
 SOURCES := engines raft server bench tutorial tests examples
