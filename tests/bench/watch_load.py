@@ -46,13 +46,15 @@ VALUE = re.compile(rb'"value":"([A-Za-z0-9+/=]+)"')
 
 
 class Delivery(NamedTuple):
-    """What one run measured: latencies in ms, events that came for each second, puts a second, CPU ms of all nodes for each put."""
+    """What one run measured: latencies in ms, events that came for each second, CPU ms of all
+    nodes for each put. watches: how many were created."""
 
     p50_ms: float
     p99_ms: float
     longest_ms: float
     events_per_s: float
     cpu_ms: float
+    watches: int
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -92,7 +94,7 @@ def run(options: argparse.Namespace) -> Runs:
 
 
 def _measured(system: System, shape: str, options: argparse.Namespace) -> tuple[Delivery, Run, Run]:
-    with _watched(system, shape, options.watchers) as reader:
+    with _watched(system, shape, options.watchers) as (reader, watches):
         began = system.cpu_s()[0]
         puts = _write(system.port, options.rate, options.seconds)
         reader.send("told")
@@ -106,6 +108,7 @@ def _measured(system: System, shape: str, options: argparse.Namespace) -> tuple[
         1000 * max(latencies, default=0.0),
         len(latencies) / options.seconds,
         1000 * spent / puts,
+        watches,
     )
     return delivery, others, same
 
@@ -153,14 +156,14 @@ def _coded(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _watched(system: System, shape: str, watchers: int) -> Iterator[multiprocessing.connection.Connection]:
-    """A process that watches; "told" has it say what it has measured when everything has come that was written."""
+def _watched(system: System, shape: str, watchers: int) -> Iterator[tuple[multiprocessing.connection.Connection, int]]:
+    """A process that watches, and how many of its watches were created; "told" has it say what it has measured when
+    everything has come that was written."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_read, args=(there, system.port, shape, watchers), daemon=True)
     process.start()
     try:
-        assert here.recv() == "ready"
-        yield here
+        yield here, here.recv()
     finally:
         process.terminate()
         process.join()
@@ -183,14 +186,13 @@ def _read(pipe: multiprocessing.connection.Connection, port: int, shape: str, wa
             poll.register(connection.fileno(), select.EPOLLIN)
         ready = poll.poll(CREATED_S)
         if not ready:  # etcd's gateway loses requests of a long body that it has not read when its answer begins
-            print(f"{created} of {watchers} watches were created", file=sys.stderr, flush=True)
             break
         for descriptor, _ in ready:
             data = connections[descriptor].recv(1 << 16)
             assert data, "a stream was refused"
             *lines, kept[descriptor] = (kept.pop(descriptor, b"") + data).split(b"\n")
             created += sum(b'"created":true' in line for line in lines)
-    pipe.send("ready")
+    pipe.send(created)
     latencies: list[float] = []
     poll.register(pipe.fileno(), select.EPOLLIN)
     told = False
@@ -235,12 +237,15 @@ def table(runs: Runs, options: argparse.Namespace) -> str:
             found = runs[name, shape]
             cells = [statistics.median(each) for each in zip(*(delivery for delivery, _, _ in found))]
             rates = [statistics.median(each[at].per_second for each in found) for at in (1, 2)]
+            few = "" if shape == "none" or cells[5] == options.watchers else f" ({cells[5]:.0f} watches were created)"
             lines.append(
-                f"| {shape}, {name} | {cells[0]:.1f} | {cells[1]:.1f} | {cells[2]:.1f} | {cells[4]:.1f} "
+                f"| {shape}, {name}{few} | {cells[0]:.1f} | {cells[1]:.1f} | {cells[2]:.1f} | {cells[4]:.1f} "
                 f"| {rates[0]:,.0f} | {rates[1]:,.0f} |"
             )
         if len(names) > 1:
             pairs = list(zip(runs[names[0], shape], runs[names[1], shape]))
+            if any(one[0].watches != other[0].watches for one, other in pairs):
+                continue  # they had not the same to do
             late = [
                 statistics.median(one[0][at] / other[0][at] for one, other in pairs if other[0][at])
                 if shape != "none"
