@@ -12,13 +12,14 @@ Invariants:
    nobody is told that a lease lives whose expiry is in the log.
 3. What expires is decided in a term, and nowhere else applied (server/v3/leases.py). So a leader that was stopped, or cut
    off, may decide what it likes.
-4. Time in which the node's thread stood still counts for STEP_MAX_S at most: who wanted to keep a lease alive then had
+4. A lease has its whole time from the moment in which it is granted or kept alive, not from the tick before that.
+5. Time in which the node's thread stood still counts for STEP_MAX_S at most: who wanted to keep a lease alive then had
    nobody to ask, or still waits to be heard. So a leader that was stopped for a minute and leads on expires nothing that
    was alive when it was stopped.
-5. Expiries are paced, as etcd's: 1,000 a second, and no more than EXPIRIES_MAX under way, so that a hundred thousand leases
+6. Expiries are paced, as etcd's: 1,000 a second, and no more than EXPIRIES_MAX under way, so that a hundred thousand leases
    that end at once leave room for writes. One that got lost is proposed again.
 
-Time is handed in: seconds of any clock that doesn't go back. For the node's thread, which applies, too. Follows etcd's
+The clock is handed in: seconds of any that doesn't go back. For the node's thread, which applies, too. Follows etcd's
 server/lease/lessor.go and lease_queue.go.
 """
 
@@ -43,12 +44,15 @@ Renewed = Callable[[int | None], object]
 class LeaseKeeper:
     """One node's deadlines, while it leads."""
 
-    def __init__(self, leases: Leases, expire: Callable[[int, int, int], object], election_s: float) -> None:
+    def __init__(
+        self, leases: Leases, expire: Callable[[int, int, int], object], election_s: float, now: Callable[[], float]
+    ) -> None:
         """expire: proposes that a lease has expired: which, granted by which entry, and in which term that was decided.
-        election_s: the election timeout."""
+        election_s: the election timeout. now: the clock that `tick` is told of."""
         self._leases = leases
         self._expire = expire
         self._election_s = election_s
+        self._now = now
         self._term = 0  # in which this node leads; 0 if it doesn't
         self._other_table = False
         self._seen: float | None = None  # the clock, when it was last looked at
@@ -135,7 +139,9 @@ class LeaseKeeper:
         return granted
 
     def _set(self, lease: int, seconds: float) -> None:
-        deadline = self._time + seconds
+        """Has a lease's time begin now. That is later than the last tick, and the next one counts all since then."""
+        not_counted = 0.0 if self._seen is None else min(self._now() - self._seen, STEP_MAX_S)
+        deadline = self._time + not_counted + seconds
         self._deadlines[lease] = deadline
         heapq.heappush(self._queue, (deadline, lease))
         if len(self._queue) > 2 * len(self._deadlines) + 64:  # renewals leave their old deadlines in the heap

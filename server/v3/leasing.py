@@ -78,7 +78,7 @@ class Leasing:
             propose(InternalRaftRequest(lease_expire=LeaseExpireRequest(ID=lease, index=index, term=term)))
 
         config = node.config
-        self.keeper = LeaseKeeper(self.table, expire, config.election_tick * config.tick_s)
+        self.keeper = LeaseKeeper(self.table, expire, config.election_tick * config.tick_s, inside.now)
         around = Around(node.later, node.send, inside.reads.add_lease, inside.now, lambda: not node.alive())
         self.calls = LeaseCalls(node.id, config.env.rng.getrandbits(64), inside.raft, self.table, self.keeper, around)
         inside.intake.leases = self.calls.hear

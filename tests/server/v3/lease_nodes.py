@@ -43,7 +43,7 @@ class Member:
         self.applied = 0
         self.term = 0  # in which it believes that it leads
         self.decided: list[Operation] = []  # expiries that it wants to propose
-        self.keeper = LeaseKeeper(self.leases, self._expire, ELECTION_S)
+        self.keeper = LeaseKeeper(self.leases, self._expire, ELECTION_S, lambda: cluster.now)
 
     def _expire(self, lease: int, index: int, term: int) -> None:
         self.decided.append(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from server.v3.lease_keeper import EXPIRIES_MAX, EXPIRIES_PER_S, RENEWALS_WAITING_MAX, RETRY_S, STEP_MAX_S
 from tests.server.v3.lease_nodes import ELECTION_S, Sim
 
@@ -29,6 +31,24 @@ def test_a_lease_that_is_kept_alive_stays() -> None:
     assert sim.leader.leases.ids() == [77]
     assert sim.renew(77) == 2
     assert sim.renew(78) == 0
+
+
+@pytest.mark.parametrize("late_s", [0.04, 0.3, STEP_MAX_S, 3.0])
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_lease_has_its_whole_time_however_long_the_last_tick_was_ago(granted: bool, late_s: float) -> None:
+    """A client that was told of two seconds lost its lock a moment earlier: as long as the node's thread was busy before."""
+    sim = Sim()
+    sim.grant(77, 2)
+    sim.run(1)
+    sim.now += late_s  # no tick in this time, which the next one counts
+    if granted:
+        sim.grant(77 + 1, 2)
+    else:
+        assert sim.renew(77) == 2
+    sim.run(1.9)
+    assert 77 + granted in sim.leader.leases.ids()
+    sim.run(STEP_MAX_S + 0.2)
+    assert 77 + granted not in sim.leader.leases.ids()
 
 
 def test_a_new_leader_gives_every_lease_its_whole_time() -> None:
