@@ -10,11 +10,12 @@ from engines.coding import put_varint
 from engines.kvstore import Operation
 from engines.lsm.keys import DELETION, VALUE
 
-__all__ = ["encode_batch", "encode_delete", "encode_put"]
+__all__ = ["LENGTHS", "encode_batch", "encode_delete", "encode_put"]
 
 _pack_put: Final = struct.Struct("<QIBB").pack  # the beginning of a batch of one put of a key below 128 bytes
 _pack_header: Final = struct.Struct("<QI").pack
-_LENGTH: Final = [put_varint(i) for i in range(1024)]  # of a value
+# varints of one and two bytes, for values. Not made by put_varint, which a learner may yet have to write
+LENGTHS: Final = [bytes((i,) if i < 128 else (i & 127 | 128, i >> 7)) for i in range(1024)]
 _PUT: Final = [bytes((VALUE, i)) for i in range(128)]  # kind and length of a short key
 _DELETE: Final = [bytes((DELETION, i)) for i in range(128)]
 
@@ -33,7 +34,7 @@ def encode_batch(sequence: int, operations: Sequence[Operation]) -> bytes:
             continue
         head = _PUT[size] if size < 128 else b"\x01" + put_varint(size)
         size = len(value)
-        append(head + key + (_LENGTH[size] if size < 1024 else put_varint(size)) + value)
+        append(head + key + (LENGTHS[size] if size < 1024 else put_varint(size)) + value)
     return b"".join(parts)
 
 
@@ -46,7 +47,7 @@ def encode_put(sequence: int, key: bytes, value: bytes) -> bytes:
     if len(key) >= 128:
         return encode_batch(sequence, ((key, value),))
     head = _pack_put(sequence, 1, VALUE, len(key))
-    return head + key + (_LENGTH[size] if size < 1024 else put_varint(size)) + value
+    return head + key + (LENGTHS[size] if size < 1024 else put_varint(size)) + value
 
 
 def encode_delete(sequence: int, key: bytes) -> bytes:

@@ -18,8 +18,9 @@ from itertools import repeat
 from operator import xor
 from typing import Final
 
-from engines.coding import DecodeError, put_varint
+from engines.coding import DecodeError
 from engines.lsm.block import RESTART_BYTES, Block, BlockBuilder, Entry, decode_lengths, encode_entry
+from engines.lsm.fast.batch import LENGTHS
 from engines.lsm.keys import ABSENT, TRAILER_BYTES, Found, order, trailer_of
 
 __all__ = [
@@ -309,14 +310,13 @@ def shared_prefixes(last: bytes, keys: Sequence[bytes]) -> list[int]:
 
 def _encode_entries(shared: Sequence[int], keys: Sequence[bytes], values: Sequence[bytes]) -> list[bytes]:
     """`encode_entry` for each; most have keys and values that are short."""
-    if max(map(len, keys)) < 128 and max(map(len, values)) < len(_VALUE_LENGTHS):
+    if max(map(len, keys)) < 128 and max(map(len, values)) < len(LENGTHS):
         return [
-            _KEY_LENGTHS[len(key)][prefix] + _VALUE_LENGTHS[len(value)] + key[prefix:] + value
+            _KEY_LENGTHS[len(key)][prefix] + LENGTHS[len(value)] + key[prefix:] + value
             for prefix, key, value in zip(shared, keys, values)
         ]
     return list(map(encode_entry, shared, keys, values))
 
 
-_VALUE_LENGTHS: Final = [put_varint(length) for length in range(1 << 10)]
 # for each length of a key and of its shared prefix: the entry's first two bytes
 _KEY_LENGTHS: Final = [[bytes((prefix, length - prefix)) for prefix in range(length + 1)] for length in range(128)]
