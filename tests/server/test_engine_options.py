@@ -26,6 +26,13 @@ def test_what_a_node_decides_is_no_option_of_its(engine: str, capsys: pytest.Cap
     assert [line.partition("=")[0] for line in listed if line] == list(options_of_nodes(engine))
 
 
+def test_a_node_merges_in_a_thread_unless_it_is_told_otherwise() -> None:
+    assert engine_options("bitcask", []) == {"merge": "thread"}
+    assert engine_options("bitcask", ["merge=inline", "max_open_files=7"]) == {"merge": "inline", "max_open_files": 7}
+    assert engine_options("lsm", []) == {}
+    assert str(options_of_nodes("bitcask")["merge"]).startswith("merge='thread': ")
+
+
 def test_an_option_goes_to_each_node_that_has_it() -> None:
     """A cluster of several engines: a word goes where it means something, and somewhere it must."""
     nodes = ["lsm", "btree", "bitcask", "lsm"]
