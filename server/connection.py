@@ -40,6 +40,7 @@ from typing import Any, Protocol
 from server.access import admit
 from server.answers import Run, error_answer
 from server.body import body_of
+from server.errors import NodeStopped
 from server.feed_taps import Taps
 from server.limits import (
     ANSWER_BYTES_PER_S_MIN,
@@ -280,7 +281,10 @@ class Connection(socketserver.BaseRequestHandler):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _client_gone(self) -> bool:
-        """Whether the client has closed its side, or the server stops: nobody waits for the answer."""
+        """Whether the client has closed its side: nobody waits for the answer. Raises NodeStopped if it is the server that
+        stops, whose own end of all connections looks the same here."""
+        if self.server.stopping:
+            raise NodeStopped("the node stops")
         try:
             return not self.request.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:

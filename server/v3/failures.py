@@ -61,7 +61,7 @@ def status_of(error: Exception, reads: bool = False) -> Status:
 
 
 def check(caller: Caller) -> None:
-    """Raises Status if nobody waits for an answer any more: the client's time is over, or it has gone."""
+    """Raises Status if nobody waits for an answer any more: the client's time is over, or it has gone; NodeStopped."""
     if caller.until <= time.monotonic():
         raise Status(Code.DEADLINE_EXCEEDED, DEADLINE)
     if caller.gone():

@@ -45,7 +45,8 @@ class Caller(NamedTuple):
     token: Grpc-Metadata-Token, else Authorization, as it stands there; None if there is neither. username, auth_revision:
     whose it is, once authentication has looked at it; "" and 0 before, and while it is off. wants_leader: the call is refused
     where no leader is known (Grpc-Metadata-hasleader: true). until: by time.monotonic, when it is too late for an answer
-    (Grpc-Timeout). gone: whether the client has closed its connection; may be asked by the thread that serves the call.
+    (Grpc-Timeout). gone: whether the client has closed its connection; may be asked by the thread that serves the call. Raises
+    NodeStopped if the node stops.
     """
 
     token: str | None = None

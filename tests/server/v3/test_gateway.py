@@ -223,6 +223,25 @@ def test_requests_that_were_sent_ahead_are_answered_in_their_order(wire):
     assert [each["value"] for answer in answers[2:] for each in answer["kvs"][:1]] == ["Mg==", "Mg=="]
 
 
+def test_a_call_that_waits_while_the_node_stops_is_told_so(node):
+    """Not that the client has gone, which is there and reads it. (500, because etcd's lock service passes on no codes.)"""
+    front = FrontEnd(node, ("127.0.0.1", 0), Limits(), strangers=Strangers(frozenset((ANYBODY,))))
+    front.start()
+    try:
+        with Wire(front.address) as wire, Wire(front.address) as waiting:
+            lease = json.loads(ask(wire, b"/v3/lease/grant", b'{"TTL":"60"}')[2])["ID"].encode()
+            assert ask(wire, b"/v3/lock/lock", b'{"name":"bG9jaw==","lease":"%b"}' % lease)[0] == 200
+            body = b'{"name":"bG9jaw=="}'
+            waiting.send(HEAD % (b"POST", b"/v3/lock/lock", b"", len(body), body))
+            locks = b'{"key":"bG9jay8=","range_end":"bG9jazA=","count_only":true}'
+            eventually("it waits", lambda: json.loads(ask(wire, b"/v3/kv/range", locks)[2])["count"] == "2")
+            front.stop()
+            answer = waiting.answer()
+            assert (answer[0], sentence(answer)) == (500, "etcdserver: server stopped")
+    finally:
+        front.stop()
+
+
 @pytest.mark.parametrize("plain", ["1", ""])
 def test_a_thousand_watchers_that_come_at_the_same_moment_are_all_served(tmp_path, monkeypatch, plain):
     """As they do when a node has started again: there are 256 places, and a watch needs its own for a moment."""
