@@ -150,18 +150,14 @@ def range_of(view: View, request: RangeRequest, room: Room | None = None) -> Ran
 
     room: what is left for it, if others are in the same answer. Requires: `check_range`. O(keys in the range); values only of what is answered, sorted or filtered.
     """
-    header = ResponseHeader(revision=view.revision)
+    header, room = ResponseHeader(revision=view.revision), room or Room()
     with revisions_checked():
         if request.count_only:
             return RangeResponse(header=header, count=_count(view, request))
-        if not request.range_end:
-            record = view.get(request.key, max(request.revision, 0))
-            found, count = ([], 0) if record is None else ([record], 1)
-            found = [each for each in found if _passes(request, each)]
-        elif request.limit <= 0 or request.sort_order or _filters(request):
-            found, count = _all(view, request, room or Room())
+        if not request.range_end or request.limit <= 0 or request.sort_order or _filters(request):
+            found, count = _all(view, request, room)
         else:
-            found, count = _first(view, request, room or Room())
+            found, count = _first(view, request, room)
     order = request.sort_order or (ASCEND if request.sort_target != KEY else 0)
     if order in (ASCEND, DESCEND):
         found.sort(key=TARGETS[request.sort_target], reverse=order == DESCEND)
@@ -175,7 +171,7 @@ def range_of(view: View, request: RangeRequest, room: Room | None = None) -> Ran
 def _all(view: View, request: RangeRequest, room: Room) -> tuple[list[Record], int]:
     """The records that pass the filters, in the order of their keys, and how many there were before."""
     found, count = [], 0
-    for record in view.range(request.key, stop_of(request.key, request.range_end), max(request.revision, 0)):
+    for record in _there(view, request, max(request.revision, 0)):
         count += 1
         if _passes(request, record):
             room.take(record)
@@ -216,9 +212,9 @@ def _passes(request: RangeRequest, record: Record) -> bool:
     """Whether no filter takes the record away; 0 is no filter."""
     return not (
         (request.max_mod_revision and record.mod > request.max_mod_revision)
-        or (request.min_mod_revision and record.mod < request.min_mod_revision)
+        or record.mod < request.min_mod_revision
         or (request.max_create_revision and record.create > request.max_create_revision)
-        or (request.min_create_revision and record.create < request.min_create_revision)
+        or record.create < request.min_create_revision
     )
 
 
@@ -232,10 +228,10 @@ def key_value(record: Record, value: bytes | None = None) -> KeyValue:
 # ---- put, delete ----------------------------------------------------------------------------------------------------
 
 
-def put(writes: Writes, request: PutRequest) -> PutResponse:
+def put(writes: Writes, request: PutRequest, room: Room | None = None) -> PutResponse:
     """Puts a key; raises Status if it has to be there already, and isn't: then nothing is done.
 
-    Requires: `check_put`, and that its lease, if it has one, is there.
+    room: as of `range_of`. Requires: `check_put`, and that its lease, if it has one, is there.
     """
     value, lease = request.value, request.lease
     before = None
@@ -246,8 +242,11 @@ def put(writes: Writes, request: PutRequest) -> PutResponse:
             raise Status(*status.KEY_NOT_FOUND)
         value = before.value if request.ignore_value else value
         lease = before.lease if request.ignore_lease else lease
+    prev_kv = None
+    if request.prev_kv and before is not None:
+        (room or Room()).take(before)
+        prev_kv = key_value(before)
     writes.put(request.key, value, lease)
-    prev_kv = key_value(before) if request.prev_kv and before is not None else None
     return PutResponse(header=ResponseHeader(revision=writes.revision), prev_kv=prev_kv)
 
 
@@ -265,9 +264,9 @@ def delete_range(writes: Writes, request: DeleteRangeRequest, room: Room | None 
     return DeleteRangeResponse(header=ResponseHeader(revision=writes.revision), deleted=len(keys), prev_kvs=prev_kvs)
 
 
-def _there(writes: Writes, request: DeleteRangeRequest) -> Iterable[Record]:
+def _there(view: View, request: RangeRequest | DeleteRangeRequest, revision: int = 0) -> Iterable[Record]:
     """The versions in a range."""
     if request.range_end:
-        return writes.range(request.key, stop_of(request.key, request.range_end))
-    record = writes.get(request.key)
+        return view.range(request.key, stop_of(request.key, request.range_end), revision)
+    record = view.get(request.key, revision)
     return () if record is None else (record,)

@@ -239,7 +239,7 @@ def _perform(writes: Writes, chosen: _Chosen, room: kv.Room) -> TxnResponse:
         elif operation.request_range is not None:
             responses.append(ResponseOp(response_range=kv.range_of(writes, operation.request_range, room)))
         elif operation.request_put is not None:
-            responses.append(ResponseOp(response_put=kv.put(writes, operation.request_put)))
+            responses.append(ResponseOp(response_put=kv.put(writes, operation.request_put, room)))
         elif operation.request_delete_range is not None:
             deleted = kv.delete_range(writes, operation.request_delete_range, room)
             responses.append(ResponseOp(response_delete_range=deleted))

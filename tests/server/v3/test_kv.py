@@ -86,6 +86,22 @@ def test_a_key_that_no_engine_can_hold_is_refused_in_one_sentence() -> None:
         assert direct.ask(path, {"key": coded(longest * 2)}) == (200, {"header": {"revision": "1"}})
 
 
+def test_a_put_that_ignores_the_lease_or_the_value_leaves_it_as_it_is() -> None:
+    direct = Direct(MemoryStore(), leases=[7, 8])
+    key = {"key": coded(b"a")}
+    direct.ask("kv/put", key | {"value": coded(b"1"), "lease": "7"})
+    seen = []
+    for body in (
+        {"value": coded(b"2"), "ignore_lease": True},
+        {"ignore_value": True, "lease": "8"},
+        {"ignore_value": True},
+    ):
+        assert direct.ask("kv/put", key | body)[0] == 200
+        [found] = direct.ask("kv/range", key)[1]["kvs"]
+        seen.append((found["value"], found.get("lease"), found["version"]))
+    assert seen == [(coded(b"2"), "7", "2"), (coded(b"2"), "8", "3"), (coded(b"2"), None, "4")]
+
+
 def test_an_answer_has_so_many_bytes_and_no_more(hundred: CountingView, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a transaction, all its ranges together; and a delete with prev_kv, which then deletes nothing."""
     everything = RangeRequest(key=b"0", range_end=b"\0")

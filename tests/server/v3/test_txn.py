@@ -110,6 +110,31 @@ def test_what_is_refused_half_way_is_taken_back(monkeypatch: pytest.MonkeyPatch)
     assert direct.ask("kv/put", {"key": coded(b"c")})[1] == {"header": {"revision": "3"}}
 
 
+ONE, RANGE = {"key": coded(b"a")}, {"key": coded(b"a"), "range_end": coded(b"b")}
+ANSWERED = {
+    "a key": {"request_range": ONE},
+    "a range": {"request_range": RANGE},
+    "a range with a limit": {"request_range": RANGE | {"limit": 1}},
+    "what a put replaced": {"request_put": ONE | {"prev_kv": True}},
+    "what was deleted": {"request_delete_range": ONE | {"prev_kv": True}},
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_all_that_a_transaction_answers_has_room_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few thousand operations fit into a request, and their keys may have the greatest values: else the answer takes
+    gigabytes of every node."""
+    direct = Direct(MemoryStore())
+    direct.ask("kv/put", {"key": coded(b"a"), "value": coded(b"v" * 1000)})
+    two = {"success": [{"request_range": ONE}, inner([ANSWERED[name]])]}
+    monkeypatch.setattr(kv.Room.__init__, "__defaults__", (2 * (1001 + kv.VERSION_BYTES) - 1,))
+    assert direct.ask("kv/txn", two)[0] == 429
+    assert direct.ask("kv/txn", {"success": [ANSWERED[name]]})[0] == 200
+    monkeypatch.setattr(kv.Room.__init__, "__defaults__", (2 * (1001 + kv.VERSION_BYTES),))
+    direct.ask("kv/put", {"key": coded(b"a"), "value": coded(b"v" * 1000)})
+    assert direct.ask("kv/txn", two)[0] == 200
+
+
 def test_a_result_that_is_none_of_the_four_holds() -> None:
     answer = Direct(MemoryStore()).ask("kv/txn", {"compare": [{"key": coded(b"a"), "result": 9, "version": 7}]})
     assert answer == (200, {"header": {"revision": "1"}, "succeeded": True})
