@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import engines
@@ -17,7 +17,7 @@ from engines.memory import MemoryStore
 from engines.simenv import Policy, SimEnv
 from server.evaluation import Evaluated, Request
 from server.mvcc import Compacted, FutureRevision, Revision, View, Writes
-from server.mvcc_compaction import EVERY, backlog, due, replaced
+from server.mvcc_compaction import EVERY, OWED_MAX, PACE, STEP_ROWS_MAX, backlog, due, replaced
 from server.mvcc_compaction_fast import fast_replaced
 from server.mvcc_fast import FastWrites
 from server.mvcc_rows import HISTORY, USER, State
@@ -202,9 +202,14 @@ def test_a_refused_request_leaves_nothing_and_takes_no_revision():
 def test_a_request_sees_what_it_and_the_entries_before_it_in_the_batch_have_written():
     store = grown([(b"a", b"1"), (b"c", b"1")])
     store.add([(b"b", b"2"), (b"c", None)])
-    store.add([request([("put", "d", "3", 0), ("delete", "a"), ("read",)])])
-    _, seen = store.apply()
-    assert [(record.key, record.value) for record in seen.answer[-1]] == [(b"b", b"2"), (b"d", b"3")]
+    steps = [("put", "d", "3", 0), ("delete", "a"), ("read",), ("put", "bb", "4", 0), ("delete", "d"), ("read",)]
+    store.add([request(steps)])
+    store.add([request([("read",)])])
+    _, seen, after = store.apply()
+    first, second = ([(record.key, record.value) for record in seen.answer[at]] for at in (2, 5))
+    assert first == [(b"b", b"2"), (b"d", b"3")]
+    assert second == [(b"b", b"2"), (b"bb", b"4")]
+    assert after.answer == [seen.answer[5]]
 
 
 def test_revisions_begin_with_the_first_request_and_older_rows_are_of_revision_1():
@@ -296,7 +301,44 @@ def test_a_step_of_compaction_is_bounded(monkeypatch):
     assert steps > 4
 
 
+def test_an_entry_that_changes_thousands_of_keys_is_paid_for_by_the_ones_after_it():
+    """Each walks over STEP_ROWS_MAX changes at most, for as long as the backlog lasts; then nothing is owed."""
+    turn = [(b"%d" % key, b"") for key in range(3000)]
+    store = grown(turn, turn, [request([("compact", 3)])], turn)
+    steps = [store.machine.revisions[2:]]
+    while backlog(store.machine.revisions):
+        store.add([(b"none", None)])
+        store.apply()
+        steps.append(store.machine.revisions[2:])
+    paid = STEP_ROWS_MAX // PACE
+    assert steps == [((2, 1024), 3000 - paid), ((2, 2048), 3000 - 2 * paid), ((3, 0), 3000 - 3 * paid)]
+    store.add([(b"none", None)])
+    store.apply()
+    assert store.machine.revisions.owed == 0
+
+
+def test_every_so_many_entries_pay_for_what_they_have_changed():
+    """PACE changes for each of theirs, and EVERY more, so that those who change nothing take it on, too."""
+    many = [(b"%d" % key, b"") for key in range(1000)]
+    store = grown(many, many, [request([("compact", 3)])])
+    for what, walked in (([(b"0", b"")], 60 * PACE + EVERY), ([(b"none", None)], 60 * PACE + 2 * EVERY)):
+        while store.machine.applied_index % EVERY != EVERY - 1:
+            store.add(what)
+            store.apply()
+        store.add(what)
+        store.apply()
+        assert store.machine.revisions[2:] == ((2, walked), 0)
+
+
+@pytest.mark.parametrize(("changes", "pays"), [(OWED_MAX - 1, False), (OWED_MAX, True)])
+def test_an_entry_pays_at_once_if_it_changes_many_keys(changes, pays):
+    many = [(b"%d" % key, b"") for key in range(OWED_MAX)]
+    store = grown(many, many, [request([("compact", 3)])], many[:changes])
+    assert backlog(store.machine.revisions) != pays
+
+
 @given(happened=WHAT_HAPPENS)
+@example(happened=[("simple", [("a", "")]), *[("request", [("put", "a", "", 0)])] * 2])
 def test_the_fast_form_of_compaction_deletes_the_same_rows_in_the_same_order(happened):
     """Of the same changes; also of those that were before revisions, that leave a lease, and of deletions."""
     store, model = Store(machine_on("memory")), Model()

@@ -145,6 +145,42 @@ def test_a_question_that_got_lost_is_asked_again() -> None:
     assert two.outcome() == Known(60, 60)
 
 
+def test_who_is_asked_and_does_not_lead_says_so_at_once() -> None:
+    """The next tick asks who leads then, and not only after the time in which nothing was heard."""
+    nodes = Nodes()
+    nodes.sim.grant(77, 60)
+    two = nodes[2]
+    two.raft.lead = 3  # it has not heard yet that node 1 leads
+    two.calls.renew(77, 7.0, two.told.append)
+    two.run()
+    nodes.deliver()
+    nodes.deliver()
+    assert not nodes[3].reads
+    two.raft.lead = 1
+    nodes.tick(0.05)
+    nodes.deliver()
+    nodes[1].confirm()
+    nodes.deliver()
+    assert two.outcome() == Known(60, 60)
+
+
+def test_while_nobody_leads_nothing_is_asked_and_a_new_leader_is_asked_at_the_next_tick() -> None:
+    nodes = Nodes()
+    nodes.sim.grant(77, 60)
+    two = nodes[2]
+    nodes.lead(0)
+    two.calls.renew(77, 7.0, two.told.append)
+    two.run()
+    nodes.tick(0.05)
+    assert not two.sent
+    nodes.lead(1)
+    nodes.tick(0.05)
+    nodes.deliver()
+    nodes[1].confirm()
+    nodes.deliver()
+    assert two.outcome() == Known(60, 60)
+
+
 def test_two_answers_to_one_question_are_one() -> None:
     nodes = Nodes()
     nodes.sim.grant(77, 60)

@@ -203,6 +203,15 @@ def test_an_expiry_that_got_lost_is_proposed_again() -> None:
     assert len(sim.leader.decided) == 1
 
 
+def test_a_lease_that_was_kept_alive_twice_in_one_moment_expires_once() -> None:
+    sim = Sim()
+    sim.grant(77, 2)
+    sim.run(1)
+    assert sim.renew(77) == sim.renew(77) == 2
+    sim.leader.keeper.count(3)
+    assert len(sim.leader.decided) == 1
+
+
 def test_another_table_is_begun_anew() -> None:
     """A snapshot was installed: what it has, a later leader knows, and gives the whole time."""
     sim = Sim(2)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engines.coding import DecodeError
-from engines.kvstore import WriteBatch
+from engines.kvstore import MAX_KEY_BYTES, WriteBatch
 from engines.memory import MemoryStore
 from server.limits import KEY_BYTES_MAX, LEASES_MAX
 from server.v3 import status
@@ -126,6 +128,25 @@ def test_the_table_is_read_again_from_the_engine() -> None:
     assert again.granted(-3) == Granted(60, 1)
     assert again.keys(-3) == [long_keys[0], long_keys[2], b"a"]
     assert again.keys(1 << 62) == [long_keys[1]]
+
+
+def test_the_rows_in_the_engine() -> None:
+    """They are what nodes find after a restart, and what snapshots carry: another form would be another version."""
+    leases, _ = table()
+    writes = Writes(leases)
+    lease = b"\0\0\0\0\0\0\0M"  # 77
+    fits, long_key = b"f" * (MAX_KEY_BYTES - 11), b"g" * (MAX_KEY_BYTES - 10)
+    leases.grant(77, 60, 258)
+    for key in (b"a", fits, long_key):
+        writes.put(key, 77)
+    batch = WriteBatch()
+    leases.put(batch, [], None)
+    assert batch.operations == [
+        (b"mlg" + lease, b"\x3c\0\0\0\0\0\0\0" + b"\x02\x01\0\0\0\0\0\0"),
+        (b"mlk" + lease + b"a", b""),
+        (b"mlk" + lease + fits, b""),
+        (b"mlx" + lease + hashlib.sha256(long_key).digest(), long_key),
+    ]
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"mlg1234", bytes(16)), (b"mlg12345678", bytes(8))])

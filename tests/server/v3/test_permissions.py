@@ -89,6 +89,17 @@ def test_neighbours_are_one_range_and_a_hole_stays_a_hole():
     assert Ranges([(b"a", b""), (b"a\0", b"c")]).hold(b"a", b"c")
 
 
+def test_ranges_that_meet_are_one_wherever_they_lie_among_others():
+    """The earlier ones stay as they are: nothing between them is permitted."""
+    ranges = Ranges([(b"a", b"b"), (b"d", b"f"), (b"e", b"g"), (b"g", b"h"), (b"k", FROM_KEY), (b"l", b"m")])
+    assert ranges.hold(b"d", b"h")
+    assert ranges.hold(b"k", FROM_KEY)
+    for hole in (b"b", b"c", b"h", b"j"):
+        assert not ranges.hold(hole)
+    assert not ranges.hold(b"a", b"d")
+    assert not ranges.hold(b"a", b"h")
+
+
 def test_to_read_is_not_to_write():
     permissions = permissions_of([Grant(READ, b"r"), Grant(WRITE, b"w"), Grant(READWRITE, b"x")])
     allowed = [

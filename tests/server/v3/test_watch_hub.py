@@ -213,6 +213,90 @@ def test_what_a_sink_has_no_room_for_is_read_again():
         assert seen == [(one.watcher, 3), (two.watcher, 3)]
 
 
+def watching(key, start, stop=None, prev_kv=False):
+    """A client with room, which wants puts and deletes."""
+    return Client(key, stop, start, False, False, prev_kv)
+
+
+def revisions(client):
+    return [change.main for change in client.seen]
+
+
+def test_a_watch_that_ends_while_its_stream_is_full_takes_no_other_along():
+    with contextlib.closing(Hub()) as world:
+        one, two = watching(b"a", 0), watching(b"b", 0)
+        two.watcher.sink = one  # two watches of one stream
+        one.deliver = lambda watcher, block: two.seen.extend(block.changes)
+        world.begin(one)
+        world.begin(two)
+        one.full = True
+        world.hub.applied(world.write(entry_of([(b"a", b"1"), (b"b", b"1")])))
+        world.drain()
+        assert world.hub.metrics()["watchers_unsynced"] == 2
+        world.hub.cancel(one.watcher)
+        one.full = False
+        world.hub.resume(one)
+        world.drain()
+        assert [change.record.key for change in two.seen] == [b"b"]
+        assert world.hub.metrics()["watchers_unsynced"] == 0
+
+
+def test_who_is_past_a_part_of_the_history_holds_up_nobody_who_watches_the_same_key():
+    """All three are served in one pass, from revision 2 on, in which the second one has nothing to get."""
+    with contextlib.closing(Hub()) as world:
+        for key in (b"a", b"z", b"z"):
+            world.write(entry_of([(key, b"1")]))
+        clients = [watching(b"z", 2), watching(b"a", 3), watching(b"a", 2)]
+        for client in clients:
+            world.begin(client)
+        world.drain()
+        assert [revisions(client) for client in clients] == [[3, 4], [], [2]]
+
+
+def test_a_pass_over_the_history_is_bounded_by_revisions_and_by_bytes(monkeypatch):
+    """So that others have their turn in between; a revision is never divided."""
+    for bound, most in (("BATCH_REVISIONS", 2), ("BATCH_BYTES", 798)):
+        with monkeypatch.context() as patch, contextlib.closing(Hub()) as world:
+            patch.setattr(watch_hub, bound, most)
+            for _ in range(5):
+                world.write(entry_of([(b"a", b"1"), (b"b", b"x" * 140)]))
+            client, passes = watching(b"a", 1, TO_THE_END), []
+            world.begin(client)
+            while world.calls:
+                world.turn()
+                passes.append(revisions(client))
+            assert passes[:3] == [[2, 2, 3, 3], [2, 2, 3, 3, 4, 4, 5, 5], [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]], bound
+
+
+def test_what_waits_for_the_streams_is_bounded_and_what_it_cannot_hold_is_read(monkeypatch):
+    for bound, most in (("PENDING_MAX", 4), ("PENDING_BYTES_MAX", 1200)):
+        with monkeypatch.context() as patch, contextlib.closing(Hub()) as world:
+            patch.setattr(watch_hub, bound, most)
+            client = watching(b"a", 0, TO_THE_END)
+            world.begin(client)
+            for count, gaps in ((2, 0), (3, 1)):  # so many batches fit, and one more doesn't
+                before = revisions(client)
+                for _ in range(count):
+                    world.hub.applied(world.write(entry_of([(b"a", b"x" * 140), (b"b", b"x" * 140)])))
+                assert revisions(client) == before
+                world.drain()
+                assert world.hub.metrics()["watch_gaps_total"] == gaps, bound
+            world.check(client)
+
+
+def test_what_a_change_replaced_is_told_from_the_revision_after_the_compacted_one_on():
+    """As etcd has it, which looks at the revision before the change."""
+    with contextlib.closing(Hub()) as world:
+        for value in (b"1", b"2", b"3", b"4"):
+            world.write(entry_of([(b"a", value)]))
+        world.write(lambda writes: writes.compact(3))
+        client, prevs = watching(b"a", 3, prev_kv=True), []
+        client.deliver = lambda watcher, block: prevs.extend(block.prevs)
+        world.begin(client)
+        world.drain()
+        assert [prev and prev.value for prev in prevs] == [None, b"2", b"3"]
+
+
 def test_nothing_is_lost_beside_a_thread_that_writes():
     """The order in which a watcher says that it is there and looks at the revision, and in which the writer does, decides."""
     rng = random.Random(f"beside {SEED}")
