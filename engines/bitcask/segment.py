@@ -345,6 +345,10 @@ class SegmentTable:
         segments = [*self.live.values(), *(segment for _, segment in self.retired)]
         return sum(segment.disk_bytes for segment in segments) + self.intent_bytes
 
+    def written_bytes(self) -> int:
+        """Of the files that current readers need, without what is allocated ahead. For any thread."""
+        return sum([segment.end + segment.hint_bytes for segment in list(self.live.values())])
+
     def sealed(self) -> dict[int, Segment]:
         """The segments that are not written to, oldest first."""
         return {file_id: seg for file_id, seg in sorted(self.live.items()) if not isinstance(seg, ActiveSegment)}

@@ -208,6 +208,11 @@ class BitcaskStore(KVStore):
         self.check_usable()
         return counters(self.core)
 
+    def size_bytes(self) -> int:
+        """As the contract says: records and hints of all segments. O(segments)."""
+        self.check_usable()
+        return self.core.table.written_bytes()
+
     def describe(self) -> dict[str, Any]:
         """The segments with their garbage, oldest first; the keydir, and the merge that is running. O(segments)."""
         self.check_usable()

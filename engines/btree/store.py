@@ -309,6 +309,12 @@ class BTreeStore(KVStore):
         del pin
         return stats
 
+    def size_bytes(self) -> int:
+        """As the contract says: the pages below the high-water mark, free ones among them, which is bbolt's `Tx.Size`. O(1)."""
+        self.check_usable()
+        meta = self._current.state.meta
+        return meta.high_water * meta.page_bytes
+
     def describe(self) -> dict[str, Any]:
         """The file's structure; `map` has a letter for each page: Meta, Freelist, Branch, Leaf, overflow, . free, w waiting."""
         self.check_usable()

@@ -23,7 +23,7 @@ from engines.lsm.statistics import TableStatistics
 from engines.lsm.version import FileMeta
 from engines.telling import counters, shown
 
-__all__ = ["approximate_size", "describe", "leveldb_property", "sketch", "stats"]
+__all__ = ["approximate_size", "describe", "leveldb_property", "size_bytes", "sketch", "stats"]
 
 MIB = 1 << 20
 FILES_MOST = 64  # tables that a sketch tells one by one, all levels together
@@ -92,6 +92,13 @@ def _disk_bytes(core: Core) -> int:
     if core.log is not None:
         size += core.log.file_bytes
     return size + sum([frozen.log_bytes for frozen in core.frozen])
+
+
+def size_bytes(core: Core) -> int:
+    """What `_disk_bytes` says, without older versions' tables and without what the log has allocated ahead. No locks."""
+    log, version = core.log, core.state.version
+    size = sum([version.level_bytes(level) for level in range(LEVELS)]) + core.versions.manifest_bytes + CURRENT_BYTES
+    return size + sum([frozen.log_bytes for frozen in core.frozen]) + (log.size_bytes if log is not None else 0)
 
 
 def describe(core: Core, background: Background) -> dict[str, Any]:

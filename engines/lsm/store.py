@@ -212,6 +212,11 @@ class LsmStore(KVStore):
         self.check_usable()
         return inspect.stats(self.core, self.background)
 
+    def size_bytes(self) -> int:
+        """As the contract says: the current version's tables, the logs and the manifest. O(tables)."""
+        self.check_usable()
+        return inspect.size_bytes(self.core)
+
     def describe(self) -> dict[str, Any]:
         """Levels with their files and key ranges, memtables, log, manifest, snapshots, the running compaction."""
         self.check_usable()

@@ -42,6 +42,7 @@ def calls_on(store: KVStore) -> dict[str, Callable[[], object]]:
         "compact": lambda: store.compact(),
         "check": lambda: store.check(),
         "stats": lambda: store.stats(),
+        "size_bytes": lambda: store.size_bytes(),
         "describe": lambda: store.describe(),
         "sketch": lambda: store.sketch(),
         "explain": lambda: store.explain(b"a"),

@@ -61,6 +61,7 @@ CALLS: dict[str, tuple[Callable[[KVStore], object], dict[bytes, bytes]]] = {
     "flush": (lambda store: store.flush(), OLD),
     "compact": (lambda store: store.compact(), OLD),
     "stats": (lambda store: store.stats(), OLD),
+    "size_bytes": (lambda store: store.size_bytes(), OLD),
     "describe": (lambda store: store.describe(), OLD),
     "check": (lambda store: store.check(), OLD),
     "close": (lambda store: store.close(), OLD),

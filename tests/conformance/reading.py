@@ -118,6 +118,7 @@ def reads(store: KVStore) -> Iterator[str]:
     with pytest.raises(ReadOnly), store.batch() as batch:
         batch.put(b"a", b"1")
     store.stats()
+    store.size_bytes()
     store.describe()
     store.sketch()
     try:

@@ -239,6 +239,20 @@ def test_compact_gives_space_back(store: KVStore, rng: random.Random) -> None:
     assert sum(1 for _ in store.scan()) == 50
 
 
+def test_a_store_knows_its_size(store: KVStore, rng: random.Random) -> None:
+    """KVStore.size_bytes: what is written counts at once, flushed or not, and no longer once it was deleted and compacted."""
+    for number in range(500):
+        store.put(b"%03d" % number, rng.randbytes(1_000), sync=False)
+    written, stats = store.size_bytes(), store.stats()
+    assert 500_000 <= written <= (stats.disk_bytes or stats.live_bytes)
+    store.flush()
+    assert store.size_bytes() >= 500_000
+    for number in range(450):
+        store.delete(b"%03d" % number)
+    store.compact()
+    assert store.size_bytes() <= written / 2
+
+
 @pytest.mark.persistent
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_reopening_keeps_everything(open_store: OpenStore, layout: str) -> None:
