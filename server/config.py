@@ -54,6 +54,8 @@ class NodeConfig:
     peer_secret: what all members prove to each other that they have; empty only on loopback.
     listen_peer: where this node listens for peers, if they reach it at another address than it has itself (NAT, a proxy).
     retention: how many revisions a leader keeps: it compacts the rest once there are twice as many; 0: all (server/v3/etcd.py).
+    quota_bytes: how large its store may become before this node has the alarm NOSPACE raised; 0: as large as it will
+    (server/v3/quota.py).
     name, client_urls: what this node publishes of itself for member/list of the v3 interface; nothing if both are empty.
     skip_entries: committed entries that can't be decoded and are passed over (server/IDENTITY.md says when that is safe).
     """
@@ -75,6 +77,7 @@ class NodeConfig:
     skip_entries: frozenset[int] = frozenset()
     listen_peer: tuple[str, int] | None = None
     retention: int = RETENTION
+    quota_bytes: int = 0
     name: str = ""
     client_urls: tuple[str, ...] = ()
     joining: Joining | None = None

@@ -5,10 +5,10 @@ All of it goes through Raft, and is the same on every node.
     NOSPACE    put, lease/grant and a txn with a put in one of its branches are refused; deleting and compacting make room
     CORRUPT    nothing is changed any more: put, deleterange, txn, compaction, lease/grant and lease/revoke are refused
 
-They hold for the whole cluster, whichever node they are of, until all of their kind are deactivated. In etcd a node raises
-NOSPACE by itself beyond its quota, and CORRUPT when its hashes differ from the others'. Here nodes have no quota, and one that
-differs stops by itself (server/divergence.py): alarms are raised by clients. Simple writes are refused by the same rules:
-a PUT and a batch with a put as a put is, all else as a deleterange (server/v3/simple_writes.py).
+They hold for the whole cluster, whichever node they are of, until all of their kind are deactivated. Clients raise them, and
+a node that is at its quota NOSPACE (server/v3/quota.py). In etcd a node also raises CORRUPT when its hashes differ from the
+others'; here it stops by itself (server/divergence.py). Simple writes are refused by the same rules: a PUT and a batch with
+a put as a put is, all else as a deleterange (server/v3/simple_writes.py).
 
     malarm        one row: a protobuf AlarmResponse with all of them, by member and kind; no row if there is none
     mdowngrade    the version to which somebody wants to go back; no row if nobody does. Nothing follows from it

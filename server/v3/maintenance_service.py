@@ -61,7 +61,7 @@ def _status(etcd: Any, caller: Caller, request: rpc.StatusRequest) -> rpc.Status
     return rpc.StatusResponse(
         header=etcd.header(node.machine.revision),
         version=SERVER_VERSION,
-        dbSize=stats.disk_bytes or stats.live_bytes,
+        dbSize=node.machine.store.size_bytes(),
         leader=leader,
         raftIndex=raft.commit_index,
         raftTerm=raft.term,

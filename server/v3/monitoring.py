@@ -43,7 +43,6 @@ _SAME = {
     "etcd_disk_backend_commit_duration_seconds": "apply_duration_seconds",
     "etcd_disk_wal_fsync_duration_seconds": "wal_fsync_duration_seconds",
     "etcd_disk_wal_write_bytes_total": "wal_written_bytes_total",
-    "etcd_mvcc_db_total_size_in_bytes": "engine_disk_bytes",
     "etcd_mvcc_db_total_size_in_use_in_bytes": "engine_live_bytes",
     "etcd_server_is_leader": "is_leader",
     "etcd_server_leader_changes_seen_total": "leader_changes_total",
@@ -60,7 +59,7 @@ describe(
         "etcd_disk_backend_commit_duration_seconds": "What it takes to write a batch of applied entries to the engine.",
         "etcd_disk_wal_fsync_duration_seconds": "What an fsync of the Raft log takes.",
         "etcd_disk_wal_write_bytes_total": "Bytes that were written to the Raft log.",
-        "etcd_mvcc_db_total_size_in_bytes": "Bytes of the engine's files.",
+        "etcd_mvcc_db_total_size_in_bytes": "Bytes that the engine takes, without room that its files have for later.",
         "etcd_mvcc_db_total_size_in_use_in_bytes": "Bytes of them that a reader can reach.",
         "etcd_server_has_leader": "1 if this node knows a leader, else 0.",
         "etcd_server_health_failures": "How often /health said false.",
@@ -71,6 +70,7 @@ describe(
         "etcd_server_leader_changes_seen_total": "Leaders that this node has begun to follow, or to be.",
         "etcd_server_proposals_applied_total": "Index of the last entry that is in the engine.",
         "etcd_server_proposals_committed_total": "Index of the last entry that is known to be committed.",
+        "etcd_server_quota_backend_bytes": "So many bytes the engine may take; left out where that has no bound.",
         "etcd_server_version": "1 for the 'server_version' label with the version that this server answers as.",
     }
 )
@@ -152,5 +152,7 @@ def etcd_metrics(node: Any, ours: Metrics) -> Metrics:
         "etcd_server_is_learner": int(own is not None and own.learner),
         "etcd_server_health_failures": counts.failures,
         "etcd_server_health_success": counts.success,
+        "etcd_mvcc_db_total_size_in_bytes": node.machine.store.size_bytes(),
+        **({"etcd_server_quota_backend_bytes": quota} if (quota := node.config.quota_bytes) else {}),
         **{name: ours[same] for name, same in _SAME.items() if same in ours},
     }

@@ -3,6 +3,7 @@
     Etcd ── attach ─▶ Standing ─┬─ attributes    server/v3/attributes.py    what all members have published
                                 ├─ publisher     the same                   that this node does
                                 ├─ alarms        server/v3/alarms.py        what is wrong, and forbidden meanwhile
+                                ├─ quota         server/v3/quota.py         that this node's store has become too large
                                 └─ health        how often GET /health said what
 
 and the entries that change them: alarm, cluster_member_attr_set, downgrade_info_set.
@@ -13,17 +14,18 @@ Follows etcd's server/etcdserver/server.go, where it meets membership and alarms
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from server.address_book import AddressBook
 from server.config import NodeConfig
 from server.mvcc import Writes
-from server.statemachine import OwnKeys
+from server.statemachine import OwnKeys, StateMachine
 from server.v3 import rpc
 from server.v3.alarms import Alarms
 from server.v3.attributes import Attributes, Publisher, Said
 from server.v3.messages import Message
+from server.v3.quota import Quota
 
 __all__ = ["HealthCounts", "Standing", "alarm", "downgrade_info_set", "member_attr_set"]
 
@@ -37,6 +39,14 @@ class Node(Protocol):
     def config(self) -> NodeConfig: ...
     @property
     def members(self) -> AddressBook: ...
+    @property
+    def machine(self) -> StateMachine: ...
+
+
+class Proposing(Protocol):
+    """What has something proposed by itself."""
+
+    def due(self, now: float) -> rpc.InternalRaftRequest | None: ...
 
 
 class HealthCounts:
@@ -59,7 +69,7 @@ class Standing:
     def __init__(self) -> None:
         self._node: Node | None = None
         self._publisher: Publisher | None = None
-        self._propose: Callable[[rpc.InternalRaftRequest], object] | None = None
+        self._proposing: Sequence[Proposing] = ()
         self.alarms = Alarms()
         self.attributes = Attributes(lambda: () if self._node is None else self._node.members.book.members)
         self.health = HealthCounts()
@@ -71,6 +81,10 @@ class Standing:
         config = node.config
         said = Said(config.name, config.client_urls)
         self._publisher = Publisher(node.id, said, self.attributes)
+        self._proposing = [self._publisher]
+        if config.quota_bytes:
+            quota = Quota(node.id, config.quota_bytes, node.machine.store.size_bytes, self.alarms)
+            self._proposing = [quota, self._publisher]
 
     @property
     def published(self) -> bool:
@@ -78,12 +92,14 @@ class Standing:
         return self._publisher is not None and self._publisher.published
 
     def tick(self, now: float, leader: int) -> None:
-        """A tick of the node: what it says of itself is proposed, if it isn't kept, and a leader is known."""
-        node, publisher, propose = self._node, self._publisher, self._propose
-        if node is None or publisher is None or propose is None:
+        """A tick of the node: what it says of itself, and that it has no space, is proposed, if it isn't kept and a leader is
+        known."""
+        node = self._node
+        if node is None or not leader or node.id not in node.members.book.members:
             return
-        if leader and node.id in node.members.book.members and (request := publisher.due(now)) is not None:
-            propose(request)
+        for part in self._proposing:
+            if (request := part.due(now)) is not None:
+                self._propose(request)
 
 
 # ---- while applying -------------------------------------------------------------------------------------------------

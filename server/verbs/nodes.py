@@ -47,7 +47,7 @@ from server.routes_page import page_url
 from server.secret import SecretError, read_secret
 from server.strangers import Strangers
 from server.transport import SecretMissing, require_secret
-from server.verbs.words import AddVerb, UsageError, count, port
+from server.verbs.words import AddVerb, UsageError, count, port, quota
 
 __all__ = ["add", "peers_of", "stop_event"]
 
@@ -58,6 +58,10 @@ PAGE_HELP = "client URLs of other nodes: this node's live page shows them, too, 
 RETENTION_HELP = (
     "how many revisions the leader keeps: it compacts the rest once there are twice as many; 0: all "
     f"(default: {RETENTION:,})"
+)
+QUOTA_HELP = (
+    "a node whose store takes that many bytes raises the alarm NOSPACE, and nothing more can be put; 0 and below: never "
+    "(default: 0)"
 )
 ADVERTISE_HELP = (
     "where clients reach it, for the list of members (default: --host, or its peers' name for it, and --port)"
@@ -102,6 +106,7 @@ def add(verb: AddVerb) -> None:
     serve.add_argument("--advertise-client-urls", metavar="URL,URL", help=ADVERTISE_HELP)
     serve.add_argument("--page-with", metavar="URL,URL", help=PAGE_HELP)
     serve.add_argument("--auto-compaction-retention", type=count, metavar="N", default=RETENTION, help=RETENTION_HELP)
+    serve.add_argument("--quota-backend-bytes", type=quota, metavar="N", default=0, help=QUOTA_HELP)
     serve.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
     serve.add_argument("--lab", metavar="URL", help=SERVE_LAB_HELP)
     serve.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
@@ -122,6 +127,7 @@ def add(verb: AddVerb) -> None:
         help=f"{OPTION_HELP}, and goes to each node that has it",
     )
     cluster.add_argument("--auto-compaction-retention", type=count, metavar="N", help=RETENTION_HELP)
+    cluster.add_argument("--quota-backend-bytes", type=quota, metavar="N", help=QUOTA_HELP)
     cluster.add_argument("--log-format", choices=LOG_FORMATS, default="text", help=LOG_HELP)
     cluster.add_argument("--data", default="data", help="where the nodes' directories are (default: %(default)s)")
     cluster.add_argument("--port", type=port, default=FIRST_PORT, help="node 1's client port (default: %(default)s)")
@@ -156,6 +162,7 @@ def _serve(options: argparse.Namespace) -> int:
             engine_options=engine_options(options.engine, options.option),
             cluster_token=options.cluster_token, peer_secret=_peer_secret(options, (listener or peers[options.id])[0]),
             skip_entries=frozenset(options.skip_entry), joining=joining, retention=options.auto_compaction_retention,
+            quota_bytes=options.quota_backend_bytes,
             name=_name(options), client_urls=_client_urls(options, peers[options.id][0]),
         )  # fmt: skip
         node = Node(config if lab is None else dataclasses.replace(config, env=lab.env()))
@@ -306,8 +313,11 @@ def _cluster(options: argparse.Namespace) -> int:
     stop = stop_event()
     nodes = [names[at % len(names)] for at in range(count)]
     shares = share_out(nodes, options.option)
-    keep = options.auto_compaction_retention
-    more = [] if keep is None else ["--auto-compaction-retention", str(keep)]
+    told = {
+        "--auto-compaction-retention": options.auto_compaction_retention,
+        "--quota-backend-bytes": options.quota_backend_bytes,
+    }
+    more = [word for flag, number in told.items() if number is not None for word in (flag, str(number))]
     more += _strangers_flags(options)
     with LocalCluster(nodes, options.data, options.port, shares, packages, options.log_format, more) as cluster:
         with _lab(cluster, options.port - 1) if options.lab else contextlib.nullcontext() as lab:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-__all__ = ["AddVerb", "UsageError", "count", "one_line", "port"]
+__all__ = ["AddVerb", "UsageError", "count", "one_line", "port", "quota"]
 
 AddVerb = Callable[..., argparse.ArgumentParser]
 """add(name, run, text, *words): a verb that calls `run` with the parsed options; words: its arguments without a dash."""
@@ -28,6 +28,15 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
         raise argparse.ArgumentTypeError(f"it is a number, and not {text!r}")
     return int(text)
+
+
+def quota(text: str) -> int:
+    """An argument that bounds a number of bytes as etcd's do, of 64 bits; 0 for a negative one: no bound. Raises
+    ArgumentTypeError."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) < 1 << 63):
+        raise argparse.ArgumentTypeError(f"it is a whole number of bytes, below 2^63, and not {text!r}")
+    return max(0, int(text))
 
 
 def one_line(error: Exception) -> int:

@@ -25,6 +25,8 @@ from server.config import NodeConfig
 from server.http import FrontEnd
 from server.node import Node
 from server.strangers import Strangers
+from server.v3.rpc import AlarmType
+from server.verbs.words import quota
 from tests.server.local_nodes import free_ports
 
 __all__ = ["Etcd", "Nodes", "Ours", "System"]
@@ -79,6 +81,7 @@ class Ours:
         told = dict(zip(flags[::2], flags[1::2]))
         hosts = frozenset(told.pop("--host-whitelist", "*").split(","))
         strangers = Strangers(frozenset(told.pop("--cors", "*").split(",")), hosts)
+        quota_bytes = quota(told.pop("--quota-backend-bytes", "0"))
         assert not told, f"the runner doesn't know these flags: {told}"
         self._nodes: list[tuple[FrontEnd, Node] | None] = []
         try:
@@ -86,6 +89,7 @@ class Ours:
                 engine = engines[(at - 1) % len(engines)]
                 port = self.ports[at - 1]
                 said: dict[str, Any] = {"name": f"s{at}", "client_urls": (f"http://127.0.0.1:{port}",)}
+                said["quota_bytes"] = quota_bytes
                 config = NodeConfig(at, peers, f"{self._directory}/s{at}", engine, tick_s=tick_s, **said)
                 self._nodes.append(_serving(Node(config), port, strangers))
             for each in self._nodes:
@@ -94,6 +98,7 @@ class Ours:
                 each[0].start()
             eventually("all nodes have a leader", lambda: self._agree() and self._answer())
             eventually("all know of each other what they published", self._named)
+            eventually("who is at the quota has raised the alarm", lambda: self._within(quota_bytes))
         except BaseException:
             self.__exit__()
             raise
@@ -120,6 +125,14 @@ class Ours:
     def _named(self) -> bool:
         members = range(1, len(self._nodes) + 1)
         return all(each[1].etcd.attributes.of(at).name for each in self._nodes if each is not None for at in members)
+
+    def _within(self, quota_bytes: int) -> bool:
+        """Whether each node is within its quota, or has raised its alarm: a real etcd does that at the first put."""
+        nodes = [each[1] for each in self._nodes if each is not None and quota_bytes]
+        return all(
+            node.machine.store.size_bytes() < quota_bytes or (node.id, AlarmType.NOSPACE) in node.etcd.alarms.raised
+            for node in nodes
+        )
 
     def leader(self) -> int:
         return next(status["leader"] for status in self._status()) - 1

@@ -18,12 +18,13 @@ import pytest
 from server import verbs
 from server.changes import MOVE, Wish
 from server.cli import MODULES, main
-from server.cluster import metcd_command
+from server.cluster import ClusterError, metcd_command
 from server.config import NodeConfig
 from server.errors import NoLeader, OutcomeUnknown
 from server.identity import read_identity
 from server.node import Node
-from server.verbs import dataset
+from server.transport import SecretMissing
+from server.verbs import dataset, nodes
 from tests.server.fake_node import FakeNode, serving
 from tests.server.local_nodes import eventually, free_ports
 
@@ -334,6 +335,10 @@ def serve(tmp_path, **changes):
         ({"cluster": "http://a:1,http://a:1"}, "twice"),
         ({"port": "70000"}, "a port is a number"),
         ({"port": "x"}, "a port is a number"),
+        ({"quota-backend-bytes": "2GB"}, "it is a whole number of bytes, below 2^63, and not '2GB'"),
+        ({"quota-backend-bytes": "1.5"}, "it is a whole number of bytes"),
+        ({"quota-backend-bytes": str(1 << 63)}, "it is a whole number of bytes"),
+        ({"quota-backend-bytes": ""}, "it is a whole number of bytes"),
         ({"listen-peer": "127.0.0.1:1"}, "--listen-peer: a node's URL is http://host:port"),
         ({"listen-peer": "http://10.1.2.3:3380"}, "--peer-secret-file"),
         ({"host": "no.such.host.invalid"}, "no.such.host.invalid"),
@@ -342,6 +347,28 @@ def serve(tmp_path, **changes):
 )
 def test_bad_words_for_serve_are_refused_in_one_line(tmp_path, refused, changes, says):
     assert says in refused(*serve(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(("told", "quota_bytes"), [([], 0), (["-1"], 0), (["0"], 0), (["2147483648"], 1 << 31)])
+def test_a_quota_reaches_each_node(tmp_path, monkeypatch, refused, told, quota_bytes):
+    """`cluster` passes on what it is told, and `serve` says it to its node: both are stopped here where they do."""
+    passed, configs = [], []
+
+    def cluster(*words):
+        passed.extend(words[-1])
+        raise ClusterError("as far as this")
+
+    def node(config):
+        configs.append(config)
+        raise SecretMissing("as far as this")
+
+    monkeypatch.setattr(nodes, "LocalCluster", cluster)
+    monkeypatch.setattr(nodes, "Node", node)
+    option = ["--quota-backend-bytes", *told] if told else []
+    assert "as far as this" in refused("cluster", *option)
+    assert len(passed) == len(option)
+    assert "as far as this" in refused(*serve(tmp_path), *passed)
+    assert [config.quota_bytes for config in configs] == [quota_bytes]
 
 
 def test_a_taken_port_is_named(tmp_path, refused):
