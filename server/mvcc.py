@@ -155,7 +155,15 @@ class View:
         return self._reader.scan()
 
     def prev_of(self, change: Change) -> Record | None:
-        """The version that a change replaced; None if there was none, or if compaction has passed it."""
+        """What a key had before the revision of a change; None if it had nothing, the change made the key, or compaction has
+        passed it. So of two changes of a key in one revision, the second has the same as the first, as in etcd."""
+        if not change.deleted and change.record.create == change.main:
+            return None
+        while change.prev is not None and change.prev.main == change.main:
+            row = self._get(history_key(change.prev))
+            if row is None:
+                return None
+            change = read_change(history_key(change.prev), row)
         if change.prev is None:
             return None
         if change.prev == BEFORE:

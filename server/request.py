@@ -228,7 +228,7 @@ def _parse_block(block: bytes) -> Fields:
         heeded.get(b"authorization"),
         next((heeded[name] for name in _TOKENS if heeded.get(name)), None),
         heeded.get(b"grpc-metadata-hasleader") == b"true",
-        heeded.get(b"grpc-timeout"),
+        heeded.get(b"grpc-timeout") or None,
         _override(heeded),
     )
 

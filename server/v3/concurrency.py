@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from server.errors import NodeError
 from server.mvcc import Compacted
 from server.v3 import status, txn
-from server.v3.failures import check, patiently, status_of
+from server.v3.failures import check, confirmed, status_of
 from server.v3.kv import check_range, range_of
 from server.v3.lease_service import grant
 from server.v3.method import CHECK_S, Caller
@@ -131,7 +131,7 @@ class Client:
     def range(self, request: RangeRequest) -> RangeResponse:
         """A linearizable range. Raises Status, NodeError."""
         check_range(request)
-        patiently(self._etcd.barrier, self._identified, REQUEST_S)
+        confirmed(self._etcd.barrier, self._identified, REQUEST_S, status.TIMEOUT)
         caller = self._caller
         with self._etcd.view() as view:
             self._etcd.auth.check_range(caller, request.key, request.range_end)

@@ -21,6 +21,7 @@ Invariants:
 4. Bad JSON in the first message is an answer of its own. Later it ends the body, and the stream goes on: its client may be
    listening for the watches that it has.
 5. A stream that has ended in order gives its connection back, if the client may use it again.
+6. A stream whose client has given it a time (Grpc-Timeout) ends with an error then.
 
 Left out: HTTP/1.0, which has no chunks (server/connection.py refuses it).
 
@@ -46,7 +47,7 @@ from server.loop import READABLE, WRITABLE
 from server.request import BadRequest, Request
 from server.v3.chunks import LAST_CHUNK, chunk_of, line_of
 from server.v3.documents import Documents
-from server.v3.failures import status_of
+from server.v3.failures import DEADLINE, status_of
 from server.v3.jobs import Jobs
 from server.v3.jsonpb import parse
 from server.v3.method import Caller, Incoming, Stream
@@ -209,12 +210,19 @@ class StreamConnection:
         """The body goes on with what is no message."""
         if self._opened:
             self._ask_no_more()
-            return
-        self._asked = self._opened = True
+        else:
+            self._refuse(status)
+
+    def _refuse(self, status: Status) -> None:
+        """Answers with an error, in place of messages."""
+        self._asked = self._opened = self._head_sent = True
         keep_alive = self._request.keep_alive and self._body.over
-        self._head_sent = True
         self._push(self._port.error_answer(self._request, status, keep_alive))
         self._finish_when_sent()
+
+    def too_late(self) -> None:
+        """The time is over that the client has given the call."""
+        (self._fail if self._head_sent else self._refuse)(Status(Code.DEADLINE_EXCEEDED, DEADLINE))
 
     def _ask_no_more(self) -> None:
         self._asked = True
@@ -235,6 +243,9 @@ class StreamConnection:
             return
         self._opened = True
         self._set_deadline(math.inf)
+        if self.caller.until <= time.monotonic():
+            self.too_late()
+            return
         try:
             if self.caller.wants_leader and not self._around.etcd.has_leader():
                 raise Status(*NO_LEADER)

@@ -73,6 +73,7 @@ class Streams:
         self._workers: ThreadPoolExecutor | None = None
         self._opened = self._refused = self._places = 0
         self._wanting: set[StreamConnection] = set()  # a leader
+        self._hurried: set[StreamConnection] = set()  # to which their clients have given a time
         self._leaderless_since = math.inf
         self._loop.at_sweep(self._sweep)
 
@@ -154,6 +155,8 @@ class Streams:
         self._here.add(stream)
         if stream.caller.wants_leader:
             self._wanting.add(stream)
+        if stream.caller.until != math.inf:
+            self._hurried.add(stream)
         stream.begin(received)
 
     def _end(self) -> None:
@@ -164,6 +167,9 @@ class Streams:
     def _sweep(self, now: float) -> None:
         for stream in [each for each in self._timed if each.deadline < now]:
             stream.expire()
+        for stream in [each for each in self._hurried if each.caller.until <= now]:
+            self._hurried.discard(stream)
+            stream.too_late()
         if self._wanting:
             self._leaderless_since = math.inf if self.etcd.has_leader() else min(self._leaderless_since, now)
             if now - self._leaderless_since > LEADERLESS_S:
@@ -203,6 +209,7 @@ class Streams:
         self._here.discard(stream)
         self._timed.discard(stream)
         self._wanting.discard(stream)
+        self._hurried.discard(stream)
         with self._guard:
             self._places -= 1
 

@@ -24,7 +24,8 @@ Invariants:
    leader: that is a gap, and after it every watcher is unsynced. So events are lost for nobody.
 4. The node's thread never waits, and pays nothing for what nobody watches: it sets the current revision before it looks
    whether somebody does (`Watched`), and who begins to watch says so before it looks at the current revision.
-5. A watcher whose `next` is below the compacted revision is told so and ends.
+5. A watcher whose `next` is below the compacted revision is told so and ends. While nothing is compacted that revision is -1,
+   and a watcher from -1 on is given what comes from here on, as by etcd.
 
 Left out: etcd's victims (responses that wait for a full channel), since the history has the same.
 Follows etcd's server/mvcc/watchable_store.go.
@@ -379,6 +380,10 @@ class WatchHub:
             elif watcher.next < oldest:
                 self.cancel(watcher)
                 watcher.sink.compacted(watcher, oldest)
+            elif watcher.next < 0:
+                self._take_out(watcher)
+                watcher.next = revision + 1
+                self._sync(watcher)
             elif watcher.sink.full:
                 self._take_out(watcher)
                 self._park(watcher)

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from server.limits import WATCHES_MAX
 from server.v3.method import Caller, Incoming, Stream
 from server.v3.rpc import ResponseHeader, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse
-from server.v3.status import COMPACTED, PERMISSION_DENIED, TOO_MANY_REQUESTS, Sentence, Status
+from server.v3.status import PERMISSION_DENIED, TOO_MANY_REQUESTS, Sentence, Status
 from server.v3.watch_hub import Block, Watcher, WatchHub
 from server.v3.watch_index import TO_THE_END
 from server.v3.watch_wire import chunks_of_block
@@ -196,8 +196,6 @@ class WatchStream:
             self._refuse(NO_WATCH, EMPTY_RANGE)
         elif watch_id and watch_id in self._watchers:
             self._refuse(NO_WATCH, DUPLICATE_ID)
-        elif request.start_revision < 0:
-            self._refuse(NO_WATCH, COMPACTED.sentence)
         elif self._etcd.watches.count >= WATCHES_MAX:
             self._refuse(NO_WATCH, _as_go_says(TOO_MANY_REQUESTS))
         else:

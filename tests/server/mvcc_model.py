@@ -144,11 +144,11 @@ class Model:
         main, sub = self._next()
         create, version = (before.create, before.version + 1) if before else (main, 1)
         self.now[key] = record = Record(key, value, create, main, version, lease, sub)
-        self.changes.append((main, sub, key, record, before))
+        self.changes.append((main, sub, key, record, None if create == main else self.contents[main - 1][key]))
 
     def _delete(self, key: bytes) -> None:
         before = self.now.get(key)
         if before is not None:
             main, sub = self._next()
             del self.now[key]
-            self.changes.append((main, sub, key, None, before))
+            self.changes.append((main, sub, key, None, self.contents[main - 1].get(key)))

@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -305,6 +306,27 @@ def test_it_ends_when_the_leader_has_been_away_for_long(streams, node, monkeypat
         other.until(answer(2))
         node.opened[1].out.send(rpc.WatchResponse(watch_id=3))
         other.until(answer(3))
+
+
+LATE = Status(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+
+
+def test_a_stream_ends_with_an_error_when_its_client_s_time_is_over(streams, node):
+    caller = Caller(until=time.monotonic() + 0.1)
+    with Client(streams, *sized(1), caller=caller) as client, Client(streams, *sized(2)) as other:
+        client.until(answer(1))
+        client.until(chunk_of(LATE.stream_line()) + b"0\r\n\r\n")
+        assert node.closed.wait(WAIT_S)
+        other.until(answer(2))
+        node.opened[1].out.send(rpc.WatchResponse(watch_id=3))
+        other.until(answer(3))
+
+
+@pytest.mark.parametrize("body", [sized(1), (b"Content-Length: 90\r\n", create(1)[:20])])
+def test_one_without_messages_is_an_answer_when_its_time_is_over(streams, node, body):
+    with Client(streams, *body, caller=Caller(until=time.monotonic())) as client:
+        client.until(b"HTTP/1.1 504\r\n\r\n" + LATE.body())
+    assert node.opened == []
 
 
 def test_a_client_that_reads_nothing_fills_its_queue_and_is_cut_off(streams, node, monkeypatch):

@@ -121,13 +121,25 @@ def test_ids_are_the_clients_or_the_next_that_is_free(node):
     assert out.sent[-1].cancel_reason == "mvcc: duplicate watch ID provided on the WatchStream"
 
 
-def test_an_empty_range_and_a_negative_revision_are_refused(node):
+def test_an_empty_range_is_refused(node):
     stream, out = node.open()
     stream.received(create(b"b", range_end=b"a"))
-    stream.received(create(start_revision=-1))
-    assert [told(message)[:2] for message in out.sent] == [("created canceled", -1)] * 2
+    assert [told(message)[:2] for message in out.sent] == [("created canceled", -1)]
     stream.received(create(b"", range_end=b"\0"))  # everything
     assert told(out.sent[-1]) == ("created", 0, 1)
+
+
+def test_a_watch_from_minus_1_begins_now_and_one_from_before_is_told_that_it_is_compacted(node):
+    node.put(b"a")
+    stream, out = node.open()
+    stream.received(create(start_revision=-1))
+    stream.received(create(start_revision=-2))
+    node.drain()
+    node.put(b"a")
+    assert [told(message) for message in out.sent] == [
+        ("created", 0, 2), ("created", 1, 2), ("canceled", 1, 0), ("events", 1),
+    ]  # fmt: skip
+    assert out.sent[2].compact_revision == -1
 
 
 def test_after_a_cancellation_there_are_no_events_and_only_what_is_there_can_be_cancelled(node):
