@@ -8,7 +8,7 @@
 # much as clients can send in 0.1 s.
 #
 # Seen, of 5 puts of 300,000 bytes each:
-#   with a second between two: 2 taken; one right after the other: more, all 5 as a rule
+#   with a second between two: 2 taken; one right after the other: more, up to all 5
 set -euo pipefail
 
 work=$(mktemp -d)
