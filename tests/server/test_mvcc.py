@@ -20,7 +20,7 @@ from server.mvcc import Compacted, FutureRevision, Revision, View, Writes
 from server.mvcc_compaction import EVERY, OWED_MAX, PACE, STEP_ROWS_MAX, backlog, due, replaced
 from server.mvcc_compaction_fast import fast_replaced
 from server.mvcc_fast import FastWrites
-from server.mvcc_rows import HISTORY, USER, State
+from server.mvcc_rows import HISTORY, USER, State, read_change
 from server.statemachine import StateMachine
 from tests.conformance.engine_table import TINY
 from tests.server.mvcc_model import Model, Refused, Store, machine_on, request
@@ -363,6 +363,15 @@ def test_a_damaged_change_ends_compaction(form):
     for damaged in (row[:20], b"\x07" + row[1:]):
         with pytest.raises(DecodeError):
             form(writes, [(key, damaged)])
+
+
+def test_a_change_that_ends_before_its_value_is_damage():
+    store = grown([(b"key", b"1")])
+    [(key, row)] = store.machine.store.scan(prefix=HISTORY)
+    assert read_change(key, row[:-1]).record.value == b""
+    for size in range(len(row) - 1):
+        with pytest.raises(DecodeError):
+            read_change(key, row[:size])
 
 
 def test_a_leader_compacts_once_there_are_twice_as_many_revisions_as_it_keeps():

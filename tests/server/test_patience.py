@@ -134,6 +134,16 @@ def test_who_knows_no_leader_waits_for_none() -> None:
     assert world.ticks_until(MSG_PRE_VOTE) < 2 * ELECTION_TICK
 
 
+def test_who_waits_and_learns_that_its_leader_is_none_any_more_waits_no_longer() -> None:
+    world = World()
+    world.hear_leader()
+    world.applied_for(WAIT_S_MAX)
+    world.tick()
+    world.raft.step(Message(MSG_PRE_VOTE_RESP, to=1, from_=3, term=2, reject=True))
+    assert world.raft.lead == 0
+    assert world.ticks_until(MSG_PRE_VOTE) < 2 * ELECTION_TICK
+
+
 def test_a_machine_knows_what_its_longest_batch_took_since_it_was_asked() -> None:
     times = iter([0.0, 3.0, 3.0, 4.0, 4.0, 4.5])
     machine = TimedMachine(MemoryStore(), 0, (), (), now=lambda: next(times))

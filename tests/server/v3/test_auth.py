@@ -206,6 +206,7 @@ def test_a_user_who_is_gone_is_denied():
     auth = ready()[0].auths[0]
     eve = Caller(username="eve", auth_revision=auth.table.revision)
     assert _sentence(auth.check_range, eve, b"a", b"") == status.PERMISSION_DENIED
+    assert _sentence(auth.check_known, eve) == status.PERMISSION_DENIED
     assert _sentence(auth.check_root, eve) == status.PERMISSION_DENIED
 
 

@@ -99,6 +99,20 @@ def test_a_lock_is_handed_on_in_the_order_of_the_requests(node: Node) -> None:
     assert third.end().key == b"l/30"
 
 
+def test_who_asks_again_keeps_its_place(node: Node) -> None:
+    """By its lease: the holder is told so again at once, and who waits goes on waiting."""
+    first = lock(node.etcd, NOBODY, LockRequest(name=b"l", lease=16))
+    second = begin(lock, node, LockRequest(name=b"l", lease=32), b"l/20")
+    revision = node.machine.revision
+    assert Begun(lock, node, LockRequest(name=b"l", lease=16)).end().key == first.key
+    again = Begun(lock, node, LockRequest(name=b"l", lease=32))
+    eventually("it waits", lambda: node.etcd.hub.metrics()["watchers"] == 2)
+    assert node.machine.revision == revision, "nothing is put"
+    unlocked = unlock(node.etcd, NOBODY, UnlockRequest(key=first.key))
+    assert unlocked.header.revision == revision + 1
+    assert [each.end().key for each in (second, again)] == [b"l/20", b"l/20"]
+
+
 def test_who_waits_between_two_others_and_goes_wakes_nobody_wrongly(node: Node) -> None:
     lock(node.etcd, NOBODY, LockRequest(name=b"l", lease=16))
     second = begin(lock, node, LockRequest(name=b"l", lease=32), b"l/20")
@@ -186,6 +200,16 @@ def test_a_candidate_that_gives_up_takes_its_key_along(node: Node) -> None:
     assert keys(node) == [b"e/10"]
 
 
+def test_a_leader_that_campaigns_again_proclaims_another_value_and_nothing_else(node: Node) -> None:
+    led = campaign(node.etcd, NOBODY, CampaignRequest(name=b"e", lease=16, value=b"1")).leader
+    for value, revision in ((b"1", 2), (b"2", 3)):
+        again = Begun(campaign, node, CampaignRequest(name=b"e", lease=16, value=value)).end()
+        assert again.leader == led
+        said = leader(node.etcd, NOBODY, LeaderRequest(name=b"e"))
+        assert (said.kv.value, said.kv.mod_revision, said.kv.lease) == (value, revision, 16)
+        assert said.header.revision == revision
+
+
 def test_a_leader_that_names_no_lease_gets_a_new_one(node: Node) -> None:
     """As a candidate does; what it says hangs on that from then on."""
     led = campaign(node.etcd, NOBODY, CampaignRequest(name=b"e", lease=16, value=b"1")).leader
@@ -207,6 +231,12 @@ def test_what_is_wrong_in_itself_is_refused_before_it_is_proposed(node: Node) ->
         with pytest.raises(Status, match="key") as refused:
             wrong()
         assert refused.value.code == 2
+    for nobody in (
+        lambda: proclaim(node.etcd, NOBODY, ProclaimRequest()),
+        lambda: resign(node.etcd, NOBODY, ResignRequest()),
+    ):
+        with pytest.raises(Status, match='"leader" field must be provided'):
+            nobody()
     assert node.machine.applied_index == index
 
 
@@ -248,6 +278,57 @@ def test_an_observer_follows_the_leaders(node: Node) -> None:
         leader(etcd, NOBODY, LeaderRequest(name=b"e"))
     campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=48, value=b"3"))
     assert out.next() == (7, b"e/30", b"3")
+    etcd.streams.call(observer.closed)
+    eventually("nothing is watched", lambda: etcd.hub.metrics()["watchers"] == 0)
+
+
+def test_an_observer_that_goes_while_it_looks_watches_nothing(node: Node) -> None:
+    etcd, out, gate, over = node.etcd, Out(), threading.Event(), threading.Event()
+    jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    out.job = jobs.put  # type: ignore[method-assign]
+    observer = observe(etcd, NOBODY, out)  # type: ignore[arg-type]
+    etcd.streams.call(lambda: observer.received(LeaderRequest(name=b"e")))
+    look = jobs.get(timeout=30)
+    for call in (gate.wait, observer.closed):
+        etcd.streams.call(call)
+    look()  # what it has found is to be watched after `closed`
+    etcd.streams.call(over.set)
+    gate.set()
+    assert over.wait(30)
+    assert etcd.hub.metrics()["watchers"] == 0
+
+
+def test_an_observer_hears_nothing_of_leaders_of_before(node: Node) -> None:
+    etcd, out = node.etcd, Out()
+    led = campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=16, value=b"old")).leader
+    resign(etcd, NOBODY, ResignRequest(leader=led))
+    observer = observe(etcd, NOBODY, out)  # type: ignore[arg-type]
+    etcd.streams.call(lambda: observer.received(LeaderRequest(name=b"e")))
+    eventually("it waits for a leader", lambda: observer._watcher is not None)  # type: ignore[attr-defined]
+    campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=32, value=b"new"))
+    assert out.next() == (4, b"e/20", b"new")
+    etcd.streams.call(observer.closed)
+    eventually("nothing is watched", lambda: etcd.hub.metrics()["watchers"] == 0)
+
+
+def test_an_observer_whose_history_is_compacted_is_told_the_newest(node: Node) -> None:
+    """It took nothing for too long: what it has missed can't be read any more."""
+    etcd, out = node.etcd, Out()
+    led = campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=16, value=b"0")).leader
+    observer = observe(etcd, NOBODY, out)  # type: ignore[arg-type]
+    etcd.streams.call(lambda: observer.received(LeaderRequest(name=b"e")))
+    assert out.next() == (2, b"e/10", b"0")
+    out.full = True
+    for value in (b"1", b"2"):
+        proclaim(etcd, NOBODY, ProclaimRequest(leader=led, value=value))
+    eventually("it is unsynced", lambda: etcd.hub.metrics()["watchers_unsynced"] == 1)
+    etcd.request(InternalRaftRequest(compaction=CompactionRequest(revision=4)))
+    out.full = False
+    assert out.on_room is not None
+    etcd.streams.call(out.on_room)
+    assert out.next() == (4, b"e/10", b"2")
+    proclaim(etcd, NOBODY, ProclaimRequest(leader=led, value=b"3"))
+    assert out.next() == (5, b"e/10", b"3")
     etcd.streams.call(observer.closed)
     eventually("nothing is watched", lambda: etcd.hub.metrics()["watchers"] == 0)
 

@@ -122,8 +122,7 @@ ANSWERED = {
 
 @pytest.mark.parametrize("name", ANSWERED)
 def test_all_that_a_transaction_answers_has_room_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few thousand operations fit into a request, and their keys may have the greatest values: else the answer takes
-    gigabytes of every node."""
+    """Whatever the operation, and at whatever depth: no request takes the memory of the node."""
     direct = Direct(MemoryStore())
     direct.ask("kv/put", {"key": coded(b"a"), "value": coded(b"v" * 1000)})
     two = {"success": [{"request_range": ONE}, inner([ANSWERED[name]])]}
