@@ -1,4 +1,4 @@
-"""Clients' connections in the node's loop: requests for one key, whole in one recv, without a thread.
+"""Clients' connections in the node's loop: requests for one key that come at once, without a thread.
 
                     ┌──────────────────── the node's thread ────────────────────┐
     accept ─ enter ─▶ recv ─▶ parse_head ─▶ find_call ─▶ begin ─▶ … ─▶ resolve ─▶ one send ─▶ the next request
@@ -8,7 +8,8 @@
 What the plain form does in a thread of its own for each connection (server/connection.py) is done here in two halves: `begin`
 hands the write or the read to the node, and `resolve`, called by the node's thread when it knows the outcome, makes the
 answer and sends it. Only what is simple stays here: GET, PUT or DELETE of a key, and of etcd's methods those that wait for
-nothing but the node; HTTP/1.1, head and body in one piece.
+nothing but the node; HTTP/1.1, the head in one piece. A body may come a moment after its head: Python's http.client, and so
+requests and etcd3gw, sends the two apart. One that takes longer than BODY_SOON_S gets a thread, with BODY_S to come.
 Everything else, errors too, gets a thread with the bytes as they came, so that it is answered by the same code as in the
 plain form; tests/server/test_loop_clients.py compares the bytes of the two.
 
@@ -51,6 +52,7 @@ from server.strangers import Strangers
 
 __all__ = ["LoopClients", "LoopConnection"]
 
+BODY_SOON_S = 0.5  # after its head: time enough for a client that is sending it
 REQUESTS_MAX = 32  # that are answered at once, for one connection and turn: stale reads that were sent ahead
 
 
@@ -102,6 +104,7 @@ class LoopConnection:
         self._descriptor = connection.fileno()
         self._place = clients.port.place_of(connection)
         self._buffer = b""  # received and not yet used
+        self._whole_bytes = 0  # of the next request, if its head is there and its body isn't
         self._trusted_host: bytes | None = None
         self._waiting: Begun | None = None  # for the node
         self._request: Request | None = None  # that is being answered,
@@ -174,7 +177,11 @@ class LoopConnection:
         self._watched = events
 
     def expire(self) -> None:
-        """The time is up for what it does: a request that waits is answered, everything else ends without a word."""
+        """The time is up for what it does: a request that waits is answered, one whose body is late gets a thread, and
+        everything else ends without a word."""
+        if self._whole_bytes:
+            self.hand_over()
+            return
         if self._waiting is None:
             self._close()
             return
@@ -202,7 +209,9 @@ class LoopConnection:
                 self._close()
         elif not data:
             self._at_end = True
-            if self._waiting is None and not self._buffer:
+            if self._whole_bytes:
+                self.hand_over()
+            elif self._waiting is None and not self._buffer:
                 self._close()
             else:  # what was received before is still answered
                 self._watch(0)
@@ -212,7 +221,8 @@ class LoopConnection:
                 self._watch(0)
         else:
             self._buffer += data
-            self._serve()
+            if len(self._buffer) >= self._whole_bytes:
+                self._serve()
 
     def _serve(self) -> None:
         """Begins what has been received, until something has to wait for the node, the client, or its next turn."""
@@ -228,8 +238,9 @@ class LoopConnection:
         self._loop.call(self._serve)
 
     def _begin(self) -> Answer | None:
-        """Begins the next request; its answer if that is known at once. None if it waits, or was handed to a thread."""
-        buffer = self._buffer
+        """Begins the next request; its answer if that is known at once. None if it waits, for the node or for its body, or was
+        handed to a thread."""
+        buffer, self._whole_bytes = self._buffer, 0
         try:
             request = parse_head(buffer)
             call = self._simple_call(request) if request is not None else None
@@ -241,7 +252,10 @@ class LoopConnection:
         assert request is not None
         body_at, end = request.size, request.size + (request.fields.content_length or 0)
         if end > len(buffer):
-            self.hand_over()
+            if end > RECEIVE_BYTES or self._at_end:
+                self.hand_over()
+            else:
+                self._whole_bytes, self.deadline = end, time.monotonic() + BODY_SOON_S
             return None
         self._place.waits_since = BUSY
         self._request = request

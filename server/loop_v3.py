@@ -101,7 +101,7 @@ def begin_v3(server: Serves, call: Call, body: bytes, then: Then) -> Answer | Be
     try:
         method = call.options["method"]
         if method is PUT and caller.token is None and not caller.wants_leader and etcd.has_leader():
-            data = entry_of_body(body)  # what came in one recv is below all limits of size
+            data = entry_of_body(body)  # what came in a recv or two is below all limits of size
             if data is not None:
                 write = BegunV3Write(then, etcd)
                 server.begins.write([Request(data)], write, REQUEST_S)

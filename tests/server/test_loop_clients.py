@@ -9,7 +9,7 @@ import pytest
 
 from server.http import Limits
 from server.loop import Loop
-from server.loop_clients import REQUESTS_MAX
+from server.loop_clients import REQUESTS_MAX, LoopConnection
 from server.metrics import Histogram, Metrics
 from tests.server.fake_node import FakeLoop, FakeNode, Wire, serving, shared_loop
 from tests.server.hostile import http_input
@@ -90,6 +90,37 @@ def test_simple_requests_have_no_thread_and_others_get_one():
         assert wire.ask("GET", "/_/scan")[0] == 200
         assert threading.active_count() == before + 1
         assert wire.ask("GET", "/k")[0] == 404
+
+
+@pytest.mark.parametrize("bytes_early", [0, 1])
+def test_a_body_that_comes_right_after_its_head_needs_no_thread(bytes_early):
+    """As Python's http.client sends it, and so requests and etcd3gw."""
+    with serving(FakeNode(shared_loop())) as front, Wire(front.address) as wire:
+        for value in (b"one", b"another"):
+            request = PUT % (b"k", len(value), value)
+            early = len(request) - len(value) + bytes_early
+            wire.send(request[:early])
+            until(lambda: any(connection._whole_bytes for connection in front.threads.values()))
+            wire.send(request[early:])
+            assert wire.answer()[0] == 204
+            assert wire.ask("GET", "/k")[2] == value
+        assert all(type(connection) is LoopConnection for connection in front.threads.values())
+
+
+def test_a_body_that_comes_late_is_read_by_a_thread():
+    with serving(FakeNode(shared_loop())) as front, Wire(front.address) as wire:
+        wire.send((PUT % (b"k", 1, b"v"))[:-1])
+        until(lambda: any(isinstance(life, threading.Thread) for life in front.threads.values()))
+        wire.send(b"v")
+        assert wire.answer()[0] == 204
+
+
+def test_a_client_that_goes_before_its_body_leaves_nothing():
+    with serving(FakeNode(shared_loop())) as front, Wire(front.address) as wire:
+        wire.send((PUT % (b"k", 1, b"v"))[:-1])
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.rest() == b""
+        until(lambda: not front.threads)
 
 
 def test_a_client_that_does_not_take_its_answer_holds_up_nobody_and_is_cut():
