@@ -25,7 +25,6 @@ from typing import Any
 from server.v3 import status
 from server.v3.failures import patiently
 from server.v3.lease_calls import GONE, Known
-from server.v3.leases import LEASE_TTL_MAX_S
 from server.v3.method import Call, Caller, Incoming, Method, Out, Read, Stream, Write
 from server.v3.rpc import (
     LeaseGrantRequest,
@@ -51,9 +50,7 @@ KEEPALIVES_MAX = 10_000  # of one stream that wait for those before them
 def grant(etcd: Any, caller: Caller, request: LeaseGrantRequest) -> LeaseGrantResponse:
     """Grants a lease; with ID 0, of an id that is chosen here. Raises Status, NodeError."""
     caller = etcd.identify(caller)
-    ttl = max(request.TTL, etcd.leasing.ttl_min_s)
-    if ttl > LEASE_TTL_MAX_S:
-        raise Status(*status.LEASE_TTL_TOO_LARGE)
+    ttl = max(request.TTL, etcd.leasing.ttl_min_s)  # one that is too large is refused when the entry is applied
     while True:
         lease = request.ID or etcd.leasing.new_id()
         try:
