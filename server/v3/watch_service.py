@@ -89,12 +89,14 @@ class StreamWatcher(Watcher):
 
     __slots__ = ("fragment", "progress", "quiet", "watch_id")
 
-    def __init__(self, stream: WatchStream, watch_id: int, request: WatchCreateRequest) -> None:
+    def __init__(
+        self, stream: WatchStream, watch_id: int, key: bytes, stop: bytes | None, request: WatchCreateRequest
+    ) -> None:
         filters = request.filters
         super().__init__(
             stream,
-            request.key or b"\0",
-            _stop_of(request.range_end),
+            key,
+            stop,
             request.prev_kv,
             WatchCreateRequest.FilterType.NOPUT in filters,
             WatchCreateRequest.FilterType.NODELETE in filters,
@@ -199,7 +201,7 @@ class WatchStream:
         elif self._etcd.watches.count >= WATCHES_MAX:
             self._refuse(NO_WATCH, _as_go_says(TOO_MANY_REQUESTS))
         else:
-            self._begin(watch_id or self._free_id(), request)
+            self._begin(StreamWatcher(self, watch_id or self._free_id(), key, stop, request), request.start_revision)
 
     def _permitted(self, who: Caller, key: bytes, range_end: bytes) -> bool:
         try:
@@ -214,14 +216,14 @@ class WatchStream:
         self._next_id += 1
         return self._next_id - 1
 
-    def _begin(self, watch_id: int, request: WatchCreateRequest) -> None:
-        watcher = self._watchers[watch_id] = StreamWatcher(self, watch_id, request)
+    def _begin(self, watcher: StreamWatcher, start_revision: int) -> None:
+        self._watchers[watcher.watch_id] = watcher
         self._etcd.watches.count += 1
         if watcher.progress and self not in self._etcd.watches.notified:
             self._etcd.watches.notified[self] = None
             self._next_progress = time.monotonic() + self._interval()
-        revision = self._etcd.hub.watch(watcher, request.start_revision)
-        self._out.send(WatchResponse(self._etcd.header(revision), watch_id, created=True))
+        revision = self._etcd.hub.watch(watcher, start_revision)
+        self._out.send(WatchResponse(self._etcd.header(revision), watcher.watch_id, created=True))
 
     def _refuse(self, watch_id: int, reason: str) -> None:
         header = self._etcd.header(self._etcd.hub.revision)
@@ -235,7 +237,6 @@ class WatchStream:
         self._etcd.hub.cancel(watcher)
         header = self._etcd.header(self._etcd.hub.revision)
         self._out.send(WatchResponse(header, request.watch_id, canceled=True))
-        self.tell_progress()
 
     # ---- what the hub says ---------------------------------------------------------------------------------------
 

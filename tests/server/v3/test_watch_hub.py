@@ -239,6 +239,11 @@ def test_a_watch_that_ends_while_its_stream_is_full_takes_no_other_along():
         world.drain()
         assert [change.record.key for change in two.seen] == [b"b"]
         assert world.hub.metrics()["watchers_unsynced"] == 0
+        one.full = True
+        world.hub.applied(world.write(entry_of([(b"b", b"2")])))
+        world.drain()
+        world.hub.cancel(two.watcher)
+        assert not world.hub._parked, "of a stream without watches nothing is kept"
 
 
 def test_who_is_past_a_part_of_the_history_holds_up_nobody_who_watches_the_same_key():
@@ -274,7 +279,7 @@ def test_what_waits_for_the_streams_is_bounded_and_what_it_cannot_hold_is_read(m
             patch.setattr(watch_hub, bound, most)
             client = watching(b"a", 0, TO_THE_END)
             world.begin(client)
-            for count, gaps in ((2, 0), (3, 1)):  # so many batches fit, and one more doesn't
+            for count, gaps in ((2, 0), (2, 0), (3, 1)):  # so many batches fit, and one more doesn't
                 before = revisions(client)
                 for _ in range(count):
                     world.hub.applied(world.write(entry_of([(b"a", b"x" * 140), (b"b", b"x" * 140)])))

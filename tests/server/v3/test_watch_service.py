@@ -129,6 +129,14 @@ def test_an_empty_range_is_refused(node):
     assert told(out.sent[-1]) == ("created", 0, 1)
 
 
+def test_the_empty_key_is_the_first_one(node):
+    stream, out = node.open()
+    stream.received(create(b""))
+    stream.received(create(b"", range_end=b"a"))
+    node.put(b"\0", b"\0\0", b"a")
+    assert [told(message) for message in out.sent[2:]] == [("events", 1), ("events", 2)]
+
+
 def test_a_watch_from_minus_1_begins_now_and_one_from_before_is_told_that_it_is_compacted(node):
     node.put(b"a")
     stream, out = node.open()
@@ -191,6 +199,16 @@ def test_progress_waits_for_a_slow_client(node):
     assert [told(message) for message in out.sent[1:]] == [("events", 1), ("progress", -1, 2)]
 
 
+def test_progress_waits_no_longer_for_a_watch_that_is_cancelled(node):
+    node.put(b"a")
+    stream, out = node.open()
+    stream.received(create(start_revision=2))
+    stream.received(PROGRESS)
+    stream.received(cancel(0))
+    node.watches.sweep(0.0)
+    assert [told(message)[0] for message in out.sent] == ["created", "canceled", "progress"]
+
+
 def test_those_that_want_it_are_told_of_progress_if_they_had_no_event(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(watch_service.time, "monotonic", lambda: now[0])
@@ -203,6 +221,8 @@ def test_those_that_want_it_are_told_of_progress_if_they_had_no_event(monkeypatc
         assert len(out.sent) == 2
         node.watches.sweep(now[0] + 11.1)
         assert [told(message) for message in out.sent[2:]] == [("progress", 0, 2)]
+        node.watches.sweep(now[0] + 12)
+        assert len(out.sent) == 3, "it is not yet time again"
         node.put(b"a")
         node.watches.sweep(now[0] + 22.3)
         assert len(out.sent) == 4, "the event has said it"
