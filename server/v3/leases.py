@@ -145,7 +145,6 @@ class Leases:
         self.require(lease)
         for key in self.keys(lease):
             writes.delete(key)
-            self.moved(key, lease, NO_LEASE)
         self._set(lease, None)
 
     def expire(self, lease: int, index: int, decided: int, term: int, writes: Revoking) -> bool:

@@ -89,7 +89,10 @@ class Block:
 
 
 class Sink(Protocol):
-    """Who takes what watchers are given. Asked by the streams' thread; `WatchHub.resume` is told when it isn't full any more."""
+    """Who takes what watchers are given. Asked by the streams' thread; `WatchHub.resume` is told when it isn't full any more.
+
+    `deliver` may not begin or cancel a watch: the hub goes through its watchers meanwhile. That takes a call of its own.
+    """
 
     @property
     def full(self) -> bool: ...
@@ -284,11 +287,7 @@ class WatchHub:
         """Synced watchers for which something is missing read it in the history."""
         self._gap = False
         self.gaps += 1
-        try:
-            with self._views() as view:
-                current = max(self._current(), view.revision)
-        except StoreClosed:
-            return
+        current = self._current()  # after the line above: what was dropped until then isn't newer
         for watcher in self._synced.watchers():
             first = max(watcher.next, self.processed + 1)
             if first <= current:
@@ -370,19 +369,14 @@ class WatchHub:
             self._schedule()
 
     def _sort_out(self, view: View) -> None:
-        """Unsynced watchers that have read everything become synced, those that want what is gone end, those whose sink is full are
-        parked."""
-        revision, oldest = view.revision, view.compacted
+        """Unsynced watchers that want what is gone end, those whose sink is full are parked."""
         for watcher in list(self._unsynced):
-            if watcher.next > revision:
-                self._take_out(watcher)
-                self._sync(watcher)
-            elif watcher.next < oldest:
+            if watcher.next < view.compacted:
                 self.cancel(watcher)
-                watcher.sink.compacted(watcher, oldest)
+                watcher.sink.compacted(watcher, view.compacted)
             elif watcher.next < 0:
                 self._take_out(watcher)
-                watcher.next = revision + 1
+                watcher.next = view.revision + 1
                 self._sync(watcher)
             elif watcher.sink.full:
                 self._take_out(watcher)
@@ -415,8 +409,6 @@ class WatchHub:
                     blocks[since] = Block([changes[at] for at in numbers[since:]], view.revision)
                 self._deliver(watcher, blocks[since], view)
         for watcher in along:
-            if watcher.state != UNSYNCED:  # it was cancelled by what it was given
-                continue
             self._take_out(watcher)
             if watcher not in waiting:
                 watcher.next = last + 1

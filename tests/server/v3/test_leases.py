@@ -148,6 +148,26 @@ def test_the_rows_in_the_engine() -> None:
         (b"mlx" + lease + hashlib.sha256(long_key).digest(), long_key),
     ]
 
+    leases.written()
+    batch = WriteBatch()
+    leases.put(batch, [], None)
+    assert not batch.operations, "nothing is written twice"
+
+
+def test_a_key_that_an_undone_entry_has_moved_hangs_where_the_entries_before_it_put_it() -> None:
+    """Of the same batch: else it would outlive its lease."""
+    leases, store = table()
+    writes = Writes(leases)
+    for lease in (1, 2):
+        leases.grant(lease, 60, lease)
+    writes.put(b"a", 1)
+    leases.begin()
+    for lease in (2, 1, 2, 0):
+        writes.put(b"a", lease)
+    leases.undo()
+    write(leases, store)
+    assert (leases.keys(1), leases.keys(2)) == ([b"a"], [])
+
 
 @pytest.mark.parametrize(("key", "value"), [(b"mlg1234", bytes(16)), (b"mlg12345678", bytes(8))])
 def test_what_is_no_lease_is_damage(key: bytes, value: bytes) -> None:

@@ -58,7 +58,9 @@ def test_a_range_without_a_key_is_permitted_within_a_permitted_range_only():
     assert not ranges.hold(b"b", b"a")
     assert not ranges.hold(b"x", b"a")
     assert not Ranges([]).hold(b"b", b"b")
+    assert not ranges.hold(b"x", b"b") and not ranges.hold(b"c", b"b")
     assert Ranges([(b"\0", FROM_KEY)]).hold(b"x", b"a")
+    assert not Ranges([(b"a", FROM_KEY)]).hold(b"x", b"a")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,18 @@ def test_neighbours_are_one_range_and_a_hole_stays_a_hole():
 
 def test_ranges_that_meet_are_one_wherever_they_lie_among_others():
     """The earlier ones stay as they are: nothing between them is permitted."""
-    ranges = Ranges([(b"a", b"b"), (b"d", b"f"), (b"e", b"g"), (b"g", b"h"), (b"k", FROM_KEY), (b"l", b"m")])
+    ranges = Ranges(
+        [
+            (b"a", b"b"),
+            (b"d", b"f"),
+            (b"e", b"g"),
+            (b"ea", b"eb"),
+            (b"g", b"h"),
+            (b"gx", b""),
+            (b"k", FROM_KEY),
+            (b"l", b"m"),
+        ]
+    )
     assert ranges.hold(b"d", b"h")
     assert ranges.hold(b"k", FROM_KEY)
     for hole in (b"b", b"c", b"h", b"j"):

@@ -51,7 +51,11 @@ def test_what_holds_authentication_up_cant_be_taken_away():
     assert _refused(lambda: table.delete_user(ROOT)) == status.INVALID_AUTH_MGMT
     assert _refused(lambda: table.delete_role(ROOT)) == status.INVALID_AUTH_MGMT
     assert _refused(lambda: table.revoke_role(ROOT, ROOT)) == status.INVALID_AUTH_MGMT
+    assert table.add_role("other").delete_role("other").roles == table.roles
+    other = table.add_user("other", b"", False).grant_role("other", ROOT)
+    assert other.revoke_role("other", ROOT).delete_user("other").users == table.users
     off = table.disable()
+    assert off.revoke_role(ROOT, ROOT).users[ROOT].roles == ()
     assert ROOT not in off.delete_user(ROOT).users
     assert off.delete_role(ROOT).users[ROOT].roles == ()
 

@@ -246,6 +246,36 @@ def test_a_watch_that_ends_while_its_stream_is_full_takes_no_other_along():
         assert not world.hub._parked, "of a stream without watches nothing is kept"
 
 
+def test_a_stream_that_becomes_full_takes_nothing_from_another_that_watches_the_same_key():
+    with contextlib.closing(Hub()) as world:
+        world.write(entry_of([(b"a", b"1")]))
+        narrow = Client(b"a", None, 2, False, False, False, narrow=True)
+        second, other = watching(b"a", 2), watching(b"a", 2)
+        second.watcher.sink = narrow
+        narrow.deliver = lambda watcher, block: (narrow.seen.extend(block.changes), setattr(narrow, "full", True))
+        for client in (narrow, second, other):
+            world.begin(client)
+        world.drain()
+        assert (revisions(narrow), revisions(other)) == ([2], [2])
+        narrow.full = False
+        world.hub.resume(narrow)
+        world.drain()
+        assert (revisions(narrow), revisions(other)) == ([2, 2], [2]), "each watch of the stream has its own"
+
+
+def test_progress_is_not_ahead_of_a_change_that_the_hub_has_not_been_told_of():
+    """The node's thread has set the revision, and comes to the hub a moment later."""
+    with contextlib.closing(Hub()) as world:
+        client = watching(b"a", 0)
+        world.begin(client)
+        changes = world.write(entry_of([(b"a", b"1")]))
+        assert world.revision() == 2
+        assert world.hub.progress([client.watcher]) == 1
+        world.hub.applied(changes)
+        assert world.hub.progress([client.watcher]) == 2
+        assert revisions(client) == [2]
+
+
 def test_who_is_past_a_part_of_the_history_holds_up_nobody_who_watches_the_same_key():
     """All three are served in one pass, from revision 2 on, in which the second one has nothing to get."""
     with contextlib.closing(Hub()) as world:
