@@ -27,6 +27,7 @@ Body = dict[str, Any]
 
 REQUESTS = 300
 WAITS = "300m"
+TOO_LATE = "context deadline exceeded"
 TTL_S = 3600
 LEASES = (5, 6, 7, -8)
 NAMES = ("l", "e")
@@ -170,12 +171,15 @@ class Asked:
 
     def ask(self, path: str, body: Body) -> tuple[int, list[Any]]:
         """Status and messages of an answer. One that has waited in vain has taken its key back."""
-        self._connection.request("POST", f"/v3/{path}", json.dumps(body), {"Grpc-Timeout": WAITS})
+        headers = {"Grpc-Timeout": WAITS} if path in ("lock/lock", "election/campaign") else {}
+        self._connection.request("POST", f"/v3/{path}", json.dumps(body), headers)
         answer = self._connection.getresponse()
         messages = [bound(json.loads(line)) for line in answer.read().splitlines()]
-        if answer.status == 504:
+        if messages and messages[0].get("message") == TOO_LATE:
+            # 504; or 500, where etcd's server says so before its gateway does
             own = {"key": key_of(base64.b64decode(body["name"]).decode(), body["lease"])}
             eventually("its key is gone", lambda: "kvs" not in self.ask("kv/range", own)[1][0])
+            return 504, []
         return answer.status, messages
 
     def seen(self, revision: int) -> list[Any]:
