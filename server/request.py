@@ -226,7 +226,7 @@ def _parse_block(block: bytes) -> Fields:
         heeded.get(b"if-none-match"),
         b"transfer-encoding" in heeded,
         heeded.get(b"authorization"),
-        next((heeded[name] for name in _TOKENS if heeded.get(name)), None),
+        next((heeded[name] for name in _TOKENS if name in heeded), None),
         heeded.get(b"grpc-metadata-hasleader") == b"true",
         heeded.get(b"grpc-timeout") or None,
         _override(heeded),
@@ -245,7 +245,7 @@ _HEEDED = frozenset(
         b"grpc-timeout", b"x-http-method-override", b"content-type",
     )
 )  # fmt: skip
-_TOKENS = (b"grpc-metadata-token", b"authorization", b"grpc-metadata-authorization")  # an empty one is none
+_TOKENS = (b"grpc-metadata-token", b"authorization", b"grpc-metadata-authorization")
 
 # A client's requests differ in their first line and hardly ever in the others. 256 blocks of at most 1 KiB.
 _CACHED_BLOCK_BYTES_MAX = 1024

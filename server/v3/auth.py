@@ -106,7 +106,7 @@ class Auth(Users):
         Raises Status for a token that isn't valid; NodeError if this node has to wait for a token's entry, and nobody
         confirms that it has all entries. Requires: not in the node's thread, unless it is `ready`.
         """
-        if not caller.token:
+        if caller.token is None:
             return caller
         if not self.ready(caller):
             self._around.barrier()

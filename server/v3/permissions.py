@@ -18,7 +18,8 @@ Invariants:
    outcome of a compare that the user may not make.
 
 A permission has the three forms of a range in a request: one key (no range_end), [key, range_end), and from the key on
-(range_end is one zero byte). One that ends where it begins, or before, permits nothing.
+(range_end is one zero byte). One that ends where it begins, or before, permits nothing; nor does one of the empty key, which is
+no key: who means all keys begins at the zero byte, as requests do.
 
 The versions of etcd differ in how much of a transaction they look at, each later one at more. Here all of it counts: nested
 transactions, and of each put its prev_kv and its lease.
@@ -81,7 +82,7 @@ class Ranges:
         self._starts: list[bytes] = []
         self._stops: list[bytes | None] = []  # None, which can only be the last: no end
         for start, stop in sorted(map(_as_interval, ranges), key=lambda each: each[0]):
-            if stop is not None and stop <= start:
+            if not start or (stop is not None and stop <= start):
                 continue
             last = self._stops[-1] if self._stops else b""
             if not self._stops or (last is not None and last < start):
@@ -93,16 +94,14 @@ class Ranges:
     def hold(self, key: bytes, range_end: bytes = b"") -> bool:
         """Whether all keys of a request's range are in the set. O(log n).
 
-        A range of no keys, which ends where it begins or before, must lie within one range of the set, as in etcd.
+        A range of no keys, which ends where it begins or before, is held where `key` is.
         """
         start, stop = _as_interval((key, range_end))
         at = bisect_right(self._starts, start) - 1
         if at < 0:
             return False
         end = self._stops[at]
-        if end is None:
-            return stop is None or self._starts[at] < stop
-        return stop is not None and stop <= end and start < end and self._starts[at] < stop
+        return end is None or (stop is not None and stop <= end and start < end)
 
 
 def _as_interval(ends: tuple[bytes, bytes]) -> tuple[bytes, bytes | None]:

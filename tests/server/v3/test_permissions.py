@@ -27,6 +27,8 @@ GRANTS = st.builds(Grant, st.sampled_from([READ, WRITE, READWRITE, 7]), KEYS, EN
 
 
 def _is_in(key: bytes, start: bytes, range_end: bytes) -> bool:
+    if not start:  # the empty key is none
+        return False
     if not range_end:
         return key == start
     return start <= key and (range_end == FROM_KEY or key < range_end)
@@ -47,20 +49,31 @@ def _is_permitted(grants: list[Grant], need: Need) -> bool:
 
 @given(st.lists(GRANTS, max_size=6), st.builds(Need, st.booleans(), KEYS, ENDS))
 def test_a_range_is_permitted_if_every_key_in_it_is(grants, need):
-    assume(need.range_end in (b"", FROM_KEY) or need.range_end > need.key)  # else no key is in it: the next test
+    assume(need.key and (need.range_end in (b"", FROM_KEY) or need.range_end > need.key))  # else no key is in it
     assert permissions_of(grants).allow(need) == _is_permitted(grants, need)
 
 
-def test_a_range_without_a_key_is_permitted_within_a_permitted_range_only():
-    """As etcd 3.5.1 was seen to have it, with [a, b) and [b, c) permitted."""
+def test_a_range_without_a_key_is_permitted_where_it_begins():
+    """As etcd 3.5.1 has it, but for what ends before it begins: there it depends on the order of several permissions."""
     ranges = Ranges([(b"a", b"b"), (b"b", b"c")])
+    assert ranges.hold(b"a", b"a")
     assert ranges.hold(b"b", b"b")
-    assert not ranges.hold(b"b", b"a")
+    assert not ranges.hold(b"c", b"c")
+    assert ranges.hold(b"b", b"a")
     assert not ranges.hold(b"x", b"a")
     assert not Ranges([]).hold(b"b", b"b")
     assert not ranges.hold(b"x", b"b") and not ranges.hold(b"c", b"b")
     assert Ranges([(b"\0", FROM_KEY)]).hold(b"x", b"a")
-    assert not Ranges([(b"a", FROM_KEY)]).hold(b"x", b"a")
+    assert Ranges([(b"a", FROM_KEY)]).hold(b"x", b"a")
+
+
+@pytest.mark.parametrize("range_end", [b"", b"b", FROM_KEY])
+def test_a_permission_of_the_empty_key_permits_nothing(range_end):
+    """As in etcd, where an empty key is after all others: auth-permission-empty-key."""
+    permissions = permissions_of([Grant(READWRITE, b"", range_end)])
+    assert not permissions.allow(Need(False, b"a"))
+    assert not permissions.allow(Need(True, b"a", b"b"))
+    assert not permissions.allow(Need(False, b"\0", FROM_KEY))
 
 
 @pytest.mark.parametrize(
