@@ -38,7 +38,7 @@ PREFIX = b"/v3/"
 
 _TEXT = CORS_FIELDS + PLAIN_TEXT
 _TIMEOUT = re.compile(rb"([+-]?[0-9]{1,18})([HMSmun])")
-_UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_UNITS_NS = {b"H": 3600 * 10**9, b"M": 60 * 10**9, b"S": 10**9, b"m": 10**6, b"u": 10**3, b"n": 1}
 _NOBODY = Caller()
 
 
@@ -130,10 +130,13 @@ def _caller(fields: Fields) -> Caller:
 
 
 def _seconds(text: bytes) -> float:
+    if not text:
+        return math.inf
     found = _TIMEOUT.fullmatch(text)
     if found is None:
-        raise Status(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text.decode('latin-1')}")
-    return int(found[1]) * _UNITS_S[found[2]] or math.inf  # 0 is none
+        raise Status(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text.decode('utf-8', 'replace')}")
+    wrapped = (int(found[1]) * _UNITS_NS[found[2]] + (1 << 63)) % (1 << 64) - (1 << 63)  # as Go's 64 bits do
+    return wrapped / 1e9 or math.inf  # 0 is none
 
 
 def _clean(path: bytes) -> bytes:

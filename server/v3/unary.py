@@ -44,6 +44,7 @@ ERROR_JSON = CORS_FIELDS + JSON
 
 def answer(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> Answer:
     """The answer to a request. Raises nothing. Waits; for a thread."""
+    request = None
     try:
         request, method = begin(etcd, method, caller, body)
         if isinstance(method, Call):
@@ -54,7 +55,8 @@ def answer(etcd: Etcd, method: Unary, caller: Caller, body: bytes) -> Answer:
         return response_answer(etcd.ask(caller, method.field, request))
     except Exception as error:
         status = status_of(error, isinstance(method, Read))
-        if caller.until <= time.monotonic():  # etcd's gateway looks at the time itself, whatever the server says of it
+        # etcd's gateway looks at the time itself, whatever the server says; but first it reads the body
+        if request is not None and caller.until <= time.monotonic():
             status = Status(Code.DEADLINE_EXCEEDED, DEADLINE)
         return error_answer(status)
 
