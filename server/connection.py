@@ -405,12 +405,13 @@ def encode_answer(request: Request | None, answer: Answer, keep_alive: bool) -> 
     parts = [STATUS_LINES[answer.status], _date_line(), answer.headers]
     body = answer.body
     is_whole, may_chunk = isinstance(body, bytes), request is None or not request.http_1_0
-    if may_chunk and (answer.one_chunk or not is_whole):
+    bodiless = request is not None and request.method == b"HEAD"
+    if may_chunk and (answer.one_chunk or not is_whole) and not bodiless:
         parts.append(b"Transfer-Encoding: chunked\r\n")
     elif isinstance(body, bytes) and answer.status not in BODILESS:
         parts.append(b"Content-Length: %d\r\n" % len(body))
     parts.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
-    if isinstance(body, bytes) and (request is None or request.method != b"HEAD"):
+    if isinstance(body, bytes) and not bodiless:
         parts.append(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if answer.one_chunk and may_chunk else body)
     return b"".join(parts)
 

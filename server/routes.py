@@ -328,7 +328,7 @@ def find_call(request: Request) -> Call:
             return v3.find(TABLE, request, b"/" + key, query)
         if key.startswith(RESERVED):
             raise BadRequest(404, _RESERVED_SENTENCE, b"X-Metcd-Error: NoSuchPath\r\n")
-        if b"/" + key in monitoring.PATHS and request.method not in (b"PUT", b"DELETE"):
+        if b"/" + key in monitoring.PATHS and not (key == b"metrics" and request.method in (b"PUT", b"DELETE")):
             return Call(ETCD_PAGE, b"/" + key, {"verb": request.method, "query": query})
         fault = _key_fault(key) or ("there is etcd's own page at this one" if key in RESERVED_KEYS else None)
         if fault is not None and path == b"/" and request.fields.html:

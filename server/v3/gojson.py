@@ -20,6 +20,7 @@ Follows encoding/json of Go 1.16 (scanner.go, decode.go), with which upstream's 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from typing import NamedTuple
 
@@ -73,6 +74,10 @@ def read_all(text: bytes) -> Node:
     try:
         node = _read(text, _skip(text, 0))
     except Incomplete:
+        with contextlib.suppress(
+            Incomplete
+        ):  # Go puts a blank behind a text that is cut off, and complains of that first
+            _read(text + b" ", _skip(text + b" ", 0))
         raise SyntaxError_("unexpected end of JSON input") from None
     rest = _skip(text, node.end)
     if rest < len(text):
@@ -94,10 +99,10 @@ def _read(text: bytes, at: int) -> Node:
         kind, end = _begin(text, at)
         node = Node(kind, at, end, {}, [])
         if kind in "{[":
+            if len(opened) == _DEPTH_MAX:
+                raise _unexpected(text, at, "exceeded max depth")
             inside = _skip(text, end)
             if _byte(text, inside) != (ord("}") if kind == "{" else ord("]")):
-                if len(opened) == _DEPTH_MAX:
-                    raise SyntaxError_("exceeded max depth")
                 name, at = _name(text, inside) if kind == "{" else ("", inside)
                 opened.append(_Open(node, name))
                 continue

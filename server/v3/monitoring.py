@@ -1,11 +1,13 @@
 """/health, /version and /metrics, as etcd has them beside its gateway.
 
     GET /health     200 {"health":"true","reason":""}; 503 while an alarm is raised, nobody leads, or a read isn't confirmed
-                    ?exclude=NOSPACE passes over an alarm; ?serializable=true asks the others for no read
+                    ?exclude=NOSPACE passes over one alarm of that kind; ?serializable=true asks the others for no read
     GET /version    {"etcdserver":"3.5.1","etcdcluster":"3.5.0"}: what this server answers as
     /metrics        Prometheus's text, by any method: etcd's names, where they mean the same, and then all of ours
 
-1. Another method than GET is 405 with etcd's plain text; OPTIONS is 200, for browsers. Parameters that aren't known are passed over, as etcd does.
+1. Another method than GET is 405 with etcd's plain text; OPTIONS is 200, for browsers, also of /metrics. Parameters that aren't
+   known are passed over, as etcd does. PUT and DELETE of /metrics don't come here (server/routes.py): etcd answers them 200, and
+   who meant a key would believe that it was written.
 2. /health also says false, with the reason of "no leader", until this node has published what it is: etcd serves no client
    before that. GET /_/health is our own, and says more.
 3. While authentication is on, these three stay open, as etcd's are: they tell nothing of what is stored.
@@ -89,10 +91,10 @@ def about_the_node(server: Serving, method: bytes, path: bytes, query: bytes) ->
 
     query: what follows the "?", not decoded.
     """
-    if path == b"/metrics":
-        return Answer(200, _metrics(server), PROMETHEUS)
     if method == b"OPTIONS":
         return Answer(200)
+    if path == b"/metrics":
+        return Answer(200, _metrics(server), PROMETHEUS)
     if method != b"GET":
         return Answer(405, b"Method Not Allowed\n", b"Allow: GET\r\n" + ERROR_TEXT)
     if path == b"/version":
@@ -120,6 +122,7 @@ def _why_unhealthy(etcd: Any, options: list[tuple[bytes, bytes]]) -> str:
     for _, kind in etcd.alarms.raised:
         if (name := kind_name(kind)) not in excluded:
             return f"ALARM {name}"
+        excluded.remove(name)  # as in etcd, the same alarm of a second member counts
     if not etcd.inside.raft.lead or not etcd.standing.published:
         return "RAFT NO LEADER"
     if (b"serializable", b"true") not in options:

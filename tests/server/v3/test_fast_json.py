@@ -140,5 +140,10 @@ def test_deep_nesting_is_refused_and_never_ends_a_thread() -> None:
     assert isinstance(outcome(parse_fast, rpc.TxnRequest, nested(levels - 1)), rpc.TxnRequest)
     too_deep = (3, f"messages nest deeper than {MESSAGE_DEPTH_MAX} levels")
     assert outcome(parse_fast, rpc.TxnRequest, nested(levels)) == too_deep
-    assert outcome(parse_plain, rpc.TxnRequest, array) == (3, "exceeded max depth")
+    assert outcome(parse_plain, rpc.TxnRequest, array) == (3, "invalid character '[' exceeded max depth")
+    inner = b"[" * 10_000 + b"]" * 10_000  # one more with the outer object: an empty one counts, too
+    assert outcome(parse_plain, rpc.TxnRequest, b'{"unknown":' + inner + b"}") == (
+        3,
+        "invalid character '[' exceeded max depth",
+    )
     assert outcome(parse_plain, rpc.TxnRequest, b'{"unknown":' + b"[" * 9_999 + b"]" * 9_999 + b"}") == rpc.TxnRequest()

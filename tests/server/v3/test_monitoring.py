@@ -82,6 +82,16 @@ def test_an_alarm_is_a_reason_unless_it_is_excluded() -> None:
     assert get(fake, b"/health?exclude=CORRUPT&exclude=NOSP%41CE")[0] == 200
 
 
+def test_an_exclusion_is_for_the_alarm_of_one_member() -> None:
+    """As etcd's: health-exclude-two-members."""
+    fake = Fake()
+    for member in (1, 2):
+        fake.alarms.change(AlarmRequest(ACTIVATE, member, AlarmType.NOSPACE))
+    fake.alarms.written()
+    assert json.loads(get(fake, b"/health?exclude=NOSPACE")[1])["reason"] == "ALARM NOSPACE"
+    assert get(fake, b"/health?exclude=NOSPACE&exclude=NOSPACE")[0] == 503
+
+
 @pytest.mark.parametrize("path", [b"/health", b"/version"])
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"HEAD"])
 def test_only_get(path: bytes, method: bytes) -> None:
@@ -91,6 +101,7 @@ def test_only_get(path: bytes, method: bytes) -> None:
 
 def test_browsers_that_ask_beforehand() -> None:
     assert get(Fake(), b"/health", b"OPTIONS") == (200, b"", b"")
+    assert get(Fake(), b"/metrics", b"OPTIONS") == (200, b"", b"")
 
 
 def test_version() -> None:
