@@ -163,7 +163,7 @@ class Auth(Users):
     def check_watch(self, who: Who, key: bytes, range_end: bytes) -> None:
         """Raises Status unless the range may be watched: read. Nobody is denied like everybody else, as in etcd 3.5.1."""
         try:
-            self.check_needs(who, (Need(False, key or b"\0", range_end),))
+            self.check_range(who, key, range_end)
         except Status:
             raise Status(*status.PERMISSION_DENIED) from None
 

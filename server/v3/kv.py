@@ -108,10 +108,8 @@ def check_delete(request: DeleteRangeRequest) -> None:
         raise Status(*status.EMPTY_KEY)
 
 
-def stop_of(key: bytes, range_end: bytes) -> bytes | None:
-    """Where the range of a request ends: the first key after it, None if it goes to the end."""
-    if not range_end:
-        return key + b"\0"
+def stop_of(range_end: bytes) -> bytes | None:
+    """Where the range of a request ends that has a range_end: the first key after it, None if it goes to the end."""
     return None if range_end == b"\0" else range_end
 
 
@@ -181,7 +179,7 @@ def _all(view: View, request: RangeRequest, room: Room) -> tuple[list[Record], i
 
 def _first(view: View, request: RangeRequest, room: Room) -> tuple[list[Record], int]:
     """One record more than the limit, if there are so many, and how many there are in all: the rest is only counted."""
-    stop, revision = stop_of(request.key, request.range_end), max(request.revision, 0)
+    stop, revision = stop_of(request.range_end), max(request.revision, 0)
     found = []
     most = min(request.limit, sys.maxsize - 1) + 1  # islice takes no more, and a client may send the greatest int64
     for record in islice(view.range(request.key, stop, revision), most):
@@ -196,7 +194,7 @@ def _count(view: View, request: RangeRequest) -> int:
     revision = max(request.revision, 0)
     if not request.range_end:
         return int(view.get(request.key, revision) is not None)
-    return view.count(request.key, stop_of(request.key, request.range_end), revision)
+    return view.count(request.key, stop_of(request.range_end), revision)
 
 
 def _filters(request: RangeRequest) -> bool:
@@ -267,6 +265,6 @@ def delete_range(writes: Writes, request: DeleteRangeRequest, room: Room | None 
 def _there(view: View, request: RangeRequest | DeleteRangeRequest, revision: int = 0) -> Iterable[Record]:
     """The versions in a range."""
     if request.range_end:
-        return view.range(request.key, stop_of(request.key, request.range_end), revision)
+        return view.range(request.key, stop_of(request.range_end), revision)
     record = view.get(request.key, revision)
     return () if record is None else (record,)

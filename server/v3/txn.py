@@ -255,7 +255,7 @@ def _holds(view: View, compare: Compare) -> bool:
         record = view.get(compare.key)
         found: Iterable[Record] = () if record is None else (record,)
     else:
-        found = view.range(compare.key, kv.stop_of(compare.key, compare.range_end))
+        found = view.range(compare.key, kv.stop_of(compare.range_end))
     some = False
     for record in found:
         some = True

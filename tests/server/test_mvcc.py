@@ -382,6 +382,17 @@ def test_a_leader_compacts_once_there_are_twice_as_many_revisions_as_it_keeps():
     assert due(State(1_000_000), 0) == 0
 
 
+@pytest.mark.parametrize("form", [Writes, FastWrites])
+def test_what_is_taken_back_is_told_to_nobody(form):
+    writes = form(MemoryStore(), State(), WriteBatch())
+    for undone, key in ((False, b"a"), (True, b"b"), (False, b"c")):
+        writes.begin()
+        writes.put(key, b"")
+        if undone:
+            writes.undo()
+    assert [(change.main, change.record.key) for change in writes.made()] == [(2, b"a"), (3, b"c")]
+
+
 def test_a_lease_that_moves_is_told():
     moved: list[tuple[bytes, int, int]] = []
     store = grown([(b"a", b"1")])

@@ -86,6 +86,28 @@ def test_a_key_that_no_engine_can_hold_is_refused_in_one_sentence() -> None:
         assert direct.ask(path, {"key": coded(longest * 2)}) == (200, {"header": {"revision": "1"}})
 
 
+@pytest.mark.parametrize(
+    ("bounds", "keys"),
+    [
+        ({"min_mod_revision": 4}, [b"a", b"c", b"d"]),
+        ({"max_mod_revision": 4}, [b"b", b"c"]),
+        ({"min_create_revision": 4}, [b"c", b"d"]),
+        ({"max_create_revision": 4}, [b"a", b"b", b"c"]),
+    ],
+)
+@pytest.mark.parametrize("limit", [0, 1, 2, 9])
+def test_a_filter_comes_before_the_limit_and_its_bound_is_within(
+    bounds: dict[str, int], keys: list[bytes], limit: int
+) -> None:
+    direct = Direct(MemoryStore())
+    for key in (b"a", b"b", b"c", b"d", b"a"):  # revisions 2 to 6
+        direct.do("put", PutRequest(key=key))
+    with direct.machine.view() as view:
+        answer = kv.range_of(view, RangeRequest(key=b"a", range_end=b"\0", limit=limit, **bounds))
+    wanted = keys[: limit or None]
+    assert ([each.key for each in answer.kvs], answer.more, answer.count) == (wanted, len(wanted) < len(keys), 4)
+
+
 def test_a_put_that_ignores_the_lease_or_the_value_leaves_it_as_it_is() -> None:
     direct = Direct(MemoryStore(), leases=[7, 8])
     key = {"key": coded(b"a")}

@@ -181,6 +181,61 @@ def test_while_nobody_leads_nothing_is_asked_and_a_new_leader_is_asked_at_the_ne
     assert two.outcome() == Known(60, 60)
 
 
+def test_what_remains_of_a_lease_is_told_on_every_node() -> None:
+    nodes = Nodes()
+    nodes.sim.grant(77, 60)
+    nodes.sim.run(30.5)
+    two = nodes[2]
+    two.calls.look(77, 7.0, two.told.append)
+    two.run()
+    nodes.deliver()
+    nodes[1].confirm()
+    nodes.deliver()
+    assert two.outcome() == Known(29, 60)
+
+
+def test_an_answer_to_a_question_of_before_the_restart_answers_nothing() -> None:
+    """Its sequence number begins again; another lease may be asked for under the same."""
+    nodes = Nodes()
+    nodes.sim.grant(77, 60)
+    two = nodes[2]
+    two.calls.renew(77, 7.0, two.told.append)
+    two.run()
+    nodes.deliver()
+    nodes[1].confirm()
+    again = Node(2, two.member, nodes.sim)
+    again.raft.lead = 1
+    again.calls._origin += 1000
+    nodes.nodes[2] = again
+    again.calls.renew(-78, 7.0, again.told.append)
+    again.run()
+    nodes.deliver()
+    assert again.told == []
+    nodes[1].confirm()
+    nodes.deliver()
+    assert again.outcome() == GONE
+
+
+def test_who_waits_for_an_expiry_when_its_leader_goes_asks_the_next_one() -> None:
+    nodes = Nodes()
+    nodes.sim.grant(77, 10)
+    one, two = nodes[1], nodes[2]
+    one.member.tick(nodes.sim.now)
+    one.member.keeper.count(10)
+    two.calls.renew(77, 7.0, two.told.append)
+    two.run()
+    nodes.deliver()
+    one.confirm()
+    nodes.lead(3)
+    nodes.deliver()
+    assert two.told == []
+    nodes.tick(0.05)
+    nodes.deliver()
+    nodes[3].confirm()
+    nodes.deliver()
+    assert two.outcome() == Known(10, 10)
+
+
 def test_two_answers_to_one_question_are_one() -> None:
     nodes = Nodes()
     nodes.sim.grant(77, 60)

@@ -150,6 +150,11 @@ def test_those_who_wait_for_expiries_are_limited() -> None:
     assert told == [None]
     sim.commit_decided(sim.leader)
     assert told == [None] + [0] * RENEWALS_WAITING_MAX
+    sim.grant(78, 10)
+    sim.leader.keeper.count(10)
+    told.clear()
+    sim.leader.keeper.renew(78, told.append)
+    assert told == [], "there is room again, and it waits"
 
 
 def test_a_lease_that_is_granted_again_is_another_one() -> None:

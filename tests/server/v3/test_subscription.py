@@ -1,13 +1,14 @@
 """A watch within the server: its reader waits in a thread, may be slow, and is told what was compacted."""
 
 import contextlib
+import threading
 
 import pytest
 
 from server.mvcc import Compacted
 from server.v3 import subscription
 from server.v3.subscription import Subscription
-from server.v3.watch_hub import WatchHub
+from server.v3.watch_hub import Block, WatchHub
 from tests.server.v3.watch_world import World, entry_of
 
 
@@ -44,11 +45,35 @@ def test_a_slow_reader_reads_the_history(world, monkeypatch):
     for _ in range(20):
         put(world, b"a", b"aa")
         world.drain()
+    assert watched.full and world.hub.metrics()["watchers_unsynced"] == 1
+    assert sum(map(len, watched._queued)) == 4, "the rest is in the history only"
     seen = []
     while changes := watched.next(0):
         seen += changes
         world.drain()
     assert seen == world.all
+
+
+@pytest.mark.parametrize("what", ["deliver", "compacted", "close"])
+def test_who_waits_is_woken(world, what):
+    watched, told = Subscription(world.hub, world.calls.append, b"a", None, 0), []
+
+    def read():
+        try:
+            told.append(watched.next(600))
+        except Compacted as error:
+            told.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    if what == "close":
+        watched.close()
+    elif what == "deliver":
+        watched.deliver(watched, Block([], 2))
+    else:
+        watched.compacted(watched, 2)
+    reader.join(30)
+    assert not reader.is_alive() and len(told) == 1
 
 
 def test_it_says_what_was_compacted(world):

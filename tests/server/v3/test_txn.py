@@ -134,6 +134,15 @@ def test_all_that_a_transaction_answers_has_room_once(name: str, monkeypatch: py
     assert direct.ask("kv/txn", two)[0] == 200
 
 
+def test_the_revision_that_a_transaction_makes_is_still_to_come_for_its_own_ranges() -> None:
+    direct = Direct(MemoryStore())
+    at = [{"request_range": ONE | {"revision": revision}} for revision in ("1", "2")]
+    assert direct.ask("kv/txn", {"success": [PUT_A, at[1]]})[1]["message"] == (
+        "etcdserver: mvcc: required revision is a future revision"
+    )
+    assert direct.ask("kv/txn", {"success": [PUT_A, at[0]]})[0] == 200
+
+
 def test_a_result_that_is_none_of_the_four_holds() -> None:
     answer = Direct(MemoryStore()).ask("kv/txn", {"compare": [{"key": coded(b"a"), "result": 9, "version": 7}]})
     assert answer == (200, {"header": {"revision": "1"}, "succeeded": True})
