@@ -22,6 +22,7 @@ from server.v3.method import Call, Caller
 from server.v3.rpc import (
     CampaignRequest,
     CompactionRequest,
+    DeleteRangeRequest,
     InternalRaftRequest,
     LeaderKey,
     LeaderRequest,
@@ -30,7 +31,9 @@ from server.v3.rpc import (
     LockRequest,
     ProclaimRequest,
     PutRequest,
+    RequestOp,
     ResignRequest,
+    TxnRequest,
     UnlockRequest,
 )
 from server.v3.status import Status
@@ -307,6 +310,24 @@ def test_an_observer_hears_nothing_of_leaders_of_before(node: Node) -> None:
     eventually("it waits for a leader", lambda: observer._watcher is not None)  # type: ignore[attr-defined]
     campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=32, value=b"new"))
     assert out.next() == (4, b"e/20", b"new")
+    etcd.streams.call(observer.closed)
+    eventually("nothing is watched", lambda: etcd.hub.metrics()["watchers"] == 0)
+
+
+def test_an_observer_goes_on_when_one_transaction_puts_and_deletes_the_leader_s_key(node: Node) -> None:
+    """etcd's is told of that put twice, and then follows a key that is gone (server/GATEWAY.md)."""
+    etcd, out = node.etcd, Out()
+    campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=16, value=b"1"))
+    observer: Any = observe(etcd, NOBODY, out)  # type: ignore[arg-type]
+    etcd.streams.call(lambda: observer.received(LeaderRequest(name=b"e")))
+    assert out.next() == (2, b"e/10", b"1")
+    put = RequestOp(request_put=PutRequest(key=b"e/10", value=b"2"))
+    delete = RequestOp(request_delete_range=DeleteRangeRequest(key=b"\0", range_end=b"\0"))
+    etcd.request(InternalRaftRequest(txn=TxnRequest(success=[put, delete])))
+    assert out.next() == (3, b"e/10", b"2")
+    eventually("it waits for a leader", lambda: observer._watcher is not None and not observer._follows)
+    campaign(etcd, NOBODY, CampaignRequest(name=b"e", lease=32, value=b"3"))
+    assert out.next() == (4, b"e/20", b"3")
     etcd.streams.call(observer.closed)
     eventually("nothing is watched", lambda: etcd.hub.metrics()["watchers"] == 0)
 
