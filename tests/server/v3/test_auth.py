@@ -297,3 +297,17 @@ def test_basic_hashes_once_and_again_when_the_password_has_changed(monkeypatch):
     assert auth.basic("alice", "new") is not None
     assert auth.basic("eve", "q") is None
     assert hashed == ["q", "q", "new", "q"]
+
+
+def test_what_changes_while_a_password_is_checked_makes_its_user_one_of_before(monkeypatch):
+    nodes, root = ready()
+    auth = nodes.auths[0]
+    match = auth.passwords.match
+
+    def meanwhile(record, password):
+        found = match(record, password)
+        nodes.call("auth/user/changepw", root, name="alice", password="new")
+        return found
+
+    monkeypatch.setattr(auth.passwords, "match", meanwhile)
+    assert _sentence(auth.check_range, auth.basic("alice", "q"), b"a", b"b") == status.AUTH_OLD_REVISION
