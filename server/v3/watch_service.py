@@ -264,9 +264,7 @@ class WatchStream:
     # ---- progress ------------------------------------------------------------------------------------------------
 
     def tell_progress(self) -> None:
-        """Answers the client's question, if all its watches are up to date."""
-        if self not in self._etcd.watches.asking:
-            return
+        """Answers the client's question, if all its watches are up to date. Requires: it is among `asking`."""
         revision = self._etcd.hub.progress(self._watchers.values())
         if revision is not None:
             del self._etcd.watches.asking[self]
