@@ -85,7 +85,7 @@ class Ranges:
             if not start or (stop is not None and stop <= start):
                 continue
             last = self._stops[-1] if self._stops else b""
-            if not self._stops or (last is not None and last < start):
+            if last is not None and last < start:
                 self._starts.append(start)
                 self._stops.append(stop)
             elif last is not None and (stop is None or stop > last):

@@ -124,9 +124,17 @@ def test_ids_are_the_clients_or_the_next_that_is_free(node):
 def test_an_empty_range_is_refused(node):
     stream, out = node.open()
     stream.received(create(b"b", range_end=b"a"))
-    assert [told(message)[:2] for message in out.sent] == [("created canceled", -1)]
+    stream.received(create(b"b", range_end=b"b"))
+    assert [told(message)[:2] for message in out.sent] == [("created canceled", -1)] * 2
     stream.received(create(b"", range_end=b"\0"))  # everything
     assert told(out.sent[-1]) == ("created", 0, 1)
+
+
+def test_a_message_that_asks_for_nothing_is_answered_with_nothing(node):
+    stream, out = node.open()
+    stream.received(rpc.WatchRequest())
+    node.watches.sweep(0.0)
+    assert out.sent == []
 
 
 def test_the_empty_key_is_the_first_one(node):
@@ -292,6 +300,8 @@ def test_there_are_no_more_than_so_many_watches(node, monkeypatch):
         "created",
         "created canceled",
     ]
+    reason = "rpc error: code = ResourceExhausted desc = etcdserver: too many requests"
+    assert (other.sent[-1].watch_id, other.sent[-1].cancel_reason) == (-1, reason)
     one.closed()
     two.received(create())
     assert told(other.sent[-1])[0] == "created"
