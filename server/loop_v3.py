@@ -107,13 +107,13 @@ def begin_v3(server: Serves, call: Call, body: bytes, then: Then) -> Answer | Be
                 server.begins.write([Request(data)], write, REQUEST_S)
                 return write
         request, method = begin(etcd, method, caller, body)
+        if isinstance(method, Read) and not method.light(request):
+            return None
         if caller.token is not None:
             if not etcd.auth.ready(caller):
                 return None
             caller = etcd.identify(caller)
         if isinstance(method, Read):
-            if not method.light(request):
-                return None
             read = BegunV3Read(then, etcd, method, caller, request)
             if method.serializable(request):
                 return read.evaluated()

@@ -16,8 +16,10 @@ Follows etcd's api/v3rpc/auth.go and server/etcdserver/v3_server.go.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from server.errors import NoLeader
 from server.v3 import rpc, status
 from server.v3.auth import Auth
 from server.v3.messages import Message
@@ -57,7 +59,10 @@ def _nothing(request: Any) -> None:
 
 
 def _authenticate(etcd: Services, caller: Caller, request: rpc.AuthenticateRequest) -> Message:
-    etcd.barrier()
+    try:
+        etcd.barrier()
+    except NoLeader:
+        raise Status(*status.TIMEOUT) from None
     auth = etcd.auth
     for _ in range(TRIES):
         table = auth.table
@@ -136,21 +141,30 @@ def _in_order(names: Any) -> list[str]:
     return sorted(names, key=lambda name: name.encode("utf-8", "surrogatepass"))
 
 
+def _never(request: Any) -> bool:
+    return False
+
+
+def _read(path: str, request: type[Any], evaluate: Callable[[Any, Any, Caller, Any], Any]) -> Read:
+    """A read of the tables, which etcd sends through Raft."""
+    return Read(path, request, _nothing, evaluate, light=_never, as_write=True)
+
+
 METHODS: list[Method] = [
     Write("auth/enable", rpc.AuthEnableRequest, _nothing, "auth_enable"),
     Write("auth/disable", rpc.AuthDisableRequest, _nothing, "auth_disable"),
-    Read("auth/status", rpc.AuthStatusRequest, _nothing, _status),
+    _read("auth/status", rpc.AuthStatusRequest, _status),
     Call("auth/authenticate", rpc.AuthenticateRequest, _authenticate),
     Call("auth/user/add", rpc.AuthUserAddRequest, _add_user),
-    Read("auth/user/get", rpc.AuthUserGetRequest, _nothing, _get_user),
-    Read("auth/user/list", rpc.AuthUserListRequest, _nothing, _list_users),
+    _read("auth/user/get", rpc.AuthUserGetRequest, _get_user),
+    _read("auth/user/list", rpc.AuthUserListRequest, _list_users),
     Write("auth/user/delete", rpc.AuthUserDeleteRequest, _nothing, "auth_user_delete"),
     Call("auth/user/changepw", rpc.AuthUserChangePasswordRequest, _change_password),
     Write("auth/user/grant", rpc.AuthUserGrantRoleRequest, _nothing, "auth_user_grant_role"),
     Write("auth/user/revoke", rpc.AuthUserRevokeRoleRequest, _nothing, "auth_user_revoke_role"),
     Write("auth/role/add", rpc.AuthRoleAddRequest, _nothing, "auth_role_add"),
-    Read("auth/role/get", rpc.AuthRoleGetRequest, _nothing, _get_role),
-    Read("auth/role/list", rpc.AuthRoleListRequest, _nothing, _list_roles),
+    _read("auth/role/get", rpc.AuthRoleGetRequest, _get_role),
+    _read("auth/role/list", rpc.AuthRoleListRequest, _list_roles),
     Write("auth/role/delete", rpc.AuthRoleDeleteRequest, _nothing, "auth_role_delete"),
     Write("auth/role/grant", rpc.AuthRoleGrantPermissionRequest, _nothing, "auth_role_grant_permission"),
     Write("auth/role/revoke", rpc.AuthRoleRevokePermissionRequest, _nothing, "auth_role_revoke_permission"),

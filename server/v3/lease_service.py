@@ -63,7 +63,7 @@ def grant(etcd: Any, caller: Caller, request: LeaseGrantRequest) -> LeaseGrantRe
 
 def timetolive(etcd: Any, caller: Caller, request: LeaseTimeToLiveRequest) -> LeaseTimeToLiveResponse:
     """What remains of a lease, by the leader's word. Raises Status, NodeError."""
-    caller = etcd.identify(caller)
+    caller = etcd.auth.identify_if_on(caller)
     etcd.auth.check_known(caller)
     if request.keys and etcd.auth.enabled:
         etcd.auth.check_lease_read(caller, request.ID)
@@ -144,7 +144,7 @@ class KeepAlive:
             self._out.job(self._identify)
             return
         try:
-            who = self._who = etcd.auth.reidentify(self._who or etcd.identify(self._caller))
+            who = self._who = etcd.auth.reidentify(self._who or etcd.auth.identify_if_on(self._caller))
             if etcd.auth.enabled:
                 etcd.auth.check_lease_write(who, lease)
         except Status as error:
@@ -160,7 +160,7 @@ class KeepAlive:
 
     def _identify(self) -> None:
         """Waits until it is known whose token that is, in a worker."""
-        self._who = self._etcd.identify(self._caller)
+        self._who = self._etcd.auth.identify_if_on(self._caller)
         self._etcd.streams.call(self._ask)
 
     def _answered(self, response: LeaseKeepAliveResponse, outcome: Known | Status) -> None:
@@ -199,6 +199,10 @@ def _always(request: object) -> bool:
     return True
 
 
+def _never(request: Any) -> bool:
+    return False
+
+
 METHODS: list[Method] = [
     Call("lease/grant", LeaseGrantRequest, grant),
     Stream("lease/keepalive", LeaseKeepAliveRequest, keepalive),
@@ -208,7 +212,7 @@ METHODS: list[Method] = [
         for path in ("lease/timetolive", "kv/lease/timetolive")
     ),
     *(
-        Read(path, LeaseLeasesRequest, _unchecked, leases, serializable=_always)
+        Read(path, LeaseLeasesRequest, _unchecked, leases, serializable=_always, light=_never, heedless=True)
         for path in ("lease/leases", "kv/lease/leases")
     ),
 ]  # fmt: skip

@@ -180,7 +180,7 @@ def _check_alarm(request: rpc.AlarmRequest) -> None:
 
 
 def _transfer(etcd: Any, caller: Caller, request: rpc.MoveLeaderRequest) -> rpc.MoveLeaderResponse:
-    etcd.auth.check_root(etcd.auth.identify(caller))
+    etcd.auth.check_root(etcd.auth.identify_if_on(caller))
     node = etcd.node
     if etcd.inside.raft.lead != node.id:
         raise Status(*status.NOT_LEADER)
@@ -195,15 +195,14 @@ def _transfer(etcd: Any, caller: Caller, request: rpc.MoveLeaderRequest) -> rpc.
 
 
 def _downgrade(etcd: Any, caller: Caller, request: rpc.DowngradeRequest) -> rpc.DowngradeResponse:
-    caller = etcd.auth.identify(caller)
+    caller = etcd.auth.identify_if_on(caller)
     etcd.auth.check_root(caller)
     action = rpc.DowngradeRequest.DowngradeAction
     if request.action not in (action.VALIDATE, action.ENABLE, action.CANCEL):
         raise Status(status.Code.UNKNOWN, "etcdserver: unknown method")
-    confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
-    enabled = etcd.alarms.downgrade != ""
     if request.action == action.CANCEL:
-        if not enabled:
+        confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
+        if not etcd.alarms.downgrade:
             raise Status(*status.NO_INFLIGHT_DOWNGRADE)
         _set_downgrade(etcd, caller, "")
     else:
@@ -211,9 +210,10 @@ def _downgrade(etcd: Any, caller: Caller, request: rpc.DowngradeRequest) -> rpc.
         if found is None:
             raise Status(*status.WRONG_DOWNGRADE_VERSION_FORMAT)
         wanted = int(found[1]), int(found[2])
+        confirmed(etcd.barrier, caller, REQUEST_S, status.TIMEOUT)
         if wanted != DOWNGRADE_VERSION:
             raise Status(*status.INVALID_DOWNGRADE_TARGET_VERSION)
-        if enabled:
+        if etcd.alarms.downgrade:
             raise Status(*status.DOWNGRADE_IN_PROCESS)
         if request.action == action.ENABLE:
             _set_downgrade(etcd, caller, f"{wanted[0]}.{wanted[1]}.0")

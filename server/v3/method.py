@@ -141,7 +141,9 @@ class Read(NamedTuple):
     """A request that is answered of one view of the store: evaluate(etcd, view, caller, request).
 
     serializable: whether what this node has now is good enough, whatever the others know; then there is no read barrier.
-    light: whether evaluating it may take the node's thread: one key, or few.
+    light: whether evaluating it may take the node's thread: one key, or few. as_write: etcd sends it through Raft, so that it
+    fails as a write does without a majority. heedless: a wrong token doesn't matter while authentication is off. These two
+    aren't heeded where the node's thread answers: such a method is never light.
     """
 
     path: str
@@ -150,6 +152,8 @@ class Read(NamedTuple):
     evaluate: Callable[[Any, Any, Caller, Any], Any]
     serializable: Callable[[Any], bool] = _is_serializable
     light: Callable[[Any], bool] = _is_light
+    as_write: bool = False
+    heedless: bool = False
 
 
 class Call(NamedTuple):

@@ -20,6 +20,7 @@ EXCEPTIONS: dict[str, str] = {
 OF_ONE_NODE = frozenset(
     {
         "alarm-status",
+        "auth-off-token-leases",
         "auth-off-token-status",
         "auth-permission-denied",
         "auth-root",

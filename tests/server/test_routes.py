@@ -104,10 +104,12 @@ def test_paths_of_etcd_hold_no_keys(node, wire, target):
 
 @pytest.mark.parametrize("target", ["/version", "/health", "/metrics", "/%76ersion"])
 def test_keys_that_have_etcd_s_pages_are_not_written_by_their_path(node, wire, target):
-    """A batch can, and the gateway."""
-    assert "etcd" in sentence(wire.ask("DELETE", target))
+    """A batch can, and the gateway. etcd answers every method of /metrics 200, which would say that the key is written."""
+    refused = 400 if target == "/metrics" else 405
     with Wire(wire.socket.getpeername()) as other:
-        assert other.ask("PUT", target, b"v")[0] == 400
+        assert other.ask("DELETE", target)[0] == refused
+    with Wire(wire.socket.getpeername()) as other:
+        assert other.ask("PUT", target, b"v")[0] == refused
     assert list(node.machine.scan()) == []
     assert wire.ask("POST", "/_/batch", batch({"op": "put", "key": b64(b"version"), "value": ""}))[0] == 200
 

@@ -49,6 +49,13 @@ def test_no_token_is_nobody_and_a_wrong_one_an_error_on_or_off():
             assert _sentence(auth.identify, Caller(token)) == status.INVALID_AUTH_TOKEN
 
 
+def test_calls_that_never_look_at_a_token_mind_a_wrong_one_only_while_authentication_is_on():
+    """As etcd 3.5.1 while it is off: auth-off-token-leases."""
+    wrong = Caller("nonsense")
+    assert Nodes().auths[0].identify_if_on(wrong) == wrong
+    assert _sentence(ready()[0].auths[0].identify_if_on, wrong) == status.INVALID_AUTH_TOKEN
+
+
 def test_a_node_that_is_late_waits_for_the_entry_of_a_new_token_and_not_for_nonsense():
     nodes, _ = ready(2)
     nodes.late.add(1)
