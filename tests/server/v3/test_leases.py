@@ -71,7 +71,7 @@ def test_a_revoked_lease_takes_its_keys_along_in_their_order() -> None:
 
 def test_what_etcd_refuses() -> None:
     leases, _ = table()
-    leases.grant(77, LEASE_TTL_MAX_S, 1)
+    assert leases.grant(77, LEASE_TTL_MAX_S, 1) == LEASE_TTL_MAX_S
     with refused(status.LEASE_EXIST):
         leases.grant(77, 60, 2)
     with refused(status.LEASE_TTL_TOO_LARGE):
