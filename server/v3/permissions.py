@@ -75,17 +75,16 @@ class Need(NamedTuple):
 class Ranges:
     """A set of keys: disjoint ranges in order, none of which meets the next one."""
 
-    __slots__ = ("_starts", "_stops")
+    __slots__ = ("_ranges", "_starts", "_stops")
 
     def __init__(self, ranges: Iterable[tuple[bytes, bytes]]) -> None:
         """ranges: pairs of key and range_end, in any order, as permissions have them. O(n log n)."""
         self._starts: list[bytes] = []
         self._stops: list[bytes | None] = []  # None, which can only be the last: no end
-        for start, stop in sorted(map(_as_interval, ranges), key=lambda each: each[0]):
-            if not start or (stop is not None and stop <= start):
-                continue
+        self._ranges = [(key, stop) for key, stop in map(_as_interval, ranges) if key and (stop is None or key < stop)]
+        for start, stop in sorted(self._ranges, key=lambda each: each[0]):
             last = self._stops[-1] if self._stops else b""
-            if last is not None and last < start:
+            if not self._stops or (last is not None and last < start):
                 self._starts.append(start)
                 self._stops.append(stop)
             elif last is not None and (stop is None or stop > last):
@@ -94,9 +93,13 @@ class Ranges:
     def hold(self, key: bytes, range_end: bytes = b"") -> bool:
         """Whether all keys of a request's range are in the set. O(log n).
 
-        A range of no keys, which ends where it begins or before, is held where `key` is.
+        A range of no keys is held where `key` is. If it ends before that, none of the ranges that the set was made of may lie
+        between its ends: there, etcd's search in its tree doesn't go on.
         """
         start, stop = _as_interval((key, range_end))
+        if stop is not None and stop < start:
+            between = any(stop <= each and end is not None and end <= start for each, end in self._ranges)
+            return not between and self.hold(key)
         at = bisect_right(self._starts, start) - 1
         if at < 0:
             return False

@@ -54,12 +54,13 @@ def test_a_range_is_permitted_if_every_key_in_it_is(grants, need):
 
 
 def test_a_range_without_a_key_is_permitted_where_it_begins():
-    """As etcd 3.5.1 has it, but for what ends before it begins: there it depends on the order of several permissions."""
+    """As etcd 3.5.1 has it: auth-permission-no-keys, and auth-user for what ends before it begins."""
     ranges = Ranges([(b"a", b"b"), (b"b", b"c")])
     assert ranges.hold(b"a", b"a")
     assert ranges.hold(b"b", b"b")
     assert not ranges.hold(b"c", b"c")
-    assert ranges.hold(b"b", b"a")
+    assert not ranges.hold(b"b", b"a")  # [a, b) lies between
+    assert Ranges([(b"a", b"c")]).hold(b"b", b"a")
     assert not ranges.hold(b"x", b"a")
     assert not Ranges([]).hold(b"b", b"b")
     assert not ranges.hold(b"x", b"b") and not ranges.hold(b"c", b"b")
