@@ -107,4 +107,5 @@ def response_answer(response: Message) -> Answer:
 
 def error_answer(status: Status) -> Answer:
     """A call's end without a result."""
-    return Answer(status.http_status, status.body(), ERROR_JSON)
+    body = status.body()
+    return Answer(status.http_status, body, ERROR_JSON, one_chunk=len(body) > UNCHUNKED_BYTES_MAX)

@@ -165,6 +165,14 @@ def test_an_answer_of_more_than_2_048_bytes_comes_in_a_chunk(wire):
         assert len(json.loads(answer[2])["kvs"][0]["value"]) == size // 3 * 4
 
 
+def test_an_error_of_more_than_2_048_bytes_comes_in_a_chunk(wire):
+    """As any answer: its sentence stands in it twice, and quotes what wasn't understood."""
+    for size, length in ((500, True), (1500, False)):
+        answer = ask(wire, b"/v3/kv/range", b'{"key":"YQ==","sort_order":"%b"}' % (b"A" * size))
+        assert (answer[0], "content-length" in answer[1]) == (400, length)
+        assert len(json.loads(answer[2])["message"]) > size
+
+
 REQUESTS = [
     (b"/v3/kv/put", b'{"key":"YQ==","value":"YQ=="}', b""),
     (b"/v3/kv/put", b'{"value":"YQ=="}', b""),
