@@ -36,7 +36,7 @@ Follows LevelDB's db/version_edit.cc and the class Version of db/version_set.cc.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -252,9 +252,11 @@ class Version:
                 known[level][file.number] = file
         return Version(levels)
 
-    def files(self) -> Iterable[tuple[int, FileMeta]]:
-        """(level, file) of all files."""
-        return ((level, file) for level, files in enumerate(self.levels) for file in files)
+    def files(self) -> Iterator[tuple[int, FileMeta]]:
+        """(level, file) of all files, which stay on disk as long as the iterator: it holds the version."""
+        for level, files in enumerate(self.levels):
+            for file in files:
+                yield level, file
 
     def level_bytes(self, level: int) -> int:
         """The size of a level's tables."""

@@ -41,7 +41,7 @@ from server.lab import Lab
 from server.lab_node import LabNode
 from server.lab_port import LabPort
 from server.live_lines import LiveLines, Rates
-from server.logs import logger, pass_on, print_line, write_json
+from server.logs import flush, logger, pass_on, print_line, write_json
 from server.node import Node
 from server.routes_page import page_url
 from server.secret import SecretError, read_secret
@@ -145,6 +145,13 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    try:
+        return _run_node(options)
+    finally:
+        flush()  # so that the sentence with which `main` ends is the last one
+
+
+def _run_node(options: argparse.Namespace) -> int:
     raise_limit()
     pages = [_page(url, "--page-with") for url in (options.page_with or "").split(",") if options.page_with]
     lab_url = _page(options.lab, "--lab") if options.lab else ""

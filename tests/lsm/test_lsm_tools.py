@@ -431,6 +431,18 @@ def test_approximate_sizes() -> None:
         assert store.approximate_size(b"50", b"20") == 0
 
 
+def test_who_goes_through_the_files_of_a_version_finds_them() -> None:
+    """As `approximate_size` does, while a compaction replaces them."""
+    with opened(SimEnv()) as store:
+        store.put(b"k", b"v")
+        store.flush()
+        files = store.core.state.version.files()
+        store.put(b"k", b"w")
+        store.compact()
+        [(_, file)] = files
+        assert [row.value for row in store.core.tables.get(file).rows()] == [b"v"]
+
+
 def test_leveldbs_properties() -> None:
     """db_impl.cc, GetProperty: their names and their form; None for what is none."""
     with opened(SimEnv(), write_buffer_bytes=1 << 20) as store:
