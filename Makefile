@@ -31,7 +31,7 @@ ARGS ?=
 DIR ?= my-metcd
 ROUNDS ?= 10
 REQUESTS ?= 100000
-WORKERS ?= 4
+WORKERS ?= 5
 FILES ?= $(shell df -k /dev/shm 2>/dev/null | awk '$$4 > 2000000 && $$6 == "/dev/shm" {print $$6}')
 VENV := .venv
 SOURCES := engines raft server bench tutorial tests examples

@@ -30,7 +30,7 @@ SHARE = float(os.environ.get("METCD_SHARE", "1"))
 # Two cores shared by several runs make time limits of single examples meaningless, hence no deadline. No database: what
 # a run does follows from its seed alone, and a failure prints the blob that repeats it.
 settings.register_profile(
-    "fast", deadline=None, print_blob=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "fast", max_examples=60, deadline=None, print_blob=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("slow", settings.get_profile("fast"), max_examples=2_000)
 settings.load_profile("fast")

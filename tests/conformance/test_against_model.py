@@ -11,7 +11,7 @@ from tests.conformance.machine import run_machine
 
 def test_store_and_model_agree(engine: Engine) -> None:
     """The whole contract, in histories of up to 50 steps."""
-    run_machine(engine, settings(settings.get_profile("fast"), max_examples=50, stateful_step_count=50))
+    run_machine(engine, settings(settings.get_profile("fast"), max_examples=30, stateful_step_count=50))
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from engines import KVStore, Snapshot
 from tests.conformance.engine_table import Engine, engine_table
 from tests.conformance.operations import batch_of
 
-OPERATIONS_COUNT = 1_500
+OPERATIONS_COUNT = 1_000
 LAST_SHOWN = 6
 
 Step = tuple[str, tuple[Any, ...]]

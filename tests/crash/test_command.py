@@ -24,6 +24,7 @@ def test_an_engine_is_named_by_its_place(where: str, capsys: pytest.CaptureFixtu
     assert f"python -m tests.crash {where}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_part_of_a_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """That each fsync is needed, what is lost without, and what the policies mean."""
     assert main([TOY, *SAMPLE]) == 0

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.parametrize("name", SUBJECTS)
 
 
 def test_some_power_cuts(name: str, seed: int) -> None:
-    power_cut(SUBJECTS[name](), seed, images=200).require_no_failure()
+    power_cut(SUBJECTS[name](), seed, images=50).require_no_failure()
 
 
 def test_some_failing_calls(name: str, seed: int) -> None:
