@@ -298,8 +298,8 @@ class FrontEnd(Listener):
 
     def serve_newcomer(self, connection: socket.socket, address: Any, received: bytes) -> None:
         """Serves a connection that has got its place: in a thread, if something was received of it already."""
+        connection.setblocking(True)  # for a thread; one that has waited, or was a stream's, isn't
         if received:
-            connection.setblocking(True)
             self._received[connection] = received
             super().serve(connection, address)
         else:

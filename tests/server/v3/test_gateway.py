@@ -73,6 +73,13 @@ def test_a_put_is_what_the_simple_path_reads_and_the_other_way_round(wire):
     assert wire.ask("GET", "/foo")[0] == 404
 
 
+def test_after_a_stream_its_connection_serves_other_requests(wire):
+    """As etcd3gw's session has it: a keepalive is a stream of one message."""
+    for _ in range(5):
+        assert ask(wire, b"/v3/lease/keepalive", b'{"ID": 7}')[0] == 200
+        assert ask(wire, b"/v3/kv/range", b'{"key": "YQ=="}')[0] == 200
+
+
 @pytest.mark.parametrize(
     ("target", "method", "status", "location"),
     [
