@@ -29,24 +29,38 @@ from tests.server.local_nodes import eventually, free_ports
 HEAD = b"%b %b HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
 
 
-@pytest.fixture(scope="module", params=["plain", "loop"])
-def node(request, tmp_path_factory):
-    """One node that leads, in the plain form and in the fast one."""
+FORMS = ("plain", "loop")
+
+
+@contextlib.contextmanager
+def running(form, directory):
+    """One node that leads, in the plain form or in the fast one."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("METCD_PLAIN", "1" if request.param == "plain" else "")
-    node = Node(
-        NodeConfig(1, {1: ("127.0.0.1", free_ports(1)[0])}, str(tmp_path_factory.mktemp("node") / "data"), tick_s=0.01)
-    )
+    patch.setenv("METCD_PLAIN", "1" if form == "plain" else "")
+    node = Node(NodeConfig(1, {1: ("127.0.0.1", free_ports(1)[0])}, str(directory / "data"), tick_s=0.01))
     patch.undo()
-    assert (node.loop is None) == (request.param == "plain")
+    assert (node.loop is None) == (form == "plain")
     node.start()
     eventually("it leads", lambda: node.health()[0])
     yield node
     node.stop()
 
 
+@pytest.fixture(scope="module", params=FORMS)
+def node(request, tmp_path_factory):
+    with running(request.param, tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
 @pytest.fixture
 def wire(node):
+    with connected(node) as wire:
+        yield wire
+
+
+@contextlib.contextmanager
+def connected(node):
+    """A client's connection to a front end of its own; the node's streams end with that."""
     front = FrontEnd(node, ("127.0.0.1", 0), Limits(), strangers=Strangers(frozenset((ANYBODY,))))
     front.start()
     with Wire(front.address) as wire:
@@ -73,11 +87,13 @@ def test_a_put_is_what_the_simple_path_reads_and_the_other_way_round(wire):
     assert wire.ask("GET", "/foo")[0] == 404
 
 
-def test_after_a_stream_its_connection_serves_other_requests(wire):
+@pytest.mark.parametrize("form", FORMS)
+def test_after_a_stream_its_connection_serves_other_requests(form, tmp_path):
     """As etcd3gw's session has it: a keepalive is a stream of one message."""
-    for _ in range(5):
-        assert ask(wire, b"/v3/lease/keepalive", b'{"ID": 7}')[0] == 200
-        assert ask(wire, b"/v3/kv/range", b'{"key": "YQ=="}')[0] == 200
+    with running(form, tmp_path) as node, connected(node) as wire:
+        for _ in range(5):
+            assert ask(wire, b"/v3/lease/keepalive", b'{"ID": 7}')[0] == 200
+            assert ask(wire, b"/v3/kv/range", b'{"key": "YQ=="}')[0] == 200
 
 
 @pytest.mark.parametrize(
